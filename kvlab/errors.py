@@ -1,0 +1,43 @@
+"""One base error, and one class per cause. Subclasses carry the facts."""
+
+from __future__ import annotations
+
+
+class KvlabError(Exception):
+    """Base of every error that kvlab raises on purpose."""
+
+
+class InvalidArgument(KvlabError, ValueError):
+    """An argument was refused before anything was sent; names the value and the allowed range."""
+
+
+class ServerUnavailable(KvlabError):
+    """The server could not be reached. Nothing was sent, so nothing happened."""
+
+
+class OutcomeUnknown(KvlabError):
+    """The command was sent and no answer came. It may or may not have run."""
+
+
+class ServerRefused(KvlabError):
+    """The server answered with an error reply: wrong password, no permission, wrong type, out of memory."""
+
+
+class BatchFailed(KvlabError):
+    """At least one op of a batch failed.
+
+    ``results`` has one item per op, in order: the decoded value, or the exception of that op.
+    """
+
+    def __init__(self, results: list[object]) -> None:
+        self.results = results
+        failed = [(i, r) for i, r in enumerate(results) if isinstance(r, BaseException)]
+        index, first = failed[0]
+        super().__init__(
+            f"{len(failed)} of {len(results)} ops failed; the first is op {index}: "
+            f"{type(first).__name__}: {first}"
+        )
+
+
+class RemoteNotAllowed(KvlabError):
+    """A server that is not on loopback needs an explicit yes."""

@@ -1,0 +1,1 @@
+"""Workloads, recording, experiments, faults and charts. Nothing here imports a pattern."""
