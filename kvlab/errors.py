@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import redis.exceptions
+
 
 class KvlabError(Exception):
     """Base of every error that kvlab raises on purpose."""
@@ -19,8 +21,16 @@ class OutcomeUnknown(KvlabError):
     """The command was sent and no answer came. It may or may not have run."""
 
 
-class ServerRefused(KvlabError):
-    """The server answered with an error reply: wrong password, no permission, wrong type, out of memory."""
+class ServerRefused(KvlabError, redis.exceptions.ResponseError):
+    """The server answered with an error reply; ``code`` is its first word (NOAUTH, OOM, WRONGTYPE …).
+
+    The command had no effect, except for a script that failed half-way. Also redis-py's
+    ``ResponseError``, so existing handlers keep working.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.code = message.split(" ", 1)[0]
 
 
 class BatchFailed(KvlabError):
