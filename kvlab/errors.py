@@ -13,6 +13,10 @@ class InvalidArgument(KvlabError, ValueError):
     """An argument was refused before anything was sent; names the value and the allowed range."""
 
 
+class NotRunYet(KvlabError, TypeError):
+    """An op or a flow was used as if it were its result."""
+
+
 class ServerUnavailable(KvlabError):
     """The server could not be reached. Nothing was sent, so nothing happened."""
 
@@ -22,7 +26,7 @@ class OutcomeUnknown(KvlabError):
 
 
 class ServerRefused(KvlabError, redis.exceptions.ResponseError):
-    """The server answered with an error reply; ``code`` is its first word (NOAUTH, OOM, WRONGTYPE …).
+    """The server answered with an error; ``code`` is its first word (NOAUTH, OOM, WRONGTYPE …).
 
     The command had no effect, except for a script that failed half-way. Also redis-py's
     ``ResponseError``, so existing handlers keep working.

@@ -1,0 +1,261 @@
+"""An operation is data.
+
+An :class:`Op` is a command (or a Lua script) with its arguments, how to decode the reply, and
+whether repeating it is harmless. A :class:`Flow` is what needs several round trips: a generator
+function that yields ops, calls and waits. Nothing here talks to a network, reads a clock or
+draws a random number; an executor (``kvlab.Kv``, ``kvlab.AsyncKv``) does.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+import shlex
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
+from urllib.parse import quote
+
+from kvlab.errors import InvalidArgument, NotRunYet
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+P = ParamSpec("P")
+
+MAX_SEGMENT = 200
+"""Longest piece of user text that stays readable in a key, in bytes after encoding."""
+
+_PLAIN = re.compile(rf"[A-Za-z0-9_.-]{{1,{MAX_SEGMENT}}}")
+
+
+def segment(text: str | int) -> str:
+    """Encode user text as one piece of a key.
+
+    Two different texts never give the same piece (an int stands for its decimal digits); the
+    piece holds neither ``:`` nor braces nor control characters, and at most
+    ``MAX_SEGMENT`` bytes: longer text becomes ``~`` and its SHA-256. Empty text becomes ``~``.
+    """
+    if isinstance(text, int) and not isinstance(text, bool):
+        text = str(text)
+    if not isinstance(text, str):
+        raise InvalidArgument(
+            f"key text must be str or int, not {type(text).__name__}: {text!r:.80}"
+        )
+    if _PLAIN.fullmatch(text):
+        return text
+    raw = text.encode("utf-8", "surrogatepass")
+    if len(raw) <= MAX_SEGMENT:
+        encoded = quote(raw, safe="").replace("~", "%7E")
+        if len(encoded) <= MAX_SEGMENT:
+            return encoded or "~"
+    return "~" + hashlib.sha256(raw).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key or channel name inside the namespace: the executor puts the prefix before it.
+
+    The name is taken as it is; pass user text through :func:`segment` first.
+    """
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Script:
+    """A Lua script. ``name`` is shown to people; the server knows it by ``sha``."""
+
+    name: str
+    source: str = field(repr=False)
+
+    @functools.cached_property
+    def sha(self) -> str:
+        return hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+    @classmethod
+    @functools.cache
+    def load(cls, name: str) -> Script:
+        """The script ``kvlab/lua/<name>.lua``."""
+        file = resources.files("kvlab") / "lua" / f"{name}.lua"
+        return cls(name, file.read_text(encoding="utf-8"))
+
+
+Arg = Key | str | bytes | int | float
+Raw = Any
+"""A reply in RESP2's shapes, undecoded: bytes, int, None, or a list of these."""
+
+
+def _raw(reply: Raw) -> Any:
+    return reply
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Op(Generic[T_co]):
+    """One command, or one script, with all that an executor needs to run it.
+
+    ``Op("SET", Key("greeting"), "hi", "EX", 5)``; ``Op(script, Key("a"), Key("b"), 10)``: a
+    script's keys come first.
+
+    * ``decode`` turns the raw reply into the result; without it the raw reply is the result.
+    * ``idempotent``: running it twice leaves and answers the same as once, so an executor may
+      send it again when the answer is lost.
+    * ``blocking``: for how many seconds the server may hold back the answer (``math.inf``: for
+      ever); None for a command that answers at once.
+    * ``fallback``: what to answer when the server cannot be reached or does not answer, given
+      the error; without it the error is raised.
+    """
+
+    command: str | Script
+    args: tuple[Arg, ...]
+    decode: Callable[[Raw], T_co]
+    idempotent: bool
+    blocking: float | None
+    fallback: Callable[[Exception], T_co] | None
+
+    def __init__(
+        self,
+        command: str | Script,
+        *args: Arg,
+        decode: Callable[[Raw], T_co] = _raw,
+        idempotent: bool = False,
+        blocking: float | None = None,
+        fallback: Callable[[Exception], T_co] | None = None,
+    ) -> None:
+        put = object.__setattr__
+        put(self, "command", command)
+        put(self, "args", args)
+        put(self, "decode", decode)
+        put(self, "idempotent", idempotent)
+        put(self, "blocking", blocking)
+        put(self, "fallback", fallback)
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        return tuple(arg for arg in self.args if isinstance(arg, Key))
+
+    def __iter__(self) -> Generator[Op[Any], Any, T_co]:
+        # In a flow: `value = yield from op`.
+        value: T_co = yield self
+        return value
+
+    def __bool__(self) -> NoReturn:
+        raise NotRunYet(f"this op has not run yet: kv.run(op)  [{self}]")
+
+    def __str__(self) -> str:
+        """The redis-cli line it stands for, without the prefix."""
+        if isinstance(self.command, Script):
+            keys = [_shell(k) for k in self.keys]
+            argv = [_shell(a) for a in self.args[len(keys) :]]
+            path = f"kvlab/lua/{self.command.name}.lua"
+            return " ".join(["redis-cli", "--eval", path, *keys, ",", *argv])
+        return " ".join(["redis-cli", self.command, *map(_shell, self.args)])
+
+
+def _shell(arg: Arg) -> str:
+    text = arg.decode("latin-1") if isinstance(arg, bytes) else str(arg)
+    if text.isprintable() and (text.isascii() or not isinstance(arg, bytes)):
+        return shlex.quote(text)
+    raw = arg if isinstance(arg, bytes) else text.encode("utf-8", "surrogatepass")
+    shown = (chr(b) if 32 <= b < 127 and b not in b"'\\" else f"\\x{b:02x}" for b in raw)
+    return f"$'{''.join(shown)}'"
+
+
+# --- flows ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Several independent ops of a flow in one round trip; see :func:`together`."""
+
+    ops: tuple[Op[Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """A call of the user's own code, such as a loader; the async executor awaits what it returns.
+
+    With ``share`` callers in one executor that ask for the same name while a call is under way
+    wait for that one and get its result.
+    """
+
+    function: Callable[..., T | Awaitable[T]]
+    args: tuple[Any, ...] = ()
+    share: str | None = None
+
+    def __iter__(self) -> Generator[Call[T], Any, T]:
+        value: T = yield self
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A pause, in seconds."""
+
+    seconds: float
+
+    def __iter__(self) -> Generator[Wait, None, None]:
+        yield self
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """The executor's monotonic clock, in seconds: for durations, never for dates."""
+
+    def __iter__(self) -> Generator[Now, float, float]:
+        return (yield self)
+
+
+Step = Op[Any] | Together | tuple[Op[Any], ...] | Call[Any] | Wait | Now
+
+
+@overload
+def together(a: Op[A], b: Op[B], /) -> Generator[Together, Any, tuple[A, B]]: ...
+@overload
+def together(a: Op[A], b: Op[B], c: Op[C], /) -> Generator[Together, Any, tuple[A, B, C]]: ...
+@overload
+def together(*ops: Op[Any]) -> Generator[Together, Any, tuple[Any, ...]]: ...
+def together(*ops: Op[Any]) -> Generator[Together, Any, tuple[Any, ...]]:
+    """In a flow: ``a, b = yield from together(op_a, op_b)``, one round trip."""
+    results: tuple[Any, ...] = yield Together(ops)
+    return results
+
+
+@dataclass(frozen=True, slots=True)
+class Flow(Generic[T_co]):
+    """A generator function with its arguments: data, so it can be run again and again."""
+
+    function: Callable[..., Generator[Any, Any, T_co]]
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def __iter__(self) -> Generator[Any, Any, T_co]:
+        return self.function(*self.args, **self.kwargs)
+
+    def __bool__(self) -> NoReturn:
+        raise NotRunYet(f"this flow has not run yet: kv.run(flow)  [{self}]")
+
+    def __str__(self) -> str:
+        return f"<flow {self.function.__qualname__}>"
+
+
+S = TypeVar("S")
+
+
+def flow(
+    function: Callable[Concatenate[S, P], Generator[Any, Any, T]],
+) -> Callable[Concatenate[S, P], Flow[T]]:
+    """Make a generator function (a method, most often) return a :class:`Flow`."""
+
+    def make(first: S, *args: P.args, **kwargs: P.kwargs) -> Flow[T]:
+        return Flow(function, (first, *args), kwargs)
+
+    return cast(Callable[Concatenate[S, P], Flow[T]], functools.update_wrapper(make, function))
