@@ -34,7 +34,10 @@ class ServerRefused(KvlabError, redis.exceptions.ResponseError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
-        self.code = message.split(" ", 1)[0]
+        first = message.split(" ", 1)[0]
+        self.code = first if first.isupper() else "ERR"  # redis-py strips ERR
+
+    __repr__ = Exception.__repr__
 
 
 class BatchFailed(KvlabError):
