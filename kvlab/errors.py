@@ -58,3 +58,11 @@ class BatchFailed(KvlabError):
 
 class RemoteNotAllowed(KvlabError):
     """A server that is not on loopback needs an explicit yes."""
+
+
+class MissingExtra(KvlabError, ImportError):
+    """A part of the workbook needs a package that ``kvlab`` alone does not bring."""
+
+    def __init__(self, package: str, purpose: str) -> None:
+        self.package = package
+        super().__init__(f'{purpose} needs {package}: pip install "kvlab[lab]"')

@@ -1,0 +1,177 @@
+"""Where the processes of one user and their supervisor meet: a private directory.
+
+    join.lock    held by a process while it looks for a supervisor or starts one
+    life.lock    held by the supervisor while it lives; the kernel frees it, after kill -9 too
+    control.sock members and questions (on Windows control.json: a loopback port and a secret)
+    valkey.sock  the server
+    *.log        what supervisor and server wrote since the last start
+
+A connection says "join" or "status" and gets one line of JSON. A joined connection is a membership
+until it is closed, which the kernel does for a killed process."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import stat
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kvlab.errors import ServerUnavailable
+
+ANSWER_SECONDS = 10.0
+_SOCKET_PATH_BYTES = 103  # macOS: 104 with the closing zero; Linux has four more
+_HAS_UNIX = hasattr(socket, "AF_UNIX")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The meeting place of one user, checked to be private."""
+
+    directory: Path
+
+    @property
+    def join_lock(self) -> Path:
+        return self.directory / "join.lock"
+
+    @property
+    def life_lock(self) -> Path:
+        return self.directory / "life.lock"
+
+    @property
+    def control(self) -> Path:
+        return self.directory / ("control.sock" if _HAS_UNIX else "control.json")
+
+    @property
+    def server_socket(self) -> Path:
+        return self.directory / "valkey.sock"
+
+    @property
+    def supervisor_log(self) -> Path:
+        return self.directory / "supervisor.log"
+
+    @property
+    def server_log(self) -> Path:
+        return self.directory / "server.log"
+
+
+def default_directory() -> Path:
+    """KVLAB_RUNTIME_DIR, or one in XDG_RUNTIME_DIR, or ``kvlab-<uid>`` among temporary files."""
+    chosen = os.environ.get("KVLAB_RUNTIME_DIR")
+    if chosen:
+        return Path(chosen).absolute()
+    session = os.environ.get("XDG_RUNTIME_DIR")
+    if session and os.access(session, os.W_OK | os.X_OK):
+        return Path(session) / "kvlab"
+    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
+    return Path(tempfile.gettempdir()) / f"kvlab-{user}"
+
+
+def place(directory: Path | None = None) -> Place:
+    """The meeting place, made if absent. Raises ServerUnavailable when it is not safe to use."""
+    found = Place(directory or default_directory())
+    length = len(os.fsencode(found.server_socket))
+    if _HAS_UNIX and length > _SOCKET_PATH_BYTES:
+        raise ServerUnavailable(
+            f"the path of the socket {found.server_socket} is {length} bytes, a Unix socket allows "
+            f"{_SOCKET_PATH_BYTES}: set KVLAB_RUNTIME_DIR to a shorter directory"
+        )
+    try:
+        found.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = found.directory.lstat()
+    except OSError as error:
+        raise ServerUnavailable(
+            f"cannot make {found.directory} ({error}): set KVLAB_RUNTIME_DIR to one of yours"
+        ) from error
+    if os.name == "posix":
+        _check_private(found.directory, status)
+    return found
+
+
+def _check_private(directory: Path, status: os.stat_result) -> None:
+    advice = "set KVLAB_RUNTIME_DIR to a directory of yours"
+    if not stat.S_ISDIR(status.st_mode):
+        raise ServerUnavailable(f"{directory} is not a directory: {advice}")
+    if status.st_uid != os.getuid():
+        raise ServerUnavailable(f"{directory} belongs to user id {status.st_uid}: {advice}")
+    if status.st_mode & 0o077:
+        raise ServerUnavailable(
+            f"{directory} is open to other users: chmod 700 {directory}, or {advice}"
+        )
+
+
+def listen(at: Place) -> socket.socket:
+    """The supervisor's end. The caller holds ``life.lock``, so what lies there is stale."""
+    at.control.unlink(missing_ok=True)
+    if _HAS_UNIX:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(at.control))
+    else:
+        listener = socket.create_server(("127.0.0.1", 0))
+        note = {"port": listener.getsockname()[1], "secret": secrets.token_hex(16)}
+        draft = at.control.with_suffix(".draft")
+        draft.write_text(json.dumps(note))
+        draft.replace(at.control)
+    listener.listen(128)
+    return listener
+
+
+def expected_line(at: Place, verb: str) -> bytes:
+    """What a connection has to say: the verb, on Windows after a secret from a private file."""
+    secret = "" if _HAS_UNIX else json.loads(at.control.read_text())["secret"] + " "
+    return f"{secret}{verb}\n".encode()
+
+
+def dial(at: Place, verb: str) -> tuple[socket.socket, dict[str, Any]] | None:
+    """Ask the supervisor; its answer and the open connection, or None when there is no supervisor.
+
+    Raises ServerUnavailable when one is there and does not answer.
+    """
+    connection: socket.socket | None = None
+    try:
+        if _HAS_UNIX:
+            connection = socket.socket(socket.AF_UNIX)
+            connection.settimeout(ANSWER_SECONDS)
+            connection.connect(str(at.control))
+        else:
+            address = ("127.0.0.1", json.loads(at.control.read_text())["port"])
+            connection = socket.create_connection(address, timeout=ANSWER_SECONDS)
+        connection.sendall(expected_line(at, verb))
+        line = _read_line(connection)
+    except TimeoutError:
+        _close(connection)
+        raise ServerUnavailable(
+            f"the supervisor in {at.directory} does not answer; its process id is in "
+            f"{at.supervisor_log.name} there: end that process and try again"
+        ) from None
+    except (FileNotFoundError, ConnectionError):  # none, or it ended while we spoke
+        _close(connection)
+        return None
+    except BaseException:
+        _close(connection)
+        raise
+    if not line:
+        _close(connection)
+        return None
+    return connection, json.loads(line)
+
+
+def _read_line(connection: socket.socket) -> bytes:
+    line = b""
+    while not line.endswith(b"\n"):
+        part = connection.recv(4096)
+        if not part:
+            return b""
+        line += part
+    return line
+
+
+def _close(connection: socket.socket | None) -> None:
+    if connection is not None:
+        with contextlib.suppress(OSError):
+            connection.close()
