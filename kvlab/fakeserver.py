@@ -25,7 +25,7 @@ def main() -> None:
     os._exit(0)  # its handler threads are not daemons
 
 
-def _keeps_connections_open(handler: type[Any]) -> type[Any]:
+def _keeps_connections_open(handler: Any) -> Any:
     """fakeredis closes a connection after every error reply; a server does not."""
 
     class Handler(handler):  # type: ignore[misc]

@@ -1,0 +1,173 @@
+"""Makes the notebooks: ``notebooks/source/NN_name.py`` (jupytext percent) → executed ``.ipynb``.
+
+One source gives up to three notebooks, by cell tag:
+
+* ``notebooks/NN_name.ipynb``, the chapter: every cell but those tagged ``stub``, ``solution`` or
+  ``check``; executed.
+* ``notebooks/exercises/NN_name.ipynb``: cells tagged ``setup``, ``exercise``, ``stub``, ``check``;
+  not executed, the stub is for the reader to fill.
+* ``notebooks/solutions/NN_name.ipynb``: the same with ``solution`` for ``stub``; executed, so every
+  check is known to pass.
+
+``python -m kvlab.workshop.notebooks`` writes them; ``--check`` writes nothing, executes what is
+executed, and fails where a notebook and its source differ or a cell raises.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from tqdm.auto import tqdm
+
+from kvlab.errors import KvlabError
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+MAX_BYTES = 1_000_000
+CELL_SECONDS = 120
+
+_EXERCISE = frozenset({"setup", "exercise", "check"})
+_METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+
+
+class NotebookFailed(KvlabError):
+    """A cell raised, or a notebook is not what its source says; the message names the place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One notebook to be made: where it goes, and whether it is executed."""
+
+    path: Path
+    cells: tuple[Any, ...]
+    executed: bool
+
+
+def pages(source: Path) -> Iterator[Page]:
+    """The notebooks that one source gives."""
+    cells = jupytext.read(source, fmt="py:percent").cells
+    root, name = source.parents[1], f"{source.stem}.ipynb"
+    chapter = tuple(c for c in cells if not _tags(c) & {"stub", "solution", "check"})
+    yield Page(root / name, chapter, executed=True)
+    if any("stub" in _tags(c) for c in cells):
+        stubs = tuple(c for c in cells if _tags(c) & (_EXERCISE | {"stub"}))
+        solved = tuple(c for c in cells if _tags(c) & (_EXERCISE | {"solution"}))
+        yield Page(root / "exercises" / name, stubs, executed=False)
+        yield Page(root / "solutions" / name, solved, executed=True)
+
+
+def _tags(cell: Any) -> set[str]:
+    return set(cell.metadata.get("tags", ()))
+
+
+def notebook(page: Page) -> Any:
+    """The notebook of a page, not yet executed."""
+    made = nbformat.v4.new_notebook(metadata=_METADATA)
+    for number, cell in enumerate(page.cells, start=1):
+        new = (
+            nbformat.v4.new_code_cell if cell.cell_type == "code" else nbformat.v4.new_markdown_cell
+        )
+        tags = {"tags": sorted(_tags(cell))} if _tags(cell) else {}
+        made.cells.append(new(cell.source, id=f"cell-{number:02}", metadata=tags))
+    return made
+
+
+def execute(page: Page) -> Any:
+    """The notebook with its outputs. Raises :class:`NotebookFailed` when a cell raises."""
+    made = notebook(page)
+    client = NotebookClient(
+        made,
+        timeout=CELL_SECONDS,
+        kernel_name="python3",
+        record_timing=False,
+        resources={"metadata": {"path": str(page.path.parent.resolve())}},
+    )
+    try:
+        client.execute(env=os.environ | {"MPLBACKEND": "module://matplotlib_inline.backend_inline"})
+    except CellExecutionError as problem:
+        raise NotebookFailed(f"{page.path.name}: a cell raised\n{problem}") from None
+    for cell in made.cells:
+        cell.metadata.pop("execution", None)
+    made.metadata.pop("widgets", None)
+    return made
+
+
+def differences(page: Page) -> str | None:
+    """What differs between the notebook on disk and its source; None when nothing does."""
+    name = page.path.relative_to(page.path.parents[1])
+    if not page.path.exists():
+        return f"{name} is missing; run: make notebooks"
+    if page.path.stat().st_size > MAX_BYTES:
+        return f"{name} is larger than {MAX_BYTES:,} bytes"
+    written = nbformat.read(page.path, as_version=4).cells
+    wanted = notebook(page).cells
+    for number, (have, want) in enumerate(zip(written, wanted, strict=False), start=1):
+        if (have.cell_type, have.source) != (want.cell_type, want.source):
+            return f"{name}, cell {number} differs from its source; run: make notebooks"
+    if len(written) != len(wanted):
+        return f"{name} has {len(written)} cells, its source {len(wanted)}; run: make notebooks"
+    if page.executed and any(c.cell_type == "code" and not c.execution_count for c in written):
+        return f"{name} has cells that were not executed; run: make notebooks"
+    return None
+
+
+def make(page: Page, *, check: bool) -> None:
+    """Make one notebook and write it; with ``check`` compare instead of writing."""
+    if check and (different := differences(page)):
+        raise NotebookFailed(different)
+    made = execute(page) if page.executed else notebook(page)
+    if not check:
+        page.path.parent.mkdir(exist_ok=True)
+        nbformat.write(made, page.path)
+
+
+def make_all(names: Sequence[str], *, check: bool, root: Path = NOTEBOOKS) -> None:
+    """Make every notebook whose name begins with one of ``names`` (all without), two at a time."""
+    sources = [
+        source
+        for source in sorted((root / "source").glob("[0-9][0-9]_*.py"))
+        if not names or source.stem.startswith(tuple(names))
+    ]
+    if not sources:
+        raise NotebookFailed(f"no source in {root.name}/source begins with {' or '.join(names)}")
+    todo = [page for source in sources for page in pages(source)]
+    with ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool:
+        running = [pool.submit(make, page, check=check) for page in todo]
+        for page, future in zip(todo, tqdm(running, unit="notebook", disable=None), strict=True):
+            try:
+                future.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+            if not sys.stderr.isatty():
+                print(f"{page.path.relative_to(root)}: {'as its source' if check else 'written'}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="make notebooks", description=__doc__.split("\n")[0])
+    parser.add_argument("names", nargs="*", help="begin of a chapter's name, such as 01")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail on a difference")
+    given = parser.parse_args(arguments)
+    try:
+        make_all(given.names, check=given.check)
+    except NotebookFailed as problem:
+        print(problem, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
