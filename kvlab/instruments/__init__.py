@@ -20,7 +20,7 @@ _HOME = {
     "gate": ("Gate", "GatedRedis", "ClientCrashed", "gated"),
     "origin": ("Origin",),
 }
-_MODULES = (*_HOME, "charts", "interleave")
+_MODULES = (*_HOME, "charts", "interleave", "resp", "style")
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [*_WHERE, "charts", "theory"]
