@@ -18,10 +18,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tqdm.auto import tqdm
-
 from kvlab.errors import InvalidArgument
 from kvlab.instruments._check import real, whole
+from kvlab.instruments._progress import progress_bar
 from kvlab.instruments.comparison import Comparison, compare, repeat
 from kvlab.instruments.machine import HasClient, engine, environment
 from kvlab.instruments.recorder import Recorder
@@ -90,7 +89,7 @@ def run(
     start = crew.phase(tick.now(), 0, plan.warm, plan.warm_deadline, None)
     trips_before = kv.round_trips if kv is not None else 0
     total = None if plan.end is None else plan.end - crew.next
-    with tqdm(total=total, delay=1, leave=False, disable=not progress, desc=name or None) as bar:
+    with progress_bar(total, name, show=progress) as bar:
         tally.bar = bar
         begin = start + plan.warm_time if plan.open else tick.now()
         tally.begin = begin

@@ -32,10 +32,10 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
-from tqdm.auto import tqdm
 
 from kvlab.errors import InvalidArgument
 from kvlab.instruments._check import whole
+from kvlab.instruments._progress import progress_bar
 
 Row = dict[str, Any]
 T = TypeVar("T")
@@ -245,8 +245,10 @@ class Origin:
             )
         metadata.create_all(engine)
         with engine.begin() as connection:
-            for table, rows in self._rows():
-                connection.execute(table.insert(), rows)
+            with progress_bar(self.order_count, "orders") as bar:
+                for table, rows in self._rows():
+                    connection.execute(table.insert(), rows)
+                    bar.update(len(rows) if table is orders else 0)
             connection.execute(marker.insert(), {"seeded": self._fingerprint})
 
     def _rows(self) -> Iterator[tuple[sa.Table, list[Row]]]:
@@ -261,7 +263,7 @@ class Origin:
         yield row_versions, [{"id": i, "version": 1} for i in people]
         rng = random.Random(self.seed)
         batch: list[Row] = []
-        for i in tqdm(range(1, self.order_count + 1), "orders", delay=1, leave=False):
+        for i in range(1, self.order_count + 1):
             placed = EPOCH + timedelta(minutes=rng.randrange(525_600))
             batch.append(
                 {
