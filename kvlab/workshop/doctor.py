@@ -12,12 +12,13 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -204,7 +205,9 @@ def _ping(url: str, remedy: str) -> Finding:
             start = time.perf_counter()
             client.ping()
             milliseconds = (time.perf_counter() - start) * 1000
-    except (redis.RedisError, ValueError, OSError) as error:
+    except ValueError:  # its message may quote the password
+        return Finding("first PING", State.BROKEN, "redis-py does not accept this URL", remedy)
+    except (redis.RedisError, OSError) as error:
         return Finding("first PING", State.BROKEN, f"{type(error).__name__}: {error}", remedy)
     return Finding("first PING", State.OK, f"{milliseconds:.2f} ms, connecting included")
 
@@ -213,16 +216,14 @@ def masked(url: str) -> str:
     """The URL with ``***`` for its password, wherever redis-py accepts one."""
     try:
         parts = urlsplit(url)
-        secret = parts.password
+        _ = parts.port  # a password with an unquoted # or / ends up here, and is refused
     except ValueError:
-        return "not a URL"
+        return "not a URL (quote special characters of a password, as in %23)"
     host = parts.netloc.rpartition("@")[2]
-    user = f"{parts.username or ''}:***@" if secret is not None else ""
-    if not user and "@" in parts.netloc:
-        user = f"{parts.username}@"
-    query = "&".join(
-        f"{name}=***" if name == "password" else pair
-        for pair in parts.query.split("&")
-        for name in (pair.partition("=")[0],)
+    user = parts.username or ""
+    if parts.password is not None:
+        user += ":***"
+    query = re.sub(r"(^|&)password=[^&]*", r"\1password=***", parts.query)
+    return "".join(
+        (f"{parts.scheme}://", f"{user}@" if user else "", host, parts.path, query and f"?{query}")
     )
-    return urlunsplit((parts.scheme, user + host, parts.path, query, parts.fragment))
