@@ -287,8 +287,7 @@ class RunningServer:
 
     def _is_ours(self, client: redis.Redis, child: Guarded) -> bool:
         if self.name == "fakeredis":  # knows no INFO
-            client.ping()
-            return not child.has_ended()
+            return f"serving, process id {child.pid}\n" in self.log and bool(client.ping())
         # Another server may have taken the port while ours is about to fail on it.
         if client.info("server")["process_id"] != child.pid:
             return False

@@ -1,6 +1,7 @@
 """fakeredis behind a TCP port of 127.0.0.1, as a process: the engine of last resort.
 
-``main`` takes the port as its only argument and ends when its standard input does.
+``main`` takes the port as its only argument, says when it has it, and ends when its standard input
+does.
 Not promised: any latency, memory figure or concurrency of a real server.
 """
 
@@ -20,6 +21,7 @@ def main() -> None:
 
     server = TcpFakeServer(("127.0.0.1", int(sys.argv[1])))
     server.RequestHandlerClass = _keeps_connections_open(server.RequestHandlerClass)
+    print(f"serving, process id {os.getpid()}", flush=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     sys.stdin.buffer.read()
     os._exit(0)  # its handler threads are not daemons

@@ -1,6 +1,6 @@
 """The embedded Valkey that the processes of one user share.
 
-Guarantee: ``join()`` returns a server that accepted a connection a moment ago, and that server
+Guarantee: ``join()`` returns a server that answered a moment ago, and that server
 lives at least as long as this process is a member. A notebook, its load test and a shell see the
 same data. The first member starts the supervisor (``kvlab.supervisor``), the last one's end stops
 it, and no way of dying, kill -9 of any part included, leaves a server behind.
@@ -30,7 +30,10 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from kvlab.engines import last_lines
 from kvlab.errors import MissingExtra, ServerUnavailable
@@ -76,7 +79,7 @@ class _Membership:
     pid: int
 
     def holds(self) -> bool:
-        """Whether the supervisor is there and the server accepts connections."""
+        """Whether the supervisor is there and the server, unless frozen, answers."""
         self.connection.setblocking(False)
         try:
             self.connection.recv(1)
@@ -85,7 +88,7 @@ class _Membership:
             pass
         except OSError:
             return False
-        if _accepts(self.embedded.url):
+        if _answers(self.embedded.url):
             return True
         # The server has died and its supervisor is about to say so, by end-of-file.
         self.connection.settimeout(ANSWER_SECONDS)
@@ -125,12 +128,8 @@ class _Process:
 _process = _Process()
 atexit.register(_process.leave)
 if hasattr(os, "register_at_fork"):
-    # A fork in the middle of a join would leave join.lock open in a child that never lets go of it.
-    os.register_at_fork(
-        before=lambda: _process.lock.acquire(),
-        after_in_parent=lambda: _process.lock.release(),
-        after_in_child=_process.forked,
-    )
+    # A thread of the parent may hold it. (filelock lets go of its files in a child by itself.)
+    os.register_at_fork(after_in_child=_process.forked)
 
 
 def join() -> Embedded:
@@ -191,7 +190,11 @@ def _ask_to_join(at: Place) -> _Membership | None:
         return None
     connection, answer = found
     embedded = Embedded(answer["url"], answer["engine"], answer["version"], answer["note"])
-    return _Membership(connection, embedded, at, os.getpid())
+    membership = _Membership(connection, embedded, at, os.getpid())
+    if membership.holds():
+        return membership
+    connection.close()
+    return None
 
 
 def _start_supervisor(at: Place) -> None:
@@ -224,14 +227,12 @@ def _log(at: Place) -> str:
     return f"the end of {at.supervisor_log}:\n{last_lines(text)}"
 
 
-def _accepts(url: str) -> bool:
-    parts = urlsplit(url)
+def _answers(url: str) -> bool:
+    """A connect alone would succeed on a server that is being killed."""
     try:
-        if parts.scheme == "unix":
-            with socket.socket(socket.AF_UNIX) as probe:
-                probe.connect(unquote(parts.path))
-        else:
-            socket.create_connection((parts.hostname, parts.port or 0), timeout=1).close()
-    except OSError:
+        with redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=1) as client:
+            return bool(client.ping())
+    except redis.TimeoutError:
+        return True  # frozen, or busy with a script
+    except redis.ConnectionError:
         return False
-    return True

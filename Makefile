@@ -1,0 +1,58 @@
+# One command each; `make` alone lists them. Works with POSIX sh and GNU make 3.81 or later.
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help lab test notebooks load bench clean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "  ARGS passes more arguments on:  make test ARGS='-k server'"
+
+lab: $(STAMP) ## open the workbook in JupyterLab, with its own Valkey
+	@$(BIN)/kvlab lab $(ARGS)
+
+test: $(STAMP) ## run the tests
+	@$(BIN)/python -m pytest -q $(ARGS)
+
+notebooks: $(STAMP) ## build every notebook from its source and execute it
+	@$(BIN)/python -m kvlab.workshop.notebooks $(ARGS)
+
+load: $(STAMP) ## load the rate limiter with Locust
+	@$(BIN)/kvlab load rate-limiter $(ARGS)
+
+bench: $(STAMP) ## measure every pattern and its peers
+	@$(BIN)/kvlab bench $(ARGS)
+
+clean: ## remove the virtual environment and everything generated in place
+	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Written last, so that an interrupted install leaves none and is run again.
+$(STAMP): requirements.txt pyproject.toml
+	@rm -f $(STAMP)
+	@python=; \
+	for name in python3.14 python3.13 python3.12 python3.11 python3 python; do \
+		if command -v $$name >/dev/null 2>&1 && \
+			$$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' >/dev/null 2>&1; \
+		then python=$$name; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+		echo "kvlab needs Python 3.11 to 3.14, and there is none on PATH (python3 is: $$(python3 --version 2>&1 | head -n 1))." >&2; \
+		exit 1; \
+	fi; \
+	if [ -x $(BIN)/python ] && ! $(BIN)/python -c '' >/dev/null 2>&1; then rm -rf $(VENV); fi; \
+	if command -v uv >/dev/null 2>&1; then \
+		echo "Installing into $(VENV) with uv and $$($$python --version) ..."; \
+		{ [ -x $(BIN)/python ] || uv venv --quiet --python "$$(command -v $$python)" $(VENV); } && \
+		uv pip install --quiet --python $(BIN)/python -r requirements.txt; \
+	else \
+		echo "Installing into $(VENV) with pip and $$($$python --version), a minute or two ..."; \
+		{ $(BIN)/python -m pip --version >/dev/null 2>&1 || $$python -m venv --clear $(VENV); } && \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt; \
+	fi
+	@touch $(STAMP)

@@ -1,0 +1,109 @@
+"""``kvlab``: one command for whoever works with the workbook. Also ``python -m kvlab``.
+
+The logic of each command lies elsewhere; this file parses and prints.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from kvlab.errors import KvlabError
+
+NOTEBOOKS = "notebooks"
+
+
+try:
+    import typer
+except ImportError:
+    raise SystemExit('the kvlab command needs typer: pip install "kvlab[lab]"') from None
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_PASSES_OPTIONS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def main() -> None:
+    """Run the command line; a KvlabError becomes one message and exit status 1."""
+    try:
+        app()
+    except KvlabError as error:
+        sys.exit(f"kvlab: {error}")
+
+
+@app.callback()
+def _kvlab() -> None:
+    """The eight common key-value patterns, each shown breaking, then holding."""
+
+
+@app.command()
+def doctor() -> None:
+    """Look whether everything works here, and say what to do if not."""
+    raise typer.Exit(show_doctor())
+
+
+@app.command(context_settings=_PASSES_OPTIONS_ON)
+def lab(context: typer.Context) -> None:
+    """Open the notebooks in JupyterLab; its own options (--no-browser, --port) pass through."""
+    raise typer.Exit(open_lab(context.args))
+
+
+def show_doctor() -> int:
+    """Print the doctor's report; 1 when something essential is broken."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from kvlab.workshop.doctor import State, examine
+
+    marks = {State.OK: ("ok", "green"), State.NOTE: ("--", "yellow"), State.BROKEN: ("!!", "red")}
+    terminal = Console()
+    console = terminal if terminal.is_terminal else Console(width=100)
+    console.width = min(console.width, 100)
+    report = examine()
+    for title, findings in report.sections.items():
+        table = Table(box=None, show_header=False, padding=(0, 1), pad_edge=False)
+        table.add_column(width=2)
+        table.add_column(width=15, no_wrap=True)
+        table.add_column(overflow="fold")
+        for finding in findings:
+            mark, colour = marks[finding.state]
+            table.add_row(Text(mark, style=colour), finding.subject, Text(finding.detail))
+        console.print(Text(f"\n{title}", style="bold"))
+        console.print(table)
+    if report.healthy:
+        console.print("\nEverything that the workbook needs works.", style="green")
+        return 0
+    console.print("\nNot ready. To do:", style="bold red")
+    for remedy in report.remedies:
+        console.print(f"  - {remedy}", markup=False)
+    return 1
+
+
+def open_lab(arguments: list[str]) -> int:
+    """Join the embedded server, run JupyterLab on loopback until it ends, return its exit
+    status."""
+    from kvlab import server
+
+    directory = Path.cwd() / NOTEBOOKS
+    if not directory.is_dir():
+        directory = Path(__file__).parent.parent / NOTEBOOKS
+    if not directory.is_dir():
+        raise KvlabError(f"there is no folder {NOTEBOOKS} here: run this in the workbook's folder")
+    if not os.environ.get("KVLAB_URL"):
+        embedded = server.join()
+        print(f"{embedded.engine} {embedded.version} at {embedded.url}")
+        if embedded.note:
+            print(embedded.note)
+    command = [sys.executable, "-m", "jupyterlab", *arguments, "--ServerApp.ip=127.0.0.1"]
+    jupyter = subprocess.Popen(command, cwd=directory)
+    # Ctrl-C reaches Jupyter by itself: it asks there, and only its end is ours.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: jupyter.terminate())
+    return jupyter.wait()

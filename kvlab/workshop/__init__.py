@@ -1,0 +1,1 @@
+"""What a workshop needs around the patterns: the doctor, exercise checks, reset, progress."""

