@@ -20,10 +20,10 @@ _HOME = {
     "gate": ("Gate", "GatedRedis", "ClientCrashed", "gated"),
     "origin": ("Origin",),
 }
-_MODULES = (*_HOME, "charts", "interleave", "resp", "style")
+_MODULES = (*_HOME, "charts", "interleave", "plots", "resp", "style")
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 
-__all__ = [*_WHERE, "charts", "theory"]
+__all__ = [*_WHERE, "charts", "plots", "theory"]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,6 +7,7 @@ and figures are not registered with pyplot (no window, no leak).
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -91,11 +92,20 @@ def colour(variant: str, index: int = 0) -> str:
     return COLOURS.get(variant, OTHERS[index % len(OTHERS)])
 
 
+class Drawing(Figure):
+    """A figure that shows itself as the last value of a notebook cell, without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        png = io.BytesIO()
+        self.savefig(png, format="png")
+        return png.getvalue()
+
+
 @contextmanager
 def drawing(title: str) -> Iterator[tuple[Figure, Axes]]:
     """A figure with one pair of axes in the workbook's style."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=SIZE, layout="constrained")
+        figure = Drawing(figsize=SIZE, layout="constrained")
         axes = figure.add_subplot()
         axes.set_title(title, wrap=True)
         yield figure, axes

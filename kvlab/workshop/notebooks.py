@@ -77,9 +77,8 @@ def notebook(page: Page) -> Any:
     """The notebook of a page, not yet executed."""
     made = nbformat.v4.new_notebook(metadata=_METADATA)
     for number, cell in enumerate(page.cells, start=1):
-        new = (
-            nbformat.v4.new_code_cell if cell.cell_type == "code" else nbformat.v4.new_markdown_cell
-        )
+        v4: Any = nbformat.v4
+        new = v4.new_code_cell if cell.cell_type == "code" else v4.new_markdown_cell
         tags = {"tags": sorted(_tags(cell))} if _tags(cell) else {}
         made.cells.append(new(cell.source, id=f"cell-{number:02}", metadata=tags))
     return made
@@ -93,10 +92,11 @@ def execute(page: Page) -> Any:
         timeout=CELL_SECONDS,
         kernel_name="python3",
         record_timing=False,
+        extra_arguments=["--log-level=40"],  # errors; not that loopback is unencrypted
         resources={"metadata": {"path": str(page.path.parent.resolve())}},
     )
     try:
-        client.execute(env=os.environ | {"MPLBACKEND": "module://matplotlib_inline.backend_inline"})
+        client.execute()
     except CellExecutionError as problem:
         raise NotebookFailed(f"{page.path.name}: a cell raised\n{problem}") from None
     for cell in made.cells:
