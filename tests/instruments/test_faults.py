@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
@@ -83,6 +85,39 @@ def test_every_first_reply_lost_doubles_a_retried_counter(
     assert proxy.swallowed == 20
 
 
+def test_the_handshake_of_a_new_connection_is_not_swallowed(
+    proxy: Proxy, direct: redis.Redis
+) -> None:
+    client = client_of(proxy, retries=3)
+    proxy.swallow_replies(2)
+    client.incr("n")
+    assert direct.get("n") == "3"  # two lost, the third answered
+
+
+def test_a_batch_in_two_writes_is_one_round_trip(proxy: Proxy, direct: redis.Redis) -> None:
+    pid = direct.info("server")["process_id"]
+    with socket.create_connection(("127.0.0.1", proxy.port)) as wire:
+        with paused(pid):  # so that no answer can come between the two writes
+            for sent in (1, 2):
+                wire.sendall(b"PING\r\n")
+                until(lambda sent=sent: len(proxy.commands) == sent)
+        answers = b""
+        while len(answers) < 14:
+            answers += wire.recv(100)
+        assert proxy.requests == 1
+        wire.sendall(b"PING\r\n")
+        assert wire.recv(100)
+        assert proxy.requests == 2
+
+
+def until(condition: Callable[[], bool]) -> None:
+    for _ in range(10_000):
+        if condition():
+            return
+        time.sleep(0.001)
+    raise AssertionError("it never came true")
+
+
 def test_only_the_named_command_is_lost(proxy: Proxy, direct: redis.Redis) -> None:
     client = client_of(proxy)
     proxy.swallow_replies(1, only="SET")
@@ -136,8 +171,6 @@ def test_heal_disarms(proxy: Proxy) -> None:
 
 
 def test_delay_keeps_order_and_does_not_add_up(proxy: Proxy) -> None:
-    import time
-
     client = client_of(proxy)
     proxy.delay(0.02)
     before = time.perf_counter()

@@ -106,6 +106,19 @@ def test_concurrent_writers_get_every_version_once(origin: Origin) -> None:
     assert row["version"] == 16
 
 
+def test_concurrent_updates_wait_for_each_other(origin: Origin) -> None:
+    versions: list[int] = []
+
+    def work(i: int) -> None:
+        for _ in range(10):
+            done = origin.update(7, name=f"w{i}")
+            assert done is not None
+            versions.append(done[1])
+
+    in_threads(8, work)
+    assert sorted(versions) == list(range(2, 82))
+
+
 def test_loads_are_counted_exactly(origin: Origin) -> None:
     in_threads(24, lambda i: origin.profile(i))
     assert origin.loads == 24
