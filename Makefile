@@ -42,7 +42,8 @@ $(STAMP): requirements.txt pyproject.toml
 		then python=$$name; break; fi; \
 	done; \
 	if [ -z "$$python" ]; then \
-		echo "kvlab needs Python 3.11 to 3.14, and there is none on PATH (python3 is: $$(python3 --version 2>&1 | head -n 1))." >&2; \
+		found=$$(python3 --version 2>/dev/null) || found="no python3 at all"; \
+		echo "kvlab needs Python 3.11 to 3.14; on PATH there is $$found" >&2; \
 		exit 1; \
 	fi; \
 	if [ -x $(BIN)/python ] && ! $(BIN)/python -c '' >/dev/null 2>&1; then rm -rf $(VENV); fi; \

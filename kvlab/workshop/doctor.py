@@ -132,10 +132,10 @@ def probe(client: redis.Redis) -> dict[str, bool]:
 def _can(client: redis.Redis, prepare: tuple[Command, ...], command: Command, fits: Check) -> bool:
     try:
         for step in prepare:
-            client.execute_command(*step)  # type: ignore[no-untyped-call]
+            client.execute_command(*step)
         # A name in bytes keeps redis-py from interpreting the reply.
         name, *arguments = command
-        return fits(client.execute_command(name.encode(), *arguments))  # type: ignore[no-untyped-call]
+        return fits(client.execute_command(name.encode(), *arguments))
     except redis.ResponseError:
         return False
 
