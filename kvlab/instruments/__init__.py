@@ -18,6 +18,7 @@ _HOME = {
     "theory": ("ttl_hit_ratio", "che_lru_hit_ratio"),
     "faults": ("Proxy", "paused"),
     "gate": ("Gate", "GatedRedis", "ClientCrashed", "gated"),
+    "oracle": ("Verdict", "judge", "certain_overlap"),
     "origin": ("Origin",),
 }
 _MODULES = (*_HOME, "charts", "interleave", "plots", "resp", "style")

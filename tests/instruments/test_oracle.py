@@ -1,0 +1,65 @@
+"""The oracle is tested on admissions whose verdict is known by arithmetic."""
+
+from __future__ import annotations
+
+import pytest
+
+from kvlab.errors import InvalidArgument
+from kvlab.instruments.oracle import BOUNDS, certain_overlap, judge
+
+EDGE = [59.9] * 10 + [60.1] * 10
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "times", "over", "worst"),
+    [
+        ("fixed-window", EDGE, 0, 10),  # twice the limit within 0.2 s, and its promise is kept
+        ("fixed-window", [*EDGE, 60.2], 1, 11),
+        ("sliding-log", EDGE, 10, 20),
+        ("sliding-log", [0.0] * 10 + [60.0] * 10, 0, 10),  # the oldest have just left
+        ("sliding-log", [0.0] * 10 + [59.999999], 1, 11),
+        ("sliding-counter", [0.0] * 10 + [90.0] * 5, 0, 10),  # half of ten, and five
+        ("sliding-counter", [0.0] * 10 + [90.0] * 6, 1, 11),
+        ("token-bucket", [0.0] * 10 + [6.0], 0, 10),  # one token every six seconds
+        ("token-bucket", [0.0] * 10 + [5.9], 1, pytest.approx(10 + 0.1 / 6)),
+        ("token-bucket", [0.0] * 10 + [60.0] * 10, 0, 10),
+    ],
+)
+def test_known_verdicts(algorithm: str, times: list[float], over: int, worst: float) -> None:
+    verdict = judge(algorithm, times, limit=10, window=60)
+    assert (verdict.over, verdict.worst, verdict.holds) == (over, worst, over == 0)
+    assert verdict.admitted == len(times)
+
+
+def test_a_burst_of_its_own() -> None:
+    assert judge("token-bucket", [0.0] * 3, limit=10, window=60, burst=3).holds
+    assert not judge("token-bucket", [0.0] * 4, limit=10, window=60, burst=3).holds
+
+
+def test_order_does_not_matter_and_nothing_is_fine() -> None:
+    for algorithm in BOUNDS:
+        assert judge(algorithm, [], limit=1, window=1).holds
+    assert judge("sliding-log", EDGE[::-1], limit=10, window=60).over == 10
+
+
+def test_verdicts_add_up_over_keys() -> None:
+    both = judge("sliding-log", EDGE, limit=10, window=60) + judge(
+        "sliding-log", [0.0], limit=10, window=60
+    )
+    assert (both.over, both.worst, both.admitted) == (10, 20, 21)
+
+
+def test_an_unknown_algorithm_is_named() -> None:
+    with pytest.raises(InvalidArgument, match="leaky"):
+        judge("leaky", [], limit=1, window=1)
+
+
+def test_only_what_is_beyond_doubt_is_counted() -> None:
+    spans = [(i / 100, i / 100 + 0.005) for i in range(15)]
+    assert certain_overlap(spans, limit=10, window=60).over == 5
+    assert certain_overlap(spans, limit=15, window=60).holds
+    # Each may have been decided outside the window: nothing is beyond doubt.
+    assert certain_overlap([(0, 100)] * 15, limit=10, window=60).holds
+    # Two windows, each over by five.
+    later = [(a + 100, b + 100) for a, b in spans]
+    assert certain_overlap(spans + later, limit=10, window=60).over == 10
