@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated
 
 from kvlab.errors import KvlabError
 
@@ -52,6 +53,25 @@ def doctor() -> None:
 def lab(context: typer.Context) -> None:
     """Open the notebooks in JupyterLab; its own options (--no-browser, --port) pass through."""
     raise typer.Exit(open_lab(context.args))
+
+
+@app.command(context_settings=_PASSES_OPTIONS_ON)
+def load(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Which load test: rate-limiter.")] = "rate-limiter",
+    naive: Annotated[bool, typer.Option(help="Load the tutorial's version: it must fail.")] = False,
+    time: Annotated[str, typer.Option(help="How long: 30s, 2m, 1h30m.")] = "30s",
+    users: Annotated[int, typer.Option(help="Concurrent users.")] = 20,
+) -> None:
+    """Load a pattern with Locust and judge what happened; exit code 1 when its promise broke.
+
+    Other options go to Locust: --algorithm token-bucket, --limit 50, --processes 2,
+    --host redis://…; the load test's own are listed by: locust -f loadtests/rate_limiter.py --help
+    """
+    from kvlab.workshop import load as loads
+
+    more = [*context.args, *(["--naive"] if naive else [])]
+    raise typer.Exit(loads.run(name, users=users, length=loads.seconds(time), more=more))
 
 
 def show_doctor() -> int:

@@ -6,20 +6,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
-import redis
-import redis.asyncio
+from support import WAYS, SteppedClock, faketime_library
 
-from kvlab import AsyncKv, Kv, Op, engines
+from kvlab import Kv, engines
 from kvlab.engines import RunningServer
 
 ENGINES = ("valkey", "redis-6.2", "redis", "fakeredis")
@@ -29,20 +26,18 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="session")
 def running() -> Iterator[Callable[[str], RunningServer]]:
     """One server per engine and session, started when first asked for."""
-    started: dict[str, Any] = {}
+    started: dict[str, RunningServer] = {}
+    with ExitStack() as ends:
 
-    def get(name: str) -> RunningServer:
-        engine = engines.find(name)
-        if engine.missing:
-            pytest.skip(f"engine {name} is absent: {engine.missing}")
-        if name not in started:
-            started[name] = engines.start(name)
-            started[name, "server"] = started[name].__enter__()
-        return started[name, "server"]
+        def get(name: str) -> RunningServer:
+            engine = engines.find(name)
+            if engine.missing:
+                pytest.skip(f"engine {name} is absent: {engine.missing}")
+            if name not in started:
+                started[name] = ends.enter_context(engines.start(name))
+            return started[name]
 
-    yield get
-    for name in [n for n in started if isinstance(n, str)]:
-        started[name].__exit__(None, None, None)
+        yield get
 
 
 def fresh_prefix() -> str:
@@ -81,92 +76,9 @@ def run(request: pytest.FixtureRequest, any_kv: Kv) -> Iterator[Callable[[Any], 
 
     ``run.kv`` is the executor whose namespace it is.
     """
-    way = _WAYS[request.param](any_kv)
+    way = WAYS[request.param](any_kv)
     yield way
     way.close()
-
-
-class _Sync:
-    def __init__(self, kv: Kv) -> None:
-        self.kv = kv
-
-    def __call__(self, what: Any) -> Any:
-        return self.kv.run(what)
-
-    def close(self) -> None:
-        pass
-
-
-class _Mixed(_Sync):
-    def __call__(self, what: Any) -> Any:
-        if not isinstance(what, Op) or what.blocking is not None:
-            return self.kv.run(what)
-        before, result, after = self.kv.run(Op("ECHO", "before"), what, Op("ECHO", "after"))
-        assert (before, after) == (b"before", b"after")
-        return result
-
-
-class _Async(_Sync):
-    def __init__(self, kv: Kv) -> None:
-        super().__init__(kv)
-        self._loop = asyncio.new_event_loop()
-        self._akv = twin(kv)
-
-    def __call__(self, what: Any) -> Any:
-        return self._loop.run_until_complete(self._akv.run(what))
-
-    def close(self) -> None:
-        self._loop.run_until_complete(self._akv.close())
-        self._loop.close()
-
-
-_WAYS: dict[str, Callable[[Kv], _Sync]] = {"sync": _Sync, "async": _Async, "mixed": _Mixed}
-
-
-def twin(kv: Kv, **settings: Any) -> AsyncKv:
-    """An ``AsyncKv`` for the server and the namespace of ``kv``."""
-    kwargs = kv.client.connection_pool.connection_kwargs
-    client = redis.asyncio.Redis(host=kwargs["host"], port=kwargs["port"], max_connections=500)
-    return AsyncKv(client, prefix=kv.prefix, **settings)
-
-
-class SteppedClock:
-    """The clock of one server, set by libfaketime: it stands still, within 2 ms, until stepped."""
-
-    START = 1_800_000_000.0
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._client: redis.Redis | None = None
-        self._write(self.START)
-
-    def attach(self, client: redis.Redis) -> None:
-        self._client = client
-
-    def set(self, now: float) -> None:
-        """The server's time from now on, in Unix seconds; earlier than before is allowed."""
-        self._write(now)
-        assert self._client is not None
-        # The server reads its clock once per turn of its event loop: make it turn.
-        for _ in range(1000):
-            seconds, micros = self._client.time()
-            if abs(seconds + micros / 1e6 - now) < 0.002:
-                return
-        raise AssertionError(f"the server's clock did not follow to {now}")
-
-    def _write(self, now: float) -> None:
-        self.now = now
-        whole = self._file.with_suffix(".new")
-        # "@" would let time run on from there; a bare date freezes it.
-        whole.write_text(datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d %H:%M:%S.%f"))
-        whole.replace(self._file)
-
-    def step(self, seconds: float) -> None:
-        self.set(self.now + seconds)
-
-
-def faketime_library() -> str | None:
-    return next((str(p) for p in Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
 
 
 @pytest.fixture(scope="session")

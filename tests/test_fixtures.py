@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from conftest import SteppedClock
+from support import SteppedClock
 
 from kvlab import Key, Kv, Op, Script
 

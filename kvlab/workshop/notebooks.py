@@ -128,9 +128,10 @@ def make(page: Page, *, check: bool) -> None:
     """Make one notebook and write it; with ``check`` compare instead of writing."""
     if check and (different := differences(page)):
         raise NotebookFailed(different)
-    made = execute(page) if page.executed else notebook(page)
     if not check:
         page.path.parent.mkdir(exist_ok=True)
+    made = execute(page) if page.executed else notebook(page)
+    if not check:
         nbformat.write(made, page.path)
 
 

@@ -82,19 +82,15 @@ print(f"three runs: {one_by_one} round trips; one run of three ops: {kv.round_tr
 # to 1 ms) or of two regions (20 ms) fits on a laptop.
 
 # %%
-import time
+import statistics
+import timeit
 
 from kvlab.instruments import Proxy
 
 
 def seconds(call, repeats=5):
     """Median seconds of a call."""
-    taken = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        taken.append(time.perf_counter() - start)
-    return sorted(taken)[repeats // 2]
+    return statistics.median(timeit.repeat(call, number=1, repeat=repeats))
 
 
 # %%

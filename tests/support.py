@@ -1,0 +1,97 @@
+"""What tests share beyond fixtures: the ways an op can travel, an async twin, a stepped clock."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import redis
+import redis.asyncio
+
+from kvlab import AsyncKv, Kv, Op
+
+
+class _Sync:
+    def __init__(self, kv: Kv) -> None:
+        self.kv = kv
+
+    def __call__(self, what: Any) -> Any:
+        return self.kv.run(what)
+
+    def close(self) -> None:
+        pass
+
+
+class _Mixed(_Sync):
+    def __call__(self, what: Any) -> Any:
+        if not isinstance(what, Op) or what.blocking is not None:
+            return self.kv.run(what)
+        before, result, after = self.kv.run(Op("ECHO", "before"), what, Op("ECHO", "after"))
+        assert (before, after) == (b"before", b"after")
+        return result
+
+
+class _Async(_Sync):
+    def __init__(self, kv: Kv) -> None:
+        super().__init__(kv)
+        self._loop = asyncio.new_event_loop()
+        self._akv = twin(kv)
+
+    def __call__(self, what: Any) -> Any:
+        return self._loop.run_until_complete(self._akv.run(what))
+
+    def close(self) -> None:
+        self._loop.run_until_complete(self._akv.close())
+        self._loop.close()
+
+
+WAYS: dict[str, Callable[[Kv], _Sync]] = {"sync": _Sync, "async": _Async, "mixed": _Mixed}
+
+
+def twin(kv: Kv, **settings: Any) -> AsyncKv:
+    """An ``AsyncKv`` for the server and the namespace of ``kv``."""
+    kwargs = kv.client.connection_pool.connection_kwargs
+    client = redis.asyncio.Redis(host=kwargs["host"], port=kwargs["port"], max_connections=500)
+    return AsyncKv(client, prefix=kv.prefix, **settings)
+
+
+class SteppedClock:
+    """The clock of one server, set by libfaketime: it stands still, within 2 ms, until stepped."""
+
+    START = 1_800_000_000.0
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._client: redis.Redis | None = None
+        self._write(self.START)
+
+    def attach(self, client: redis.Redis) -> None:
+        self._client = client
+
+    def set(self, now: float) -> None:
+        """The server's time from now on, in Unix seconds; earlier than before is allowed."""
+        self._write(now)
+        assert self._client is not None
+        # The server reads its clock once per turn of its event loop: make it turn.
+        for _ in range(1000):
+            seconds, micros = self._client.time()
+            if abs(seconds + micros / 1e6 - now) < 0.002:
+                return
+        raise AssertionError(f"the server's clock did not follow to {now}")
+
+    def _write(self, now: float) -> None:
+        self.now = now
+        whole = self._file.with_suffix(".new")
+        # "@" would let time run on from there; a bare date freezes it.
+        whole.write_text(datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d %H:%M:%S.%f"))
+        whole.replace(self._file)
+
+    def step(self, seconds: float) -> None:
+        self.set(self.now + seconds)
+
+
+def faketime_library() -> str | None:
+    return next((str(p) for p in Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)

@@ -1,0 +1,106 @@
+"""Every notebook is what its source says, and executes without an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from kvlab.workshop.notebooks import NOTEBOOKS, NotebookFailed, differences, main, make_all, pages
+
+SOURCES = sorted((NOTEBOOKS / "source").glob("[0-9][0-9]_*.py"))
+PAGES = [page for source in SOURCES for page in pages(source)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path.name)
+def test_a_notebook_is_what_its_source_says(page) -> None:
+    assert differences(page) is None
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
+def test_a_chapter_can_be_taught_in_a_sitting(source: Path) -> None:
+    chapter = next(iter(pages(source)))
+    assert len(chapter.cells) <= 40
+    for number, cell in enumerate(chapter.cells, start=1):
+        if cell.cell_type == "code":
+            assert len(cell.source.splitlines()) <= 12, f"cell {number} is too long to read aloud"
+
+
+def test_every_executed_notebook_shows_charts_and_no_path_of_a_machine() -> None:
+    for page in PAGES:
+        if not page.executed:
+            continue
+        text = page.path.read_text(encoding="utf-8")
+        assert str(Path.home()) + "/" not in text
+        assert "/tmp/" not in text
+        if page.path.parent == NOTEBOOKS:
+            assert "image/png" in text, f"{page.path.name} shows no chart"
+
+
+def test_all_of_them_execute() -> None:
+    make_all([], check=True)
+
+
+SOURCE = """# %% [markdown]
+# # A chapter
+
+# %% tags=["setup"]
+x = 1
+
+# %% [markdown] tags=["exercise"]
+# Make y two.
+
+# %% tags=["stub"]
+y = ...
+
+# %% tags=["solution"]
+y = x + 1
+
+# %% tags=["check"]
+assert y == 2
+"""
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Path:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "01_one.py").write_text(SOURCE)
+    return tmp_path
+
+
+def test_one_source_gives_chapter_exercise_and_solution(book: Path) -> None:
+    make_all([], check=False, root=book)
+    cells = {
+        kind: [c.source for c in nbformat.read(book / kind / "01_one.ipynb", 4).cells]
+        for kind in (".", "exercises", "solutions")
+    }
+    assert cells["."] == ["# A chapter", "x = 1", "Make y two."]
+    assert cells["exercises"] == ["x = 1", "Make y two.", "y = ...", "assert y == 2"]
+    assert cells["solutions"] == ["x = 1", "Make y two.", "y = x + 1", "assert y == 2"]
+    make_all([], check=True, root=book)
+
+
+def test_a_solution_that_does_not_pass_its_check_is_an_error(book: Path) -> None:
+    source = book / "source" / "01_one.py"
+    source.write_text(SOURCE.replace("x + 1", "x + 2"))
+    with pytest.raises(NotebookFailed, match="AssertionError"):
+        make_all([], check=False, root=book)
+
+
+def test_a_changed_source_is_noticed(book: Path) -> None:
+    make_all([], check=False, root=book)
+    source = book / "source" / "01_one.py"
+    source.write_text(SOURCE.replace("x = 1", "x = 1  # one"))
+    with pytest.raises(NotebookFailed, match="cell 2 differs"):
+        make_all([], check=True, root=book)
+
+
+def test_a_missing_notebook_is_noticed(book: Path) -> None:
+    with pytest.raises(NotebookFailed, match="missing"):
+        make_all([], check=True, root=book)
+
+
+def test_an_unknown_chapter_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["77"]) == 1
+    assert "no source in notebooks/source begins with 77" in capsys.readouterr().err
