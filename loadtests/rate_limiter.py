@@ -50,7 +50,7 @@ class RateLimited(KvUser):
         self.keys = [f"client-{number}" for number in range(given.keys)]
         if given.naive:
             self.naive = NaiveSlidingWindow(
-                self.kv.client, limit=given.limit, window=given.window, prefix=self.kv.prefix
+                self.kv.client, given.limit, int(given.window * 1000), prefix=self.kv.prefix
             )
         else:
             make = LIMITERS[given.algorithm]

@@ -7,6 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from kvlab.workshop import readme
 from kvlab.workshop.notebooks import NOTEBOOKS, NotebookFailed, differences, main, make_all, pages
 
 SOURCES = sorted((NOTEBOOKS / "source").glob("[0-9][0-9]_*.py"))
@@ -40,6 +41,11 @@ def test_every_executed_notebook_shows_charts_and_no_path_of_a_machine() -> None
 
 def test_all_of_them_execute() -> None:
     make_all([], check=True)
+
+
+def test_the_readme_says_what_the_notebooks_found() -> None:
+    text = (readme.ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme.replaced(text, "findings", readme.table()) == text, "run: make notebooks"
 
 
 SOURCE = """# %% [markdown]

@@ -31,6 +31,7 @@ from nbclient.exceptions import CellExecutionError
 from tqdm.auto import tqdm
 
 from kvlab.errors import KvlabError
+from kvlab.workshop import readme
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 MAX_BYTES = 1_000_000
@@ -164,7 +165,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         make_all(given.names, check=given.check)
-    except NotebookFailed as problem:
+        if not given.check:
+            readme.update()
+    except KvlabError as problem:
         print(problem, file=sys.stderr)
         return 1
     return 0

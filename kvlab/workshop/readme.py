@@ -1,0 +1,84 @@
+"""The parts of the README that are measured: written from the notebooks, never by hand.
+
+A chapter's cell tagged ``finding`` prints its finding in one line; the README's table takes it
+from the executed notebook. A cell tagged ``cover`` shows the chart on the README's first screen.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from kvlab.errors import KvlabError
+
+ROOT = Path(__file__).parents[2]
+CHAPTERS = {
+    "cache_aside": "Cache-aside",
+    "write_through": "Write-through",
+    "rate_limiting": "Rate limiting",
+    "sessions": "Sessions",
+    "distributed_lock": "Distributed lock",
+    "leaderboard": "Leaderboard",
+    "pipeline": "Pipeline",
+    "feature_flags": "Feature flags",
+}
+
+
+def table(root: Path = ROOT) -> str:
+    """Pattern → module → notebook → finding, as Markdown; a chapter yet to come is marked."""
+    rows = ["| pattern | module | chapter | what its notebook found |", "| --- | --- | --- | --- |"]
+    for number, (module, title) in enumerate(CHAPTERS.items(), start=1):
+        name = f"{number:02}_{module}"
+        path = root / "notebooks" / f"{name}.ipynb"
+        there = (root / "kvlab" / f"{module}.py").exists()
+        code = f"[`kvlab.{module}`](kvlab/{module}.py)" if there else f"`kvlab.{module}`, to come"
+        if path.exists():
+            chapter, finding = f"[{name}](notebooks/{name}.ipynb)", _printed(path, "finding")
+        else:
+            chapter, finding = f"{name}, to come", ""
+        rows.append(f"| {title} | {code} | {chapter} | {finding} |")
+    return "\n".join(rows)
+
+
+def update(root: Path = ROOT) -> None:
+    """Write the measured parts into ``README.md``, and the cover's chart beside the notebooks."""
+    readme = root / "README.md"
+    old = readme.read_text(encoding="utf-8")
+    new = replaced(old, "findings", table(root))
+    if new != old:
+        readme.write_text(new, encoding="utf-8")
+    for path in sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb")):
+        for cell in _tagged(path, "cover"):
+            for output in cell.outputs:
+                if png := output.get("data", {}).get("image/png"):
+                    (root / "notebooks" / "cover.png").write_bytes(base64.b64decode(png))
+
+
+def replaced(text: str, name: str, content: str) -> str:
+    """``text`` with new content between the comments ``<!-- name -->`` and ``<!-- /name -->``."""
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise KvlabError(f"README.md must hold {begin} and {end} once each")
+    pattern = re.compile(f"{begin}.*?{end}", re.DOTALL)
+    return pattern.sub(lambda _: f"{begin}\n{content}\n{end}", text)
+
+
+def _printed(path: Path, tag: str) -> str:
+    lines: list[str] = [
+        output.text.strip()
+        for cell in _tagged(path, tag)
+        for output in cell.outputs
+        if output.output_type == "stream"
+    ]
+    if len(lines) != 1 or "\n" in lines[0]:
+        raise KvlabError(f"{path.name} must print one line in one cell tagged {tag!r}")
+    return lines[0].replace("|", "\\|")
+
+
+def _tagged(path: Path, tag: str) -> list[Any]:
+    cells = nbformat.read(path, as_version=4).cells
+    return [cell for cell in cells if tag in cell.metadata.get("tags", ())]
