@@ -74,6 +74,32 @@ def load(
     raise typer.Exit(loads.run(name, users=users, length=loads.seconds(time), more=more))
 
 
+@app.command()
+def bench(
+    names: Annotated[list[str] | None, typer.Argument(help="Which ones; all without.")] = None,
+) -> None:
+    """Measure the patterns against their peers, side by side: ratios with their spread."""
+    from kvlab.workshop import bench as benchmarks
+
+    raise typer.Exit(benchmarks.run(names or []))
+
+
+@app.command()
+def reset(
+    prefix: Annotated[str, typer.Option(help="The namespace to empty.")] = "kvlab:",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove the workbook's keys, and no others, from the server in use."""
+    import kvlab
+
+    with kvlab.connect(prefix=prefix) as kv:
+        if not yes:
+            typer.confirm(
+                f"Remove every key that begins with {kv.prefix} on {kv.where}?", abort=True
+            )
+        print(f"{kv.clear()} keys removed")
+
+
 def show_doctor() -> int:
     """Print the doctor's report; 1 when something essential is broken."""
     from rich.console import Console
