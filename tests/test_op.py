@@ -66,7 +66,7 @@ def test_braces_in_user_text_do_not_move_the_hash_slot(a: str, b: str) -> None:
 
 
 def test_an_int_stands_for_its_digits_and_an_enum_for_its_value() -> None:
-    class Name(str, enum.Enum):  # noqa: UP042: its own str() is 'Name.A'
+    class Name(str, enum.Enum):  # noqa: UP042  (its str() is 'Name.A')
         A = "x"
 
     class Number(int, enum.Enum):
