@@ -12,13 +12,13 @@ from typing import Any, Literal, Self, TypeVar, overload
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError
 
 from kvlab.connections import (
     BROKEN,
     MAX_CONNECTIONS,
     AsyncConnections,
-    cut_short,
+    error_reply,
     not_connected,
     own_connection,
     packed,
@@ -27,7 +27,7 @@ from kvlab.connections import (
 )
 from kvlab.executor import DEADLINE, TIMEOUT, Answer, Executor, Request, Running, Trace, Trip
 from kvlab.op import A, B, C, Call, D, Flow, Op, Raw, Wait
-from kvlab.wire import Command
+from kvlab.wire import Command, checked_prefix, transport_error
 
 T = TypeVar("T")
 
@@ -88,7 +88,8 @@ class AsyncKv(Executor):
         self.client = client
         self.sleep = sleep
         self._on_close = on_close
-        make = own_connection(client, self.timeout, retry=Retry(NoBackoff(), 0))
+        make = own_connection(client, self.timeout, Retry(NoBackoff(), 0), awaited=True)
+        self._packer = make()
         most = client.connection_pool.max_connections
         self._connections = AsyncConnections(make, most, self.deadline)
         self._shared: dict[str, asyncio.Future[Any]] = {}
@@ -156,48 +157,48 @@ class AsyncKv(Executor):
             async with asyncio.timeout(patience(blocking, self.timeout)):
                 return await self._talk(commands, extra=True, timeout=math.inf)
         except TimeoutError as problem:
-            return [], cut_short(problem, [], self.where)
+            return [], transport_error(problem, sent=True, where=self.where)
 
     async def _talk(self, commands: list[Command], *, extra: bool, **wait: float) -> Answer:
+        request = packed(self._packer, commands)
         try:
             connection = await self._connections.get(extra=extra)
         except BROKEN as problem:
             return [], not_connected(problem, self.where)
         replies: list[Raw] = []
+        complete = False
         try:
-            await connection.send_packed_command(packed(connection, commands))
+            await connection.send_packed_command(request)
             for _ in commands:
                 try:
-                    replies.append(await connection.read_response(disable_decoding=True, **wait))
-                except ResponseError as reply:
-                    replies.append(reply)
+                    reply = await connection.read_response(
+                        disable_decoding=True, disconnect_on_error=False, **wait
+                    )
+                except RedisError as problem:
+                    reply = error_reply(problem)
+                replies.append(reply)
+            complete = True
             return replies, None
         except BROKEN as problem:
-            await connection.disconnect(nowait=True)
-            return replies, cut_short(problem, replies, self.where)
-        except BaseException:  # an answer may still be due: nobody else may read it
-            await connection.disconnect(nowait=True)
-            raise
-        finally:
-            await self._connections.put(connection, extra=extra)
+            return replies, transport_error(problem, sent=True, where=self.where)
+        finally:  # an answer may still be due, after cancellation too: nobody else may read it
+            await self._connections.put(connection, complete=complete, extra=extra)
 
     async def _share(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
         while (under_way := self._shared.get(name)) is not None:
-            try:
-                return await asyncio.shield(under_way)
-            except asyncio.CancelledError:
-                if not under_way.cancelled():
-                    raise  # it is this caller that was cancelled
-                # The caller that made the call was: somebody else makes it again.
+            await asyncio.wait([under_way])
+            if not under_way.cancelled():
+                return under_way.result()
+            # The caller that made the call was cancelled: somebody else makes it again.
         mine = self._shared[name] = asyncio.get_running_loop().create_future()
         try:
             value = await call()
-        except asyncio.CancelledError:
-            mine.cancel()
-            raise
-        except BaseException as problem:
+        except Exception as problem:
             mine.set_exception(problem)
             mine.exception()  # seen: nobody may be waiting
+            raise
+        except BaseException:
+            mine.cancel()
             raise
         else:
             mine.set_result(value)
@@ -209,7 +210,7 @@ class AsyncKv(Executor):
         """An executor for a namespace inside this one: a participant, a test, a run."""
         return AsyncKv(
             self.client,
-            prefix=self.prefix + part,
+            prefix=self.prefix + checked_prefix(part),
             timeout=self.timeout,
             deadline=self.deadline,
             trace=self.trace,

@@ -10,19 +10,19 @@ import inspect
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import Any, Literal, Self, TypeVar, overload
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from kvlab.connections import (
     BROKEN,
     MAX_CONNECTIONS,
     Connections,
-    cut_short,
+    error_reply,
     not_connected,
     own_connection,
     packed,
@@ -32,7 +32,7 @@ from kvlab.connections import (
 from kvlab.errors import InvalidArgument
 from kvlab.executor import DEADLINE, TIMEOUT, Answer, Executor, Request, Running, Trace, Trip
 from kvlab.op import A, B, C, Call, D, Flow, Op, Raw, Wait
-from kvlab.wire import Command
+from kvlab.wire import Command, checked_prefix, transport_error
 
 T = TypeVar("T")
 
@@ -79,7 +79,8 @@ class Kv(Executor):
     * ``timeout``: seconds to wait for a connection, and again for an answer.
     * ``deadline``: seconds within which an idempotent op is sent again when its answer is lost,
       and to wait for a free connection (at most as many as the client's pool may open).
-    * ``trace``: called with a :class:`~kvlab.wire.RoundTrip` after each round trip.
+    * ``trace``: called with a :class:`~kvlab.wire.RoundTrip` after each round trip; what it
+      raises reaches the caller of ``run``.
     * ``clock``, ``sleep``: time as flows see it, for tests.
     """
 
@@ -103,7 +104,8 @@ class Kv(Executor):
         self.client = client
         self.sleep = sleep
         self._on_close = on_close
-        make = own_connection(client, self.timeout, retry=Retry(NoBackoff(), 0))
+        make = own_connection(client, self.timeout, Retry(NoBackoff(), 0), awaited=False)
+        self._packer = make()
         self._connections = Connections(make, client.connection_pool.max_connections, self.deadline)
         self._shared: dict[str, Future[Any]] = {}
         self._sharing = threading.Lock()
@@ -174,51 +176,65 @@ class Kv(Executor):
                 return self._share(share, lambda: _not_async(function(*args), function))
 
     def _trip(self, commands: list[Command], blocking: float | None) -> Answer:
+        request = packed(self._packer, commands)
         extra = blocking is not None
+        wait = {} if blocking is None else {"timeout": patience(blocking, self.timeout)}
         try:
             connection = self._connections.get(extra=extra)
         except BROKEN as problem:
             return [], not_connected(problem, self.where)
-        wait = {} if blocking is None else {"timeout": patience(blocking, self.timeout)}
         replies: list[Raw] = []
+        complete = False
         try:
-            connection.send_packed_command(packed(connection, commands))
+            connection.send_packed_command(request)
             for _ in commands:
                 try:
-                    replies.append(connection.read_response(disable_decoding=True, **wait))
-                except ResponseError as reply:
-                    replies.append(reply)
+                    reply = connection.read_response(
+                        disable_decoding=True, disconnect_on_error=False, **wait
+                    )
+                except RedisError as problem:
+                    reply = error_reply(problem)
+                replies.append(reply)
+            complete = True
             return replies, None
         except BROKEN as problem:
-            connection.disconnect()
-            return replies, cut_short(problem, replies, self.where)
-        except BaseException:  # an answer may still be due: nobody else may read it
-            connection.disconnect()
-            raise
-        finally:
-            self._connections.put(connection, extra=extra)
+            return replies, transport_error(problem, sent=True, where=self.where)
+        finally:  # an answer may still be due, after KeyboardInterrupt too: nobody else may read it
+            self._connections.put(connection, complete=complete, extra=extra)
 
     def _share(self, name: str, call: Callable[[], Any]) -> Any:
-        with self._sharing:
-            under_way = self._shared.get(name)
-            if under_way is None:
-                mine = self._shared[name] = Future()
-        if under_way is not None:
-            return under_way.result()
-        try:
-            mine.set_result(call())
-        except BaseException as problem:
-            mine.set_exception(problem)
-        finally:
+        while True:
             with self._sharing:
-                del self._shared[name]
-        return mine.result()
+                under_way = self._shared.get(name)
+                if under_way is None:
+                    mine = self._shared[name] = Future()
+                    break
+            try:
+                return under_way.result()
+            except CancelledError:
+                if not under_way.cancelled():
+                    raise
+                # The caller that made the call was interrupted: somebody else makes it again.
+        try:
+            try:
+                value = call()
+            finally:
+                with self._sharing:
+                    del self._shared[name]
+        except Exception as problem:
+            mine.set_exception(problem)
+            raise
+        except BaseException:
+            mine.cancel()
+            raise
+        mine.set_result(value)
+        return value
 
     def within(self, part: str) -> Kv:
         """An executor for a namespace inside this one: a participant, a test, a run."""
         return Kv(
             self.client,
-            prefix=self.prefix + part,
+            prefix=self.prefix + checked_prefix(part),
             timeout=self.timeout,
             deadline=self.deadline,
             trace=self.trace,
@@ -234,7 +250,10 @@ class Kv(Executor):
         return self._fulfil(self._clearing())
 
     def close(self) -> None:
-        """Close the connections that this executor opened; harmless when repeated."""
+        """Close the connections that this executor opened; harmless when repeated.
+
+        A ``run`` after it raises :class:`~kvlab.errors.Closed`.
+        """
         self._connections.close()
         if self._on_close is not None:
             self._on_close()

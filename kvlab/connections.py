@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import ipaddress
 import math
 import os
@@ -16,20 +17,19 @@ import threading
 import warnings
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
+from redis.connection import parse_url
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
-    BusyLoadingError,
     DataError,
     MaxConnectionsError,
     RedisError,
     ResponseError,
 )
 
-from kvlab.errors import InvalidArgument, RemoteNotAllowed
-from kvlab.op import Raw
+from kvlab.errors import Closed, InvalidArgument, RemoteNotAllowed
 from kvlab.wire import Command, TransportError, refusal, transport_error
 
 MAX_CONNECTIONS = 500
@@ -41,7 +41,7 @@ BROKEN = (RedisError, OSError)
 # redis-py raises some error replies as connection errors; there too the command did not run.
 _REFUSED = (AuthenticationError, AuthorizationError, ResponseError)
 _NOT_TAKEN_OVER = {"retry", "retry_on_error", "retry_on_timeout", "cache", "cache_config"}
-_NOT_TAKEN_OVER |= {"himport_registry", "event_dispatcher"}
+_NOT_TAKEN_OVER |= {"himport_registry", "event_dispatcher", "health_check_interval"}
 
 
 def resolve(url: str | None, allow_remote: bool | None) -> str:
@@ -70,21 +70,19 @@ def resolve(url: str | None, allow_remote: bool | None) -> str:
 
 
 def _host(url: str) -> str | None:
-    """The host of a Redis URL; None for a unix socket."""
+    """The host of a Redis URL; None for a unix socket. No message repeats any of the URL."""
     try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError as problem:
-        raise InvalidArgument(f"not a Redis URL: {problem}") from None
-    if parts.scheme not in ("redis", "rediss", "unix"):
+        given, path = parse_url(url), urlsplit(url).path  # redis-py takes hosts from queries too
+    except ValueError:
         raise InvalidArgument(
-            f"the URL must begin with redis://, rediss:// or unix://, not {parts.scheme or url!r}"
-        )
-    if parts.scheme == "unix":
+            "not a Redis URL: redis://, rediss:// or unix:// is expected, and in user names and "
+            "passwords %-escapes for other characters than letters and digits"
+        ) from None
+    if url.startswith("unix:"):
         return None
-    if port == 0 or (parts.path.strip("/") and not unquote(parts.path).strip("/").isdigit()):
-        raise InvalidArgument(f"not a Redis URL: {parts.scheme}://HOST:PORT/DATABASE is expected")
-    return host or "localhost"
+    if path.strip("/") and not path.strip("/").isdigit():
+        raise InvalidArgument("not a Redis URL: redis://HOST:PORT/DATABASE is expected")
+    return str(given.get("host") or "localhost")
 
 
 def _is_loopback(host: str | None) -> bool:
@@ -96,16 +94,20 @@ def _is_loopback(host: str | None) -> bool:
         return False
 
 
-def own_connection(client: Any, timeout: float, **settings: Any) -> Callable[[], Any]:
+def own_connection(client: Any, timeout: float, retry: Any, *, awaited: bool) -> Callable[[], Any]:
     """A maker of connections like the client's, less what retries, caches or converts."""
     pool = client.connection_pool
+    if inspect.iscoroutinefunction(pool.connection_class.connect) != awaited:
+        wanted, given = ("async", "sync") if awaited else ("sync", "async")
+        raise InvalidArgument(f"needs a client that is {wanted}; {client!r} is {given}")
     kwargs = {
         name: value
         for name, value in pool.connection_kwargs.items()
         if name not in _NOT_TAKEN_OVER and not name.startswith(("maint", "oss_", "orig_"))
     }
     kwargs |= {"protocol": 2, "socket_timeout": timeout, "socket_connect_timeout": timeout}
-    return functools.partial(pool.connection_class, **kwargs, **settings)
+    kwargs |= {"encoding": "utf-8", "encoding_errors": "strict", "decode_responses": False}
+    return functools.partial(pool.connection_class, **kwargs, retry=retry)
 
 
 class Connections:
@@ -117,6 +119,7 @@ class Connections:
 
     def __init__(self, make: Callable[[], Any], most: int, wait: float) -> None:
         self._make, self._most, self._wait = make, most, wait
+        self._closed = False
         self._begin()
 
     def _begin(self) -> None:
@@ -130,6 +133,8 @@ class Connections:
         Raises what redis-py raises when it cannot connect, MaxConnectionsError when none is
         free in time.
         """
+        if self._closed:
+            raise Closed("this executor is closed; nothing was sent")
         if self._process != os.getpid():
             self._begin()  # forked: the parent's sockets are not ours
         if extra:
@@ -152,17 +157,18 @@ class Connections:
             self._turns.release()
             raise
 
-    def put(self, connection: Any, *, extra: bool = False) -> None:
-        """Take back a connection, on which no answer is due unless it is disconnected."""
-        if extra:
-            connection.disconnect()
-            return
-        if connection.is_connected:
+    def put(self, connection: Any, *, complete: bool, extra: bool = False) -> None:
+        """Take back a connection; ``complete``: no answer is due on it."""
+        if complete and not extra and not self._closed:
             self._idle.append(connection)
-        self._turns.release()
+        else:
+            connection.disconnect()
+        if not extra:
+            self._turns.release()
 
     def close(self) -> None:
-        """Close the idle ones; those in use are closed when they come back to nobody."""
+        """Close the idle ones now, those in use when they come back."""
+        self._closed = True
         while self._idle:
             self._idle.pop().disconnect()
 
@@ -177,11 +183,20 @@ class AsyncConnections:
 
     def __init__(self, make: Callable[[], Any], most: int, wait: float) -> None:
         self._make, self._most, self._wait = make, most, wait
+        self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         self._idle: list[Any] = []
-        self._turns = asyncio.Semaphore(most)
+        self._turns = asyncio.Semaphore(self._most)
+        self._loop = loop
 
     async def get(self, *, extra: bool = False) -> Any:
         """See :meth:`Connections.get`."""
+        if self._closed:
+            raise Closed("this executor is closed; nothing was sent")
+        if self._loop is not (loop := asyncio.get_running_loop()):
+            self._begin(loop)  # a second asyncio.run: the first one's sockets ended with it
         if extra:
             return await self._connected(self._make())
         await self._turn()
@@ -215,18 +230,19 @@ class AsyncConnections:
         await connection.connect()
         return connection
 
-    async def put(self, connection: Any, *, extra: bool = False) -> None:
+    async def put(self, connection: Any, *, complete: bool, extra: bool = False) -> None:
         """See :meth:`Connections.put`."""
-        if extra:
-            await connection.disconnect(nowait=True)
-            return
-        if connection.is_connected:
+        if complete and not extra and not self._closed:
             self._idle.append(connection)
-        self._turns.release()
+        else:
+            await connection.disconnect(nowait=True)
+        if not extra:
+            self._turns.release()
 
     async def close(self) -> None:
-        """Close the idle ones."""
-        while self._idle:
+        """See :meth:`Connections.close`."""
+        self._closed = True
+        while self._loop is asyncio.get_running_loop() and self._idle:
             await self._idle.pop().disconnect(nowait=True)
 
 
@@ -245,12 +261,11 @@ def not_connected(problem: Exception, where: str) -> TransportError:
     return transport_error(problem, sent=False, where=where)
 
 
-def cut_short(problem: Exception, replies: list[Raw], where: str) -> TransportError:
-    if isinstance(problem, _REFUSED):
-        raise refusal(problem)
-    # A server that is loading its data runs nothing.
-    sent = bool(replies) or not isinstance(problem, BusyLoadingError)
-    return transport_error(problem, sent=sent, where=where)
+def error_reply(problem: RedisError) -> RedisError:
+    """The error as a reply, if the server sent it; else it is raised again."""
+    if isinstance(problem, ResponseError) or problem.status_code is not None:
+        return problem.with_traceback(None)
+    raise problem
 
 
 def patience(blocking: float, timeout: float) -> float | None:

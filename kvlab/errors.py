@@ -17,6 +17,10 @@ class NotRunYet(KvlabError, TypeError):
     """An op or a flow was used as if it were its result."""
 
 
+class Closed(KvlabError):
+    """An executor was used after its ``close()``. Nothing was sent."""
+
+
 class ServerUnavailable(KvlabError):
     """The server could not be reached. Nothing was sent, so nothing happened."""
 
@@ -35,7 +39,7 @@ class ServerRefused(KvlabError, redis.exceptions.ResponseError):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         first = message.split(" ", 1)[0]
-        self.code = first if first.isupper() else "ERR"  # redis-py strips ERR
+        self.code = first if first.isupper() else "ERR"
 
     __repr__ = Exception.__repr__
 
@@ -55,6 +59,9 @@ class BatchFailed(KvlabError):
             f"{type(first).__name__}: {first}"
         )
 
+    def __reduce__(self) -> tuple[type[BatchFailed], tuple[list[object]]]:
+        return type(self), (self.results,)
+
 
 class RemoteNotAllowed(KvlabError):
     """A server that is not on loopback needs an explicit yes."""
@@ -64,5 +71,8 @@ class MissingExtra(KvlabError, ImportError):
     """A part of the workbook needs a package that ``kvlab`` alone does not bring."""
 
     def __init__(self, package: str, purpose: str) -> None:
-        self.package = package
+        self.package, self.purpose = package, purpose
         super().__init__(f'{purpose} needs {package}: pip install "kvlab[lab]"')
+
+    def __reduce__(self) -> tuple[type[MissingExtra], tuple[str, str]]:
+        return type(self), (self.package, self.purpose)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from kvlab.errors import InvalidArgument, OutcomeUnknown, ServerRefused, ServerUnavailable
+from kvlab.errors import InvalidArgument, ServerRefused, ServerUnavailable
 from kvlab.op import Call, Flow, Key, Now, Op, Raw, Together, Wait
 from kvlab.wire import (
     Command,
@@ -69,7 +69,9 @@ class Executor:
         self.trace = trace
         self.clock = clock
         kwargs = client.connection_pool.connection_kwargs
-        self.where = str(kwargs.get("path") or f"{kwargs.get('host')}:{kwargs.get('port')}")
+        service = getattr(client.connection_pool, "service_name", None)
+        address = f"{kwargs.get('host')}:{kwargs.get('port')}"
+        self.where = str(kwargs.get("path") or service or address)
         self.round_trips = 0
         self._counting = threading.Lock()
 
@@ -90,32 +92,38 @@ class Executor:
             if isinstance(only, Flow):
                 return (yield from self._flow(only))
         if len(given) == 1 and not isinstance(given[0], Op | Flow):
-            ops = checked_ops(list(given[0]), atomic=atomic)
+            ops = checked_ops(_listed(given[0]), atomic=atomic)
             results = yield from self._in_chunks(ops, atomic)
             return delivered(results, return_exceptions=return_exceptions)
-        ops = checked_ops(given, atomic=atomic)
-        results = (yield from self._exchange(ops, atomic)) if ops else []
-        return tuple(delivered(results, return_exceptions=return_exceptions))
+        return (yield from self._together(given, atomic, return_exceptions))
 
     def _one(self, op: Op[T]) -> Running[T]:
-        (result,) = yield from self._exchange((op,), atomic=False)
+        (result,) = (yield from self._exchange((op,), atomic=False)).finished()
         if isinstance(result, Exception):
             raise result
         return result  # type: ignore[no-any-return]
+
+    def _together(
+        self, given: tuple[Any, ...], atomic: bool = False, return_exceptions: bool = False
+    ) -> Running[tuple[Any, ...]]:
+        ops = checked_ops(given, atomic=atomic)
+        results = (yield from self._exchange(ops, atomic)).finished() if ops else []
+        return tuple(delivered(results, return_exceptions=return_exceptions))
 
     def _in_chunks(self, ops: Sequence[Op[Any]], atomic: bool) -> Running[list[Any]]:
         size = max(len(ops), 1) if atomic else CHUNK
         results: list[Any] = []
         for start in range(0, len(ops), size):
-            part = yield from self._exchange(ops[start : start + size], atomic)
-            results += part
-            if any(isinstance(r, ServerUnavailable | OutcomeUnknown) for r in part):
+            exchange = yield from self._exchange(ops[start : start + size], atomic)
+            cut_short = exchange.lost
+            results += exchange.finished()
+            if cut_short:
                 unsent = Exchange(ops[start + size :], self.prefix)
                 unsent.absorb([], ServerUnavailable("not sent: an earlier part had no answer"))
                 return results + unsent.finished()
         return results
 
-    def _exchange(self, ops: Sequence[Op[Any]], atomic: bool) -> Running[list[Any]]:
+    def _exchange(self, ops: Sequence[Op[Any]], atomic: bool) -> Running[Exchange]:
         exchange = Exchange(ops, self.prefix, atomic=atomic)
         blocking = ops[0].blocking if len(ops) == 1 else None
         began = self.clock()
@@ -123,15 +131,16 @@ class Executor:
             sent, started = exchange.pending, self.clock()
             try:
                 replies, error = yield Trip(exchange.commands(), blocking)
-            except ServerRefused as refused:  # the connection itself: no op ran
-                return [refused] * len(ops)
+            except ServerRefused as refused:  # the connection itself
+                exchange.refuse(refused)
+                return exchange
             exchange.absorb(replies, error)
             self._count(exchange, sent, started, error)
             if not exchange.pending:
-                return exchange.finished()
+                return exchange
             if error is not None:
                 if self.clock() - began + _PAUSE >= self.deadline:
-                    return exchange.finished()
+                    return exchange
                 yield Wait(_PAUSE)
 
     def _count(
@@ -169,7 +178,7 @@ class Executor:
             case Op():
                 return (yield from self._one(step))
             case Together(ops) | (tuple() as ops):
-                return (yield from self._running(ops, False, False))
+                return (yield from self._together(ops))
             case Call() | Wait():
                 return (yield step)
             case Now():
@@ -191,6 +200,12 @@ class Executor:
                 removed += yield from self._one(Op("UNLINK", *keys, decode=int))
             if cursor == b"0":
                 return removed
+
+
+def _listed(given: Any) -> list[Any]:
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        raise InvalidArgument(f"run takes ops, one flow, or a list of ops, not {given!r:.80}")
+    return list(given)
 
 
 def _seconds(name: str, value: float) -> float:

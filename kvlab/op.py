@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import inspect
 import re
 import shlex
 from collections.abc import Awaitable, Callable, Generator, Mapping
@@ -42,11 +43,12 @@ def segment(text: str | int) -> str:
     ``MAX_SEGMENT`` bytes: longer text becomes ``~`` and its SHA-256. Empty text becomes ``~``.
     """
     if isinstance(text, int) and not isinstance(text, bool):
-        text = str(text)
+        text = int.__repr__(text)
     if not isinstance(text, str):
         raise InvalidArgument(
             f"key text must be str or int, not {type(text).__name__}: {text!r:.80}"
         )
+    text = str.__str__(text)  # of a str enum its value, whatever its own str() says
     if _PLAIN.fullmatch(text):
         return text
     raw = text.encode("utf-8", "surrogatepass")
@@ -98,6 +100,36 @@ def _raw(reply: Raw) -> Any:
     return reply
 
 
+_STATEFUL = re.compile(
+    r"(ASKING|AUTH|CLIENT\s+REPLY|DISCARD|EXEC|HELLO|MONITOR|MULTI|P?SYNC|QUIT|READONLY|READWRITE|"
+    r"RESET|SELECT|[PS]?(UN)?SUBSCRIBE|(UN)?WATCH)(\s|$)",
+    re.IGNORECASE,
+)
+
+
+@functools.lru_cache(maxsize=1000)
+def _check_command(words: object) -> None:
+    if not isinstance(words, str) or not words.strip():
+        raise InvalidArgument(f"a command is its name or a Script, not {words!r:.80}")
+    if _STATEFUL.match(words.lstrip()):
+        raise InvalidArgument(f"{words} changes a connection that others use next; use kv.client")
+
+
+def _check_args(args: tuple[Arg, ...]) -> None:
+    for arg in args:
+        kind = type(arg)
+        text = arg.name if kind is Key else arg  # type: ignore[union-attr]
+        if isinstance(text, str):
+            try:
+                text.isascii() or text.encode()
+            except UnicodeEncodeError as problem:
+                raise InvalidArgument(f"text must be valid Unicode: {problem}") from None
+        elif kind not in (int, float, bytes):
+            raise InvalidArgument(
+                f"an argument is a Key, str, bytes, int or float, not {kind.__name__}: {arg!r:.80}"
+            )
+
+
 @dataclass(frozen=True, slots=True, init=False)
 class Op(Generic[T_co]):
     """One command, or one script, with all that an executor needs to run it.
@@ -112,6 +144,9 @@ class Op(Generic[T_co]):
       ever); None for a command that answers at once.
     * ``fallback``: what to answer when the server cannot be reached or does not answer, given
       the error; without it the error is raised.
+
+    Raises :class:`~kvlab.errors.InvalidArgument` for an argument that cannot be sent and for
+    commands that change the connection they travel on (SELECT, MULTI, SUBSCRIBE …).
     """
 
     command: str | Script
@@ -137,6 +172,12 @@ class Op(Generic[T_co]):
         put(self, "idempotent", idempotent)
         put(self, "blocking", blocking)
         put(self, "fallback", fallback)
+        _check_args(args)
+        if not isinstance(command, Script):
+            client = args and command in ("CLIENT", "client")
+            _check_command(f"{command} {args[0]!s}" if client else command)
+        elif self.keys != args[: len(self.keys)]:
+            raise InvalidArgument(f"a script's keys come before its other arguments: {args!r:.80}")
 
     @property
     def keys(self) -> tuple[Key, ...]:
@@ -254,6 +295,8 @@ def flow(
     function: Callable[Concatenate[S, P], Generator[Any, Any, T]],
 ) -> Callable[Concatenate[S, P], Flow[T]]:
     """Make a generator function (a method, most often) return a :class:`Flow`."""
+    if not inspect.isgeneratorfunction(function):
+        raise InvalidArgument(f"a flow is a generator function; {function!r} yields nothing")
 
     def make(first: S, *args: P.args, **kwargs: P.kwargs) -> Flow[T]:
         return Flow(function, (first, *args), kwargs)

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from redis.exceptions import BusyLoadingError, NoScriptError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError
 
 from kvlab.errors import (
     BatchFailed,
@@ -23,7 +23,7 @@ from kvlab.errors import (
     ServerRefused,
     ServerUnavailable,
 )
-from kvlab.op import Flow, Key, Op, Raw
+from kvlab.op import Flow, Key, Op, Raw, Script
 
 Command = tuple[Any, ...]
 TransportError = ServerUnavailable | OutcomeUnknown
@@ -111,8 +111,15 @@ class Exchange:
             self.results[i] = OutcomeUnknown(str(error)) if i in self._sent else error
         self.pending.sort()
 
+    def refuse(self, refused: ServerRefused) -> None:
+        """Nothing of what is pending was sent; what was sent before and lost stays unknown."""
+        for i in self.pending:
+            if i not in self._sent:
+                self.results[i] = refused
+        self.pending = []
+
     def _settle(self, i: int, reply: Raw) -> None:
-        if isinstance(reply, NoScriptError) and i not in self._unknown_scripts:
+        if isinstance(reply, NoScriptError) and self._may_load(i):
             self._unknown_scripts.add(i)
             self.pending.append(i)
             return
@@ -122,22 +129,35 @@ class Exchange:
             result = problem
         self.results[i] = result
 
+    def _may_load(self, i: int) -> bool:
+        return isinstance(self.ops[i].command, Script) and i not in self._unknown_scripts
+
     def _open_transaction(self, replies: list[Raw], error: TransportError | None) -> list[Raw]:
         if error is not None:
             return []
-        queued, executed = replies[1:-1], replies[-1]
+        opened, queued, executed = replies[0], replies[1:-1], replies[-1]
         if isinstance(executed, list):
             return executed
+        if isinstance(opened, Exception):  # what followed ran by itself
+            return [OutcomeUnknown(f"ran one by one, MULTI was refused: {opened}")] * len(queued)
         cause = next((r for r in queued if isinstance(r, Exception)), executed)
         aborted = f"EXECABORT not executed, the transaction was refused: {cause}"
         return [r if isinstance(r, Exception) else ServerRefused(aborted) for r in queued]
+
+    @property
+    def lost(self) -> bool:
+        """Whether some op had no answer."""
+        return any(isinstance(r, ServerUnavailable | OutcomeUnknown) for r in self.results)
 
     def finished(self) -> list[Any]:
         """The results, with the fallbacks of the ops that have one."""
         for i, result in enumerate(self.results):
             if isinstance(result, ServerUnavailable | OutcomeUnknown):
                 fallback = self.ops[i].fallback
-                self.results[i] = result if fallback is None else fallback(result)
+                try:
+                    self.results[i] = result if fallback is None else fallback(result)
+                except Exception as problem:
+                    self.results[i] = problem
         return self.results
 
 
@@ -145,26 +165,17 @@ def refusal(error: Exception) -> Exception:
     """redis-py's error for an error reply, as ours."""
     if isinstance(error, KvlabError):
         return error
+    if isinstance(error, BusyLoadingError):
+        return ServerUnavailable(f"nothing ran: {reply_text(error)}")
     refused = ServerRefused(reply_text(error))
     refused.__cause__ = error
     return refused
 
 
-_CODES = {
-    "NoScriptError": "NOSCRIPT",
-    "ExecAbortError": "EXECABORT",
-    "BusyLoadingError": "LOADING",
-    "ReadOnlyError": "READONLY",
-    "NoPermissionError": "NOPERM",
-    "OutOfMemoryError": "OOM",
-    "AuthenticationError": "WRONGPASS",
-}
-
-
 def reply_text(error: Exception) -> str:
-    """The error reply as the server said it: redis-py strips the first word of some."""
-    code, text = _CODES.get(type(error).__name__, ""), str(error)
-    return text if not code or text.startswith(code) else f"{code} {text}"
+    """The error reply as the server said it: redis-py takes the first word off some."""
+    code = getattr(error, "status_code", None)
+    return f"{code} {error}" if code else str(error)
 
 
 def checked_ops(ops: Sequence[Any], *, atomic: bool) -> Sequence[Op[Any]]:
