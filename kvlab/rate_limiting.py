@@ -12,8 +12,10 @@ Guarantee, by the server's clock, for any number of clients:
 Nothing that fits is denied, a denied hit uses up nothing, and ``retry_after`` is exact: the same
 hit is admitted then, and not before, if nothing else is hit. One round trip each.
 
-When the server's clock goes back, what was used counts as used just now: the step admits nothing
-more and delays nobody longer than a full limiter does. A clock that jumps ahead ends windows early.
+When the server's clock goes back by up to a second, time stands still for a key until the clock
+has caught up. After a longer step what was used counts as used just now: the step admits nothing
+more, and delays nobody longer than a full limiter does. A clock that jumps ahead ends windows
+early, and admits again what those windows held.
 
 Keys, all in the hash slot of the limited key; another ``window`` is another key, another limit is
 not. Each expires 0.1 s after it stopped mattering; one found without a TTL gets it at the next hit:

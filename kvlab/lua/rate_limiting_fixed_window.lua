@@ -20,21 +20,25 @@ local cost, counting, horizon = tonumber(ARGV[1]), ARGV[2] == '1', ARGV[3]
 local limit, window = tonumber(ARGV[4]), tonumber(ARGV[5])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
+
+local value, from, used = redis.call('GET', KEYS[1]), 0, 0
+if value then
+  local start, count = string.match(value, '^(%d+) (%d+)$')
+  from, used = tonumber(start), tonumber(count)
+  if from > now and from - now <= 1000000 then now = from end  -- up to 1 s back: time stands still
+end
 local start = now - now % window
 local left = start + window - now
 local ttl = math.ceil(left / 1000) + 100  -- the value says when it is stale; never lose it early
 
-local used = 0
 local function save()
   redis.call('SET', KEYS[1], string.format('%.0f %.0f', start, used), 'PX', ttl)
 end
 
-local value = redis.call('GET', KEYS[1])
-if value then
-  local from, count = string.match(value, '^(%d+) (%d+)$')
-  from = tonumber(from)
-  if from >= start then used = tonumber(count) end
-  if from > start then save() end  -- the clock went back: what was used counts in this window
+if from < start then
+  used = 0
+elseif from > start then
+  save()  -- the clock went back: what was used counts in this window
 end
 
 local room = math.max(0, limit - used)

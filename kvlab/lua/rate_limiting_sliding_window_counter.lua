@@ -20,28 +20,27 @@ local cost, counting, horizon = tonumber(ARGV[1]), ARGV[2] == '1', ARGV[3]
 local limit, window = tonumber(ARGV[4]), tonumber(ARGV[5])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
+
+local value, from, current, previous = redis.call('GET', KEYS[1]), 0, 0, 0
+if value then
+  local start, newer, older = string.match(value, '^(%d+) (%d+) (%d+)$')
+  from, current, previous = tonumber(start), tonumber(newer), tonumber(older)
+  if from > now and from - now <= 1000000 then now = from end  -- up to 1 s back: time stands still
+end
 local elapsed = now % window
 local start = now - elapsed
 local ttl = math.ceil((2 * window - elapsed) / 1000) + 100  -- never lose it early
 
-local current, previous = 0, 0
 local function save()
   local value = string.format('%.0f %.0f %.0f', start, current, previous)
   redis.call('SET', KEYS[1], value, 'PX', ttl)
 end
 
-local value = redis.call('GET', KEYS[1])
-if value then
-  local from, newer, older = string.match(value, '^(%d+) (%d+) (%d+)$')
-  from, newer, older = tonumber(from), tonumber(newer), tonumber(older)
-  if from > start then  -- the clock went back: all of it counts in this window
-    current = math.min(limit, newer + older)
-    save()
-  elseif from == start then
-    current, previous = newer, older
-  elseif from == start - window then
-    previous = newer
-  end
+if from > start then  -- the clock went back: all of it counts in this window
+  current, previous = math.min(limit, current + previous), 0
+  save()
+elseif from < start then
+  current, previous = 0, from == start - window and current or 0
 end
 
 -- How far into a window `count`, from the window before, has faded to `room` (µs).

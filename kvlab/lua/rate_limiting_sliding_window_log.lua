@@ -40,8 +40,10 @@ end
 
 -- Running totals give the sum between two entries without reading those between.
 local last = by_rank(-1)
-local after = string.format('(%.0f', now)
-if last and last.time > now then  -- the clock went back: later entries count as one, made now
+if last and last.time > now and last.time - now <= 1000000 then
+  now = last.time  -- up to 1 s back: time stands still
+elseif last and last.time > now then  -- the clock went back: later entries count as one, made now
+  local after = string.format('(%.0f', now)
   local later = entry(redis.call('ZRANGEBYSCORE', log, after, '+inf', 'WITHSCORES', 'LIMIT', 0, 1))
   add(last.total, last.total - later.total + later.cost)
   redis.call('ZREMRANGEBYSCORE', log, after, '+inf')

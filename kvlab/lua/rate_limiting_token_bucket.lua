@@ -37,6 +37,7 @@ if value then
   was, at, unit = tonumber(was), tonumber(at), tonumber(unit)
   if unit ~= scale then was = math.ceil(was / unit * scale) end  -- the limit was changed
   was = math.min(was, size)
+  if at > now and at - now <= 1000000 then now = at end  -- up to 1 s back: time stands still
   level = math.max(0, was - drain * math.max(0, now - at))
   if at > now then save() end  -- the clock went back: the level stays and drains from now
 end
