@@ -9,18 +9,34 @@ from __future__ import annotations
 from kvlab.async_client import AsyncKv, aconnect
 from kvlab.client import Kv, connect
 from kvlab.op import Call, Flow, Key, Now, Op, Script, Wait, flow, segment, together
+from kvlab.rate_limiting import (
+    Decision,
+    FixedWindow,
+    NaiveFixedWindow,
+    NaiveSlidingWindow,
+    SlidingWindowCounter,
+    SlidingWindowLog,
+    TokenBucket,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AsyncKv",
     "Call",
+    "Decision",
+    "FixedWindow",
     "Flow",
     "Key",
     "Kv",
+    "NaiveFixedWindow",
+    "NaiveSlidingWindow",
     "Now",
     "Op",
     "Script",
+    "SlidingWindowCounter",
+    "SlidingWindowLog",
+    "TokenBucket",
     "Wait",
     "aconnect",
     "connect",

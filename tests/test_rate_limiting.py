@@ -1,0 +1,478 @@
+"""Rate limiting: each naive fault forced, and the hardened one under the same schedule."""
+
+from __future__ import annotations
+
+import functools
+import math
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import redis
+from conftest import SteppedClock
+from contracts_rate_limiting import KINDS, LONG, LimiterContract, oracle_for
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+
+from kvlab import (
+    Decision,
+    FixedWindow,
+    Key,
+    Kv,
+    NaiveFixedWindow,
+    NaiveSlidingWindow,
+    Op,
+    SlidingWindowCounter,
+    SlidingWindowLog,
+    TokenBucket,
+)
+from kvlab.engines import RunningServer
+from kvlab.errors import InvalidArgument, OutcomeUnknown, ServerUnavailable
+from kvlab.instruments import ClientCrashed, Proxy, gated
+from kvlab.rate_limiting import MAX_LOG, Policy
+
+Stepped = tuple[Kv, SteppedClock]
+each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+
+
+class TestContract(LimiterContract):
+    pass
+
+
+def used(kv: Kv, limiter: Any, key: str = "k") -> int:
+    peeked = kv.run(limiter.peek(key))
+    return peeked.limit - peeked.remaining
+
+
+# --- fifty at once ----------------------------------------------------------------------------
+
+
+def admitted_past_gates(server: RunningServer, before: str, check: Callable[[Any], bool]) -> int:
+    """How many of 50 clients are admitted when all stand before the command at once."""
+    clients = [gated(server.url, before) for _ in range(50)]
+    with ThreadPoolExecutor(50) as pool:
+        answers = [pool.submit(check, client) for client in clients]
+        for client in clients:
+            assert client.gate.reached.wait(20)
+        for client in clients:
+            client.gate.open()
+        admitted = sum(answer.result() for answer in answers)
+    for client in clients:
+        client.close()
+    return admitted
+
+
+def test_naive_sliding_window_admits_all_fifty(kv: Kv, server: RunningServer) -> None:
+    def check(client: redis.Redis) -> bool:
+        return NaiveSlidingWindow(client, limit=10, prefix=kv.prefix).check("k")
+
+    assert admitted_past_gates(server, "ZADD", check) == 50
+
+
+@each_kind
+def test_past_the_same_gates_exactly_ten(kind: Any, kv: Kv, server: RunningServer) -> None:
+    limiter = kind("api", limit=10, window=LONG)
+    kv.run(limiter.hit("warm"))
+
+    def check(client: redis.Redis) -> bool:
+        with Kv(client, prefix=kv.prefix) as mine:
+            return mine.run(limiter.hit("k")).allowed
+
+    assert admitted_past_gates(server, "EVALSHA", check) == 10
+
+
+@each_kind
+def test_fifty_threads_at_a_barrier_twenty_times(kind: Any, kv: Kv) -> None:
+    limiter = kind("api", limit=10, window=LONG)
+    barrier = threading.Barrier(50)
+
+    def hits(_: int) -> list[bool]:
+        allowed = []
+        for turn in range(20):
+            barrier.wait(20)
+            allowed.append(kv.run(limiter.hit(f"k{turn}")).allowed)
+        return allowed
+
+    with ThreadPoolExecutor(50) as pool:
+        everybody = list(pool.map(hits, range(50)))
+    assert [sum(turn) for turn in zip(*everybody, strict=True)] == [10] * 20
+
+
+# --- a crash between two commands -------------------------------------------------------------
+
+
+@contextmanager
+def crashing(kv: Kv, after: str) -> Iterator[redis.Redis]:
+    where = kv.client.connection_pool.connection_kwargs
+    client = gated(f"redis://127.0.0.1:{where['port']}", after=after, crash=True)
+    with pytest.raises(ClientCrashed):
+        yield client
+    client.close()
+
+
+def test_naive_fixed_window_crashes_into_a_lock_for_ever(stepped: Stepped) -> None:
+    kv, clock = stepped
+    with crashing(kv, after="INCRBY") as client:
+        NaiveFixedWindow(client, prefix=kv.prefix).check("ip")
+    naive = NaiveFixedWindow(kv.client, prefix=kv.prefix)
+    assert kv.run(Op("PTTL", Key("ratelimit:ip"))) == -1
+    assert [naive.check("ip") for _ in range(10)] == [True] * 9 + [False]
+    clock.step(365 * 86400)
+    assert not naive.check("ip")
+
+
+@each_kind
+def test_a_crash_after_the_one_step_leaves_a_ttl(kind: Any, stepped: Stepped) -> None:
+    kv, clock = stepped
+    limiter = kind("api", limit=10, window=60)
+    with crashing(kv, after="EVALSHA") as client, Kv(client, prefix=kv.prefix) as mine:
+        kv.run(limiter.hit("warm"))
+        mine.run(limiter.hit("k"))
+    assert used(kv, limiter) == 1
+    assert 0 < kv.run(Op("PTTL", limiter.hit("k").keys[0])) <= 120_100
+    assert sum(kv.run(limiter.hit("k")).allowed for _ in range(10)) == 9
+    clock.step(121)
+    assert kv.run(Op("EXISTS", limiter.hit("k").keys[0])) == 0
+    assert kv.run(limiter.hit("k", cost=10)).allowed
+
+
+# --- a lost reply -----------------------------------------------------------------------------
+
+
+def test_naive_counts_a_lost_reply_twice(kv: Kv, server: RunningServer) -> None:
+    with Proxy(server.url) as proxy, redis.Redis("127.0.0.1", proxy.port) as client:
+        client.ping()
+        proxy.swallow_replies(1, only="INCRBY")
+        assert NaiveFixedWindow(client, prefix=kv.prefix).check("ip")
+        assert kv.run(Op("GET", Key("ratelimit:ip"))) == b"2"
+
+
+@each_kind
+def test_a_lost_reply_counts_once_or_is_said_to_be_unknown(
+    kind: Any, kv: Kv, server: RunningServer
+) -> None:
+    limiter = kind("api", limit=10, window=LONG)
+    with (
+        Proxy(server.url) as proxy,
+        redis.Redis.from_url(proxy.url) as client,
+        Kv(client, prefix=kv.prefix) as through,
+    ):
+        through.run(limiter.hit("warm"))
+        proxy.swallow_replies(1, only="EVALSHA")
+        decision = through.run(limiter.hit("k", cost=3, op_id="a"))
+        assert (decision.allowed, decision.remaining, proxy.swallowed) == (True, 7, 1)
+        assert used(kv, limiter) == 3
+
+        proxy.reset()
+        proxy.swallow_replies(1, only="EVALSHA")
+        with pytest.raises(OutcomeUnknown):
+            through.run(limiter.hit("k", cost=3))
+        assert used(kv, limiter) == 6
+        assert proxy.commands.count("EVALSHA") == 1
+
+
+@each_kind
+def test_a_server_that_is_down(kind: Any, server: RunningServer) -> None:
+    with Proxy(server.url) as proxy:
+        url = proxy.url
+    make = functools.partial(kind, "api", limit=10, window=60)
+    with redis.Redis.from_url(url) as client, Kv(client, deadline=0.1) as dead:
+        with pytest.raises(ServerUnavailable):
+            dead.run(make().hit("k"))
+        policy = Policy("api", 10, 60)
+        opened = Decision(True, 10, 0, 0.0, 0.0, None, policy)
+        assert dead.run(make(outage="open").hit("k")) == opened
+        closed = dead.run(make(outage="closed").peek("k"))
+        assert closed == Decision(False, 10, 0, 1.0, 1.0, None, policy)
+        assert opened.headers() == {"RateLimit-Policy": '"api";q=10;w=60'}
+        assert closed.headers() == {"RateLimit-Policy": '"api";q=10;w=60', "Retry-After": "1"}
+
+
+# --- against the oracles, under a clock that the test steps -----------------------------------
+
+
+class Walk(RuleBasedStateMachine):
+    """Hits, peeks and steps of the clock; every answer is compared with the oracle's."""
+
+    runs = 0
+
+    def __init__(self, kv: Kv, clock: SteppedClock, limiter: Any) -> None:
+        super().__init__()
+        Walk.runs += 1
+        self.kv, self.clock, self.limiter = kv, clock, limiter
+        self.key, self.oracle = f"walk{Walk.runs}", oracle_for(limiter)
+        self.window, self.last = limiter.window, 0.0
+        clock.step(3 * self.window)
+
+    def ask(self, op: Op[Decision], cost: int, *, counting: bool) -> None:
+        said = self.kv.run(op)
+        assert said.at is not None
+        now = round(said.at * 1e6)
+        got = [said.allowed, said.remaining, said.retry_after * 1e6, said.reset_after * 1e6]
+        expected = self.oracle.answer(now, cost, counting=counting)
+        assert got == pytest.approx(list(expected), abs=0.01), (now, cost, self.oracle)
+        self.last = 0.0 if math.isinf(said.retry_after) else said.retry_after
+
+    @rule(cost=st.integers(1, 9) | st.just(1))
+    def hit(self, cost: int) -> None:
+        self.ask(self.limiter.hit(self.key, cost), cost, counting=True)
+
+    @rule(cost=st.integers(1, 8))
+    def peek(self, cost: int) -> None:
+        self.ask(self.limiter.peek(self.key, cost), cost, counting=False)
+
+    @rule(part=st.sampled_from([0.003, 0.1, 0.31, 0.5, 0.9, 1.0, 1.7]))
+    def wait(self, part: float) -> None:
+        self.clock.step(part * self.window)
+
+    @rule()
+    def wait_as_told(self) -> None:
+        self.clock.step(self.last)
+
+    @rule()
+    def wait_for_the_edge(self) -> None:
+        self.clock.step(self.window - self.clock.now % self.window - 0.004)
+
+    def teardown(self) -> None:
+        self.oracle.check_bound()
+
+
+WALKS = [kind("walk", limit=7, window=60) for kind in KINDS]
+WALKS += [TokenBucket("walk", 7, 60, burst=3), TokenBucket("walk", 3, 0.5, burst=8)]
+
+
+@pytest.mark.parametrize("limiter", WALKS, ids=repr)
+def test_every_answer_is_the_oracles(limiter: Any, stepped: Stepped) -> None:
+    run_state_machine_as_test(
+        lambda: Walk(*stepped, limiter),
+        settings=settings(
+            max_examples=25,
+            stateful_step_count=30,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+@each_kind
+@pytest.mark.parametrize("cost", [1, 4])
+def test_retry_after_is_exact(kind: Any, cost: int, stepped: Stepped) -> None:
+    kv, clock = stepped
+    limiter = kind("api", limit=10, window=60)
+    clock.set(clock.START + 17)
+    for step in (1.0, 2.0, 3.0):
+        kv.run(limiter.hit("k", cost=3))
+        clock.step(step)
+    kv.run(limiter.hit("k"))
+    for _ in range(5):
+        denied = kv.run(limiter.hit("k", cost))
+        if denied.allowed:
+            continue
+        then = denied.at + denied.retry_after
+        clock.set(then - 0.005)
+        assert not kv.run(limiter.hit("k", cost)).allowed
+        clock.set(then + 0.003)
+        assert kv.run(limiter.hit("k", cost)).allowed
+
+
+# --- the edge of a window ---------------------------------------------------------------------
+
+
+def hits_over_an_edge(clock: SteppedClock, hit: Callable[[], bool]) -> int:
+    """How many of 40 hits within 0.9 s are admitted, 20 on each side of an edge."""
+    clock.set(clock.START + 59.5)
+    before = sum(hit() for _ in range(20))
+    clock.step(0.9)
+    return before + sum(hit() for _ in range(20))
+
+
+def test_twice_the_limit_at_an_edge_is_the_fixed_windows(stepped: Stepped) -> None:
+    kv, clock = stepped
+
+    def admitted(limiter: Any) -> int:
+        return hits_over_an_edge(clock, lambda: kv.run(limiter.hit("k")).allowed)
+
+    assert admitted(FixedWindow("edge", 10, 60)) == 20
+    assert admitted(SlidingWindowLog("edge", 10, 60)) == 10
+    assert admitted(SlidingWindowCounter("edge", 10, 60)) == 10
+    assert admitted(TokenBucket("edge", 10, 60)) == 10
+    # The seed's window opens with its first hit, so one of the first ten is spent opening it.
+    naive = NaiveFixedWindow(kv.client, prefix=kv.prefix)
+    clock.set(clock.START - 0.3)
+    assert naive.check("ip")
+    assert hits_over_an_edge(clock, lambda: naive.check("ip")) == 9 + 10
+
+
+def test_a_true_interval_can_exceed_the_counters_estimate(stepped: Stepped) -> None:
+    kv, clock = stepped
+    limiter = SlidingWindowCounter("api", 10, 60)
+    clock.set(clock.START + 59.9)
+    start = [kv.run(limiter.hit("k")).allowed for _ in range(10)]
+    late = []
+    for second in range(1, 60):
+        clock.set(clock.START + 60 + second - 0.5)
+        late.append(kv.run(limiter.hit("k")).allowed)
+    assert (sum(start), sum(late)) == (10, 9)  # 19 within 58.6 s
+
+
+# --- clocks that are wrong --------------------------------------------------------------------
+
+
+def test_a_client_ahead_of_time_erases_the_naive_log(kv: Kv) -> None:
+    now = 1_800_000_000.0
+    here = NaiveSlidingWindow(kv.client, prefix=kv.prefix, clock=lambda: now)
+    ahead = NaiveSlidingWindow(kv.client, prefix=kv.prefix, clock=lambda: now + 61)
+    assert [here.check("k") for _ in range(11)] == [True] * 10 + [False]
+    assert ahead.check("k")
+    assert [here.check("k") for _ in range(11)] == [True] * 10 + [False]
+
+
+@each_kind
+@pytest.mark.parametrize("back", [0.5, 25.0, 61.0, 3600.0, 30 * 86400.0])
+def test_a_clock_that_goes_back(kind: Any, back: float, stepped: Stepped) -> None:
+    kv, clock = stepped
+    limiter = kind("api", limit=10, window=60)
+    clock.set(clock.START + 20)
+    kv.run(limiter.hit("k", cost=4))
+    clock.step(1)
+    assert sum(kv.run(limiter.hit("k")).allowed for _ in range(10)) == 6
+    clock.step(-back)
+    look = kv.run(limiter.peek("k", cost=10))
+    denied = kv.run(limiter.hit("k", cost=10))
+    longest = 120 if kind is SlidingWindowCounter else 60
+    assert not look.allowed
+    assert not denied.allowed
+    assert denied.remaining == 0
+    assert 0 < denied.retry_after <= longest
+    assert abs(denied.at - clock.now) <= 1.01
+    clock.set(denied.at + denied.retry_after + 0.003)
+    assert kv.run(limiter.hit("k", cost=10)).allowed
+    assert 0 < kv.run(Op("PTTL", limiter.hit("k").keys[0])) <= 120_100
+
+
+# --- size -------------------------------------------------------------------------------------
+
+
+def test_the_log_prunes_what_is_over_a_thousand_at_a_time(stepped: Stepped) -> None:
+    kv, clock = stepped
+    limiter = SlidingWindowLog("api", limit=2500, window=60)
+    log = limiter.hit("k").keys[0]
+    kv.run([limiter.hit("k") for _ in range(2400)])
+    clock.step(59)
+    kv.run(limiter.hit("k"))
+    assert kv.run(Op("ZCARD", log)) == 2401
+    clock.step(2)
+    sizes = []
+    for _ in range(4):
+        assert kv.run(limiter.hit("k")).allowed
+        sizes.append(kv.run(Op("ZCARD", log)))
+    assert sizes == [1402, 403, 4, 5]
+    assert used(kv, limiter) == 5
+
+
+def test_an_entry_is_one_hit_whatever_its_cost(kv: Kv) -> None:
+    limiter = SlidingWindowLog("api", limit=MAX_LOG, window=LONG)
+    assert kv.run(limiter.hit("k", cost=MAX_LOG - 1)).remaining == 1
+    assert kv.run(Op("ZCARD", limiter.hit("k").keys[0])) == 1
+
+
+@pytest.mark.parametrize("limit", [2**53, 2**53 - 1])
+@pytest.mark.parametrize("kind", [FixedWindow, SlidingWindowCounter])
+def test_counts_are_exact_up_to_the_largest(kind: Any, limit: int, kv: Kv) -> None:
+    limiter = kind("api", limit=limit, window=LONG)
+    assert kv.run(limiter.hit("k", cost=limit - 1)).remaining == 1
+    assert not kv.run(limiter.hit("k", cost=2)).allowed
+    assert kv.run(limiter.hit("k")).remaining == 0
+    assert not kv.run(limiter.hit("k")).allowed
+
+
+@each_kind
+def test_a_changed_limit_keeps_what_was_used(kind: Any, kv: Kv) -> None:
+    kv.run(kind("api", limit=10, window=LONG).hit("k", cost=6))
+    fewer, more = kind("api", limit=5, window=LONG), kind("api", limit=20, window=LONG)
+    assert kv.run(fewer.peek("k")).remaining == 0
+    assert kv.run(more.peek("k")).remaining == 14
+    assert kv.run(more.hit("k", cost=14)).allowed
+    assert not kv.run(fewer.hit("k")).allowed
+    assert kv.run(kind("api", limit=5, window=LONG / 2).hit("k", cost=5)).allowed
+
+
+# --- arguments --------------------------------------------------------------------------------
+
+NOT_COUNTS = [0, -1, True, 1.5, math.nan, "10", None, 2**53 + 1]
+
+
+@each_kind
+def test_bad_arguments_are_refused_at_once(kind: Any) -> None:
+    for limit in NOT_COUNTS:
+        with pytest.raises(InvalidArgument, match="limit must be"):
+            kind("api", limit=limit, window=60)
+    for window in [0, -60, True, math.nan, math.inf, "60", None, 0.0001, 367 * 86400]:
+        with pytest.raises(InvalidArgument, match="window must be"):
+            kind("api", limit=10, window=window)
+    with pytest.raises(InvalidArgument, match="outage must be"):
+        kind("api", limit=10, window=60, outage="maybe")
+    with pytest.raises(InvalidArgument, match="key text"):
+        kind(None, limit=10, window=60)
+    limiter = kind("api", limit=10, window=60)
+    for cost in NOT_COUNTS:
+        with pytest.raises(InvalidArgument, match="cost must be"):
+            limiter.hit("k", cost=cost)
+    for text in (None, 1.5, b"k", True):
+        with pytest.raises(InvalidArgument, match="key text"):
+            limiter.hit(text)
+        if text is not None:
+            with pytest.raises(InvalidArgument, match="key text"):
+                limiter.hit("k", op_id=text)
+
+
+def test_bounds_of_each_kind() -> None:
+    with pytest.raises(InvalidArgument, match="1000000"):
+        SlidingWindowLog("api", limit=10**6 + 1, window=60)
+    for burst in NOT_COUNTS:
+        if burst is not None:
+            with pytest.raises(InvalidArgument, match="burst must be"):
+                TokenBucket("api", 10, 60, burst=burst)
+    TokenBucket("api", 10**6, 86400)
+    with pytest.raises(InvalidArgument, match=r"cannot be counted exactly: .* at most 104249;"):
+        TokenBucket("api", 999_983, 86400)
+
+
+@each_kind
+def test_one_round_trip_each(kind: Any, kv: Kv) -> None:
+    limiter = kind("api", limit=10, window=LONG)
+    kv.run(limiter.hit("warm"))
+    for op in (limiter.hit("k"), limiter.hit("k", op_id="a"), limiter.peek("k")):
+        before = kv.round_trips
+        kv.run(op)
+        assert kv.round_trips - before == 1
+    before = kv.round_trips
+    assert kv.run(limiter.forget("k"))
+    assert kv.round_trips - before == 1
+
+
+# --- headers ----------------------------------------------------------------------------------
+
+
+def test_headers() -> None:
+    policy = Policy("api", 10, 60)
+    told = Decision(True, 10, 9, 0.0, 41.2, 1.0, policy).headers()
+    assert told == {"RateLimit-Policy": '"api";q=10;w=60', "RateLimit": '"api";r=9;t=42'}
+    told = Decision(False, 10, 3, 6.1, 41.2, 1.0, policy).headers()
+    assert (told["RateLimit"], told["Retry-After"]) == ('"api";r=3;t=7', "7")
+    told = Decision(False, 10, 3, math.inf, 41.2, 1.0, policy).headers()
+    assert told["RateLimit"] == '"api";r=3;t=42'
+    assert "Retry-After" not in told
+    assert Decision(True, 1, 0, 0.0, 1.0, 1.0).headers() == {"RateLimit": '"default";r=0;t=1'}
+    huge = Decision(True, 2**53, 2**53, 0.0, 0.0, 1.0, Policy("h", 2**53, 1.5)).headers()
+    assert huge["RateLimit-Policy"] == f'"h";q={10**15 - 1}'
+    assert huge["RateLimit"] == f'"h";r={10**15 - 1};t=0'
+    quoted = Policy('a"b\\c', 1, 1.0, burst=5)
+    assert str(quoted) == r'"a\"b\\c";q=1;w=1;kvlab-burst=5'
+    assert str(Policy("é\r\nSet-Cookie: x", 1, 1)).startswith('"%C3%A9%0D%0A')
