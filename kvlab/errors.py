@@ -66,3 +66,7 @@ class MissingExtra(KvlabError, ImportError):
     def __init__(self, package: str, purpose: str) -> None:
         self.package = package
         super().__init__(f'{purpose} needs {package}: pip install "kvlab[lab]"')
+
+
+class NotJson(KvlabError, TypeError):
+    """A value that JSON cannot carry, or would give back as another one. Nothing was stored."""
