@@ -89,7 +89,7 @@ class NaiveCacheAside:
         user = load()
         if not user:
             return None
-        self.client.setex(cache_key, self.ttl, json.dumps(user))
+        self.client.execute_command("SETEX", cache_key, self.ttl, json.dumps(user))
         return user
 
     def invalidate(self, key: str | int) -> None:

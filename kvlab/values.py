@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from typing import Any
 
 from kvlab.errors import InvalidArgument, NotJson
@@ -17,9 +18,9 @@ def encoded(value: Any) -> bytes:
         text = json.dumps(value, allow_nan=False, separators=(",", ":"))
         same = json.loads(text) == value
     except (TypeError, ValueError, RecursionError) as problem:
-        raise NotJson(f"not cached, JSON cannot carry {value!r:.80}: {problem}") from problem
+        raise NotJson(f"JSON cannot carry {reprlib.repr(value)}: {problem}") from problem
     if not same:
-        raise NotJson(f"not cached, {value!r:.80} would come back from JSON as {text:.80}")
+        raise NotJson(f"{reprlib.repr(value)} would come back from JSON as {text:.80}")
     return text.encode()
 
 

@@ -8,7 +8,7 @@
 -- Returns {value or nil, lease or '', ms that somebody else's lease still lives or 0}
 local found = redis.pcall('HMGET', KEYS[1], 'value', 'load')
 if found.err then
-  if not string.find(found.err, 'WRONGTYPE', 1, true) then return found end
+  if not string.find(tostring(found.err), 'WRONGTYPE', 1, true) then return found end
   found = {false, false} -- not ours: the next fill replaces it
 end
 local value = found[1]
