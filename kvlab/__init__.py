@@ -7,6 +7,7 @@ decision = kv.run(FixedWindow("api", limit=10, window=60).hit("203.0.113.7"))
 from __future__ import annotations
 
 from kvlab.async_client import AsyncKv, aconnect
+from kvlab.cache_aside import CacheAside, Fill, Lookup, NaiveCacheAside
 from kvlab.client import Kv, connect
 from kvlab.op import Call, Flow, Key, Now, Op, Script, Wait, flow, segment, together
 from kvlab.rate_limiting import (
@@ -23,12 +24,16 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AsyncKv",
+    "CacheAside",
     "Call",
     "Decision",
+    "Fill",
     "FixedWindow",
     "Flow",
     "Key",
     "Kv",
+    "Lookup",
+    "NaiveCacheAside",
     "NaiveFixedWindow",
     "NaiveSlidingWindow",
     "Now",

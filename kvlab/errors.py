@@ -76,3 +76,7 @@ class MissingExtra(KvlabError, ImportError):
 
     def __reduce__(self) -> tuple[type[MissingExtra], tuple[str, str]]:
         return type(self), (self.package, self.purpose)
+
+
+class NotJson(KvlabError, TypeError):
+    """A value that JSON cannot carry, or would give back as another one. Nothing was stored."""

@@ -1,0 +1,336 @@
+"""Cache-aside: look in the cache; on a miss load from the database and put the value there.
+
+Guarantee, for every process that uses one ``CacheAside`` name on one server:
+
+* One load per key and miss while the lease lives. Whoever misses first gets the lease; the others
+  wait for its value. A leader whose load raises gives the lease back and somebody else loads at
+  once; one that dies keeps the others waiting until its lease ends. Nobody waits for longer than
+  two leases: after that a caller loads for itself and leaves the cache alone.
+* A fill never lands over a later invalidation: the invalidation takes the lease away.
+* ``None`` (no such row) is cached, for ``negative_ttl``; 0, "", [] and False like any value.
+* Each entry is fresh for at most ``ttl`` after its fill. Lives are shortened by up to ``jitter``,
+  so that entries written together do not end together.
+* Before its end one caller at a time renews an entry, the sooner the longer its load takes, while
+  the others get the old value (``early``; 0 turns it off).
+* Values are JSON. One that JSON would not give back is refused before anything is cached. An
+  entry that cannot be read, or is of another type, counts as a miss and is replaced.
+* Server down or unable to serve: the loader answers, one call at a time per executor and key.
+
+Keys, all with a TTL, in one slot by the braces:
+
+    cache:<name>:{<key>}:entry    hash: value, load (ms), lease (whose fill)     ttl or negative_ttl
+    cache:<name>:{<key>}:lease    string: nonce and server time of its holder    lease
+    cache:<name>:{<key>}:version  string, by write-through only                  at least the entry
+
+Round trips of ``fetch``: a hit 1, the leader's miss 2, a waiter 2 or more: it looks again after
+5 ms, then after steps half as long again, up to 250 ms. An unreadable entry costs one more.
+
+Not promised: freshness without an invalidation, or when the invalidation cannot reach the server;
+one load when the load outlives the lease; a loader that reads a lagging replica. A server that
+loses its keys (eviction, failover) loses values and leases: it costs loads, and a fill whose
+lease was lost is dropped. While the server is down callers share a load that may have begun
+before they asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import random
+import secrets
+from collections.abc import Awaitable, Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import redis
+
+from kvlab.errors import KvlabError, OutcomeUnknown, ServerRefused, ServerUnavailable
+from kvlab.op import Call, Key, Now, Op, Raw, Script, Wait, flow, segment
+from kvlab.values import checked_version, decoded, encoded, milliseconds, number, seconds
+
+T = TypeVar("T")
+Steps = Generator[Any, Any, T]
+Load = Callable[[], "T | Awaitable[T]"]
+
+READ = Script.load("cache_aside_read")
+FILL = Script.load("cache_aside_fill")
+RELEASE = Script.load("cache_aside_release")
+
+FIRST_STEP, LONGEST_STEP = 0.005, 0.25
+
+# What a server says that is there and cannot serve now; NOAUTH or NOPERM are the caller's to see.
+_CANNOT_SERVE = {"OOM", "LOADING", "READONLY", "MASTERDOWN", "BUSY", "CLUSTERDOWN", "TRYAGAIN"}
+
+
+class NaiveCacheAside:
+    """The seed's ``getUser``, line by line.
+
+    A stale fill, every time in this order:
+
+    1. reader: GET → nothing, loads row v1
+    2. writer: updates the row to v2, DEL
+    3. reader: SETEX v1                      v1 is served until its TTL ends
+
+    A stampede: n readers that all GET before the first SETEX load n times. And ``if cached``
+    takes 0, "" and [] for a miss; an absent row is looked up in the database every time.
+    """
+
+    def __init__(self, client: redis.Redis, ttl: int = 300, prefix: str = "") -> None:
+        self.client, self.ttl, self.prefix = client, ttl, prefix
+
+    def get(self, key: str | int, load: Callable[[], Any]) -> Any:
+        cache_key = f"{self.prefix}user:{key}"
+        reply: Any = self.client.get(cache_key)
+        cached = None if reply is None else json.loads(reply)
+        if cached:
+            return cached
+        user = load()
+        if not user:
+            return None
+        self.client.execute_command("SETEX", cache_key, self.ttl, json.dumps(user))
+        return user
+
+    def invalidate(self, key: str | int) -> None:
+        self.client.delete(f"{self.prefix}user:{key}")
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What a ``read`` found.
+
+    * ``hit``: ``value`` is the cached value; None means that the row is known to be absent.
+    * ``lease``: the caller is to load, and to ``fill`` or ``release`` under this lease. Together
+      with ``hit``: renew early; the value is still good.
+    * neither: somebody else is loading; their lease lives for ``wait`` more seconds.
+    * ``unreadable``: there is an entry that is not JSON; give this to ``read`` to have it replaced.
+    """
+
+    hit: bool
+    value: Any = None
+    lease: str | None = None
+    wait: float = 0.0
+    unreadable: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """Whether a ``fill`` was ``stored``; it is not when its lease is gone."""
+
+    stored: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CacheAside:
+    """A cache in front of a loader. Times are in seconds.
+
+    * ``ttl``: for how long a value may be served, at most.
+    * ``jitter``: the share of its life that an entry may lose by lot, 0 ≤ jitter < 1.
+    * ``negative_ttl``: the same as ``ttl`` for ``None``; by default 30 s or ``ttl`` if shorter.
+    * ``early``: the β of "Optimal Probabilistic Cache Stampede Prevention" (XFetch; Vattani,
+      Chierichetti and Lowenstein, VLDB 2015): an entry is renewed when −β·(load time)·ln(u)
+      exceeds what is left of its life, u drawn at each read. Larger is earlier; 0 is never.
+    * ``lease``: for how long one caller may load. Longer than nearly every load.
+    * ``random``: draws from [0, 1) for jitter and early renewal.
+    """
+
+    name: str
+    ttl: float
+    jitter: float = 0.1
+    negative_ttl: float | None = None
+    early: float = 1.0
+    lease: float = 10.0
+    random: Callable[[], float] = field(default=random.random, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        segment(self.name)
+        seconds("ttl", self.ttl)
+        if self.negative_ttl is not None:
+            seconds("negative_ttl", self.negative_ttl)
+        seconds("lease", self.lease)
+        number("early", self.early, 0, 1e6)
+        number("jitter", self.jitter, 0, math.nextafter(1, 0))
+
+    def key(self, key: str | int, what: str) -> Key:
+        """The key of an ``entry``, its ``lease`` or its ``version``."""
+        return Key(f"cache:{segment(self.name)}:{{{segment(key)}}}:{what}")
+
+    def read(self, key: str | int, *, unreadable: str = "") -> Op[Lookup]:
+        """Look, and on a miss take the lease if it is free.
+
+        The op stands for one caller's attempt: run again it finds the lease its own while that
+        lives, so a lost answer does no harm. Make a new op for each attempt.
+        """
+        return self._read(key, secrets.token_hex(16), unreadable)
+
+    def _read(self, key: str | int, nonce: str, unreadable: str) -> Op[Lookup]:
+        ahead = -self.early * math.log1p(-self.random())
+        return Op(
+            READ,
+            self.key(key, "entry"),
+            self.key(key, "lease"),
+            nonce,
+            milliseconds(self.lease),
+            f"{ahead:.17g}",
+            unreadable,
+            decode=_lookup,
+            idempotent=True,
+        )
+
+    def fill(
+        self, key: str | int, lease: str, value: Any, *, version: int | None = None
+    ) -> Op[Fill]:
+        """Store a value loaded under ``lease``, which ends with it.
+
+        Raises :class:`~kvlab.errors.NotJson` at once for a value that JSON would not give back.
+        ``version``: the row's, if known; see :mod:`kvlab.write_through`.
+        """
+        life = self.life(value)
+        return Op(
+            FILL,
+            *(self.key(key, what) for what in ("entry", "lease", "version")),
+            lease,
+            encoded(value),
+            life,
+            max(life, milliseconds(self.lease)),
+            "" if version is None else checked_version(version),
+            decode=_fill,
+            idempotent=True,
+        )
+
+    def release(self, key: str | int, lease: str) -> Op[None]:
+        """Give the lease back without a value: the next caller loads."""
+        return Op(RELEASE, self.key(key, "lease"), lease, decode=_nothing, idempotent=True)
+
+    def invalidate(self, key: str | int) -> Op[None]:
+        """Forget the value, and make every fill fail whose load is under way.
+
+        Call it after the database has committed. Raises what any op raises when the server
+        cannot be reached: the old value may then be served until its TTL ends.
+        """
+        entry, lease = self.key(key, "entry"), self.key(key, "lease")
+        return Op("DEL", entry, lease, decode=_nothing, idempotent=True)
+
+    @flow
+    def fetch(self, key: str | int, load: Load[T]) -> Steps[T]:
+        """The cached value, or what ``load()`` returns (None: no such row).
+
+        Raises what ``load`` raises, and :class:`~kvlab.errors.NotJson` for a value that is not
+        JSON. If an early renewal fails, the value that is still good is returned instead.
+        """
+        value: T = yield from self.fetching(key, load, _without_version)
+        return value
+
+    def fetching(
+        self, key: str | int, load: Load[Any], split: Callable[[Any], tuple[T, int | None]]
+    ) -> Steps[T]:
+        """The steps of ``fetch``; ``split`` parts what was loaded into value and version."""
+        nonce = secrets.token_hex(16)
+        unreadable, step, since = "", FIRST_STEP, None
+        while True:
+            try:
+                found = yield from self._read(key, nonce, unreadable)
+            except (ServerUnavailable, OutcomeUnknown):
+                break
+            except ServerRefused as refused:
+                if refused.code not in _CANNOT_SERVE:
+                    raise
+                break
+            except GeneratorExit:
+                raise
+            except BaseException:  # cancelled: the answer may have been a lease
+                yield from self._give_back(key, nonce)
+                raise
+            if found.lease is not None:
+                return (yield from self._lead(key, found, load, split))
+            if found.hit:
+                value: T = found.value
+                return value
+            if found.unreadable:
+                unreadable = found.unreadable
+                continue
+            now = yield from Now()
+            since = now if since is None else since
+            if now - since >= 2 * self.lease:
+                break
+            yield from Wait(min(step, found.wait))
+            step = min(step * 1.5, LONGEST_STEP)
+        loaded = yield from Call(load, share=self.key(key, "entry").name)
+        return split(loaded)[0]
+
+    def _lead(
+        self,
+        key: str | int,
+        found: Lookup,
+        load: Load[Any],
+        split: Callable[[Any], tuple[T, int | None]],
+    ) -> Steps[T]:
+        assert found.lease is not None
+        try:
+            # Not shared: a call that began under an earlier lease may have read an older row.
+            loaded = yield from Call(load)
+        except GeneratorExit:
+            raise
+        except BaseException as problem:
+            yield from self._give_back(key, found.lease)
+            if not found.hit or not isinstance(problem, Exception):
+                raise
+            old: T = found.value
+            return old
+        try:
+            value, version = split(loaded)
+            filling = self.fill(key, found.lease, value, version=version)
+            try:
+                yield from filling
+            except (ServerUnavailable, OutcomeUnknown):
+                pass  # nobody to give the lease back to
+            except ServerRefused:
+                yield from self._give_back(key, found.lease)
+        except GeneratorExit:
+            raise
+        except BaseException:
+            yield from self._give_back(key, found.lease)
+            raise
+        return value
+
+    def _give_back(self, key: str | int, lease: str) -> Steps[None]:
+        with contextlib.suppress(KvlabError):  # then it runs out
+            yield from self.release(key, lease)
+
+    def life(self, value: Any) -> int:
+        """For how long an entry of this value is to live, in ms, jitter drawn."""
+        longest = self.ttl if value is not None else self._negative_ttl
+        return milliseconds(longest * (1 - self.jitter * self.random()))
+
+    @property
+    def _negative_ttl(self) -> float:
+        return min(self.ttl, 30.0) if self.negative_ttl is None else self.negative_ttl
+
+
+def _lookup(reply: Raw) -> Lookup:
+    raw, lease, wait = reply
+    lease = lease.decode() or None
+    if raw is None:
+        return Lookup(False, lease=lease, wait=wait / 1000)
+    try:
+        value = decoded(raw)
+    except ValueError:
+        return Lookup(False, lease=lease, unreadable=_sha1(raw))
+    return Lookup(True, value, lease)
+
+
+def _fill(reply: Raw) -> Fill:
+    return Fill(stored=reply == 1)
+
+
+def _nothing(_: Raw) -> None:
+    return None
+
+
+def _without_version(loaded: T) -> tuple[T, None]:
+    return loaded, None
+
+
+def _sha1(raw: bytes) -> str:
+    return hashlib.sha1(raw, usedforsecurity=False).hexdigest()
