@@ -9,18 +9,26 @@ from __future__ import annotations
 from kvlab.async_client import AsyncKv, aconnect
 from kvlab.client import Kv, connect
 from kvlab.op import Call, Flow, Key, Now, Op, Script, Wait, flow, segment, together
+from kvlab.session_cookie import SessionCookie
+from kvlab.sessions import REMOVE, ListedSession, NaiveSessions, Session, SessionStore
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "REMOVE",
     "AsyncKv",
     "Call",
     "Flow",
     "Key",
     "Kv",
+    "ListedSession",
+    "NaiveSessions",
     "Now",
     "Op",
     "Script",
+    "Session",
+    "SessionCookie",
+    "SessionStore",
     "Wait",
     "aconnect",
     "connect",

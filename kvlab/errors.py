@@ -66,3 +66,11 @@ class MissingExtra(KvlabError, ImportError):
     def __init__(self, package: str, purpose: str) -> None:
         self.package = package
         super().__init__(f'{purpose} needs {package}: pip install "kvlab[lab]"')
+
+
+class SessionTooLarge(InvalidArgument):
+    """A session's data would be ``size`` bytes, more than its ``limit``. Nothing was written."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        self.size, self.limit = size, limit
+        super().__init__(f"session data must be at most {limit} bytes of JSON, not {size}")
