@@ -31,7 +31,7 @@ if size > tonumber(ARGV[3]) then
     return size
 end
 
-data = cjson.encode(data)
+data = next(data) and cjson.encode(data) or '{}'
 expires = math.min(now + ARGV[2], tonumber(deadline))
 local record = string.format('%s %.0f %.0f %s %s', created, now, expires, deadline, user)
 redis.call('HSET', KEYS[1], 'm:' .. ARGV[1], record, 'd:' .. ARGV[1], data)
