@@ -1,7 +1,8 @@
 """What a session looks like to its caller, and how it is written down for the scripts.
 
-A field travels as two JSON texts, name and value, which the scripts merge unread: Lua's own JSON
-would turn ``[]`` into ``{}`` and round whole numbers beyond 2^53.
+Data is an ASCII JSON object, one field a line, a tab between name and value. JSON texts contain
+neither character, so the scripts merge fields without reading them: Lua's own JSON would turn
+``[]`` into ``{}`` and round whole numbers beyond 2^53.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def handle_of(sid: str) -> str:
 
 
 def encoded_fields(fields: Mapping[str, Json], *, removable: bool) -> dict[str, str]:
-    """Name as JSON to value as JSON, '' for one to remove: a script merges them unread."""
+    """Name as JSON to value as JSON, '' for one to remove."""
     if not isinstance(fields, Mapping):
         raise InvalidArgument(f"data must be a mapping of names to values, not {fields!r:.80}")
     encoded = {}
@@ -88,6 +89,11 @@ def encoded_fields(fields: Mapping[str, Json], *, removable: bool) -> dict[str, 
         gone = removable and value is REMOVE
         encoded[json.dumps(name)] = "" if gone else json_text(f"field {name!r:.80}", value)
     return encoded
+
+
+def lines_of(encoded: Mapping[str, str]) -> str:
+    """The fields as the scripts store them."""
+    return "{\n" + ",".join(f"{name}:\t{value}\n" for name, value in encoded.items()) + "}"
 
 
 def json_text(what: str, value: Json) -> str:
@@ -111,9 +117,8 @@ def decoder(sid: str) -> Callable[[Raw], Session]:
     def decode(reply: Raw) -> Session:
         record, data = reply
         created, seen, expires, deadline, user = record.split(b" ", 4)
-        fields = {json.loads(name): json.loads(value) for name, value in json.loads(data).items()}
         times = (int(ms) / 1000 for ms in (created, seen, expires, deadline))
-        return Session(sid, json.loads(user), fields, *times)
+        return Session(sid, json.loads(user), json.loads(data), *times)
 
     return decode
 

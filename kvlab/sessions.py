@@ -17,7 +17,7 @@ Keys, one per user, so that the sessions and the list of them cannot disagree:
 
     sessions:<name>:{<tag>}    hash; TTL: a second more than its longest-lived session has left
         m:<handle>             "created last-seen expires deadline user": Unix ms, user as JSON
-        d:<handle>             the data: {field name as JSON: value as JSON}
+        d:<handle>             the data: a JSON object, one field a line
         a handle is the SHA-256 of a session's id, in hex
 
 An id is ``<tag>.<secret>``. The tag, 128 bits, says which user's hash (and which Cluster slot) to
@@ -67,6 +67,7 @@ from kvlab.session_values import (
     encoded_fields,
     handle_of,
     json_text,
+    lines_of,
 )
 
 __all__ = ["REMOVE", "ListedSession", "NaiveSessions", "Session", "SessionStore"]
@@ -196,7 +197,7 @@ class SessionStore:
             _ms(self.absolute),
             self.per_user,
             who,
-            json.dumps(fields),
+            lines_of(fields),
             decode=decoder(sid),
             idempotent=True,
         )
@@ -238,7 +239,7 @@ class SessionStore:
             handle,
             _ms(self.idle),
             self.max_bytes,
-            json.dumps(encoded),
+            lines_of(encoded),
             decode=decoder_if_any(sid, self.max_bytes),
             idempotent=True,
         )

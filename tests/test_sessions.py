@@ -76,7 +76,7 @@ def test_what_was_stored_comes_back_as_it_was(run: Run) -> None:
 def test_update_merges_replaces_and_removes_top_level_fields(run: Run) -> None:
     sid = run(STORE.create("ann", {"a": 1, "b": [], "c": {"x": 1}})).id
     after = run(STORE.update(sid, {"a": None, "sid": 3}, b=REMOVE, c={"y": [2]}, gone=REMOVE))
-    assert after.data == {"a": None, "sid": 3, "c": {"y": [2]}}
+    assert list(after.data.items()) == [("a", None), ("c", {"y": [2]}), ("sid", 3)]
     assert run(STORE.read(sid)).data == after.data
     assert run(STORE.update(sid, a=REMOVE, c=REMOVE, sid=REMOVE)).data == {}
     assert run(STORE.update(sid)).data == {}
@@ -588,20 +588,21 @@ def test_a_resent_write_revives_the_seeds_session_and_not_ours(
 # --- the server's side: time, memory, faults -----------------------------------------------
 
 
+@pytest.mark.parametrize("touch", ["read", "update", "rotate"])
 def test_idle_slides_and_never_past_the_absolute_timeout(
-    stepped: tuple[Kv, SteppedClock],
+    stepped: tuple[Kv, SteppedClock], touch: str
 ) -> None:
     kv, clock = stepped
-    session = kv.run(STORE.create("ann"))
+    session = first = kv.run(STORE.create("ann"))
     assert session.max_age == 101
     for _ in range(10):
         clock.step(95)
-        found = kv.run(STORE.read(session.id))
-        assert found is not None
-        assert found.expires <= found.deadline == session.deadline
-    assert found.max_age == 51  # 950 s after it began
+        session = kv.run(getattr(STORE, touch)(session.id))
+        assert session.expires <= session.deadline == first.deadline
+    assert session.max_age == 51  # 950 s after it began
     clock.step(50)
-    assert kv.run(STORE.read(session.id)) is not None
+    session = kv.run(getattr(STORE, touch)(session.id))
+    assert session is not None
     clock.step(0.3)
     assert kv.run(STORE.read(session.id)) is None
 
@@ -782,6 +783,9 @@ def test_a_full_server_still_knows_who_is_in(
 # --- against a model -----------------------------------------------------------------------
 
 
+SHORT = SessionStore(idle=100.5, absolute=250.25)
+
+
 class Model(RuleBasedStateMachine):
     """The store beside a dictionary: sid -> what a session is. Times are those of the clock."""
 
@@ -807,7 +811,7 @@ class Model(RuleBasedStateMachine):
         found = self.alive(sid)
         if found:
             found["seen"] = self.clock.now
-            found["expires"] = min(self.clock.now + STORE.idle, found["deadline"])
+            found["expires"] = min(self.clock.now + SHORT.idle, found["deadline"])
         return found
 
     def same(self, got: Session | None, want: dict[str, Any] | None) -> None:
@@ -829,21 +833,21 @@ class Model(RuleBasedStateMachine):
 
     @rule(target=ids, user=st.sampled_from(["ann", "bob", None, 7]), data=fields)
     def create(self, user: Any, data: Any) -> str:
-        got = self.kv.run(STORE.create(user, data))
+        got = self.kv.run(SHORT.create(user, data))
         now = self.clock.now
-        times = {"created": now, "seen": now, "expires": now + STORE.idle}
+        times = {"created": now, "seen": now, "expires": now + SHORT.idle}
         self.sessions[got.id] = {"user": user, "data": data, **times}
-        self.sessions[got.id]["deadline"] = now + STORE.absolute
+        self.sessions[got.id]["deadline"] = now + SHORT.absolute
         self.same(got, self.alive(got.id))
         return got.id
 
     @rule(sid=ids)
     def read(self, sid: str) -> None:
-        self.same(self.kv.run(STORE.read(sid)), self.use(sid))
+        self.same(self.kv.run(SHORT.read(sid)), self.use(sid))
 
     @rule(sid=ids, changes=fields, removed=st.sets(st.sampled_from(["a", "b", "1"]), max_size=2))
     def update(self, sid: str, changes: Any, removed: Any) -> None:
-        got = self.kv.run(STORE.update(sid, {**changes, **dict.fromkeys(removed, REMOVE)}))
+        got = self.kv.run(SHORT.update(sid, {**changes, **dict.fromkeys(removed, REMOVE)}))
         want = self.use(sid)
         if want:
             merged = {**want["data"], **changes}
@@ -852,7 +856,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(target=ids, sid=ids)
     def rotate(self, sid: str) -> Any:
-        got = self.kv.run(STORE.rotate(sid))
+        got = self.kv.run(SHORT.rotate(sid))
         want = self.use(sid)
         self.same(got, want)
         if got is None or want is None:
@@ -864,21 +868,21 @@ class Model(RuleBasedStateMachine):
     @rule(sid=consumes(ids))
     def destroy(self, sid: str) -> None:
         alive = self.alive(sid) is not None
-        assert self.kv.run(STORE.destroy(sid)) is alive
+        assert self.kv.run(SHORT.destroy(sid)) is alive
         self.sessions.pop(sid, None)
         self.dead.add(sid)
 
     @rule(user=st.sampled_from(["ann", "bob", 7]))
     def destroy_all(self, user: Any) -> None:
         mine = [sid for sid, s in self.sessions.items() if s["user"] == user]
-        assert self.kv.run(STORE.destroy_all(user)) == sum(self.alive(s) is not None for s in mine)
+        assert self.kv.run(SHORT.destroy_all(user)) == sum(self.alive(s) is not None for s in mine)
         for sid in mine:
             del self.sessions[sid]
             self.dead.add(sid)
 
     @rule(user=st.sampled_from(["ann", "bob", 7, "nobody"]))
     def list(self, user: Any) -> None:
-        listed = {s.handle: s.last_seen for s in self.kv.run(STORE.list(user))}
+        listed = {s.handle: s.last_seen for s in self.kv.run(SHORT.list(user))}
         want = {
             hashlib.sha256(sid.encode()).hexdigest(): s["seen"]
             for sid, s in self.sessions.items()
@@ -886,8 +890,8 @@ class Model(RuleBasedStateMachine):
         }
         assert listed == pytest.approx(want, abs=0.02)
 
-    # Whole seconds never meet 100.5 or 1000.25.
-    @rule(seconds=st.sampled_from([1, 20, 50, 70, 101, 400]))
+    # Whole seconds never meet 100.5 or 250.25.
+    @rule(seconds=st.sampled_from([1, 20, 50, 70, 101]))
     def time_passes(self, seconds: int) -> None:
         self.clock.step(seconds)
 
@@ -895,7 +899,7 @@ class Model(RuleBasedStateMachine):
     def the_dead_stay_dead_and_every_key_expires(self) -> None:
         type(self).steps += 1
         if self.dead:
-            assert self.kv.run([STORE.read(sid) for sid in self.dead]) == [None] * len(self.dead)
+            assert self.kv.run([SHORT.read(sid) for sid in self.dead]) == [None] * len(self.dead)
         for key in keys(self.kv):
             assert self.kv.client.pttl(key) > 0
 
@@ -905,7 +909,7 @@ def test_the_store_does_what_its_model_does(stepped: tuple[Kv, SteppedClock]) ->
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=80,
+            max_examples=60,
             stateful_step_count=50,
             deadline=None,
             derandomize=True,

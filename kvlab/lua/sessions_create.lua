@@ -5,7 +5,7 @@
 -- ARGV[3] absolute timeout (ms)
 -- ARGV[4] most live sessions of a user (count)
 -- ARGV[5] the user (JSON)
--- ARGV[6] data (JSON object: field name as JSON -> value as JSON)
+-- ARGV[6] data (JSON object, one field a line)
 -- Returns {record, data}; those of the first time when the session is there already
 
 local time = redis.call('TIME')

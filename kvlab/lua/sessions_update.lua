@@ -3,7 +3,7 @@
 -- ARGV[1] handle (SHA-256 of the id, hex)
 -- ARGV[2] idle timeout (ms)
 -- ARGV[3] most data (bytes)
--- ARGV[4] the fields (JSON object: field name as JSON -> value as JSON, or '' to remove it)
+-- ARGV[4] the fields (lines as in d:<handle>; an empty value removes the field)
 -- Returns {record, data}; nil when there is no such session; the size (bytes) when it is too much
 
 local found = redis.call('HMGET', KEYS[1], 'm:' .. ARGV[1], 'd:' .. ARGV[1])
@@ -18,20 +18,27 @@ if tonumber(expires) <= now then
     return false
 end
 
--- Names and values are JSON texts, strings to cjson: it never sees a number or a list to change.
-local data = cjson.decode(found[2])
-for name, value in pairs(cjson.decode(ARGV[4])) do
-    data[name] = value ~= '' and value or nil
+-- Names and values stay JSON texts: Lua's own JSON would change lists and whole numbers.
+local names, values = {}, {}
+for name, value in string.gmatch(found[2] .. ARGV[4], '("[^\t\n]*"):\t([^\n]*)\n') do
+    if not values[name] then
+        table.insert(names, name)
+    end
+    values[name] = value
 end
-local size = #user
-for name, value in pairs(data) do
-    size = size + #name + #value
+local size, lines = #user, {}
+for _, name in ipairs(names) do
+    local value = values[name]
+    if value ~= '' then
+        size = size + #name + #value
+        table.insert(lines, name .. ':\t' .. value .. '\n')
+    end
 end
 if size > tonumber(ARGV[3]) then
     return size
 end
 
-data = next(data) and cjson.encode(data) or '{}'
+local data = '{\n' .. table.concat(lines, ',') .. '}'
 expires = math.min(now + ARGV[2], tonumber(deadline))
 local record = string.format('%s %.0f %.0f %s %s', created, now, expires, deadline, user)
 redis.call('HSET', KEYS[1], 'm:' .. ARGV[1], record, 'd:' .. ARGV[1], data)
