@@ -19,10 +19,13 @@ from kvlab.rate_limiting import (
     SlidingWindowLog,
     TokenBucket,
 )
+from kvlab.session_cookie import SessionCookie
+from kvlab.sessions import REMOVE, ListedSession, NaiveSessions, Session, SessionStore
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "REMOVE",
     "AsyncKv",
     "CacheAside",
     "Call",
@@ -32,13 +35,18 @@ __all__ = [
     "Flow",
     "Key",
     "Kv",
+    "ListedSession",
     "Lookup",
     "NaiveCacheAside",
     "NaiveFixedWindow",
+    "NaiveSessions",
     "NaiveSlidingWindow",
     "Now",
     "Op",
     "Script",
+    "Session",
+    "SessionCookie",
+    "SessionStore",
     "SlidingWindowCounter",
     "SlidingWindowLog",
     "TokenBucket",

@@ -80,3 +80,11 @@ class MissingExtra(KvlabError, ImportError):
 
 class NotJson(KvlabError, TypeError):
     """A value that JSON cannot carry, or would give back as another one. Nothing was stored."""
+
+
+class SessionTooLarge(InvalidArgument):
+    """A session's data would be ``size`` bytes, more than its ``limit``. Nothing was written."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        self.size, self.limit = size, limit
+        super().__init__(f"session data must be at most {limit} bytes of JSON, not {size}")

@@ -1,0 +1,102 @@
+"""What a session read costs beside plain redis-py calls that carry about as much.
+
+    python -m benchmarks.sessions [--url redis://...]
+
+One client, closed loop, median of each turn, turns interleaved; JSON is parsed on every side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import redis
+
+from kvlab import Kv, NaiveSessions, SessionStore, connect
+from kvlab.instruments.comparison import compare
+
+DATA = {"theme": "dark", "cart": [{"sku": i, "n": 1} for i in range(10)], "csrf": "x" * 43}
+OPS = 1000
+
+
+def median_seconds(call: Callable[[], object], n: int = OPS) -> float:
+    """Median seconds of ``n`` calls one after the other."""
+    times = []
+    for _ in range(n):
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def subjects(kv: Kv) -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
+    """Name to (ours, the yardstick), over one session each."""
+    client: redis.Redis = kv.client
+    store, naive = SessionStore(), NaiveSessions(client, prefix=kv.prefix)
+    sid = kv.run(store.create(7, DATA)).id
+    raw = f"{kv.prefix}raw"
+    client.set(raw, json.dumps({"userId": 7, **DATA}))
+    old = naive.create(7)
+
+    def pipeline() -> Any:
+        with client.pipeline(transaction=False) as pipe:
+            found, _ = pipe.get(raw).expire(raw, 1800).execute()
+        return json.loads(found)
+
+    read = store.read(sid)
+    script = kv.client.register_script(read.command.source)  # type: ignore[union-attr]
+    script_keys, script_args = [kv.name(read.keys[0])], read.args[1:]
+
+    def same_script() -> Any:
+        _, data = script(keys=script_keys, args=script_args)
+        return json.loads(data)
+
+    def ours() -> Any:
+        return kv.run(store.read(sid))
+
+    return {
+        "read / pipeline GET+EXPIRE": (ours, pipeline),
+        "read / the seed's GET, then EXPIRE": (ours, lambda: naive.read(old)),
+        "read / the same script by redis-py": (ours, same_script),
+        "update / read": (lambda: kv.run(store.update(sid, n=1)), ours),
+        "create, destroy / SET EX, DEL": (
+            lambda: _create_and_destroy(kv, store),
+            lambda: _setex_and_del(client, raw),
+        ),
+    }
+
+
+def _create_and_destroy(kv: Kv, store: SessionStore) -> None:
+    session = kv.run(store.create(8, DATA))
+    kv.run(store.destroy(session.id))
+
+
+def _setex_and_del(client: redis.Redis, key: str) -> None:
+    client.set(f"{key}:2", json.dumps(DATA), ex=1800)
+    client.delete(f"{key}:2")
+
+
+def main() -> None:
+    """Print each ratio with its interval and the medians beside it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--url")
+    parser.add_argument("--turns", type=int, default=9)
+    given = parser.parse_args()
+    with connect(given.url, prefix="bench-sessions") as kv:
+        for name, (ours, other) in subjects(kv).items():
+            result = compare(
+                lambda a=ours: median_seconds(a),  # type: ignore[misc]
+                lambda b=other: median_seconds(b),  # type: ignore[misc]
+                turns=given.turns,
+            )
+            a, b = (statistics.median(side) * 1e6 for side in (result.a, result.b))
+            print(f"{name:36} {result}  [{a:.0f} / {b:.0f} µs]")
+        kv.clear()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+-- Starts a session; ends the user's dead ones, and the one seen longest ago if there are too many.
+-- KEYS[1] the user's sessions: a hash
+-- ARGV[1] handle of the new session (SHA-256 of its id, hex)
+-- ARGV[2] idle timeout (ms)
+-- ARGV[3] absolute timeout (ms)
+-- ARGV[4] most live sessions of a user (count)
+-- ARGV[5] the user (JSON)
+-- ARGV[6] data (JSON object, one field a line)
+-- Returns {record, data}; those of the first time when the session is there already
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local record = redis.call('HGET', KEYS[1], 'm:' .. ARGV[1])
+if record and tonumber(string.match(record, '^%d+ %d+ (%d+)')) > now then
+    return {record, redis.call('HGET', KEYS[1], 'd:' .. ARGV[1])}
+end
+
+local live, dead = {}, {}
+for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+    if string.sub(field, 1, 2) == 'm:' then
+        local seen, expires =
+            string.match(redis.call('HGET', KEYS[1], field), '^%d+ (%d+) (%d+)')
+        local one = {handle = string.sub(field, 3), seen = tonumber(seen)}
+        table.insert(tonumber(expires) > now and live or dead, one)
+    end
+end
+table.sort(live, function(a, b) return a.seen < b.seen end)
+for i = 1, #live - ARGV[4] + 1 do
+    table.insert(dead, live[i])
+end
+
+local deadline = now + ARGV[3]
+local expires = math.min(now + ARGV[2], deadline)
+record = string.format('%.0f %.0f %.0f %.0f %s', now, now, expires, deadline, ARGV[5])
+redis.call('HSET', KEYS[1], 'm:' .. ARGV[1], record, 'd:' .. ARGV[1], ARGV[6])
+for _, one in ipairs(dead) do
+    redis.call('HDEL', KEYS[1], 'm:' .. one.handle, 'd:' .. one.handle)
+end
+-- A second more than the session has, so that its record decides.
+if redis.call('PTTL', KEYS[1]) < expires - now + 1000 then
+    redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', expires + 1000))
+end
+return {record, ARGV[6]}

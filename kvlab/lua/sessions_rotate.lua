@@ -1,0 +1,34 @@
+-- Gives a session a new handle. The old one is dead at once; data and deadline stay.
+-- KEYS[1] the user's sessions: a hash
+-- ARGV[1] the handle it has (SHA-256 of the id, hex)
+-- ARGV[2] the handle it gets (SHA-256 of the new id, hex)
+-- ARGV[3] idle timeout (ms)
+-- Returns {record, data}, those of the first time when it was rotated already; nil when there is
+-- no such session
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local new = redis.call('HMGET', KEYS[1], 'm:' .. ARGV[2], 'd:' .. ARGV[2])
+if new[1] then
+    local alive = tonumber(string.match(new[1], '^%d+ %d+ (%d+)')) > now
+    return alive and new
+end
+local found = redis.call('HMGET', KEYS[1], 'm:' .. ARGV[1], 'd:' .. ARGV[1])
+if not found[1] then
+    return false
+end
+local created, expires, deadline, user =
+    string.match(found[1], '^(%d+) %d+ (%d+) (%d+) (.*)$')
+if tonumber(expires) <= now then
+    return false
+end
+
+expires = math.min(now + ARGV[3], tonumber(deadline))
+local record = string.format('%s %.0f %.0f %s %s', created, now, expires, deadline, user)
+redis.call('HSET', KEYS[1], 'm:' .. ARGV[2], record, 'd:' .. ARGV[2], found[2])
+redis.call('HDEL', KEYS[1], 'm:' .. ARGV[1], 'd:' .. ARGV[1])
+if redis.call('PTTL', KEYS[1]) < expires - now + 1000 then
+    redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', expires + 1000))
+end
+return {record, found[2]}
