@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from kvlab.async_client import AsyncKv, aconnect
 from kvlab.client import Kv, connect
+from kvlab.distributed_lock import Lock, NaiveLock, fenced_get, fenced_set
+from kvlab.hold import Held, Holding
 from kvlab.op import Call, Flow, Key, Now, Op, Script, Wait, flow, segment, together
 
 __version__ = "0.1.0"
@@ -16,14 +18,20 @@ __all__ = [
     "AsyncKv",
     "Call",
     "Flow",
+    "Held",
+    "Holding",
     "Key",
     "Kv",
+    "Lock",
+    "NaiveLock",
     "Now",
     "Op",
     "Script",
     "Wait",
     "aconnect",
     "connect",
+    "fenced_get",
+    "fenced_set",
     "flow",
     "segment",
     "together",
