@@ -9,6 +9,8 @@ from __future__ import annotations
 from kvlab.async_client import AsyncKv, aconnect
 from kvlab.cache_aside import CacheAside, Fill, Lookup, NaiveCacheAside
 from kvlab.client import Kv, connect
+from kvlab.distributed_lock import Lock, NaiveLock, fenced_get, fenced_set
+from kvlab.hold import Held, Holding
 from kvlab.op import Call, Flow, Key, Now, Op, Script, Wait, flow, segment, together
 from kvlab.rate_limiting import (
     Decision,
@@ -33,12 +35,16 @@ __all__ = [
     "Fill",
     "FixedWindow",
     "Flow",
+    "Held",
+    "Holding",
     "Key",
     "Kv",
     "ListedSession",
+    "Lock",
     "Lookup",
     "NaiveCacheAside",
     "NaiveFixedWindow",
+    "NaiveLock",
     "NaiveSessions",
     "NaiveSlidingWindow",
     "Now",
@@ -53,6 +59,8 @@ __all__ = [
     "Wait",
     "aconnect",
     "connect",
+    "fenced_get",
+    "fenced_set",
     "flow",
     "segment",
     "together",

@@ -7,6 +7,7 @@ import inspect
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal, Self, TypeVar, overload
 
 import redis.asyncio
@@ -26,6 +27,7 @@ from kvlab.connections import (
     resolve,
 )
 from kvlab.executor import DEADLINE, TIMEOUT, Answer, Executor, Request, Running, Trace, Trip
+from kvlab.hold import HoldableLock, Holding, ahold
 from kvlab.op import A, B, C, Call, D, Flow, Op, Raw, Wait
 from kvlab.wire import Command, checked_prefix, transport_error
 
@@ -205,6 +207,12 @@ class AsyncKv(Executor):
             return value
         finally:
             del self._shared[name]
+
+    def hold(
+        self, lock: HoldableLock, *, wait: float = 10.0, renew: bool = False
+    ) -> AbstractAsyncContextManager[Holding]:
+        """:meth:`Kv.hold`, for ``async with``."""
+        return ahold(self, lock, wait, renew)
 
     def within(self, part: str) -> AsyncKv:
         """An executor for a namespace inside this one: a participant, a test, a run."""

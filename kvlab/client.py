@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError, Future
+from contextlib import AbstractContextManager
 from typing import Any, Literal, Self, TypeVar, overload
 
 import redis
@@ -31,6 +32,7 @@ from kvlab.connections import (
 )
 from kvlab.errors import InvalidArgument
 from kvlab.executor import DEADLINE, TIMEOUT, Answer, Executor, Request, Running, Trace, Trip
+from kvlab.hold import HoldableLock, Holding, hold
 from kvlab.op import A, B, C, Call, D, Flow, Op, Raw, Wait
 from kvlab.wire import Command, checked_prefix, transport_error
 
@@ -229,6 +231,18 @@ class Kv(Executor):
             raise
         mine.set_result(value)
         return value
+
+    def hold(
+        self, lock: HoldableLock, *, wait: float = 10.0, renew: bool = False
+    ) -> AbstractContextManager[Holding]:
+        """``with kv.hold(lock) as held``: run the body under the lock.
+
+        Waits for it at most ``wait`` seconds (0: one try), then raises
+        :class:`~kvlab.errors.LockNotAcquired`. Without ``renew`` the body has the lock's TTL.
+        Raises :class:`~kvlab.errors.LockLost` at the end if the lock was lost; see
+        ``kvlab.hold``.
+        """
+        return hold(self, lock, wait, renew)
 
     def within(self, part: str) -> Kv:
         """An executor for a namespace inside this one: a participant, a test, a run."""

@@ -88,3 +88,19 @@ class SessionTooLarge(InvalidArgument):
     def __init__(self, size: int, limit: int) -> None:
         self.size, self.limit = size, limit
         super().__init__(f"session data must be at most {limit} bytes of JSON, not {size}")
+
+
+class LockNotAcquired(KvlabError, TimeoutError):
+    """The lock was not free within the wait. The body did not start."""
+
+    def __init__(self, name: str, wait: float) -> None:
+        self.name, self.wait = name, wait
+        super().__init__(f"lock {name!r:.80} was not free within {wait:g} s; the body did not run")
+
+
+class LockLost(KvlabError):
+    """The lock may have another holder by now; what was written since is not protected by it."""
+
+    def __init__(self, name: str, fence: int, how: str) -> None:
+        self.name, self.fence = name, fence
+        super().__init__(f"lock {name!r:.80} (fence {fence}) is lost: {how}")
