@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from kvlab.async_client import AsyncKv, aconnect
 from kvlab.client import Kv, connect
+from kvlab.leaderboard import Leaderboard, NaiveLeaderboard
+from kvlab.leaderboard_values import Entry, Page, Submission
 from kvlab.op import Call, Flow, Key, Now, Op, Script, Wait, flow, segment, together
 
 __version__ = "0.1.0"
@@ -15,12 +17,17 @@ __version__ = "0.1.0"
 __all__ = [
     "AsyncKv",
     "Call",
+    "Entry",
     "Flow",
     "Key",
     "Kv",
+    "Leaderboard",
+    "NaiveLeaderboard",
     "Now",
     "Op",
+    "Page",
     "Script",
+    "Submission",
     "Wait",
     "aconnect",
     "connect",

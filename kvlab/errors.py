@@ -66,3 +66,19 @@ class MissingExtra(KvlabError, ImportError):
     def __init__(self, package: str, purpose: str) -> None:
         self.package = package
         super().__init__(f'{purpose} needs {package}: pip install "kvlab[lab]"')
+
+
+class PeriodClosed(KvlabError):
+    """A submission for a period that is neither kept nor next. Nothing changed."""
+
+
+class ScoreOutOfRange(KvlabError):
+    """A sum that a double does not hold exactly, or beyond ±(2**53 − 1). Nothing changed."""
+
+    def __init__(self, message: str, held: float) -> None:
+        self.held = held
+        super().__init__(message)
+
+
+class OpIdReused(KvlabError):
+    """An ``op_id`` came again with another submission. Nothing changed."""
