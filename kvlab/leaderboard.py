@@ -87,10 +87,9 @@ class NaiveLeaderboard:
 
     Around a player, rank first, then range:
 
-    1. Ann reads her rank: ZREVRANK → 4.
-    2. Ben, below her, scores and passes her. She is at 5 now.
-    3. Ann reads positions 2 to 6 with 2 neighbours a side; at ``n=0`` position 4: it is Ben's.
-       She is missing from her own context.
+    1. Ann asks for 2 neighbours a side. Her rank: ZREVRANK → 4.
+    2. Three players below her score and pass her. She is 7th now.
+    3. Her client reads ranks 2 to 6: ZREVRANGE. She is missing from her own context.
 
     A retried increment:
 
