@@ -11,6 +11,8 @@ from kvlab.cache_aside import CacheAside, Fill, Lookup, NaiveCacheAside
 from kvlab.client import Kv, connect
 from kvlab.distributed_lock import Lock, NaiveLock, fenced_get, fenced_set
 from kvlab.hold import Held, Holding
+from kvlab.leaderboard import Leaderboard, NaiveLeaderboard
+from kvlab.leaderboard_values import Entry, Page, Submission
 from kvlab.op import Call, Flow, Key, Now, Op, Script, Wait, flow, segment, together
 from kvlab.rate_limiting import (
     Decision,
@@ -32,6 +34,7 @@ __all__ = [
     "CacheAside",
     "Call",
     "Decision",
+    "Entry",
     "Fill",
     "FixedWindow",
     "Flow",
@@ -39,22 +42,26 @@ __all__ = [
     "Holding",
     "Key",
     "Kv",
+    "Leaderboard",
     "ListedSession",
     "Lock",
     "Lookup",
     "NaiveCacheAside",
     "NaiveFixedWindow",
+    "NaiveLeaderboard",
     "NaiveLock",
     "NaiveSessions",
     "NaiveSlidingWindow",
     "Now",
     "Op",
+    "Page",
     "Script",
     "Session",
     "SessionCookie",
     "SessionStore",
     "SlidingWindowCounter",
     "SlidingWindowLog",
+    "Submission",
     "TokenBucket",
     "Wait",
     "aconnect",

@@ -104,3 +104,19 @@ class LockLost(KvlabError):
     def __init__(self, name: str, fence: int, how: str) -> None:
         self.name, self.fence = name, fence
         super().__init__(f"lock {name!r:.80} (fence {fence}) is lost: {how}")
+
+
+class PeriodClosed(KvlabError):
+    """A submission for a period that is neither kept nor next. Nothing changed."""
+
+
+class ScoreOutOfRange(KvlabError):
+    """A sum that a double does not hold exactly, or beyond ±(2**53 − 1). Nothing changed."""
+
+    def __init__(self, message: str, held: float) -> None:
+        self.held = held
+        super().__init__(message)
+
+
+class OpIdReused(KvlabError):
+    """An ``op_id`` came again with another submission. Nothing changed."""

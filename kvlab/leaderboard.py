@@ -1,0 +1,359 @@
+"""Leaderboard: members ranked by score.
+
+Guarantee: every op is one script and one round trip, so rank, neighbours and scores in an answer
+are from one instant. Ties follow the rule you choose. A score comes back exactly as it was
+submitted, or is refused. With ``op_id`` a submission counts once, however often it is sent.
+
+Ties
+
+=========  ===============  ==================================================================
+``first``  1, 2, 3 (none)   who reached the score first ranks higher; submitting the score that
+                            one already has keeps the place
+``shared`` 1, 1, 3          as in sports; inside a tie entries are listed by the bytes of their
+                            name (descending when the order is), which says nothing about rank
+``dense``  1, 1, 2          as ``shared``, but no rank is skipped
+=========  ===============  ==================================================================
+
+Cost: submit, rank, around and remove are O(log n) for every rule, top and page O(log n + entries).
+
+* ``first``: a sorted set breaks ties by the bytes of its members, so a member's name there begins
+  with 16 digits, its place in the order of arrival, counted by the board. The score keeps all its
+  53 bits. Price: those digits, and a hash that finds a member's place.
+* ``shared``: rank = 1 + ZCOUNT of better scores. Nothing beside the sorted set.
+* ``dense``: rank = 1 + ZCOUNT of better *distinct* scores, which are a sorted set of their own: an
+  entry per distinct score.
+
+Keys, for ``B`` = ``leaderboard:{<name>}:<order>.<ties>[.<period><shift in s>.<keep>]``; one hash
+slot per name. A board with other settings is another board.
+
+=============================  ======  ====================================================
+``B:scores``                   zset    all members
+``B:places``                   hash    ``first`` only: member → its place
+``B:levels``                   zset    ``dense`` only: the distinct scores
+``B:state``                    hash    the last place given; which period each set holds
+``B:<i>:scores`` …             —       the same for period boards, see ``leaderboard_periods``
+``B:op:<member>:<op_id>``      string  the answer to a submission; TTL ``op_horizon``
+=============================  ======  ====================================================
+
+An all-time board has no TTL. A period's keys expire ``keep`` periods after the period ends; so
+does ``B:state``, with the last of them.
+
+Not promised: two ops see the same instant (page 2 may repeat an entry of page 1); exactly one
+count after ``op_horizon``; anything under a server that evicts keys without a TTL; two ``set`` of
+one member in the order they were sent, when one is repeated after the other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, timezone
+from itertools import islice
+from typing import Any, Final, Literal
+
+from kvlab.errors import InvalidArgument
+from kvlab.leaderboard_periods import At, Every, Periods
+from kvlab.leaderboard_values import (
+    MAX_SCORE,
+    Entry,
+    Page,
+    Submission,
+    check_count,
+    check_one_of,
+    decoded,
+    encoded,
+    is_number,
+    number_of,
+    refusal,
+    score_text,
+)
+from kvlab.op import Arg, Call, Key, Op, Raw, Script, flow, segment
+
+Order = Literal["desc", "asc"]
+Ties = Literal["first", "shared", "dense"]
+Mode = Literal["set", "best", "add"]
+
+MAX_ENTRIES: Final = 10_000
+"""Most entries in one answer: a longer one would hold up the server's other callers."""
+
+_PARTS = {"first": ("scores", "places"), "shared": ("scores",), "dense": ("scores", "levels")}
+_PLACE = 16  # digits before a name under "first"
+_ROWS, _OPS = 500, 8  # of a load: rows in a script, scripts in a round trip
+
+
+class NaiveLeaderboard:
+    """The seed's "Leaderboard": "Sorted rankings using sorted sets", one plain call after another.
+
+    Around a player, rank first, then range:
+
+    1. Ann asks for 2 neighbours a side. Her rank: ZREVRANK → 4.
+    2. Three players below her score and pass her. She is 7th now.
+    3. Her client reads ranks 2 to 6: ZREVRANGE. She is missing from her own context.
+
+    A retried increment:
+
+    1. ZINCRBY runs; its reply is lost.
+    2. redis-py sends it again by itself: counted twice, no error.
+
+    And without any race: ties are ranked by the bytes of the name ('10' before '2' or after it,
+    never by who was first), ``2**53 + 1`` is stored rounded, ``inf`` is a score, and
+    ``get_top_players(0)`` returns everybody, since its range ends at −1.
+    """
+
+    def __init__(self, client: Any, prefix: str = "") -> None:
+        self.client = client
+        self.key = f"{prefix}leaderboard:global"
+
+    def update_score(self, user_id: object, score: float) -> None:
+        self.client.zadd(self.key, {str(user_id): score})
+
+    def increment_score(self, user_id: object, increment: float) -> None:
+        self.client.zincrby(self.key, increment, str(user_id))
+
+    def get_top_players(self, limit: int = 10) -> Any:
+        return self.client.zrange(self.key, 0, limit - 1, desc=True, withscores=True)
+
+    def get_user_rank(self, user_id: object) -> int | None:
+        rank = self.client.zrevrank(self.key, str(user_id))
+        return rank + 1 if rank is not None else None
+
+    def get_user_score(self, user_id: object) -> float | None:
+        score: float | None = self.client.zscore(self.key, str(user_id))
+        return score
+
+    def get_player_context(self, user_id: object, range_: int = 2) -> Any:
+        rank = self.client.zrevrank(self.key, str(user_id))
+        if rank is None:
+            return None
+        start = max(0, rank - range_)
+        end = rank + range_
+        return self.client.zrange(self.key, start, end, desc=True, withscores=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Leaderboard:
+    """A board. See the module's docstring for what it promises.
+
+    * ``order``: "desc", highest score first, or "asc", lowest first (golf, lap times).
+    * ``ties``: "first", "shared" or "dense".
+    * ``period``: None for all time, or a board for each "daily" or "weekly" (ISO week) period,
+      by the server's clock in ``tz``, a fixed offset from UTC.
+    * ``keep``: how many past periods stay readable. An op for the present one names the keys of
+      ``keep + 2`` boards, so a long memory costs bandwidth; with ``at`` it names one.
+    * ``op_horizon``: for how many seconds the answer to an ``op_id`` is remembered.
+
+    Members are text; an int stands for its decimal digits and comes back as str.
+    """
+
+    name: str
+    order: Order = "desc"
+    ties: Ties = "first"
+    period: Every | None = None
+    tz: timezone = UTC
+    keep: int = 1
+    op_horizon: float = 3600
+    _periods: Periods = field(init=False, repr=False, compare=False)
+    _stem: str = field(init=False, repr=False, compare=False)
+    _state: Key = field(init=False, repr=False, compare=False)
+    _sets: tuple[tuple[Key, ...], ...] = field(init=False, repr=False, compare=False)
+    _now: tuple[Arg, ...] = field(init=False, repr=False, compare=False)
+    _rules: tuple[Arg, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        check_one_of("order", self.order, ("desc", "asc"))
+        check_one_of("ties", self.ties, tuple(_PARTS))
+        if not (is_number(self.op_horizon) and 1 <= self.op_horizon <= 366 * 86_400):
+            raise InvalidArgument(
+                f"op_horizon must be from 1 to 31622400 seconds, not {self.op_horizon!r}"
+            )
+        periods = Periods(self.period, self.tz, self.keep)
+        stem = f"leaderboard:{{{segment(self.name)}}}:{self.order}.{self.ties}{periods.title}"
+        sets = periods.sets(stem, _PARTS[self.ties])
+        put = object.__setattr__
+        put(self, "_periods", periods)
+        put(self, "_stem", stem)
+        put(self, "_state", Key(f"{stem}:state"))
+        put(self, "_sets", sets)
+        put(self, "_now", tuple(key for one in sets for key in one))
+        put(self, "_rules", (self.order, self.ties, periods.length, periods.shift, self.keep))
+
+    # --- writing ---------------------------------------------------------------------------
+
+    def submit(
+        self,
+        member: str | int,
+        score: float,
+        mode: Mode = "set",
+        *,
+        op_id: str | None = None,
+        at: At | None = None,
+    ) -> Op[Submission]:
+        """Give a member a score.
+
+        ``mode``: "set" replaces what it has, "best" replaces only a worse one, "add" adds to it
+        (a new member begins at 0). ``at``, an aware datetime or Unix seconds, picks the period
+        board; without it the server's clock does.
+
+        With ``op_id`` a repeat, within ``op_horizon`` seconds, changes nothing and gives the first
+        answer again; ids of different members are apart. Without, "set" and "best" may still be
+        repeated, except where the clock picks the board: the repeat may fall into the next period.
+
+        Raises InvalidArgument for a score that is not finite or beyond ±``MAX_SCORE``,
+        :class:`~kvlab.errors.ScoreOutOfRange` for a sum that would be rounded or go beyond,
+        :class:`~kvlab.errors.PeriodClosed` for a period neither kept nor next,
+        :class:`~kvlab.errors.OpIdReused` when ``op_id`` stood for another submission.
+        """
+        name, points = encoded(member), score_text(score)
+        check_one_of("mode", mode, ("set", "best", "add"))
+        keys, rules = self._where(at)
+        receipt_ms = 0
+        if op_id is not None:
+            if not isinstance(op_id, str) or not op_id:
+                raise InvalidArgument(f"op_id must be text, not {op_id!r}")
+            keys = (*keys, Key(f"{self._stem}:op:{segment(member)}:{segment(op_id)}"))
+            receipt_ms = math.ceil(self.op_horizon * 1000)
+
+        def decode(reply: Raw) -> Submission:
+            if reply[0] != b"ok":
+                raise refusal(reply, member, score, mode, op_id, at)
+            entry = Entry(reply[1], decoded(name), number_of(reply[2]))
+            return Submission(entry, reply[3] == 1)
+
+        return Op(
+            Script.load("leaderboard_submit"),
+            *keys,
+            *rules,
+            name,
+            points,
+            mode,
+            receipt_ms,
+            decode=decode,
+            idempotent=op_id is not None or (mode != "add" and self._is_fixed(at)),
+        )
+
+    @flow
+    def load(
+        self,
+        rows: Iterable[tuple[str | int, float]],
+        *,
+        at: At | None = None,
+        progress: Callable[[int], object] | None = None,
+    ) -> Generator[Any, Any, int]:
+        """Set many members' scores from (member, score) pairs; returns how many pairs were read.
+
+        4,000 pairs a round trip, 500 a script: other callers see the board between scripts.
+        Pairs come in order, so under "first" the earlier of two equals ranks higher; of several
+        pairs for one member within a script the last counts. ``progress`` is called after each
+        round trip with the number of pairs it carried (``tqdm.update`` fits). After an error,
+        run it again from the start: what is there already keeps its place.
+
+        Raises as :meth:`submit` does; what went before stays loaded.
+        """
+        done, pairs = 0, iter(rows)
+        while chunks := [c for c in (list(islice(pairs, _ROWS)) for _ in range(_OPS)) if c]:
+            count = sum(map(len, chunks))
+            yield tuple(self._load(chunk, at) for chunk in chunks)
+            done += count
+            if progress is not None:
+                yield Call(progress, (count,))
+        return done
+
+    def _load(self, rows: list[tuple[str | int, float]], at: At | None) -> Op[int]:
+        scores: dict[bytes, Arg] = {}
+        for member, score in rows:
+            name = encoded(member)
+            scores.pop(name, None)  # so that the last one's turn counts, too
+            scores[name] = score_text(score)
+
+        def decode(reply: Raw) -> int:
+            if reply[0] != b"ok":
+                raise refusal(reply, rows[0][0], rows[0][1], "set", None, at)
+            return len(rows)
+
+        keys, rules = self._where(at)
+        return Op(
+            Script.load("leaderboard_load"),
+            *keys,
+            *rules,
+            len(scores),
+            *scores,
+            *scores.values(),
+            decode=decode,
+            idempotent=self._is_fixed(at),
+        )
+
+    def remove(self, member: str | int, *, at: At | None = None) -> Op[bool]:
+        """Take a member off; True if it was there.
+
+        Harmless when repeated, but the repeat says False: it is not sent again by itself.
+        """
+        keys, rules = self._where(at)
+        return Op(Script.load("leaderboard_remove"), *keys, *rules, encoded(member), decode=bool)
+
+    # --- reading ---------------------------------------------------------------------------
+
+    def top(self, n: int, *, at: At | None = None) -> Op[list[Entry]]:
+        """The first ``n`` entries, from 0 (an empty list) to ``MAX_ENTRIES``."""
+        check_count("n", n, 0, MAX_ENTRIES)
+        return self._read("from", 0, n, at, lambda reply: self._entries(reply))
+
+    def page(self, number: int, size: int, *, at: At | None = None) -> Op[Page]:
+        """The ``number``-th page, from 1, of ``size`` entries, and how many members there are."""
+        check_count("number", number, 1, MAX_SCORE // MAX_ENTRIES)
+        check_count("size", size, 1, MAX_ENTRIES)
+
+        def decode(reply: Raw) -> Page:
+            return Page(number, size, reply[0], self._entries(reply))
+
+        return self._read("from", (number - 1) * size, size, at, decode)
+
+    def rank(self, member: str | int, *, at: At | None = None) -> Op[Entry | None]:
+        """The member's rank and score, or None."""
+
+        def decode(reply: Raw) -> Entry | None:
+            return None if reply is None else self._entries(reply)[0]
+
+        return self._read("around", encoded(member), 0, at, decode)
+
+    def around(self, member: str | int, n: int, *, at: At | None = None) -> Op[list[Entry] | None]:
+        """The member with ``n`` neighbours on each side, fewer at the ends; None if absent.
+
+        ``n`` is from 0 to ``MAX_ENTRIES``/2.
+        """
+        check_count("n", n, 0, MAX_ENTRIES // 2)
+
+        def decode(reply: Raw) -> list[Entry] | None:
+            return None if reply is None else self._entries(reply)
+
+        return self._read("around", encoded(member), n, at, decode)
+
+    def _read(
+        self, what: str, where: Arg, count: int, at: At | None, decode: Callable[[Raw], Any]
+    ) -> Op[Any]:
+        keys, rules = self._where(at)
+        script = Script.load("leaderboard_read")
+        return Op(script, *keys, *rules, what, where, count, decode=decode, idempotent=True)
+
+    def _entries(self, reply: Raw) -> list[Entry]:
+        _, position, rank, flat = reply
+        skip = _PLACE if self.ties == "first" else 0
+        entries: list[Entry] = []
+        for i in range(0, len(flat), 2):
+            if i and (self.ties == "first" or flat[i + 1] != flat[i - 1]):
+                rank = rank + 1 if self.ties == "dense" else position + i // 2 + 1
+            entries.append(Entry(rank, decoded(flat[i][skip:]), number_of(flat[i + 1])))
+        return entries
+
+    # --- which board -----------------------------------------------------------------------
+
+    def _where(self, at: At | None) -> tuple[tuple[Arg, ...], tuple[Arg, ...]]:
+        """The keys and the first six arguments of every script."""
+        if at is None:
+            return (self._state, *self._now), (*self._rules, "")
+        number = self._periods.number(at)
+        return (self._state, *self._sets[number % len(self._sets)]), (*self._rules, number)
+
+    def _is_fixed(self, at: At | None) -> bool:
+        """Whether a repeat meets the same board for certain."""
+        return self.period is None or at is not None

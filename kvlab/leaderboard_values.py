@@ -1,0 +1,104 @@
+"""What leaderboards answer and accept: values, checks of arguments, and refusals read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from kvlab.errors import InvalidArgument, OpIdReused, PeriodClosed, ScoreOutOfRange
+from kvlab.leaderboard_periods import At
+from kvlab.op import Raw
+
+MAX_SCORE: Final = 2**53 - 1
+"""Largest score, and with a minus the smallest: up to here a double holds every whole number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A member at its place. ``rank`` counts from 1; a whole ``score`` comes back as int."""
+
+    rank: int
+    member: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What became of a submission.
+
+    ``accepted``: the member's score is the submitted one, or holds it added. False when ``best``
+    met a better one. ``entry`` is where the member stands after it, either way.
+    """
+
+    entry: Entry
+    accepted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Entries ``(number − 1) · size + 1`` to ``number · size`` of a board of ``total`` members."""
+
+    number: int
+    size: int
+    total: int
+    entries: list[Entry]
+
+    @property
+    def pages(self) -> int:
+        """How many pages of this size the board has."""
+        return -(-self.total // self.size)
+
+
+def refusal(
+    reply: Raw, member: object, score: object, mode: str, op_id: str | None, at: At | None
+) -> Exception:
+    why, fact = reply[0], reply[1].decode()
+    if why == b"closed":
+        return PeriodClosed(f"at={at!r} is in a period neither kept nor next; now it is {fact}")
+    if why == b"inexact":
+        return ScoreOutOfRange(
+            f"{member!r} has {fact}; {score!r} more would be rounded or beyond ±(2**53 - 1)",
+            number_of(fact),
+        )
+    asked = f"{mode} {score!r}"
+    return OpIdReused(f"op_id {op_id!r} of {member!r} stood for {fact!r}, not for {asked!r}")
+
+
+def encoded(member: str | int) -> bytes:
+    if isinstance(member, str):
+        return member.encode("utf-8", "surrogatepass")
+    if type(member) is int:
+        return b"%d" % member
+    raise InvalidArgument(f"member must be str or int, not {type(member).__name__}: {member!r:.80}")
+
+
+def decoded(name: bytes) -> str:
+    return name.decode("utf-8", "surrogatepass")
+
+
+def score_text(score: float) -> str:
+    if is_number(score) and -MAX_SCORE <= score <= MAX_SCORE:
+        # float() and int(): a subclass may print itself otherwise. + 0.0: no minus zero.
+        return str(int(score)) if isinstance(score, int) else repr(float(score) + 0.0)
+    raise InvalidArgument(f"score must be a number within ±(2**53 - 1), not {score!r}")
+
+
+def number_of(text: bytes | str) -> float:
+    value = float(text)
+    return int(value) if value.is_integer() else value
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, int | float) and type(value) is not bool
+
+
+def check_count(name: str, value: int, least: int, most: int) -> None:
+    if type(value) is not int or not least <= value <= most:
+        raise InvalidArgument(
+            f"{name} must be a whole number from {least} to {most}, not {value!r}"
+        )
+
+
+def check_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InvalidArgument(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
