@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import redis
-from conftest import SteppedClock, twin
+from support import SteppedClock, twin
 
 from kvlab import CacheAside, Key, Kv, Lookup, NaiveCacheAside, Op
 from kvlab.cache_aside import READ

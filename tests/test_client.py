@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
-from conftest import ENGINES
+from support import ENGINES
 
 from kvlab import Call, Key, Kv, Now, Op, Script, Wait, engines, flow, together
 from kvlab.client import connect

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import redis
-from conftest import SteppedClock
+from support import SteppedClock
 
 from kvlab import Entry, Key, Kv, Leaderboard, NaiveLeaderboard, Op, Page
 from kvlab.engines import RunningServer

@@ -8,10 +8,10 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from conftest import SteppedClock
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from support import SteppedClock
 
 from kvlab import Entry, Kv, Leaderboard, Submission
 from kvlab.errors import OpIdReused, PeriodClosed, ScoreOutOfRange

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 import redis
-from conftest import SteppedClock
 from contracts_rate_limiting import KINDS, LONG, LimiterContract, oracle_for
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from support import SteppedClock
 
 from kvlab import (
     Decision,

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import redis
-from conftest import SteppedClock
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -28,6 +27,7 @@ from hypothesis.stateful import (
 )
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from support import SteppedClock
 
 from kvlab import REMOVE, Kv, NaiveSessions, Op, Session, SessionCookie, SessionStore
 from kvlab.engines import RunningServer
