@@ -14,12 +14,11 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from support import WAYS, SteppedClock, faketime_library
+from support import ENGINES, WAYS, SteppedClock, faketime_library
 
 from kvlab import Kv, engines
 from kvlab.engines import RunningServer
 
-ENGINES = ("valkey", "redis-6.2", "redis", "fakeredis")
 _numbers = itertools.count(1)
 
 

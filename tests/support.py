@@ -13,6 +13,8 @@ import redis.asyncio
 
 from kvlab import AsyncKv, Kv, Op
 
+ENGINES = ("valkey", "redis-6.2", "redis", "fakeredis")
+
 
 class _Sync:
     def __init__(self, kv: Kv) -> None:
