@@ -26,6 +26,7 @@ from kvlab import (
     NaiveFixedWindow,
     NaiveSlidingWindow,
     Op,
+    Script,
     SlidingWindowCounter,
     SlidingWindowLog,
     TokenBucket,
@@ -217,9 +218,10 @@ class Walk(RuleBasedStateMachine):
         assert got == pytest.approx(list(expected), abs=0.01), (now, cost, self.oracle)
         self.last = 0.0 if math.isinf(said.retry_after) else said.retry_after
 
-    @rule(cost=st.integers(1, 9) | st.just(1))
-    def hit(self, cost: int) -> None:
-        self.ask(self.limiter.hit(self.key, cost), cost, counting=True)
+    @rule(costs=st.lists(st.integers(1, 9) | st.just(1), min_size=1, max_size=6))
+    def hit(self, costs: list[int]) -> None:
+        for cost in costs:
+            self.ask(self.limiter.hit(self.key, cost), cost, counting=True)
 
     @rule(cost=st.integers(1, 8))
     def peek(self, cost: int) -> None:
@@ -250,8 +252,8 @@ def test_every_answer_is_the_oracles(limiter: Any, stepped: Stepped) -> None:
     run_state_machine_as_test(
         lambda: Walk(*stepped, limiter),
         settings=settings(
-            max_examples=25,
-            stateful_step_count=30,
+            max_examples=15,
+            stateful_step_count=20,
             deadline=None,
             derandomize=True,
             database=None,
@@ -354,6 +356,46 @@ def test_a_clock_that_goes_back(kind: Any, back: float, stepped: Stepped) -> Non
     clock.set(denied.at + denied.retry_after + 0.003)
     assert kv.run(limiter.hit("k", cost=10)).allowed
     assert 0 < kv.run(Op("PTTL", limiter.hit("k").keys[0])) <= 120_100
+
+
+@each_kind
+def test_a_clock_that_jitters_over_an_edge_admits_nothing_more(kind: Any, stepped: Stepped) -> None:
+    kv, clock = stepped
+    limiter = kind("api", limit=10, window=60)
+    admitted = 0
+    for _ in range(5):
+        clock.set(clock.START + 60.2)
+        admitted += sum(kv.run(limiter.hit("k")).allowed for _ in range(12))
+        clock.step(-0.5)
+        admitted += kv.run(limiter.hit("k")).allowed
+    assert admitted == 10
+
+
+def at_time(op: Op[Decision], micros: int) -> Op[Decision]:
+    """The op with the script's clock replaced: exact to the microsecond, on any engine."""
+    assert isinstance(op.command, Script)
+    time = f"{{{micros // 1_000_000}, {micros % 1_000_000}}}"
+    source = op.command.source.replace("redis.call('TIME')", time)
+    assert source != op.command.source
+    return Op(Script("stopped", source), *op.args, decode=op.decode)
+
+
+@each_kind
+@pytest.mark.parametrize("window", [60, 1e6 / 7])
+def test_retry_after_is_exact_to_the_microsecond(kind: Any, window: float, any_kv: Kv) -> None:
+    limiter = kind("api", limit=7, window=window)
+    now = 1_800_000_017_000_000
+    for cost, seconds in ((3, 0), (2, 11), (1, 3), (1, 2)):
+        now += seconds * 1_000_000
+        assert any_kv.run(at_time(limiter.hit("k", cost), now)).allowed
+    for cost in (1, 4, 7):
+        if left := any_kv.run(at_time(limiter.peek("k"), now)).remaining:
+            any_kv.run(at_time(limiter.hit("k", left), now))
+        denied = any_kv.run(at_time(limiter.hit("k", cost), now))
+        assert not denied.allowed
+        now += round(denied.retry_after * 1e6)
+        assert not any_kv.run(at_time(limiter.peek("k", cost), now - 1)).allowed
+        assert any_kv.run(at_time(limiter.hit("k", cost), now)).allowed
 
 
 # --- size -------------------------------------------------------------------------------------

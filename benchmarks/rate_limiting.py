@@ -1,0 +1,110 @@
+"""One hit: over the raw redis-py call of the same script, and over the best Python peers.
+
+``python -m benchmarks.rate_limiting``: a private Valkey, one closed-loop client, admitted hits.
+Ratios of times measured in turns, with their 95 % interval; below 1, kvlab is quicker.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import redis
+
+from kvlab import (
+    FixedWindow,
+    Kv,
+    SlidingWindowCounter,
+    SlidingWindowLog,
+    TokenBucket,
+    engines,
+)
+from kvlab.instruments import compare
+from kvlab.wire import encode
+
+HITS, TURNS = 500, 15
+LIMIT, WINDOW = 100_000, 3600
+KINDS = (FixedWindow, SlidingWindowLog, SlidingWindowCounter, TokenBucket)
+
+
+def per_hit(hit: Callable[[], Any]) -> Callable[[], float]:
+    """Seconds a hit, over HITS of them."""
+
+    def measure() -> float:
+        start = time.perf_counter()
+        for _ in range(HITS):
+            hit()
+        return (time.perf_counter() - start) / HITS
+
+    return measure
+
+
+def raw(client: redis.Redis, kv: Kv, limiter: Any) -> Callable[[], Any]:
+    """The same script by plain redis-py, its arguments ready."""
+    _, sha, *rest = encode(limiter.hit("raw"), kv.prefix)
+    client.script_load(limiter.hit("raw").command.source)
+    return lambda: client.evalsha(sha, *rest)
+
+
+def peers(url: str) -> Iterator[tuple[type, str, Callable[[], Any]]]:
+    """(the kind of ours that it compares with, its name, its hit), of what is installed."""
+    try:
+        import limits
+        from limits.strategies import (
+            FixedWindowRateLimiter,
+            MovingWindowRateLimiter,
+            SlidingWindowCounterRateLimiter,
+        )
+    except ImportError:
+        print("limits is absent: pip install limits")
+    else:
+        storage = limits.storage.storage_from_string(url)
+        item = limits.RateLimitItemPerHour(LIMIT)
+        for ours, strategy in (
+            (FixedWindow, FixedWindowRateLimiter),
+            (SlidingWindowLog, MovingWindowRateLimiter),
+            (SlidingWindowCounter, SlidingWindowCounterRateLimiter),
+        ):
+            hit = strategy(storage).hit
+            name = f"limits {importlib.metadata.version('limits')} {strategy.__name__}"
+            yield ours, name, lambda hit=hit: hit(item, "k")
+    try:
+        from throttled import RedisStore, Throttled, rate_limiter
+    except ImportError:
+        print("throttled-py is absent: pip install throttled-py")
+    else:
+        store, quota = RedisStore(server=url), rate_limiter.per_hour(LIMIT)
+        for ours, using in (
+            (FixedWindow, "fixed_window"),
+            (SlidingWindowCounter, "sliding_window"),
+            (TokenBucket, "gcra"),
+            (TokenBucket, "token_bucket"),
+        ):
+            limit = Throttled(using=using, quota=quota, store=store).limit
+            name = f"throttled-py {importlib.metadata.version('throttled-py')} {using}"
+            yield ours, name, lambda limit=limit, using=using: limit(f"k:{using}")
+
+
+def main() -> None:
+    with (
+        engines.start("valkey") as server,
+        server.client() as client,
+        Kv(client, prefix="bench") as kv,
+    ):
+        print(f"valkey, redis-py {redis.__version__}; {TURNS} turns of {HITS} hits")
+        hits = {}
+        for kind in KINDS:
+            limiter = kind("bench", LIMIT, WINDOW)
+            hits[kind] = lambda limiter=limiter: kv.run(limiter.hit("k"))
+            found = compare(per_hit(hits[kind]), per_hit(raw(client, kv, limiter)), turns=TURNS)
+            micros = sorted(found.a)[TURNS // 2] * 1e6
+            print(f"{kind.__name__:21} {micros:5.0f} µs   over raw redis-py: {found}")
+        for kind, name, hit in peers(server.url):
+            found = compare(per_hit(hits[kind]), per_hit(hit), turns=TURNS)
+            print(f"{kind.__name__:21} over {name}: {found}")
+
+
+if __name__ == "__main__":
+    main()
