@@ -25,6 +25,7 @@ from kvlab.rate_limiting import (
 )
 from kvlab.session_cookie import SessionCookie
 from kvlab.sessions import REMOVE, ListedSession, NaiveSessions, Session, SessionStore
+from kvlab.write_through import NaiveWriteThrough, Removed, Saved, WriteThrough
 
 __version__ = "0.1.0"
 
@@ -52,9 +53,12 @@ __all__ = [
     "NaiveLock",
     "NaiveSessions",
     "NaiveSlidingWindow",
+    "NaiveWriteThrough",
     "Now",
     "Op",
     "Page",
+    "Removed",
+    "Saved",
     "Script",
     "Session",
     "SessionCookie",
@@ -64,6 +68,7 @@ __all__ = [
     "Submission",
     "TokenBucket",
     "Wait",
+    "WriteThrough",
     "aconnect",
     "connect",
     "fenced_get",
