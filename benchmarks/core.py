@@ -19,8 +19,8 @@ import redis.asyncio
 
 from kvlab import AsyncKv, Key, Kv, Op, Script, engines
 
-ROUNDS = 60
-CALLS = 200
+ROUNDS = 40
+CALLS = 100
 SCRIPT = Script("add", "return redis.call('INCRBY', KEYS[1], ARGV[1])")
 
 Times = dict[str, list[float]]
