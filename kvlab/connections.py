@@ -13,7 +13,7 @@ import inspect
 import ipaddress
 import math
 import os
-import threading
+import queue
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -34,6 +34,8 @@ from kvlab.wire import Command, TransportError, refusal, transport_error
 
 MAX_CONNECTIONS = 500
 """Most connections of a client made by ``connect``; further threads wait for one."""
+
+_MOST = 4096  # a client's pool may say two thousand million
 
 BROKEN = (RedisError, OSError)
 """What a connection raises when it fails, error replies among them."""
@@ -118,13 +120,16 @@ class Connections:
     """
 
     def __init__(self, make: Callable[[], Any], most: int, wait: float) -> None:
-        self._make, self._most, self._wait = make, most, wait
+        self._make, self._most, self._wait = make, min(most, _MOST), wait
         self._closed = False
         self._begin()
 
     def _begin(self) -> None:
         self._idle: list[Any] = []
-        self._turns = threading.Semaphore(self._most)
+        # A KeyboardInterrupt inside threading.Semaphore leaves its lock held for ever.
+        self._turns: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(self._most):
+            self._turns.put(None)
         self._process = os.getpid()
 
     def get(self, *, extra: bool = False) -> Any:
@@ -139,8 +144,11 @@ class Connections:
             self._begin()  # forked: the parent's sockets are not ours
         if extra:
             return _connected(self._make())
-        if not self._turns.acquire(timeout=self._wait):
-            raise MaxConnectionsError(f"all {self._most} connections busy for {self._wait:g} s")
+        try:
+            self._turns.get(timeout=self._wait)
+        except queue.Empty:
+            busy = f"all {self._most} connections busy for {self._wait:g} s"
+            raise MaxConnectionsError(busy) from None
         try:
             try:
                 connection = self._idle.pop()
@@ -154,7 +162,7 @@ class Connections:
             connection.disconnect()
             return _connected(connection)
         except BaseException:
-            self._turns.release()
+            self._turns.put(None)
             raise
 
     def put(self, connection: Any, *, complete: bool, extra: bool = False) -> None:
@@ -164,7 +172,7 @@ class Connections:
         else:
             connection.disconnect()
         if not extra:
-            self._turns.release()
+            self._turns.put(None)
 
     def close(self) -> None:
         """Close the idle ones now, those in use when they come back."""
