@@ -2,9 +2,9 @@
 
 Guarantee of :class:`SessionStore`:
 
-* An id is accepted only if a store made it: 256 random bits, found by their SHA-256. What the
-  client sends never becomes a key or an id, and the id itself never reaches the server: neither a
-  dump of the keys nor MONITOR lets anybody in. The look-up is by hash, so the time it takes tells
+* An id is accepted only if a store made it: 256 random bits, found by their SHA-256. What a client
+  sends never becomes an id or a key that is written, and no id reaches the server: neither a dump
+  of the keys nor MONITOR lets anybody in. The look-up is by hash, so the time it takes tells
   nothing about how much of a guess is right.
 * A session ends after ``idle`` seconds without use, and ``absolute`` seconds after it began
   however much it is used; both by the server's clock.
@@ -32,9 +32,10 @@ A login ends the anonymous session and starts another; the two are never both al
 On Cluster the two have different slots and no step is common to them: run ``destroy``, then
 ``create``. For a change of rights of the same user (password change, sudo) use ``rotate``.
 
-Not promised: that data of a session that timed out leaves memory before the user's next ``create``
-or ``list``, or the end of the user's last session; that a clock set back shortens nothing; more
-than ``per_user`` sessions of one user. Encrypted storage: data and user ids are legible there.
+Not promised: that the data of a session that timed out leaves memory before the user's next
+``create`` or ``list``, or the end of the user's other sessions; true durations when the server's
+clock is set; that a failover keeps the last writes, a logout among them. Data and user ids are
+stored legibly, and who steals the cookie is in.
 """
 
 from __future__ import annotations

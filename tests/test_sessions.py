@@ -141,7 +141,8 @@ def test_data_over_the_limit_is_refused_and_nothing_is_written(run: Run) -> None
     # "u" as JSON 3, names 3 + 3, values 52 + 52
     assert (refused.value.size, refused.value.limit) == (113, 100)
     assert run(store.read(sid)).data == {"a": "x" * 50}
-    assert run(store.update(sid, a=REMOVE, b="y" * 80)).data == {"b": "y" * 80}
+    for _ in range(3):  # what is replaced no longer counts
+        assert run(store.update(sid, a=REMOVE, b="y" * 80)).data == {"b": "y" * 80}
 
 
 def test_the_user_with_too_many_sessions_loses_the_one_seen_longest_ago(
