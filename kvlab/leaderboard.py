@@ -217,7 +217,7 @@ class Leaderboard:
         def decode(reply: Raw) -> Submission:
             if reply[0] != b"ok":
                 raise refusal(reply, member, score, mode, op_id, at)
-            entry = Entry(reply[1], decoded(name), number_of(reply[2]))
+            entry = Entry(reply[1], str(member), number_of(reply[2]))
             return Submission(entry, reply[3] == 1)
 
         return Op(
@@ -260,10 +260,11 @@ class Leaderboard:
         return done
 
     def _load(self, rows: list[tuple[str | int, float]], at: At | None) -> Op[int]:
-        scores: dict[bytes, Arg] = {}
+        scores: dict[Arg, Arg] = {}
         for member, score in rows:
             name = encoded(member)
-            scores.pop(name, None)  # so that the last one's turn counts, too
+            if name in scores:
+                del scores[name]  # so that the last one's turn counts, too
             scores[name] = score_text(score)
 
         def decode(reply: Raw) -> int:

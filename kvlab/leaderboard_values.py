@@ -64,11 +64,14 @@ def refusal(
     return OpIdReused(f"op_id {op_id!r} of {member!r} stood for {fact!r}, not for {asked!r}")
 
 
-def encoded(member: str | int) -> bytes:
+def encoded(member: str | int) -> str | bytes:
+    """The member as it is sent: two that are the same to the server are equal here."""
+    if type(member) is str and member.isascii():
+        return member
     if isinstance(member, str):
         return member.encode("utf-8", "surrogatepass")
     if type(member) is int:
-        return b"%d" % member
+        return str(member)
     raise InvalidArgument(f"member must be str or int, not {type(member).__name__}: {member!r:.80}")
 
 
@@ -77,6 +80,8 @@ def decoded(name: bytes) -> str:
 
 
 def score_text(score: float) -> str:
+    if type(score) is int and -MAX_SCORE <= score <= MAX_SCORE:
+        return str(score)
     if is_number(score) and -MAX_SCORE <= score <= MAX_SCORE:
         # float() and int(): a subclass may print itself otherwise. + 0.0: no minus zero.
         return str(int(score)) if isinstance(score, int) else repr(float(score) + 0.0)
