@@ -61,8 +61,8 @@ from kvlab.leaderboard_values import (
     Submission,
     check_count,
     check_one_of,
-    decoded,
     encoded,
+    entries_of,
     is_number,
     number_of,
     refusal,
@@ -78,7 +78,6 @@ MAX_ENTRIES: Final = 10_000
 """Most entries in one answer: a longer one would hold up the server's other callers."""
 
 _PARTS = {"first": ("scores", "places"), "shared": ("scores",), "dense": ("scores", "levels")}
-_PLACE = 16  # digits before a name under "first"
 _ROWS, _OPS = 500, 8  # of a load: rows in a script, scripts in a round trip
 
 
@@ -217,7 +216,7 @@ class Leaderboard:
         def decode(reply: Raw) -> Submission:
             if reply[0] != b"ok":
                 raise refusal(reply, member, score, mode, op_id, at)
-            entry = Entry(reply[1], decoded(name), number_of(reply[2]))
+            entry = Entry(reply[1], str(member), number_of(reply[2]))
             return Submission(entry, reply[3] == 1)
 
         return Op(
@@ -260,7 +259,7 @@ class Leaderboard:
         return done
 
     def _load(self, rows: list[tuple[str | int, float]], at: At | None) -> Op[int]:
-        scores: dict[bytes, Arg] = {}
+        scores: dict[Arg, Arg] = {}
         for member, score in rows:
             name = encoded(member)
             scores.pop(name, None)  # so that the last one's turn counts, too
@@ -296,7 +295,7 @@ class Leaderboard:
     def top(self, n: int, *, at: At | None = None) -> Op[list[Entry]]:
         """The first ``n`` entries, from 0 (an empty list) to ``MAX_ENTRIES``."""
         check_count("n", n, 0, MAX_ENTRIES)
-        return self._read("from", 0, n, at, lambda reply: self._entries(reply))
+        return self._read("from", 0, n, at, lambda reply: entries_of(reply, self.ties))
 
     def page(self, number: int, size: int, *, at: At | None = None) -> Op[Page]:
         """The ``number``-th page, from 1, of ``size`` entries, and how many members there are."""
@@ -304,7 +303,7 @@ class Leaderboard:
         check_count("size", size, 1, MAX_ENTRIES)
 
         def decode(reply: Raw) -> Page:
-            return Page(number, size, reply[0], self._entries(reply))
+            return Page(number, size, reply[0], entries_of(reply, self.ties))
 
         return self._read("from", (number - 1) * size, size, at, decode)
 
@@ -312,7 +311,7 @@ class Leaderboard:
         """The member's rank and score, or None."""
 
         def decode(reply: Raw) -> Entry | None:
-            return None if reply is None else self._entries(reply)[0]
+            return None if reply is None else entries_of(reply, self.ties)[0]
 
         return self._read("around", encoded(member), 0, at, decode)
 
@@ -324,7 +323,7 @@ class Leaderboard:
         check_count("n", n, 0, MAX_ENTRIES // 2)
 
         def decode(reply: Raw) -> list[Entry] | None:
-            return None if reply is None else self._entries(reply)
+            return None if reply is None else entries_of(reply, self.ties)
 
         return self._read("around", encoded(member), n, at, decode)
 
@@ -334,16 +333,6 @@ class Leaderboard:
         keys, rules = self._where(at)
         script = Script.load("leaderboard_read")
         return Op(script, *keys, *rules, what, where, count, decode=decode, idempotent=True)
-
-    def _entries(self, reply: Raw) -> list[Entry]:
-        _, position, rank, flat = reply
-        skip = _PLACE if self.ties == "first" else 0
-        entries: list[Entry] = []
-        for i in range(0, len(flat), 2):
-            if i and (self.ties == "first" or flat[i + 1] != flat[i - 1]):
-                rank = rank + 1 if self.ties == "dense" else position + i // 2 + 1
-            entries.append(Entry(rank, decoded(flat[i][skip:]), number_of(flat[i + 1])))
-        return entries
 
     # --- which board -----------------------------------------------------------------------
 

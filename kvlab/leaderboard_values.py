@@ -12,6 +12,8 @@ from kvlab.op import Raw
 MAX_SCORE: Final = 2**53 - 1
 """Largest score, and with a minus the smallest: up to here a double holds every whole number."""
 
+_PLACE = 16  # digits before a name under "first"
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -64,19 +66,33 @@ def refusal(
     return OpIdReused(f"op_id {op_id!r} of {member!r} stood for {fact!r}, not for {asked!r}")
 
 
-def encoded(member: str | int) -> bytes:
+def encoded(member: str | int) -> str | bytes:
+    """The member as it is sent: two that are the same to the server are equal here."""
+    if type(member) is str and member.isascii():
+        return member
     if isinstance(member, str):
         return member.encode("utf-8", "surrogatepass")
     if type(member) is int:
-        return b"%d" % member
+        return str(member)
     raise InvalidArgument(f"member must be str or int, not {type(member).__name__}: {member!r:.80}")
 
 
-def decoded(name: bytes) -> str:
-    return name.decode("utf-8", "surrogatepass")
+def entries_of(reply: Raw, ties: str) -> list[Entry]:
+    """The entries that ``leaderboard_read`` answers: it ranks the first, the others follow."""
+    _, position, rank, flat = reply
+    skip = _PLACE if ties == "first" else 0
+    entries: list[Entry] = []
+    for i in range(0, len(flat), 2):
+        if i and (ties == "first" or flat[i + 1] != flat[i - 1]):
+            rank = rank + 1 if ties == "dense" else position + i // 2 + 1
+        member = flat[i][skip:].decode("utf-8", "surrogatepass")
+        entries.append(Entry(rank, member, number_of(flat[i + 1])))
+    return entries
 
 
 def score_text(score: float) -> str:
+    if type(score) is int and -MAX_SCORE <= score <= MAX_SCORE:
+        return str(score)
     if is_number(score) and -MAX_SCORE <= score <= MAX_SCORE:
         # float() and int(): a subclass may print itself otherwise. + 0.0: no minus zero.
         return str(int(score)) if isinstance(score, int) else repr(float(score) + 0.0)

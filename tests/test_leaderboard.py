@@ -379,7 +379,7 @@ def test_contract_of_load(run: Any, order: Any, ties: Any) -> None:
     by_submit = Leaderboard("submit", order=order, ties=ties)
     rows = [(f"m{i * 7 % 60}", i * 13 % 7) for i in range(60)]
     again = [(f"m{i}", i % 3) for i in range(0, 90, 2)]
-    for batch in (rows, rows, again, [("x", 1), ("x", 2)]):
+    for batch in (rows, rows, again, [("x", 1), ("y", 2), ("x", 2)], [(7, 1), ("7", 2)]):
         assert run(by_load.load(batch)) == len(batch)
         for row in batch:
             run.kv.run(by_submit.submit(*row))

@@ -76,12 +76,13 @@ for j, i in ipairs(changed) do
   local member, score = ARGV[7 + i], ARGV[7 + n + i]
   local element = member
   if ties == 'first' then
-    local place = string.format('%016.0f', order == 'desc' and MAX - seq - j or seq + j)
+    local place = string.format('%016d', order == 'desc' and MAX - seq - j or seq + j)
     element = place .. member
     moves[2 * j - 1], moves[2 * j] = member, place
     if places[i] then gone[#gone + 1] = places[i] .. member end
   elseif ties == 'dense' then
-    local level = string.format('%.17g', tonumber(score))
+    -- A whole number is its own text already; formatting one takes longer than storing it.
+    local level = score:find('^%-?%d+$') and score or string.format('%.17g', tonumber(score))
     levels[2 * j - 1], levels[2 * j] = level, level
     if held[i] then left[#left + 1] = held[i] end
   end

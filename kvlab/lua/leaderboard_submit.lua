@@ -88,7 +88,7 @@ if held ~= wanted then
   if ties == 'first' then
     if held then redis.call('ZREM', scores, element) end
     -- Equal scores are read in the order of their text; earlier must come out ahead.
-    local place = string.format('%016.0f', order == 'desc' and MAX - seq or seq)
+    local place = string.format('%016d', order == 'desc' and MAX - seq or seq)
     element = place .. member
     redis.call('HSET', second, member, place)
   end
