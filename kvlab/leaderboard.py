@@ -52,7 +52,7 @@ from datetime import UTC, timezone
 from itertools import islice
 from typing import Any, Final, Literal
 
-from kvlab.errors import InvalidArgument
+from kvlab.errors import BatchFailed, InvalidArgument
 from kvlab.leaderboard_periods import At, Every, Periods
 from kvlab.leaderboard_values import (
     MAX_SCORE,
@@ -252,7 +252,10 @@ class Leaderboard:
         done, pairs = 0, iter(rows)
         while chunks := [c for c in (list(islice(pairs, _ROWS)) for _ in range(_OPS)) if c]:
             count = sum(map(len, chunks))
-            yield tuple(self._load(chunk, at) for chunk in chunks)
+            try:
+                yield tuple(self._load(chunk, at) for chunk in chunks)
+            except BatchFailed as failed:
+                raise next(r for r in failed.results if isinstance(r, Exception)) from failed
             done += count
             if progress is not None:
                 yield Call(progress, (count,))
