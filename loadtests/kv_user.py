@@ -8,6 +8,7 @@ With ``--processes`` or ``--worker`` what each worker saw travels to the master,
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +22,7 @@ from kvlab.instruments.machine import environment as measured_on
 from kvlab.instruments.recorder import Recorder
 
 PREFIX = "kvlab:load"
+_CONNECTING = threading.Lock()
 
 
 class Evidence:
@@ -47,11 +49,11 @@ class KvUser(User):
 
     @property
     def kv(self) -> kvlab.Kv:
-        return self.environment.kvlab_kv
+        return connected(self.environment)
 
     @property
     def evidence(self) -> Evidence:
-        return self.environment.kvlab_evidence
+        return evidence_of(self.environment)
 
     def timed(self, name: str, call: Callable[[], Any]) -> tuple[Any, float, float]:
         """The result of a call with its begin and end in Unix seconds; None when it failed.
@@ -77,39 +79,68 @@ class KvUser(User):
         return result, began, began + taken
 
 
-@events.init.add_listener
-def _begin(environment: Environment, **_: Any) -> None:
-    environment.kvlab_evidence = Evidence()
+def connected(environment: Environment) -> kvlab.Kv:
+    """The executor of this process, made when first asked for: a worker may have users first."""
+    with _CONNECTING:
+        if not hasattr(environment, "kvlab_kv"):
+            environment.kvlab_kv = kvlab.connect(environment.host, prefix=PREFIX)
+        return environment.kvlab_kv
+
+
+def evidence_of(environment: Environment) -> Evidence:
+    """What this process has seen since it last reported."""
+    return environment.__dict__.setdefault("kvlab_evidence", Evidence())
+
+
+def ready(environment: Environment, first: kvlab.Op[Any]) -> None:
+    """Run the first op of a load; what is wrong with it ends the run with one line."""
+    if isinstance(environment.runner, WorkerRunner):
+        return
     try:
-        environment.kvlab_kv = kvlab.connect(environment.host, prefix=PREFIX)
-        environment.kvlab_kv.run(kvlab.Op("PING"))
+        connected(environment).run(first)
     except kvlab.errors.KvlabError as problem:
         sys.exit(f"kvlab: {problem}")
-    if isinstance(environment.runner, WorkerRunner):
-        environment.events.report_to_master.add_listener(
-            lambda client_id, data: data.update(kvlab=_taken(environment))
-        )
-    if isinstance(environment.runner, MasterRunner):
-        environment.events.worker_report.add_listener(
-            lambda client_id, data: environment.kvlab_evidence.add(data["kvlab"])
-        )
-
-
-def _taken(environment: Environment) -> dict[str, Any]:
-    seen, environment.kvlab_evidence = environment.kvlab_evidence, Evidence()
-    return seen.to_dict()
 
 
 @events.test_start.add_listener
 def _afresh(environment: Environment, **_: Any) -> None:
-    environment.kvlab_evidence = Evidence()
     if not isinstance(environment.runner, WorkerRunner):
-        environment.kvlab_kv.clear()
+        environment.kvlab_evidence = Evidence()
+        connected(environment).clear()
 
 
-def report(environment: Environment, title: str, facts: str, verdict: str, *, holds: bool) -> None:
-    """Print the end of a run; a broken promise, or no call at all, makes the exit code 1."""
-    evidence, machine = environment.kvlab_evidence, measured_on(environment.kvlab_kv)
+@events.init.add_listener
+def _gather(environment: Environment, **_: Any) -> None:
+    """Let what the workers saw travel to the master with Locust's own statistics."""
+
+    def send(client_id: str, data: dict[str, Any]) -> None:
+        seen, environment.kvlab_evidence = evidence_of(environment), Evidence()
+        data["kvlab"] = seen.to_dict()
+
+    def receive(client_id: str, data: dict[str, Any]) -> None:
+        if "kvlab" in data:
+            evidence_of(environment).add(data["kvlab"])
+
+    if isinstance(environment.runner, WorkerRunner):
+        environment.events.report_to_master.add_listener(send)
+    if isinstance(environment.runner, MasterRunner):
+        environment.events.worker_report.add_listener(receive)
+
+
+def report(
+    environment: Environment,
+    title: str,
+    facts: str,
+    verdict: str,
+    *,
+    holds: bool,
+    untested: str | None = None,
+) -> None:
+    """Print the end of a run; its exit code is 1 when a promise broke, or was not put to a test.
+
+    ``untested`` says why the run shows nothing.
+    """
+    evidence, machine = evidence_of(environment), measured_on(connected(environment))
     lines = [f"{title}, {machine['engine']} {machine['engine_version']}", f"  {facts}"]
     if evidence.latency.count:
         shown = ", ".join(
@@ -117,8 +148,11 @@ def report(environment: Environment, title: str, facts: str, verdict: str, *, ho
         )
         lines.append(f"  latency in µs, from the call to its answer: {shown}")
     if not evidence.calls:
-        holds, verdict = False, "nothing was called, so nothing was shown"
-    lines.append(f"  {'HOLDS' if holds else 'BROKEN'}: {verdict}")
+        untested = "nothing was called"
+    if holds and untested:
+        lines.append(f"  SHOWS NOTHING: {untested}")
+    else:
+        lines.append(f"  {'HOLDS' if holds else 'BROKEN'}: {verdict}")
     print("\n" + "\n".join(lines), flush=True)
-    if not holds:
+    if untested or not holds:
         environment.process_exit_code = 1

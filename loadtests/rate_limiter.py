@@ -12,17 +12,19 @@ same. ``--host`` takes a Redis URL; without it the embedded server is used.
 from __future__ import annotations
 
 import random
+import sys
 from typing import Any
 
-from kv_user import KvUser, report
-from kvlab.rate_limiting import NaiveSlidingWindow
+from kv_user import KvUser, evidence_of, ready, report
 from locust import events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.runners import WorkerRunner
 
 from kvlab import FixedWindow, SlidingWindowCounter, SlidingWindowLog, TokenBucket
+from kvlab.errors import InvalidArgument
 from kvlab.instruments.oracle import Verdict, certain_overlap, judge
+from kvlab.rate_limiting import NaiveSlidingWindow
 
 LIMITERS: dict[str, Any] = {
     "fixed-window": FixedWindow,
@@ -36,10 +38,27 @@ LIMITERS: dict[str, Any] = {
 def _options(parser: LocustArgumentParser) -> None:
     own = parser.add_argument_group("rate limiter")
     own.add_argument("--algorithm", choices=LIMITERS, default="sliding-log", help="which limiter")
-    own.add_argument("--limit", type=int, default=100, help="admissions a window and key")
+    own.add_argument("--limit", type=int, default=10, help="admissions a window and key")
     own.add_argument("--window", type=float, default=1.0, help="the window, in seconds")
-    own.add_argument("--keys", type=int, default=10, help="how many keys share the load")
+    own.add_argument("--keys", type=int, default=2, help="how many keys share the load")
     own.add_argument("--naive", action="store_true", help="the tutorial's sliding window instead")
+
+
+def limiter(given: Any) -> Any:
+    """The limiter that the options ask for. Raises ``InvalidArgument`` for unusable ones."""
+    return LIMITERS[given.algorithm]("load", limit=given.limit, window=given.window)
+
+
+@events.init.add_listener
+def _first(environment: Environment, **_: Any) -> None:
+    given = environment.parsed_options
+    if given.keys < 1:
+        sys.exit(f"kvlab: keys must be at least 1, not {given.keys}")
+    try:
+        first = limiter(given).peek("client-0")
+    except InvalidArgument as problem:
+        sys.exit(f"kvlab: {problem}")
+    ready(environment, first)
 
 
 class RateLimited(KvUser):
@@ -48,13 +67,10 @@ class RateLimited(KvUser):
     def on_start(self) -> None:
         given = self.environment.parsed_options
         self.keys = [f"client-{number}" for number in range(given.keys)]
-        if given.naive:
-            self.naive = NaiveSlidingWindow(
-                self.kv.client, given.limit, int(given.window * 1000), prefix=self.kv.prefix
-            )
-        else:
-            make = LIMITERS[given.algorithm]
-            self.limiter = make("load", limit=given.limit, window=given.window)
+        self.limiter = limiter(given)
+        self.naive = NaiveSlidingWindow(
+            self.kv.client, given.limit, int(given.window * 1000), prefix=self.kv.prefix
+        )
 
     @task
     def hit(self) -> None:
@@ -73,7 +89,7 @@ class RateLimited(KvUser):
 def _judge(environment: Environment, **_: Any) -> None:
     if isinstance(environment.runner, WorkerRunner):
         return
-    given, evidence = environment.parsed_options, environment.kvlab_evidence
+    given, evidence = environment.parsed_options, evidence_of(environment)
     verdict = _verdict(evidence.facts, given)
     name = "the naive sliding window" if given.naive else given.algorithm
     report(
@@ -83,6 +99,9 @@ def _judge(environment: Environment, **_: Any) -> None:
         f"{verdict.bound}; the most seen is {verdict.worst:g}, the bound {verdict.limit:g}, "
         f"admissions too many: {verdict.over:,}",
         holds=verdict.holds,
+        untested="no request was denied; take fewer keys, a lower limit or more users"
+        if verdict.admitted == evidence.calls
+        else None,
     )
 
 
