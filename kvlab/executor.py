@@ -189,7 +189,7 @@ class Executor:
         # Of the characters that a prefix may have, none means anything to SCAN's patterns.
         cursor, removed, pattern = b"0", 0, self.prefix + "*"
         while True:
-            scan = Op("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, idempotent=True)
+            scan: Op[Any] = Op("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, idempotent=True)
             cursor, keys = yield from self._one(scan)
             if keys:
                 removed += yield from self._one(Op("UNLINK", *keys, decode=int))
