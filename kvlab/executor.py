@@ -186,15 +186,10 @@ class Executor:
         raise InvalidArgument(f"a flow may yield ops, calls and waits, not {step!r:.80}")
 
     def _clearing(self) -> Running[int]:
-        mine = self.prefix.encode()
-
-        def page(reply: Raw) -> tuple[bytes, list[bytes]]:
-            return reply[0], [key for key in reply[1] if key.startswith(mine)]
-
         # Of the characters that a prefix may have, none means anything to SCAN's patterns.
         cursor, removed, pattern = b"0", 0, self.prefix + "*"
         while True:
-            scan = Op("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, decode=page, idempotent=True)
+            scan: Op[Any] = Op("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, idempotent=True)
             cursor, keys = yield from self._one(scan)
             if keys:
                 removed += yield from self._one(Op("UNLINK", *keys, decode=int))

@@ -45,9 +45,7 @@ def segment(text: str | int) -> str:
     if isinstance(text, int) and not isinstance(text, bool):
         text = int.__repr__(text)
     if not isinstance(text, str):
-        raise InvalidArgument(
-            f"key text must be str or int, not {type(text).__name__}: {text!r:.80}"
-        )
+        raise InvalidArgument(f"key text must be str or int, not {text!r:.80}")
     text = str.__str__(text)  # of a str enum its value, whatever its own str() says
     if _PLAIN.fullmatch(text):
         return text
@@ -125,9 +123,7 @@ def _check_args(args: tuple[Arg, ...]) -> None:
             except UnicodeEncodeError as problem:
                 raise InvalidArgument(f"text must be valid Unicode: {problem}") from None
         elif kind not in (int, float, bytes):
-            raise InvalidArgument(
-                f"an argument is a Key, str, bytes, int or float, not {kind.__name__}: {arg!r:.80}"
-            )
+            raise InvalidArgument(f"an argument is Key, str, bytes, int or float, not {arg!r:.80}")
 
 
 @dataclass(frozen=True, slots=True, init=False)

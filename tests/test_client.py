@@ -104,7 +104,9 @@ def test_scripts_on_every_engine(any_kv: Kv) -> None:
     assert (kv.run(get("other")), kv.run(get("n"))) == (b"2", b"5")  # nothing ran twice
     assert kv.round_trips == before + 2 + 2
     kv.run(Op("SCRIPT", "FLUSH"))
+    before = kv.round_trips
     assert kv.run(incr("other"), Op(COUNT, Key("n")), atomic=True) == (3, 6)
+    assert kv.round_trips == before + 1  # no part of it was missing and came later
 
 
 def test_a_script_that_fails_is_refused(any_kv: Kv) -> None:

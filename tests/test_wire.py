@@ -18,7 +18,7 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from kvlab import Key, Op, Script, Wait
+from kvlab import Flow, Key, Op, Script, Wait
 from kvlab.errors import (
     BatchFailed,
     InvalidArgument,
@@ -402,6 +402,17 @@ def test_what_the_hook_raises_reaches_the_caller() -> None:
 
     with pytest.raises(RuntimeError, match="hook"):
         Play(replied(1), trace=broken).run(ADD)
+
+
+def test_an_abandoned_run_closes_its_flow() -> None:
+    def steps() -> Any:
+        yield READ
+
+    generator = steps()
+    running = Play().executor._running((Flow(lambda: generator),), False, False)
+    next(running)
+    running.close()
+    assert generator.gi_frame is None
 
 
 def test_commands_are_what_the_type_says() -> None:
