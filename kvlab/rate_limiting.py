@@ -202,12 +202,26 @@ class _Limiter:
     _kind: ClassVar[str]
     _script: ClassVar[str]
 
+    # worked out once, at construction
+    _most: int = field(init=False, repr=False, compare=False)
+    _policy: Policy = field(init=False, repr=False, compare=False)
+    _ends: tuple[str, str] = field(init=False, repr=False, compare=False)
+    _numbers: tuple[int, ...] = field(init=False, repr=False, compare=False)
+
     def __post_init__(self) -> None:
-        segment(self.name)
+        name = segment(self.name)
         _whole("limit", self.limit, MAX_LIMIT)
         _window(self.window)
         if self.outage not in ("raise", "open", "closed"):
             raise InvalidArgument(f"outage must be raise, open or closed, not {self.outage!r}")
+        micros = round(self.window * 1_000_000)
+        self._keep("_ends", (f"ratelimit:{name}:{{", f"}}:{self._kind}-{micros}"))
+        self._keep("_most", self.limit)
+        self._keep("_numbers", (self.limit, micros))
+        self._keep("_policy", Policy(self.name, self.limit, self.window))
+
+    def _keep(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
 
     def hit(self, key: str, cost: int = 1, op_id: str | None = None) -> Op[Decision]:
         """Use up ``cost`` units of ``key`` if they fit, else nothing.
@@ -236,30 +250,15 @@ class _Limiter:
             cost,
             int(counting),
             int(RETRY_HORIZON * 1000),
-            *self._numbers(),
+            *self._numbers,
             decode=self._decision,
             idempotent=not counting or op_id is not None,
             fallback=None if self.outage == "raise" else self._unanswered,
         )
 
     def _key(self, key: str) -> Key:
-        name, kind = segment(self.name), self._kind
-        return Key(f"ratelimit:{name}:{{{segment(key)}}}:{kind}-{self._micros}")
-
-    def _numbers(self) -> tuple[int, ...]:
-        return self.limit, self._micros
-
-    @property
-    def _micros(self) -> int:
-        return round(self.window * 1_000_000)
-
-    @property
-    def _policy(self) -> Policy:
-        return Policy(self.name, self.limit, self.window)
-
-    @property
-    def _most(self) -> int:
-        return self.limit
+        before, after = self._ends
+        return Key(before + segment(key) + after)
 
     def _decision(self, reply: Raw) -> Decision:
         allowed, remaining, retry, reset, at = reply
@@ -317,26 +316,19 @@ class TokenBucket(_Limiter):
 
     def __post_init__(self) -> None:
         _Limiter.__post_init__(self)
-        if self.burst is not None:
-            _whole("burst", self.burst, MAX_LIMIT)
-        most, scale, _ = self._numbers()
-        if most * scale > MAX_LIMIT:
+        burst = self.limit if self.burst is None else self.burst
+        _whole("burst", burst, MAX_LIMIT)
+        _, micros = self._numbers
+        common = math.gcd(self.limit, micros)
+        scale, drain = micros // common, self.limit // common
+        if burst * scale > MAX_LIMIT:
             raise InvalidArgument(
-                f"a burst of {most} at {self.limit} per {self.window:g} s cannot be counted "
+                f"a burst of {burst} at {self.limit} per {self.window:g} s cannot be counted "
                 f"exactly: at this rate at most {MAX_LIMIT // scale}; a rounder limit allows more"
             )
-
-    def _numbers(self) -> tuple[int, ...]:
-        common = math.gcd(self.limit, self._micros)
-        return self._most, self._micros // common, self.limit // common
-
-    @property
-    def _policy(self) -> Policy:
-        return Policy(self.name, self.limit, self.window, self.burst)
-
-    @property
-    def _most(self) -> int:
-        return self.limit if self.burst is None else self.burst
+        self._keep("_most", burst)
+        self._keep("_numbers", (burst, scale, drain))
+        self._keep("_policy", Policy(self.name, self.limit, self.window, self.burst))
 
 
 def _whole(name: str, value: int, most: int) -> None:

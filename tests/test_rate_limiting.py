@@ -358,6 +358,17 @@ def test_a_clock_that_goes_back(kind: Any, back: float, stepped: Stepped) -> Non
     assert 0 < kv.run(Op("PTTL", limiter.hit("k").keys[0])) <= 120_100
 
 
+def test_a_step_back_does_not_fade_what_the_counter_holds(stepped: Stepped) -> None:
+    kv, clock = stepped
+    limiter = SlidingWindowCounter("api", limit=10, window=60)
+    clock.set(clock.START + 10)
+    assert kv.run(limiter.hit("k", cost=10)).allowed
+    clock.set(clock.START + 91)
+    assert kv.run(limiter.hit("k", cost=5)).allowed
+    clock.set(clock.START + 58)  # were ten still "the window before", they would be almost gone
+    assert kv.run(limiter.hit("k")).remaining == 0
+
+
 @each_kind
 def test_a_clock_that_jitters_over_an_edge_admits_nothing_more(kind: Any, stepped: Stepped) -> None:
     kv, clock = stepped
@@ -369,6 +380,9 @@ def test_a_clock_that_jitters_over_an_edge_admits_nothing_more(kind: Any, steppe
         clock.step(-0.5)
         admitted += kv.run(limiter.hit("k")).allowed
     assert admitted == 10
+    clock.set(clock.START + 90)
+    later = sum(kv.run(limiter.hit("k")).allowed for _ in range(12))
+    assert later == (4 if kind is TokenBucket else 0)  # 29.8 s at a unit each 6 s
 
 
 def at_time(op: Op[Decision], micros: int) -> Op[Decision]:

@@ -43,12 +43,10 @@ elseif from < start then
   current, previous = 0, from == start - window and current or 0
 end
 
--- How far into a window `count`, from the window before, has faded to `room` (µs).
+-- How far into a window `count`, from the window before, has faded to `room` (µs). Products above
+-- 2^53 are rounded, by one part in 10^15.
 local function faded(count, room)
-  if count <= room then return 0 end
-  local into = window - math.floor(room * window / count)
-  while count * (window - into) / window > room do into = into + 1 end  -- rounding, if any
-  return into
+  return count <= room and 0 or window - math.floor(room * window / count)
 end
 
 local weighted = previous * (window - elapsed) / window
