@@ -35,7 +35,6 @@ before they asked.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import math
 import random
@@ -111,7 +110,7 @@ class Lookup:
     value: Any = None
     lease: str | None = None
     wait: float = 0.0
-    unreadable: str = ""
+    unreadable: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +155,7 @@ class CacheAside:
         """The key of an ``entry``, its ``lease`` or its ``version``."""
         return Key(f"cache:{segment(self.name)}:{{{segment(key)}}}:{what}")
 
-    def read(self, key: str | int, *, unreadable: str = "") -> Op[Lookup]:
+    def read(self, key: str | int, *, unreadable: bytes | None = None) -> Op[Lookup]:
         """Look, and on a miss take the lease if it is free.
 
         The op stands for one caller's attempt: run again it finds the lease its own while that
@@ -164,7 +163,7 @@ class CacheAside:
         """
         return self._read(key, secrets.token_hex(16), unreadable)
 
-    def _read(self, key: str | int, nonce: str, unreadable: str) -> Op[Lookup]:
+    def _read(self, key: str | int, nonce: str, unreadable: bytes | None) -> Op[Lookup]:
         ahead = -self.early * math.log1p(-self.random())
         return Op(
             READ,
@@ -173,7 +172,7 @@ class CacheAside:
             nonce,
             milliseconds(self.lease),
             f"{ahead:.17g}",
-            unreadable,
+            *(() if unreadable is None else (unreadable,)),
             decode=_lookup,
             idempotent=True,
         )
@@ -227,7 +226,7 @@ class CacheAside:
     ) -> Steps[T]:
         """The steps of ``fetch``; ``split`` parts what was loaded into value and version."""
         nonce = secrets.token_hex(16)
-        unreadable, step, since = "", FIRST_STEP, None
+        unreadable, step, since = None, FIRST_STEP, None
         while True:
             try:
                 found = yield from self._read(key, nonce, unreadable)
@@ -247,7 +246,7 @@ class CacheAside:
             if found.hit:
                 value: T = found.value
                 return value
-            if found.unreadable:
+            if found.unreadable is not None:
                 unreadable = found.unreadable
                 continue
             now = yield from Now()
@@ -316,7 +315,7 @@ def _lookup(reply: Raw) -> Lookup:
     try:
         value = decoded(raw)
     except ValueError:
-        return Lookup(False, lease=lease, unreadable=_sha1(raw))
+        return Lookup(False, lease=lease, unreadable=raw)
     return Lookup(True, value, lease)
 
 
@@ -330,7 +329,3 @@ def _nothing(_: Raw) -> None:
 
 def _without_version(loaded: T) -> tuple[T, None]:
     return loaded, None
-
-
-def _sha1(raw: bytes) -> str:
-    return hashlib.sha1(raw, usedforsecurity=False).hexdigest()

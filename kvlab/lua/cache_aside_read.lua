@@ -4,7 +4,7 @@
 -- ARGV[1] the caller's nonce
 -- ARGV[2] life of a lease (ms)
 -- ARGV[3] early refresh: how many load times before its end the value is due; 0 for never
--- ARGV[4] SHA-1 of a value that the caller cannot read and that counts as none; '' for no such
+-- ARGV[4] if given: a value that the caller cannot read and that counts as none
 -- Returns {value or nil, lease or '', ms that somebody else's lease still lives or 0}
 local found = redis.pcall('HMGET', KEYS[1], 'value', 'load')
 if found.err then
@@ -12,7 +12,7 @@ if found.err then
   found = {false, false} -- not ours: the next fill replaces it
 end
 local value = found[1]
-if value and ARGV[4] ~= '' and redis.sha1hex(value) == ARGV[4] then value = false end
+if value and value == ARGV[4] then value = false end
 if value then
   local ahead = (tonumber(found[2]) or 0) * tonumber(ARGV[3])
   if ahead <= redis.call('PTTL', KEYS[1]) then return {value, '', 0} end
