@@ -67,6 +67,13 @@ _RELEASE = Script.load("distributed_lock_release")
 _FENCED_SET = Script.load("distributed_lock_fenced_set")
 
 
+def _milliseconds(seconds: float) -> int:
+    return math.ceil(seconds * 1000)
+
+
+_FENCE_MS, _SPENT_MS = _milliseconds(FENCE_MEMORY), _milliseconds(SPENT_MEMORY)
+
+
 class NaiveLock:
     """The simple version: SETNX, then EXPIRE; GET, then DEL.
 
@@ -127,16 +134,18 @@ class Lock:
 
     name: str
     ttl: float
+    _ms: int = field(init=False, repr=False, compare=False)
+    _stem: str = field(init=False, repr=False, compare=False)
     _keys: tuple[Key, Key, Key, Key] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
             raise InvalidArgument(f"name must be a text that is not empty, not {self.name!r:.80}")
         _number("ttl", self.ttl, MIN_TTL, MAX_TTL)
-        held, fence, waiting, wake = (
-            self._key(what) for what in ("held", "fence", "waiting", "wake")
-        )
-        object.__setattr__(self, "_keys", (held, fence, waiting, wake))
+        put = object.__setattr__
+        put(self, "_ms", _milliseconds(self.ttl))
+        put(self, "_stem", f"lock:{{{segment(self.name)}}}:")
+        put(self, "_keys", tuple(map(self._key, ("held", "fence", "waiting", "wake"))))
 
     def try_acquire(self) -> Op[Held | None]:
         """Take the lock if it is free: the hold, else None. One round trip.
@@ -148,8 +157,7 @@ class Lock:
 
     def renew(self, held: Held) -> Op[bool]:
         """Count the TTL from now on again; False when this hold is over. One round trip."""
-        ttl = _milliseconds(self.ttl)
-        return Op(_RENEW, self._keys[0], held.token, ttl, decode=bool, idempotent=True)
+        return Op(_RENEW, self._keys[0], held.token, self._ms, decode=bool, idempotent=True)
 
     def release(self, held: Held) -> Op[bool]:
         """Give the lock back; False when the hold was over before. One round trip.
@@ -162,9 +170,9 @@ class Lock:
             held_key,
             waiting,
             wake,
-            self._spent(held.token),
+            self._key(f"spent:{segment(held.token)}"),
             held.token,
-            _milliseconds(SPENT_MEMORY),
+            _SPENT_MS,
             decode=bool,
             idempotent=True,
         )
@@ -219,20 +227,17 @@ class Lock:
         return Op(
             _ACQUIRE,
             *self._keys,
-            self._spent(token),
+            self._key(f"spent:{token}"),
             token,
-            _milliseconds(self.ttl),
-            _milliseconds(FENCE_MEMORY),
+            self._ms,
+            _FENCE_MS,
             int(waits),
             decode=functools.partial(decode, token),
             idempotent=True,
         )
 
     def _key(self, what: str) -> Key:
-        return Key(f"lock:{{{segment(self.name)}}}:{what}")
-
-    def _spent(self, token: str) -> Key:
-        return self._key(f"spent:{segment(token)}")
+        return Key(self._stem + what)
 
 
 def fenced_set(key: str, value: str | bytes, fence: int, *, ttl: float = 86_400) -> Op[bool]:
@@ -266,10 +271,6 @@ def _held_or_none(token: str, reply: Raw) -> Held | None:
 def _held_or_seconds(token: str, reply: Raw) -> Held | float:
     # PTTL rounds down: a millisecond later the TTL is over.
     return Held(token, int(reply[1])) if reply[0] else (reply[1] + 1) / 1000
-
-
-def _milliseconds(seconds: float) -> int:
-    return math.ceil(seconds * 1000)
 
 
 def _number(name: str, value: float, least: float, most: float) -> float:

@@ -17,7 +17,7 @@ from kvlab.engines import RunningServer
 from kvlab.errors import LockLost, LockNotAcquired, OutcomeUnknown, ServerUnavailable
 from kvlab.instruments.faults import Proxy
 from kvlab.wire import RoundTrip
-from tests.conftest import twin
+from tests.support import twin
 
 LOCK = Lock("orders", 60)
 HELD = "lock:{orders}:held"
@@ -367,7 +367,7 @@ def renewing_threads() -> list[threading.Thread]:
     return [t for t in threading.enumerate() if t.name.startswith("renew")]
 
 
-SHORT = Lock("orders", 0.9)
+SHORT = Lock("orders", 1.2)
 
 
 def test_renewed_a_body_outlives_its_ttl(kv: Kv) -> None:

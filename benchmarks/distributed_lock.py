@@ -1,0 +1,172 @@
+"""A lock's cost: taken and given back uncontended, and how long until a waiter gets it.
+
+``python -m benchmarks.distributed_lock``: a private Valkey. Uncontended: one closed-loop client,
+times measured in turns as ratios with their 95 % interval; below 1, kvlab is quicker. Woken: one
+holder and N waiters in threads, each of which takes the lock and gives it back; seconds from one
+release to the next acquire, the median of all handovers, in turns as above.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import itertools
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import redis
+
+from kvlab import Held, Kv, Lock, Script, engines
+from kvlab.instruments import compare
+from kvlab.wire import encode
+
+PAIRS, TURNS, WOKEN_TURNS = 300, 15, 7
+WAITERS = (1, 10)
+TTL = 30
+
+MakeLock = Callable[[], AbstractContextManager[Any]]
+"""Makes a context manager that waits for the lock; a new one for each thread."""
+
+
+def per_pair(pair: Callable[[], Any]) -> Callable[[], float]:
+    """Seconds for one acquire and one release, over PAIRS of them."""
+
+    def measure() -> float:
+        start = time.perf_counter()
+        for _ in range(PAIRS):
+            pair()
+        return (time.perf_counter() - start) / PAIRS
+
+    return measure
+
+
+def ours(kv: Kv) -> Callable[[], Any]:
+    """By ops, as raw() does; the peers are compared with ``kv.hold``."""
+    lock = Lock("bench", TTL)
+
+    def pair() -> None:
+        held = kv.run(lock.try_acquire())
+        assert held is not None
+        kv.run(lock.release(held))
+
+    return pair
+
+
+def raw(client: redis.Redis, kv: Kv) -> Callable[[], Any]:
+    """The same scripts with the same arguments by plain redis-py; only the token changes."""
+    lock = Lock("raw", TTL)
+    taking = lock.try_acquire()
+    token = next(arg for arg in taking.args if isinstance(arg, str))
+    lines = []
+    for op in (taking, lock.release(Held(token, 1))):
+        assert isinstance(op.command, Script)
+        client.script_load(op.command.source)
+        lines.append(encode(op, kv.prefix)[1:])
+    numbers = itertools.count()
+
+    def pair() -> None:
+        new = f"{next(numbers):032d}"
+        for line in lines:
+            client.evalsha(
+                *(a.replace(token, new) if isinstance(a, str) and token in a else a for a in line)
+            )
+
+    return pair
+
+
+def peers(client: redis.Redis) -> Iterator[tuple[str, MakeLock]]:
+    """(name, its lock) of what is installed."""
+
+    def of_redis_py() -> AbstractContextManager[Any]:
+        return client.lock("bench:redis-py", timeout=TTL)
+
+    yield f"redis-py {redis.__version__} Lock", of_redis_py
+    try:
+        import redis_lock
+    except ImportError:
+        print("python-redis-lock is absent: pip install python-redis-lock")
+        return
+
+    def of_redis_lock() -> AbstractContextManager[Any]:
+        lock: AbstractContextManager[Any] = redis_lock.Lock(client, "bench", expire=TTL)
+        return lock
+
+    yield f"python-redis-lock {importlib.metadata.version('python-redis-lock')}", of_redis_lock
+
+
+def entered(make: MakeLock) -> Callable[[], None]:
+    """Take the lock and give it back."""
+
+    def pair() -> None:
+        with make():
+            pass
+
+    return pair
+
+
+def handover(make: MakeLock, waiters: int, blocked: Callable[[], int]) -> Callable[[], float]:
+    """Median seconds from a release to the next acquire; ``blocked``: clients in BLPOP."""
+
+    def measure() -> float:
+        released, waits, about = 0.0, list[float](), threading.Barrier(waiters + 1)
+
+        def wait() -> None:
+            nonlocal released
+            about.wait()
+            with make():
+                waits.append(time.perf_counter() - released)
+                released = time.perf_counter()
+
+        threads = [threading.Thread(target=wait) for _ in range(waiters)]
+        for thread in threads:
+            thread.start()
+        with make():
+            about.wait()
+            # Those that poll never block: give every one the same time to settle.
+            until = time.perf_counter() + 0.15
+            while blocked() < waiters and time.perf_counter() < until:
+                time.sleep(0.005)
+            released = time.perf_counter()
+        for thread in threads:
+            thread.join()
+        return statistics.median(waits)
+
+    return measure
+
+
+def main() -> None:
+    """Print every comparison."""
+    with engines.start("valkey") as server, server.client() as client, Kv(server.client()) as kv:
+        print(f"valkey {server.version}; {PAIRS} pairs a turn, {TURNS} turns")
+        print("\nacquire and release, uncontended: kvlab over …")
+        mine = per_pair(ours(kv))
+        print(f"  the raw redis-py calls: {compare(mine, per_pair(raw(client, kv)), turns=TURNS)}")
+        others, lock = list(peers(client)), Lock("held", TTL)
+
+        def hold() -> AbstractContextManager[Any]:
+            return kv.hold(lock, wait=TTL)
+
+        for name, make in others:
+            found = compare(per_pair(entered(hold)), per_pair(entered(make)), turns=TURNS)
+            print(f"  {name}: {found}; {_us(found.a)} against {_us(found.b)}")
+
+        def blocked() -> int:
+            return int(client.info("clients")["blocked_clients"])
+
+        for waiters in WAITERS:
+            print(f"\nfrom a release to the next acquire, {waiters} waiting: kvlab over …")
+            mine = handover(hold, waiters, blocked)
+            for name, make in others:
+                found = compare(mine, handover(make, waiters, blocked), turns=WOKEN_TURNS)
+                print(f"  {name}: {found}; {_us(found.a)} against {_us(found.b)}")
+
+
+def _us(times: tuple[float, ...]) -> str:
+    return f"{statistics.median(times) * 1e6:,.0f} µs"
+
+
+if __name__ == "__main__":
+    main()
