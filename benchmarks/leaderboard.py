@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import random
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -140,7 +141,7 @@ def overhead(kv: Kv) -> None:
         op: Op[Any] = make("p1")
         kv.run(op)
         sha, keys = op.command.sha, [kv.name(key) for key in op.keys]  # type: ignore[union-attr]
-        position = op.args.index(b"p1")
+        position = op.args.index("p1")
         before, after = op.args[len(keys) : position], op.args[position + 1 :]
 
         def raw(m: str) -> Any:
@@ -190,6 +191,7 @@ def peer(kv: Kv) -> None:
 
 
 def main() -> None:
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.leaderboard")
     parser.add_argument("--largest", type=int, default=1_000_000, help="members of the largest")
     parser.add_argument("--rows", type=int, default=100_000, help="members to load")

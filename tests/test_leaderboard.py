@@ -511,9 +511,12 @@ def test_keys_left_by_a_clock_set_far_ahead_are_not_taken_for_todays(
     assert members(board, kv) == ["ann"]
     kv.run(board.submit("ben", 1))
     assert kv.client.pttl(kv.name(board._now[2 if ties == "shared" else 4])) < 3 * DAY * 1000
+    loaded = Leaderboard("loaded", order=order, ties=ties, period="daily", keep=1)
     clock.step(300 * DAY)
-    kv.run(board.load([("ghost", 1)]))
-    assert members(board, kv) == ["ghost"]
+    kv.run(loaded.load([("ghost", 1), ("ann", 7)]))
+    clock.step(-300 * DAY)
+    kv.run(loaded.load([("ann", 1)]))
+    assert kv.run(loaded.top(9)) == [Entry(1, "ann", 1)]
 
 
 def test_a_repeat_after_midnight_does_not_count_again(stepped: tuple[Kv, SteppedClock]) -> None:
