@@ -340,6 +340,8 @@ def test_ids_differ_and_say_whose_they_are_only_to_a_guess() -> None:
     assert len(set(tags)) == 1
     peppered = SessionStore(idle=100.5, absolute=1000.25, pepper=b"secret")
     assert peppered.create("ann").args[0] != tags[0]
+    tag_of = [SessionStore(name).create("ann").keys[0].name.split("{")[1] for name in ("a", "b")]
+    assert tag_of[0] != tag_of[1]  # cookies of two stores are not linked
     assert len({STORE.create(None).args[0] for _ in range(100)}) == 100
     assert len({STORE.create("ann").args[1] for _ in range(1000)}) == 1000
 
