@@ -24,7 +24,7 @@ from kvlab import (
 from kvlab.instruments import compare
 from kvlab.wire import encode
 
-HITS, TURNS = 500, 15
+HITS, TURNS = 200, 11
 LIMIT, WINDOW = 100_000, 3600
 KINDS = (FixedWindow, SlidingWindowLog, SlidingWindowCounter, TokenBucket)
 
@@ -69,7 +69,7 @@ def peers(url: str) -> Iterator[tuple[type, str, Callable[[], Any]]]:
         ):
             hit = strategy(storage).hit
             name = f"limits {importlib.metadata.version('limits')} {strategy.__name__}"
-            yield ours, name, lambda hit=hit: hit(item, "k")
+            yield ours, name, lambda hit=hit, name=name: hit(item, name)
     try:
         from throttled import RedisStore, Throttled, rate_limiter
     except ImportError:

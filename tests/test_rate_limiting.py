@@ -349,6 +349,7 @@ def test_a_clock_that_goes_back(kind: Any, back: float, stepped: Stepped) -> Non
     denied = kv.run(limiter.hit("k", cost=10))
     longest = 120 if kind is SlidingWindowCounter else 60
     assert not look.allowed
+    assert look.retry_after <= longest
     assert not denied.allowed
     assert denied.remaining == 0
     assert 0 < denied.retry_after <= longest

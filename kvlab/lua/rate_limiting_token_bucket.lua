@@ -43,7 +43,7 @@ if value then
 end
 reset = math.ceil(level / drain)
 
-local allowed, retry = cost <= burst and cost * scale <= size - level, 0
+local allowed, retry = cost * scale <= size - level, 0
 if cost > burst then
   retry = -1
 elseif not allowed then
