@@ -20,17 +20,20 @@ def main() -> None:
     from fakeredis import TcpFakeServer
 
     server = TcpFakeServer(("127.0.0.1", int(sys.argv[1])))
-    server.RequestHandlerClass = _keeps_connections_open(server.RequestHandlerClass)
+    server.RequestHandlerClass = _like_a_server(server.RequestHandlerClass)
     print(f"serving, process id {os.getpid()}", flush=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     sys.stdin.buffer.read()
     os._exit(0)  # its handler threads are not daemons
 
 
-def _keeps_connections_open(handler: Any) -> Any:
-    """fakeredis closes a connection after every error reply; a server does not."""
+def _like_a_server(handler: Any) -> Any:
+    """fakeredis closes a connection after every error reply, and lets each of a batch's replies
+    wait for the acknowledgement of the one before (some 40 ms); a server does neither."""
 
     class Handler(handler):  # type: ignore[misc]
+        disable_nagle_algorithm = True
+
         def setup(self) -> None:
             super().setup()
             read = self.current_client.read_response
