@@ -9,15 +9,18 @@ from __future__ import annotations
 from kvlab.async_client import AsyncKv, aconnect
 from kvlab.client import Kv, connect
 from kvlab.op import Call, Flow, Key, Now, Op, Script, Wait, flow, segment, together
+from kvlab.pipeline import AutoBatch, NaivePipeline
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AsyncKv",
+    "AutoBatch",
     "Call",
     "Flow",
     "Key",
     "Kv",
+    "NaivePipeline",
     "Now",
     "Op",
     "Script",

@@ -66,3 +66,13 @@ class MissingExtra(KvlabError, ImportError):
     def __init__(self, package: str, purpose: str) -> None:
         self.package = package
         super().__init__(f'{purpose} needs {package}: pip install "kvlab[lab]"')
+
+
+class Closed(KvlabError):
+    """Used after ``close()``. Nothing was sent."""
+
+
+class UnknownFlag(KvlabError, KeyError):
+    """A feature flag that is neither stored nor declared."""
+
+    __str__ = Exception.__str__
