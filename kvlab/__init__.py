@@ -14,6 +14,7 @@ from kvlab.hold import Held, Holding
 from kvlab.leaderboard import Leaderboard, NaiveLeaderboard
 from kvlab.leaderboard_values import Entry, Page, Submission
 from kvlab.op import Call, Flow, Key, Now, Op, Script, Wait, flow, segment, together
+from kvlab.pipeline import AutoBatch, NaivePipeline
 from kvlab.rate_limiting import (
     Decision,
     FixedWindow,
@@ -32,6 +33,7 @@ __version__ = "0.1.0"
 __all__ = [
     "REMOVE",
     "AsyncKv",
+    "AutoBatch",
     "CacheAside",
     "Call",
     "Decision",
@@ -51,6 +53,7 @@ __all__ = [
     "NaiveFixedWindow",
     "NaiveLeaderboard",
     "NaiveLock",
+    "NaivePipeline",
     "NaiveSessions",
     "NaiveSlidingWindow",
     "NaiveWriteThrough",
