@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import redis.asyncio
-from conftest import twin
+from support import twin
 from test_client import COUNT, Scripted, get, incr, loaded, nested, pop, twice
 
 from kvlab import AsyncKv, Call, Key, Kv, Now, Op, Wait, aconnect, engines, flow
