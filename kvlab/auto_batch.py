@@ -6,28 +6,31 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, cast
 
 from kvlab.async_client import AsyncKv
-from kvlab.connections import own_connection, packed
+from kvlab.connections import packed
 from kvlab.errors import Closed, InvalidArgument, ServerRefused, ServerUnavailable
 from kvlab.executor import Running
 from kvlab.op import Call, Op
 from kvlab.wire import Command, Exchange, TransportError, encode
-
-T = TypeVar("T")
 
 _PAUSE = 0.02  # seconds before an idempotent op is sent again
 
 
 @dataclass(slots=True, eq=False)
 class _Rider:
-    """The ops of one call, and where their results are awaited."""
+    """The ops of one call, and where it awaits them.
+
+    A call of one op (``alone``) gets the op's result, or its error as a value; it has an exchange
+    only when not all goes well at once. A call of several gets its exchange.
+    """
 
     ops: Sequence[Op[Any]]
-    arrived: asyncio.Future[list[Any] | Exception]
+    alone: bool
     began: float
-    exchange: Exchange | None = None  # from the first departure on, unless all goes well at once
+    arrived: asyncio.Future[Any]
+    exchange: Exchange | None = None
 
     @property
     def pending(self) -> Sequence[Op[Any]]:
@@ -35,10 +38,10 @@ class _Rider:
             return self.ops
         return [self.ops[i] for i in self.exchange.pending]
 
-    def arrive(self, results: list[Any] | Exception) -> None:
+    def arrive(self, what: Any) -> None:
         # Never set_exception: asyncio would complain for a caller cancelled just now.
         if not self.arrived.done():  # else its caller was cancelled: the reply is nobody's
-            self.arrived.set_result(results)
+            self.arrived.set_result(what)
 
 
 class AutoBatch(AsyncKv):
@@ -86,15 +89,19 @@ class AutoBatch(AsyncKv):
             sleep=akv.sleep,
         )
         self.max_batch, self.max_waiting, self.in_flight = max_batch, max_waiting, in_flight
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = False
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
         self._waiting: deque[_Rider] = deque()
         self._returning: deque[_Rider] = deque()  # to be sent again; they leave first
-        self._places = asyncio.Semaphore(max_waiting)
+        self._places = asyncio.Semaphore(self.max_waiting)
         self._planned = False
         self._flying = 0
         self._flights: set[asyncio.Task[None]] = set()
         self._calls = 0
         self._no_calls = asyncio.Event()
-        self._closed = False
 
     # --- what a caller does ---
 
@@ -102,14 +109,16 @@ class AutoBatch(AsyncKv):
 
         async def run(self, *ops, atomic=False, return_exceptions=False):
             """As ``AsyncKv.run``."""
-            if self._closed:
+            if self._stopping:
                 raise Closed("this AutoBatch is closed; nothing was sent")
+            if self._loop is not (loop := asyncio.get_running_loop()):
+                self._begin(loop)  # a second asyncio.run: nobody of the first one waits any more
             self._calls += 1
             try:
-                alone = len(ops) == 1 and not atomic and not return_exceptions
-                if alone and type(ops[0]) is Op and ops[0].blocking is None:
+                single = len(ops) == 1 and not atomic and not return_exceptions
+                if single and type(ops[0]) is Op and ops[0].blocking is None:
                     # What _running would come to, at a fifth of its price.
-                    (result,) = await self._ride(ops)
+                    result = await self._ride(ops, alone=True)
                     if isinstance(result, Exception):
                         raise result
                     return result
@@ -119,24 +128,23 @@ class AutoBatch(AsyncKv):
                 if not self._calls:
                     self._no_calls.set()
 
-    def _exchange(self, ops: Sequence[Op[Any]], atomic: bool) -> Running[list[Any]]:
+    def _exchange(self, ops: Sequence[Op[Any]], atomic: bool) -> Running[Exchange]:
         if atomic or ops[0].blocking is not None:
             return (yield from super()._exchange(ops, atomic))
-        results: list[Any] = yield Call(self._ride, (ops,))
-        return results
+        exchange = yield Call(self._ride, (ops,))
+        if isinstance(exchange, Exception):
+            raise exchange
+        return cast(Exchange, exchange)
 
-    async def _ride(self, ops: Sequence[Op[Any]]) -> list[Any]:
+    async def _ride(self, ops: Sequence[Op[Any]], alone: bool = False) -> Any:
         if self._places.locked():
             await self._place_in_time()
         else:
             await self._places.acquire()
-        rider = _Rider(ops, asyncio.get_running_loop().create_future(), self.clock())
+        rider = _Rider(ops, alone, self.clock(), asyncio.get_running_loop().create_future())
         self._waiting.append(rider)
         self._plan()
-        results = await rider.arrived
-        if isinstance(results, Exception):
-            raise results
-        return results
+        return await rider.arrived
 
     async def _place_in_time(self) -> None:
         try:
@@ -201,12 +209,16 @@ class AutoBatch(AsyncKv):
         started = self.clock()
         try:
             replies, error = await self._trip([c for part in parts for c in part], None)
-        except ServerRefused as refused:  # the connection itself: no op ran
+        except ServerRefused as refused:  # the connection itself
             for rider in batch:
-                rider.arrive([ServerRefused(str(refused)) for _ in rider.ops])
+                self._refuse(rider, ServerRefused(str(refused)))
             return None
-        except InvalidArgument:  # nothing was sent: send again without what cannot be
-            self._throw_out(batch, parts)
+        except InvalidArgument:  # nothing was sent; the others leave again without the culprits
+            for rider, commands in zip(batch, parts, strict=True):
+                try:
+                    packed(self._packer, commands)
+                except InvalidArgument as problem:
+                    rider.arrive(problem)
             return None
         self._count(Exchange(sent, self.prefix), list(range(len(sent))), started, error)
         at = 0
@@ -217,33 +229,29 @@ class AutoBatch(AsyncKv):
 
     def _commands(self, rider: _Rider) -> list[Command]:
         if rider.exchange is None:
-            if len(rider.ops) == 1:
+            if rider.alone:
                 return [encode(rider.ops[0], self.prefix)]
             rider.exchange = Exchange(rider.ops, self.prefix)
         return rider.exchange.commands()
 
     def _deliver(self, rider: _Rider, replies: list[Any], cut: TransportError | None) -> None:
-        try:
-            if rider.exchange is None:
-                if replies and not isinstance(replies[0], Exception):
-                    rider.arrive([rider.ops[0].decode(replies[0])])
-                    return
-                rider.exchange = Exchange(rider.ops, self.prefix)
-            # Each caller gets an error of its own: tracebacks grow on the one instance.
-            rider.exchange.absorb(replies, None if cut is None else type(cut)(str(cut)))
-            in_time = self.clock() - rider.began + _PAUSE < self.deadline
-            if not rider.exchange.pending or (cut is not None and not in_time):
-                rider.arrive(rider.exchange.finished())
-        except Exception as problem:  # the op's own decode or fallback
-            rider.arrive(problem)
-
-    def _throw_out(self, batch: list[_Rider], parts: list[list[Command]]) -> None:
-        packer = own_connection(self.client, self.timeout)()  # never connected
-        for rider, commands in zip(batch, parts, strict=True):
+        if rider.exchange is None and replies and not isinstance(replies[0], Exception):
             try:
-                packed(packer, commands)
-            except InvalidArgument as problem:
+                rider.arrive(rider.ops[0].decode(replies[0]))
+            except Exception as problem:
                 rider.arrive(problem)
+            return
+        exchange = rider.exchange = rider.exchange or Exchange(rider.ops, self.prefix)
+        # Each caller gets an error of its own: tracebacks pile up on a shared one.
+        exchange.absorb(replies, None if cut is None else type(cut)(str(cut)))
+        too_late = cut is not None and self.clock() - rider.began + _PAUSE >= self.deadline
+        if too_late or not exchange.pending:
+            rider.arrive(exchange.finished()[0] if rider.alone else exchange)
+
+    def _refuse(self, rider: _Rider, refused: ServerRefused) -> None:
+        exchange = rider.exchange or Exchange(rider.ops, self.prefix)
+        exchange.refuse(refused)
+        rider.arrive(exchange.finished()[0] if rider.alone else exchange)
 
     # --- life ---
 
@@ -258,10 +266,11 @@ class AutoBatch(AsyncKv):
 
     async def close(self) -> None:
         """Wait for the calls under way, then close the connections; harmless when repeated."""
-        self._closed = True
-        while self._calls:
-            self._no_calls.clear()
-            await self._no_calls.wait()
-        if self._flights:  # of cancelled callers
-            await asyncio.wait(self._flights)
+        self._stopping = True
+        if self._loop is asyncio.get_running_loop():
+            while self._calls:
+                self._no_calls.clear()
+                await self._no_calls.wait()
+            if self._flights:  # of callers that were cancelled
+                await asyncio.wait(self._flights)
         await super().close()

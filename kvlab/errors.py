@@ -122,10 +122,6 @@ class OpIdReused(KvlabError):
     """An ``op_id`` came again with another submission. Nothing changed."""
 
 
-class Closed(KvlabError):
-    """Used after ``close()``. Nothing was sent."""
-
-
 class UnknownFlag(KvlabError, KeyError):
     """A feature flag that is neither stored nor declared."""
 
