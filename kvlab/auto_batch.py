@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from kvlab.async_client import AsyncKv
-from kvlab.connections import packed
 from kvlab.errors import Closed, InvalidArgument, ServerRefused, ServerUnavailable
 from kvlab.executor import Running
 from kvlab.op import Call, Op
@@ -54,8 +53,8 @@ class AutoBatch(AsyncKv):
       ops of one call never part. While ``in_flight`` batches are on their way, the next gathers.
     * Each reply reaches its caller. A cancelled caller's reply is dropped; what was sent stays
       sent, what still waited is not sent.
-    * An error is its caller's own: an op that the server refuses, an argument that cannot be
-      sent, a fallback that raises. When a connection fails, each caller gets its own
+    * An error is its caller's own: of an op that the server refuses, of a ``decode`` or a fallback
+      that raises. When a connection fails, each caller gets its own
       ``OutcomeUnknown`` or ``ServerUnavailable``, at once unless its op may be sent again.
     * A caller that awaits one reply before it sends the next sees its ops run in that order, and
       the ops of one call run in theirs. Between calls batches may overtake each other.
@@ -111,9 +110,7 @@ class AutoBatch(AsyncKv):
             """As ``AsyncKv.run``."""
             if self._stopping:
                 raise Closed("this AutoBatch is closed; nothing was sent")
-            if self._loop is not (loop := asyncio.get_running_loop()):
-                self._begin(loop)  # a second asyncio.run: nobody of the first one waits any more
-            self._calls += 1
+            self._enter()
             try:
                 single = len(ops) == 1 and not atomic and not return_exceptions
                 if single and type(ops[0]) is Op and ops[0].blocking is None:
@@ -124,9 +121,25 @@ class AutoBatch(AsyncKv):
                     return result
                 return await self._fulfil(self._running(ops, atomic, return_exceptions))
             finally:
-                self._calls -= 1
-                if not self._calls:
-                    self._no_calls.set()
+                self._leave()
+
+    async def clear(self) -> int:
+        """As ``AsyncKv.clear``."""
+        self._enter()
+        try:
+            return await super().clear()
+        finally:
+            self._leave()
+
+    def _enter(self) -> None:
+        if self._loop is not (loop := asyncio.get_running_loop()):
+            self._begin(loop)  # a second asyncio.run: nobody of the first one waits any more
+        self._calls += 1
+
+    def _leave(self) -> None:
+        self._calls -= 1
+        if not self._calls:
+            self._no_calls.set()
 
     def _exchange(self, ops: Sequence[Op[Any]], atomic: bool) -> Running[Exchange]:
         if atomic or ops[0].blocking is not None:
@@ -137,22 +150,27 @@ class AutoBatch(AsyncKv):
         return cast(Exchange, exchange)
 
     async def _ride(self, ops: Sequence[Op[Any]], alone: bool = False) -> Any:
-        if self._places.locked():
-            await self._place_in_time()
-        else:
+        began = self.clock()
+        rider = _Rider(ops, alone, began, asyncio.get_running_loop().create_future())
+        if not self._places.locked():
             await self._places.acquire()
-        rider = _Rider(ops, alone, self.clock(), asyncio.get_running_loop().create_future())
+        elif not await self._place_in_time():
+            self._leave_behind(rider)
+            return rider.arrived.result()
         self._waiting.append(rider)
         self._plan()
         return await rider.arrived
 
-    async def _place_in_time(self) -> None:
+    async def _place_in_time(self) -> bool:
         try:
             async with asyncio.timeout(self.deadline):
-                await self._places.acquire()
+                return await self._places.acquire()
         except TimeoutError:
-            crowd = f"{self.max_waiting} calls were waiting for {self.deadline:g} s"
-            raise ServerUnavailable(f"{crowd}; nothing was sent") from None
+            return False
+
+    def _leave_behind(self, rider: _Rider) -> None:
+        waited = f"waited {self.deadline:g} s behind others; nothing was sent"
+        self._deliver(rider, [], ServerUnavailable(waited))
 
     # --- what a batch does ---
 
@@ -172,7 +190,7 @@ class AutoBatch(AsyncKv):
 
     def _board(self) -> list[_Rider]:
         batch: list[_Rider] = []
-        seats = self.max_batch
+        seats, too_late = self.max_batch, self.clock() - self.deadline
         while queue := self._returning or self._waiting:
             needed = len(queue[0].pending)
             if needed > seats and batch:
@@ -180,7 +198,9 @@ class AutoBatch(AsyncKv):
             rider = queue.popleft()
             if queue is self._waiting:
                 self._places.release()
-            if not rider.arrived.done():  # else its caller was cancelled: not sent
+            if rider.began < too_late and queue is self._waiting:
+                self._leave_behind(rider)
+            elif not rider.arrived.done():  # else its caller was cancelled: not sent
                 batch.append(rider)
                 seats -= needed
         return batch
@@ -188,9 +208,13 @@ class AutoBatch(AsyncKv):
     async def _fly(self, batch: list[_Rider]) -> None:
         try:
             error = await self._trip_for(batch)
-        except Exception as problem:  # a trace hook's, or a fault of ours
+        except Exception as problem:  # the trace hook's
+            error = None
             for rider in batch:
                 rider.arrive(problem)
+        except BaseException:  # this loop is ending
+            for rider in batch:
+                rider.arrived.cancel()
             raise
         finally:
             self._flying -= 1
@@ -212,13 +236,6 @@ class AutoBatch(AsyncKv):
         except ServerRefused as refused:  # the connection itself
             for rider in batch:
                 self._refuse(rider, ServerRefused(str(refused)))
-            return None
-        except InvalidArgument:  # nothing was sent; the others leave again without the culprits
-            for rider, commands in zip(batch, parts, strict=True):
-                try:
-                    packed(self._packer, commands)
-                except InvalidArgument as problem:
-                    rider.arrive(problem)
             return None
         self._count(Exchange(sent, self.prefix), list(range(len(sent))), started, error)
         at = 0
