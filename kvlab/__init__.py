@@ -10,6 +10,8 @@ from kvlab.async_client import AsyncKv, aconnect
 from kvlab.cache_aside import CacheAside, Fill, Lookup, NaiveCacheAside
 from kvlab.client import Kv, connect
 from kvlab.distributed_lock import Lock, NaiveLock, fenced_get, fenced_set
+from kvlab.feature_flags import FeatureFlags, Flag, FlagSnapshot, NaiveFlags
+from kvlab.flag_watcher import AsyncFlagWatcher, FlagWatcher
 from kvlab.hold import Held, Holding
 from kvlab.leaderboard import Leaderboard, NaiveLeaderboard
 from kvlab.leaderboard_values import Entry, Page, Submission
@@ -32,14 +34,19 @@ __version__ = "0.1.0"
 
 __all__ = [
     "REMOVE",
+    "AsyncFlagWatcher",
     "AsyncKv",
     "AutoBatch",
     "CacheAside",
     "Call",
     "Decision",
     "Entry",
+    "FeatureFlags",
     "Fill",
     "FixedWindow",
+    "Flag",
+    "FlagSnapshot",
+    "FlagWatcher",
     "Flow",
     "Held",
     "Holding",
@@ -51,6 +58,7 @@ __all__ = [
     "Lookup",
     "NaiveCacheAside",
     "NaiveFixedWindow",
+    "NaiveFlags",
     "NaiveLeaderboard",
     "NaiveLock",
     "NaivePipeline",
