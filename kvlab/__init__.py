@@ -10,10 +10,13 @@ from kvlab.async_client import AsyncKv, aconnect
 from kvlab.cache_aside import CacheAside, Fill, Lookup, NaiveCacheAside
 from kvlab.client import Kv, connect
 from kvlab.distributed_lock import Lock, NaiveLock, fenced_get, fenced_set
+from kvlab.feature_flags import FeatureFlags, Flag, FlagSnapshot, NaiveFlags
+from kvlab.flag_watcher import AsyncFlagWatcher, FlagWatcher
 from kvlab.hold import Held, Holding
 from kvlab.leaderboard import Leaderboard, NaiveLeaderboard
 from kvlab.leaderboard_values import Entry, Page, Submission
 from kvlab.op import Call, Flow, Key, Now, Op, Script, Wait, flow, segment, together
+from kvlab.pipeline import AutoBatch, NaivePipeline
 from kvlab.rate_limiting import (
     Decision,
     FixedWindow,
@@ -31,13 +34,19 @@ __version__ = "0.1.0"
 
 __all__ = [
     "REMOVE",
+    "AsyncFlagWatcher",
     "AsyncKv",
+    "AutoBatch",
     "CacheAside",
     "Call",
     "Decision",
     "Entry",
+    "FeatureFlags",
     "Fill",
     "FixedWindow",
+    "Flag",
+    "FlagSnapshot",
+    "FlagWatcher",
     "Flow",
     "Held",
     "Holding",
@@ -49,8 +58,10 @@ __all__ = [
     "Lookup",
     "NaiveCacheAside",
     "NaiveFixedWindow",
+    "NaiveFlags",
     "NaiveLeaderboard",
     "NaiveLock",
+    "NaivePipeline",
     "NaiveSessions",
     "NaiveSlidingWindow",
     "NaiveWriteThrough",

@@ -14,6 +14,7 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from kvlab.connections import (
     BROKEN,
@@ -171,20 +172,34 @@ class AsyncKv(Executor):
         complete = False
         try:
             await connection.send_packed_command(request)
-            for _ in commands:
-                try:
-                    reply = await connection.read_response(
-                        disable_decoding=True, disconnect_on_error=False, **wait
-                    )
-                except RedisError as problem:
-                    reply = error_reply(problem)
-                replies.append(reply)
+            if len(commands) == 1:
+                replies.append(await _reply(connection, **wait))
+            else:
+                await self._read(connection, len(commands), replies)
             complete = True
             return replies, None
         except BROKEN as problem:
             return replies, transport_error(problem, sent=True, where=self.where)
         finally:  # an answer may still be due, after cancellation too: nobody else may read it
             await self._connections.put(connection, complete=complete, extra=extra)
+
+    async def _read(self, connection: Any, count: int, replies: list[Raw]) -> None:
+        """Read ``count`` replies, and wait at most ``timeout`` for each.
+
+        redis-py sets a timer for each reply, which takes longer than the reply itself. Here one
+        timer is moved on when a quarter of it has passed.
+        """
+        now = asyncio.get_running_loop().time
+        try:
+            async with asyncio.timeout(self.timeout) as limit:
+                moved = now()
+                for _ in range(count):
+                    replies.append(await _reply(connection, timeout=math.inf))
+                    if now() > moved + self.timeout / 4:
+                        moved = now()
+                        limit.reschedule(moved + self.timeout)
+        except TimeoutError:
+            raise RedisTimeoutError(f"no answer within {self.timeout:g} s") from None
 
     async def _share(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
         while (under_way := self._shared.get(name)) is not None:
@@ -241,6 +256,15 @@ class AsyncKv(Executor):
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+async def _reply(connection: Any, **wait: float) -> Raw:
+    try:
+        return await connection.read_response(
+            disable_decoding=True, disconnect_on_error=False, **wait
+        )
+    except RedisError as problem:
+        return error_reply(problem)
 
 
 async def _awaited(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
+import hiredis
 from redis.connection import parse_url
 from redis.exceptions import (
     AuthenticationError,
@@ -258,7 +259,11 @@ def packed(connection: Any, commands: list[Command]) -> Any:
     try:
         if len(commands) == 1:
             return connection.pack_command(*commands[0])
-        return connection.pack_commands(commands)
+        try:  # in C; on asyncio redis-py packs in Python
+            pack = hiredis.pack_command
+            return [b"".join([pack((*c[0].encode().split(), *c[1:])) for c in commands])]
+        except TypeError:  # an argument for redis-py's own packer, or for none
+            return connection.pack_commands(commands)
     except (DataError, TypeError, UnicodeEncodeError) as problem:
         raise InvalidArgument(f"an argument cannot be sent: {problem}") from problem
 

@@ -120,3 +120,9 @@ class ScoreOutOfRange(KvlabError):
 
 class OpIdReused(KvlabError):
     """An ``op_id`` came again with another submission. Nothing changed."""
+
+
+class UnknownFlag(KvlabError, KeyError):
+    """A feature flag that is neither stored nor declared."""
+
+    __str__ = Exception.__str__

@@ -1,0 +1,11 @@
+-- Add to a counter that ends by itself. INCRBY, then EXPIRE only for a new key, in one step.
+-- KEYS[1] counter (string)
+-- ARGV[1] increment (integer)
+-- ARGV[2] time to live from the first addition on (ms)
+-- Returns the counter's new value (integer)
+local left = redis.call('PTTL', KEYS[1])
+local value = redis.call('INCRBY', KEYS[1], ARGV[1])
+if left < 0 then
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return value
