@@ -17,7 +17,7 @@ lab: $(STAMP) ## open the workbook in JupyterLab, with its own Valkey
 	@$(BIN)/kvlab lab $(ARGS)
 
 test: $(STAMP) ## run the tests
-	@$(BIN)/python -m pytest -q $(ARGS)
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal $(ARGS)
 
 notebooks: $(STAMP) ## build every notebook from its source and execute it
 	@$(BIN)/python -m kvlab.workshop.notebooks $(ARGS)

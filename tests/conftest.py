@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -16,10 +17,21 @@ from typing import Any
 import pytest
 from support import ENGINES, WAYS, SteppedClock, faketime_library
 
+import kvlab.server
 from kvlab import Kv, engines
 from kvlab.engines import RunningServer
 
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _embedded_server_of_the_tests() -> Iterator[None]:
+    """An embedded server that no open notebook shares, and no server of the developer's."""
+    with tempfile.TemporaryDirectory(prefix="kv-") as directory, pytest.MonkeyPatch.context() as to:
+        to.setenv("KVLAB_RUNTIME_DIR", directory)
+        to.delenv("KVLAB_URL", raising=False)
+        yield
+        kvlab.server.leave()
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,16 @@ import nbformat
 import pytest
 
 from kvlab.workshop import readme
-from kvlab.workshop.notebooks import NOTEBOOKS, NotebookFailed, differences, main, make_all, pages
+from kvlab.workshop.notebooks import (
+    NOTEBOOKS,
+    NotebookFailed,
+    Page,
+    differences,
+    main,
+    make,
+    make_all,
+    pages,
+)
 
 SOURCES = sorted((NOTEBOOKS / "source").glob("[0-9][0-9]_*.py"))
 PAGES = [page for source in SOURCES for page in pages(source)]
@@ -39,8 +48,11 @@ def test_every_executed_notebook_shows_charts_and_no_path_of_a_machine() -> None
             assert "image/png" in text, f"{page.path.name} shows no chart"
 
 
-def test_all_of_them_execute() -> None:
-    make_all([], check=True)
+@pytest.mark.parametrize(
+    "page", PAGES, ids=lambda page: f"{page.path.parent.name}/{page.path.stem}"
+)
+def test_a_notebook_executes(page: Page) -> None:
+    make(page, check=True)
 
 
 def test_the_readme_says_what_the_notebooks_found() -> None:

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
+import kvlab
+from kvlab import engines
 from kvlab.errors import KvlabError
+from kvlab.instruments.faults import Proxy
+from kvlab.workshop import round_trips
+from kvlab.workshop.round_trips import Case
 
 ROOT = Path(__file__).parents[2]
 CHAPTERS = {
@@ -44,11 +50,32 @@ def table(root: Path = ROOT) -> str:
     return "\n".join(rows)
 
 
+def round_trips_table() -> str:
+    """The round trips of every op as Markdown, counted now at a proxy before a private server."""
+    rows = ["| pattern | op | tutorial | kvlab |", "| --- | --- | --- | --- |"]
+    with (
+        engines.start("valkey") as server,
+        Proxy(server.url) as proxy,
+        kvlab.connect(server.url) as kv,
+        kvlab.connect(proxy.url) as far,
+    ):
+
+        def seen(case: Case, run: Callable[[Any], object]) -> int:
+            return round_trips.count(kv, lambda: proxy.requests, case, run)
+
+        for case in round_trips.cases(kv, far.client):
+            tutorial = seen(case, round_trips.naively(case)) if case.naive else ""
+            ours = seen(case, round_trips.on(far))
+            rows.append(f"| {case.pattern} | {case.op} | {tutorial} | {ours} |")
+    return "\n".join(rows)
+
+
 def update(root: Path = ROOT) -> None:
     """Write the measured parts into ``README.md``, and the cover's chart beside the notebooks."""
     readme = root / "README.md"
     old = readme.read_text(encoding="utf-8")
     new = replaced(old, "findings", table(root))
+    new = replaced(new, "round trips", round_trips_table())
     if new != old:
         readme.write_text(new, encoding="utf-8")
     for path in sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb")):
