@@ -204,10 +204,10 @@ def test_a_cancelled_run_never_leaves_its_answer_to_the_next(kv: Kv, fresh: bool
                 chosen = work.pop(i % 4)
                 for unused in work:
                     unused.close()
-                cancelled += await _stop_after(i // 4, chosen)
+                cancelled += await _stop_after(1 + i // 4 % (10 if fresh else 3), chosen)
                 assert await akv.run(Op("ECHO", i)) == str(i).encode()
                 assert await akv.run(Op("ECHO", "a"), Op("ECHO", "b")) == (b"a", b"b")
-            assert cancelled > (60 if fresh else 8)
+            assert cancelled >= (20 if fresh else 68)  # after one turn none has ended
 
     asyncio.run(main())
 

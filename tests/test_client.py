@@ -324,6 +324,7 @@ def test_a_connection_refusal_between_replies_keeps_the_others() -> None:
 # --- whose answer is it --------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # in a __del__
 def test_an_interrupted_read_never_leaves_its_answer_to_the_next(kv: Kv) -> None:
     class Interrupt(BaseException):
         pass
