@@ -35,10 +35,10 @@ class Clock:
 
 
 class Renewals:
-    """A trace hook that tells when renewals were answered."""
+    """A trace hook that tells when renewals were answered, and keeps the renewer busy then."""
 
-    def __init__(self) -> None:
-        self.seen = 0
+    def __init__(self, busy: float = 0) -> None:
+        self.seen, self.busy = 0, busy
         self.changed = threading.Condition()
 
     def __call__(self, trip: RoundTrip) -> None:
@@ -46,6 +46,7 @@ class Renewals:
             with self.changed:
                 self.seen += 1
                 self.changed.notify_all()
+            threading.Event().wait(self.busy)
 
     def wait_for(self, n: int) -> None:
         with self.changed:
@@ -371,7 +372,7 @@ SHORT = Lock("orders", 1.2)
 
 
 def test_renewed_a_body_outlives_its_ttl(kv: Kv) -> None:
-    renewals = Renewals()
+    renewals = Renewals(busy=0.2)  # the end waits for a renewal that is under way
     traced = Kv(kv.client, prefix=kv.prefix, trace=renewals)
     with traced.hold(SHORT, renew=True) as held:
         renewals.wait_for(5)  # a third of a TTL apart, the first perhaps twice

@@ -9,7 +9,8 @@
 -- ARGV[3] how long the last fence is remembered (ms)
 -- ARGV[4] 1 if the caller waits when refused, else 0
 -- Returns {1, fence as a string} or {0, TTL left to the holder (ms)}
-local held = redis.call('GET', KEYS[1])
+-- One call for three keys; of a key that is not a string it says nil, see below.
+local held, last, spent = unpack(redis.call('MGET', KEYS[1], KEYS[2], KEYS[5]))
 if held then
   local fence, owner = string.match(held, '^(%d+) (.+)$')
   if owner == ARGV[1] then
@@ -27,17 +28,21 @@ if held then
   end
   return {0, left}
 end
-if redis.call('EXISTS', KEYS[5]) == 1 then
+if spent then
   return {0, 0}
 end
+if not last and redis.call('EXISTS', KEYS[2]) == 1 then
+  return redis.error_reply('WRONGTYPE the fence is not a string')
+end
 local time = redis.call('TIME')
-local last = tonumber(redis.call('GET', KEYS[2]) or 0)
-local number = math.max(last + 1, time[1] * 1000000 + time[2])
+local number = math.max(tonumber(last or 0) + 1, time[1] * 1000000 + time[2])
 if number >= 9007199254740992 then
   return redis.error_reply('ERR the fence has reached 2^53: remove its key')
 end
 local fence = string.format('%.0f', number)
-redis.call('SET', KEYS[1], fence .. ' ' .. ARGV[1], 'PX', ARGV[2])
+if not redis.call('SET', KEYS[1], fence .. ' ' .. ARGV[1], 'NX', 'PX', ARGV[2]) then
+  return redis.error_reply('WRONGTYPE what is held is not a string')
+end
 redis.call('SET', KEYS[2], fence, 'PX', ARGV[3])
 redis.call('DEL', KEYS[4]) -- no longer free: a wake-up not yet taken would be for nothing
 return {1, fence}

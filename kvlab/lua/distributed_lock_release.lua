@@ -7,22 +7,18 @@
 -- ARGV[1] token
 -- ARGV[2] how long the token stays spent (ms)
 -- Returns 1 if the token held the lock until its (first) release, else 0
-local said = redis.call('GET', KEYS[4])
+local held, waiting, said = unpack(redis.call('MGET', KEYS[1], KEYS[2], KEYS[4]))
 if said then
   return tonumber(said)
 end
-local held = redis.call('GET', KEYS[1])
 local released = 0
 if held and string.match(held, '^%d+ (.+)$') == ARGV[1] then
   redis.call('DEL', KEYS[1]) -- before all that can run out of memory
   held, released = false, 1
 end
 redis.pcall('SET', KEYS[4], released, 'PX', ARGV[2])
-if not held then
-  local listening = redis.call('PTTL', KEYS[2])
-  if listening > 0 and redis.call('EXISTS', KEYS[3]) == 0 then
-    redis.pcall('LPUSH', KEYS[3], 1)
-    redis.call('PEXPIRE', KEYS[3], listening)
-  end
+if waiting and not held and redis.call('EXISTS', KEYS[3]) == 0 then
+  redis.pcall('LPUSH', KEYS[3], 1)
+  redis.call('PEXPIRE', KEYS[3], redis.call('PTTL', KEYS[2]))
 end
 return released
