@@ -1,0 +1,452 @@
+# %% [markdown]
+# # Cache-aside
+#
+# Look in the cache; on a miss load from the database and put the value there. Ten lines that
+# nearly every application has.
+#
+# **The guarantee we want:**
+#
+# - one load for each key and miss, however many readers and processes ask;
+# - after an invalidation nobody is served what was loaded before it;
+# - an empty value, and "there is no such row", are cached like any other value.
+#
+# The database is real too: SQLite with customers and orders. A profile adds up every order, so a
+# load costs milliseconds of work, not a `sleep`.
+
+# %%
+import pandas as pd
+
+import kvlab
+from kvlab import CacheAside, Kv, NaiveCacheAside
+from kvlab.connections import resolve
+from kvlab.instruments import Origin, environment
+
+url = resolve(None, None)
+kv, origin = kvlab.connect(url, prefix="kvlab:ch01"), Origin()
+kv.clear()
+pd.Series(environment(kv), name="where the numbers below were measured").to_frame()
+
+# %% [markdown]
+# ## The simple version
+
+# %%
+import inspect
+
+naive = NaiveCacheAside(kv.client, ttl=300, prefix=kv.prefix)
+print(inspect.getsource(NaiveCacheAside.get))
+
+# %% [markdown]
+# ## Many readers, one cold key
+#
+# **Predict.** The entry of a popular customer has just expired. 64 readers ask for it at the same
+# moment. How often is the database asked? And how long does the last reader wait?
+#
+# We force the worst case: a load may begin only when all readers have looked into the cache. What
+# happens then is the cache's doing, not the scheduler's.
+
+# %%
+from kvlab.instruments.crowd import chart, crowd
+
+READERS = 64
+
+
+def load():
+    return origin.profile(7)
+
+
+before = origin.loads
+visits = {"naive": crowd(READERS, lambda held: naive.get(7, held), load)}
+loads = {"naive": origin.loads - before}
+print(f"{READERS} readers, {loads['naive']} loads of the same row")
+
+# %% [markdown]
+# ## The fix: a lease
+#
+# `CacheAside.read` looks and, on a miss, takes a **lease** if it is free. That is one Lua script,
+# so nothing comes between looking and taking. Who has the lease loads. The others are told that
+# somebody is loading, and for how long the lease lives at most. They wait and look again.
+
+# %%
+cache = CacheAside("profiles", ttl=300)
+print(cache.read(7), "\n")
+for reader in ("first", "second"):
+    found = kv.run(cache.read("by hand"))
+    told = "load, here is the lease" if found.lease else f"wait, at most {found.wait:.0f} s"
+    print(f"{reader} reader: hit {found.hit}, {told}")
+
+# %% [markdown]
+# `fetch` is the whole pattern as a flow: `read`, then `load` and `fill`, or wait. The same crowd:
+
+# %%
+before = origin.loads
+visits["hardened"] = crowd(READERS, lambda held: kv.run(cache.fetch(7, held)), load, kv=kv)
+loads["hardened"] = origin.loads - before
+same = all(v.value == visits["naive"][0].value for crowds in visits.values() for v in crowds)
+print(f"{READERS} readers, {loads['hardened']} load; all were given the same row: {same}")
+
+# %% tags=["cover"]
+chart(visits, loads, title=(
+    f"{READERS} readers of a cold key: {loads['naive']} loads naive, {loads['hardened']} hardened"
+))  # fmt: skip
+
+# %% [markdown]
+# ## The stale fill
+#
+# **Predict.** A reader has loaded a row and is about to write it to the cache. In between the row
+# is updated and the key deleted, as the textbook says. What do later readers get, and for how long?
+#
+# `gated` gives the reader a client that stops at the wire before a named command, so the schedule
+# is the same each time.
+
+# %%
+from kvlab.instruments import gated
+from kvlab.instruments.crowd import while_held
+
+
+def rename(name, forget):
+    """Update the row; then delete what the cache has."""
+    row, _ = origin.save(7, name=name)
+    forget()
+    return row
+
+
+# %%
+def naive_race(name):
+    kv.clear()
+    client = gated(url, before="SETEX")
+    reader = NaiveCacheAside(client, ttl=300, prefix=kv.prefix)
+    change = lambda: rename(name, lambda: naive.invalidate(7))  # noqa: E731
+    return while_held(client, lambda: reader.get(7, load), change)
+
+
+def story(loaded, written, write, served):
+    yield f"reader: finds nothing, loads name = {loaded['name']!r}"
+    yield f"reader: stands before its {write}"
+    yield f"writer: UPDATE, name = {written['name']!r}, commit; then deletes the key"
+    yield f"reader: goes on with its {write}"
+    yield f"next reader: is served {served['name']!r}{'' if served['name'] == written['name'] else ', STALE'}"
+
+
+# %%
+loaded, written = naive_race("Ada")
+for number, step in enumerate(story(loaded, written, "SETEX", naive.get(7, load)), start=1):
+    print(f"{number}. {step}")
+print(f"and so are all others, for {kv.client.ttl(kv.prefix + 'user:7')} more seconds")
+
+# %% [markdown]
+# The fix costs no further round trip. `invalidate` deletes the entry **and the lease**. `fill` is
+# a script: it stores only while its own lease is still there. The same schedule:
+
+
+# %%
+def hardened_race(name):
+    kv.clear()
+    client = gated(url, before="EVALSHA", nth=2)  # the first is its read, the second its fill
+    change = lambda: rename(name, lambda: kv.run(cache.invalidate(7)))  # noqa: E731
+    with Kv(client, prefix=kv.prefix) as reader:
+        return while_held(client, lambda: reader.run(cache.fetch(7, load)), change)
+
+
+# %%
+loaded, written = hardened_race("Grace")
+left = kv.client.exists(f"{kv.prefix}{cache.key(7, 'entry')}")
+served = kv.run(cache.fetch(7, load))
+for number, step in enumerate(story(loaded, written, "fill", served), start=1):
+    print(f"{number}. {step}")
+print(f"entries in the cache after step 4: {left}; the fill came too late and was refused")
+
+# %% [markdown]
+# A race that is forced happens every time, or never:
+
+# %%
+TIMES, stale = 20, {"naive": 0, "hardened": 0}
+for number in range(TIMES):
+    _, row = naive_race(f"Ada {number}")
+    stale["naive"] += naive.get(7, load)["name"] != row["name"]
+    _, row = hardened_race(f"Grace {number}")
+    stale["hardened"] += kv.run(cache.fetch(7, load))["name"] != row["name"]
+counted = pd.DataFrame({"schedules": TIMES, "served stale": stale})
+counted.rename_axis("variant").reset_index().style.hide(axis="index")
+
+# %% [markdown]
+# ## Empty values and absent rows
+#
+# `if cached:` takes 0, `""` and `[]` for a miss, and `if not user` never stores them. Someone who
+# asks for ids that do not exist goes to the database each time. Ten reads of each:
+
+
+# %%
+def loads_of_ten(read, value):
+    calls = []
+    for _ in range(10):
+        read(lambda: calls.append(1) or value)
+    return len(calls)
+
+
+rows = []
+for value in ({"name": "Ada"}, 0, "", [], None):
+    key = f"value {value!r}"
+    rows.append((repr(value), loads_of_ten(lambda get, k=key: naive.get(k, get), value),
+                 loads_of_ten(lambda get, k=key: kv.run(cache.fetch(k, get)), value)))  # fmt: skip
+
+# %%
+falsy = pd.DataFrame(rows, columns=["value", "loads naive", "loads hardened"])
+falsy.style.hide(axis="index").set_caption("loads for ten reads; None: no such row")
+
+# %% [markdown]
+# ## What it costs
+#
+# Round trips, counted by a proxy between us and the server:
+
+# %%
+from kvlab.instruments import Proxy
+
+trips = {}
+with Proxy(url) as proxy, kvlab.connect(proxy.url, prefix=kv.prefix) as far:
+    other = NaiveCacheAside(far.client, prefix=kv.prefix)
+    through = {"naive": other.get, "hardened": lambda *read: far.run(cache.fetch(*read))}
+    for variant, read in through.items():
+        for key, what in (("connected", "first"), ("counted", "miss"), ("counted", "hit")):
+            proxy.reset()
+            read(key, load)
+            trips[variant, what] = proxy.requests
+
+# %%
+table = pd.Series(trips).unstack()[["hit", "miss"]]
+table.rename_axis("round trips").reset_index().style.hide(axis="index")
+
+# %% [markdown]
+# ## The cliff
+#
+# **Predict.** 40 entries are filled at the same moment, by a deploy or a batch job, with a TTL of
+# one second. What does the database see one second later? And two seconds later?
+#
+# Hardened entries lose up to half of their life by lot (`jitter=0.5`), so they do not end together.
+# Open loop: requests arrive whether or not the earlier ones are answered. No warm-up, one
+# repetition: the cold edge is what we look at.
+
+# %%
+from kvlab.instruments import OpenLoop, Zipf
+from kvlab.instruments.crowd import filled_together
+
+short = NaiveCacheAside(kv.client, ttl=1, prefix=kv.prefix)
+spread = CacheAside("spread", ttl=1, jitter=0.5, early=1)
+ways = {"naive": short.get, "hardened": lambda *read: kv.run(spread.fetch(*read))}
+cliff = {
+    name: filled_together(name, fetch, lambda key: origin.profile(key + 1), kv=kv, seed=1,
+                          popularity=Zipf(40, 0.8), arrivals=OpenLoop(300, workers=8), duration=2.4)
+    for name, fetch in ways.items()
+}  # fmt: skip
+
+# %%
+from kvlab.instruments import charts
+
+# the last bucket is not a whole one
+series = {name: result.timeline_frame()["loads"][:24] for name, result in cliff.items()}
+peak = {name: int(loads.max()) for name, loads in series.items()}
+charts.timeline(series, [(i + 0.5) / 10 for i in range(24)], ylabel="loads in 100 ms",
+    events={"1 s: TTL of the first fill": 1.0},
+    title=f"40 entries filled together: up to {peak['naive']} loads in 100 ms naive, "
+    f"{peak['hardened']} with jitter")  # fmt: skip
+
+# %% [markdown]
+# The same two runs, as the readers felt them. A violation is a load that began while the same row
+# was being loaded already.
+
+# %%
+ratio = cliff["hardened"].latency.percentile(99) / cliff["naive"].latency.percentile(99)
+charts.latency_percentiles(cliff, title=(
+    f"Overlapping loads: {cliff['naive'].violations} naive, {cliff['hardened'].violations} hardened; "
+    f"p99 {ratio:.1f} times the naive one"
+))  # fmt: skip
+
+# %%
+frame = pd.concat(result.to_frame() for result in cliff.values())
+shown = frame[["name", "outcome", "count", "share", "p50_ms", "p99_ms"]]
+print("; ".join(f"{k}: {cliff['naive'].environment[k]}" for k in ("loop", "workload", "seed")))
+print(f"started late: {', '.join(f'{n} {r.late_share:.0%}' for n, r in cliff.items())}")
+shown.style.hide(axis="index").format({"share": "{:.0%}", "p50_ms": "{:.2f}", "p99_ms": "{:.1f}"})
+
+# %% [markdown]
+# ## Renew before the end
+#
+# A hot entry that ends makes all its readers wait for one load. `early` avoids that: shortly before
+# the end, each read tosses a coin that grows heavier as the end comes nearer and the longer a
+# load takes (XFetch). Who wins gets the value **and** a lease; all others get the value.
+#
+# The coin comes from outside, so we can force it. `early=1e6` stands for "the end is near".
+
+# %%
+calm = CacheAside("hot", ttl=60, jitter=0, early=0)
+near = CacheAside("hot", ttl=60, jitter=0, early=1e6, random=lambda: 0.5)
+kv.run(calm.fetch(7, load))
+for reader, look in (("far from the end", calm), ("first near it", near), ("second near it", near)):
+    found = kv.run(look.read(7))
+    print(f"{reader:17} served: {found.hit}   renews: {found.lease is not None}")
+
+# %% [markdown]
+# ## What it earns: the hit ratio
+#
+# **Predict.** You double the TTL. Do the misses halve?
+#
+# With Poisson requests at rate λ for a key, each fill earns λT hits on average before it ends, so
+# the hit ratio is λT / (1 + λT), weighed over the keys by popularity. We measure the real
+# `CacheAside` (jitter and early renewal off): three skews of popularity, three TTLs, open loop,
+# one TTL of warm-up, more than ten of counting.
+
+# %%
+from kvlab.instruments import hit_ratio
+
+ratios = hit_ratio.measure(
+    kv, lambda name, ttl: CacheAside(name, ttl, jitter=0, early=0), seed=1,
+    skews=(0.5, 1.0, 1.5), ttls=(0.2, 0.4, 0.8), keys=40, rate=400, duration=10,
+)  # fmt: skip
+late = f"{ratios.result.late_share:.0%} of the requests started over 1 ms late"
+assert ratios.worst < 1, f"off by {ratios.worst:.2f} points from the formula; {late}"
+print(f"largest distance {ratios.worst:.2f} points; {ratios.rate:.0f} requests a second; {late}")
+shares = ratios.frame.rename(columns={"off": "off, points"})
+shares.style.hide(axis="index").format(
+    {
+        "ttl": "{:g} s",
+        "skew": "{:g}",
+        "measured": "{:.1%}",
+        "theory": "{:.1%}",
+        "off, points": "{:+.2f}",
+    }
+)
+
+# %%
+charts.hit_ratio_by_ttl(ratios.with_curve())
+
+# %% [markdown]
+# Twice the TTL does not halve the misses of a rare key: it is asked for once and ends before it is
+# asked for again. The more skewed the popularity, the sooner a short TTL is enough.
+#
+# Turn the knobs: which TTL gives nine hits in ten? What does a stale value cost you meanwhile?
+
+# %%
+hit_ratio.knob(ratios, skew=0.8, ttl=0.3)
+
+# %%
+from ipywidgets import FloatLogSlider, FloatSlider, interact
+
+interact(
+    lambda skew, ttl: hit_ratio.knob(ratios, skew, ttl),
+    skew=FloatSlider(0.8, min=0, max=2, step=0.1),
+    ttl=FloatLogSlider(0.3, min=-1.2, max=0.4, step=0.05, description="TTL, s"),
+);  # fmt: skip
+
+# %% [markdown]
+# ## The limits that remain
+#
+# - **Fresh only as far as invalidations reach.** If the server cannot be reached when the row
+#   changes, the old value lives until its TTL ends. The TTL is the bound, so choose it as one.
+# - **One load only while the lease lives.** A load that outlives its lease (10 s by default) is
+#   joined by a second one, and its own fill is dropped.
+# - **A loader that reads a lagging replica** caches old rows, and no lease can see that.
+# - **A leader that dies** keeps the others waiting until its lease ends.
+# - **The reader of step 1 still has the old row.** It asked before the update; only what is served
+#   from the cache afterwards is promised.
+
+# %% tags=["finding"]
+print(f"{READERS} readers of a cold key: naive {loads['naive']} loads, hardened {loads['hardened']}; "
+      f"stale fills of {TIMES}: naive {stale['naive']}, hardened {stale['hardened']}")  # fmt: skip
+
+# %%
+print(f"{kv.clear()} keys removed")
+kv.close()
+origin.close()
+
+# %% [markdown] tags=["exercise"]
+# ## Exercise: a loader that caches nothing, and the truth
+#
+# Open `exercises/01_cache_aside.ipynb`. You get the ops of a `CacheAside`: `cache.read(key)`,
+# `cache.fill(key, lease, value)`, `cache.release(key, lease)`. Write `cached(key, load)` from them:
+#
+# 1. What is cached is served, also `0` and `None` (no such row).
+# 2. An invalidation during the load is honoured: what was loaded before it is not cached.
+# 3. When `load` raises, the next caller need not wait for a lease that nobody uses.
+#
+# A caller who gets neither a hit nor a lease may load for itself and leave the cache alone.
+
+# %% tags=["setup"]
+import kvlab
+from kvlab import CacheAside
+
+kv = kvlab.connect(prefix="kvlab:ex01")
+kv.clear()
+cache = CacheAside("exercise", ttl=60)
+
+
+# %% tags=["stub"]
+def cached(key, load):
+    found = kv.run(cache.read(key))
+    if found.value:  # is this a hit?
+        return found.value
+    value = load()  # what if it raises?
+    # and who stores it, under which lease?
+    return value
+
+
+# %% tags=["solution"]
+def cached(key, load):
+    found = kv.run(cache.read(key))
+    if found.hit:
+        return found.value
+    if found.lease is None:
+        return load()
+    try:
+        value = load()
+    except Exception:
+        kv.run(cache.release(key, found.lease))
+        raise
+    kv.run(cache.fill(key, found.lease, value))
+    return value
+
+
+# %% tags=["check"]
+def loads_of_three(key, value):
+    calls = []
+    answers = [cached(key, lambda: calls.append(1) or value) for _ in range(3)]
+    assert answers == [value] * 3, f"three reads of {value!r} gave {answers}"
+    return len(calls)
+
+
+for value in ("Ada", 0, "", None):
+    n = loads_of_three(f"value {value!r}", value)
+    assert n == 1, f"{value!r} was loaded {n} times for three reads; it should be cached after one"
+print("what was loaded once is cached, empty values and absent rows too")
+
+
+# %% tags=["check"]
+def overtaken():
+    kv.run(cache.invalidate("row"))  # the row changes while we load it
+    return "old"
+
+
+cached("row", overtaken)
+served = cached("row", lambda: "new")
+assert served == "new", "the fill landed over the invalidation: under which lease did you fill?"
+print("an invalidation during the load is honoured")
+
+
+# %% tags=["check"]
+def broken():
+    raise LookupError("the database is down")
+
+
+for _ in range(2):
+    try:
+        cached("flaky", broken)
+    except LookupError:
+        pass
+left = kv.run(cache.read("flaky"))
+assert left.lease is not None, (
+    f"the lease is still held for {left.wait:.0f} s after the load failed"
+)
+print("a failed load gives the lease back")
+
+# %% tags=["check"]
+kv.clear()
+kv.close()
+print("all checks pass")
