@@ -334,7 +334,7 @@ interact(
     lambda skew, ttl: hit_ratio.knob(ratios, skew, ttl),
     skew=FloatSlider(0.8, min=0, max=2, step=0.1),
     ttl=FloatLogSlider(0.3, min=-1.2, max=0.4, step=0.05, description="TTL, s"),
-);  # fmt: skip
+)  # fmt: skip
 
 # %% [markdown]
 # ## The limits that remain
