@@ -138,6 +138,13 @@ def test_a_fill_keeps_the_version_for_as_long_as_its_entry(any_kv: Kv) -> None:
     assert pttl(any_kv, "version") > 290_000, "and never for less than before"
 
 
+def test_a_versioned_fill_is_remembered_at_least_as_long_as_a_lease(any_kv: Kv) -> None:
+    short = CacheAside("users", 2, jitter=0, early=0, lease=10)
+    any_kv.run(WriteThrough(short).fetch("k", lambda: ("row", 1)))
+    assert 0 < pttl(any_kv, "entry") <= 2_000
+    assert 8_000 < pttl(any_kv, "version") <= 10_000
+
+
 def test_a_versioned_fill(any_kv: Kv) -> None:
     assert any_kv.run(users.fetch("k", lambda: ("v5", 5))) == "v5"
     assert 290_000 < pttl(any_kv, "version") <= 300_000
