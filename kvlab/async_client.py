@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import math
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
@@ -14,7 +13,6 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from kvlab.connections import (
     BROKEN,
@@ -92,9 +90,11 @@ class AsyncKv(Executor):
         self.sleep = sleep
         self._on_close = on_close
         make = own_connection(client, self.timeout, Retry(NoBackoff(), 0), awaited=True)
+        # With one redis-py sends by asyncio.wait_for, which loses cancellations before 3.12.
+        make.keywords["socket_timeout"] = None
         self._packer = make()
         most = client.connection_pool.max_connections
-        self._connections = AsyncConnections(make, most, self.deadline)
+        self._connections = AsyncConnections(make, most, self.deadline, self.timeout)
         self._shared: dict[str, asyncio.Future[Any]] = {}
 
     @overload
@@ -153,53 +153,32 @@ class AsyncKv(Executor):
                 return await self._share(share, lambda: _awaited(function, args))
 
     async def _trip(self, commands: list[Command], blocking: float | None) -> Answer:
-        if blocking is None:
-            return await self._talk(commands, extra=False)
-        # redis-py answers None when a read's own timeout passes; asyncio's raises.
-        try:
-            async with asyncio.timeout(patience(blocking, self.timeout)):
-                return await self._talk(commands, extra=True, timeout=math.inf)
-        except TimeoutError as problem:
-            return [], transport_error(problem, sent=True, where=self.where)
-
-    async def _talk(self, commands: list[Command], *, extra: bool, **wait: float) -> Answer:
         request = packed(self._packer, commands)
+        extra = blocking is not None
+        wait = self.timeout if blocking is None else patience(blocking, self.timeout)
         try:
             connection = await self._connections.get(extra=extra)
         except BROKEN as problem:
             return [], not_connected(problem, self.where)
+        now = asyncio.get_running_loop().time
         replies: list[Raw] = []
         complete = False
         try:
-            await connection.send_packed_command(request)
-            if len(commands) == 1:
-                replies.append(await _reply(connection, **wait))
-            else:
-                await self._read(connection, len(commands), replies)
+            # One timer, moved on now and then: setting it takes longer than reading a reply.
+            async with asyncio.timeout(wait) as limit:
+                moved = now()
+                await connection.send_packed_command(request)
+                for _ in commands:
+                    replies.append(await _reply(connection))
+                    if wait is not None and now() > moved + wait / 4:
+                        moved = now()
+                        limit.reschedule(moved + wait)
             complete = True
             return replies, None
         except BROKEN as problem:
             return replies, transport_error(problem, sent=True, where=self.where)
         finally:  # an answer may still be due, after cancellation too: nobody else may read it
             await self._connections.put(connection, complete=complete, extra=extra)
-
-    async def _read(self, connection: Any, count: int, replies: list[Raw]) -> None:
-        """Read ``count`` replies, and wait at most ``timeout`` for each.
-
-        redis-py sets a timer for each reply, which takes longer than the reply itself. Here one
-        timer is moved on when a quarter of it has passed.
-        """
-        now = asyncio.get_running_loop().time
-        try:
-            async with asyncio.timeout(self.timeout) as limit:
-                moved = now()
-                for _ in range(count):
-                    replies.append(await _reply(connection, timeout=math.inf))
-                    if now() > moved + self.timeout / 4:
-                        moved = now()
-                        limit.reschedule(moved + self.timeout)
-        except TimeoutError:
-            raise RedisTimeoutError(f"no answer within {self.timeout:g} s") from None
 
     async def _share(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
         while (under_way := self._shared.get(name)) is not None:
@@ -258,11 +237,9 @@ class AsyncKv(Executor):
         await self.close()
 
 
-async def _reply(connection: Any, **wait: float) -> Raw:
+async def _reply(connection: Any) -> Raw:
     try:
-        return await connection.read_response(
-            disable_decoding=True, disconnect_on_error=False, **wait
-        )
+        return await connection.read_response(disable_decoding=True, disconnect_on_error=False)
     except RedisError as problem:
         return error_reply(problem)
 

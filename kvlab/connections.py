@@ -97,7 +97,9 @@ def _is_loopback(host: str | None) -> bool:
         return False
 
 
-def own_connection(client: Any, timeout: float, retry: Any, *, awaited: bool) -> Callable[[], Any]:
+def own_connection(
+    client: Any, timeout: float, retry: Any, *, awaited: bool
+) -> functools.partial[Any]:
     """A maker of connections like the client's, less what retries, caches or converts."""
     pool = client.connection_pool
     if inspect.iscoroutinefunction(pool.connection_class.connect) != awaited:
@@ -190,8 +192,8 @@ def _connected(connection: Any) -> Any:
 class AsyncConnections:
     """:class:`Connections` for one event loop."""
 
-    def __init__(self, make: Callable[[], Any], most: int, wait: float) -> None:
-        self._make, self._most, self._wait = make, most, wait
+    def __init__(self, make: Callable[[], Any], most: int, wait: float, timeout: float) -> None:
+        self._make, self._most, self._wait, self._timeout = make, most, wait, timeout
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -236,7 +238,12 @@ class AsyncConnections:
             raise MaxConnectionsError(busy) from None
 
     async def _connected(self, connection: Any) -> Any:
-        await connection.connect()
+        try:
+            async with asyncio.timeout(self._timeout):
+                await connection.connect()
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
         return connection
 
     async def put(self, connection: Any, *, complete: bool, extra: bool = False) -> None:

@@ -203,7 +203,7 @@ def delivered(results: list[Any], *, return_exceptions: bool) -> list[Any]:
 def transport_error(error: Exception, *, sent: bool, where: str) -> TransportError:
     """Why a round trip has no answer, as one of our two errors."""
     kind = type(error).__name__
-    said = f"{kind}: {error}" if isinstance(error, RedisConnectionError) else f"{error or kind}"
+    said = f"{kind}: {error}" if isinstance(error, RedisConnectionError) else str(error) or kind
     if sent:
         return OutcomeUnknown(f"sent to {where}, but no answer came: {said}")
     return ServerUnavailable(f"no connection to {where}, nothing was sent: {said}")
