@@ -180,10 +180,10 @@ class Lock:
     def acquire(self, wait: float) -> Flow[Held | None]:
         """Take the lock, waiting for it at most ``wait`` seconds (``math.inf``: for ever).
 
-        None when the wait is over; with ``wait=0``, after one try. Each run of the flow is an
-        attempt of its own. Free: one round trip; taken: three for each time it is woken in vain
-        or not, of which the last takes it. Cancelled or interrupted, it leaves nothing held, and
-        hands on a wake-up that it may have received.
+        None when the wait is over (at most about 0.1 s late: the server looks at its timeouts ten
+        times a second); with ``wait=0``, after one try. Each run of the flow is an attempt of its
+        own. Free: one round trip; taken: two more for each wake-up. Cancelled or interrupted, it
+        leaves nothing held and hands on a wake-up that it may have received.
         """
         return self._acquire(_number("wait", wait, 0, math.inf))
 

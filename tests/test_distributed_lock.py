@@ -395,6 +395,8 @@ def test_wakes_only_if_somebody_waits_and_once(kv: Kv) -> None:
     assert not kv.client.exists(wake)
     held = taken(kv)
     kv.run(LOCK.acquire(0.001))
+    kv.run(LOCK.release(Held("d" * 32, 1)))  # not free: nothing to wake for
+    assert not kv.client.exists(wake)
     kv.run(LOCK.release(held))
     assert kv.client.llen(wake) == 1
     kv.run(LOCK.release(Held("e" * 32, 1)))
