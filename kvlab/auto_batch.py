@@ -58,8 +58,9 @@ class AutoBatch(AsyncKv):
       ``OutcomeUnknown`` or ``ServerUnavailable``, at once unless its op may be sent again.
     * A caller that awaits one reply before it sends the next sees its ops run in that order, and
       the ops of one call run in theirs. Between calls batches may overtake each other.
-    * At most ``max_waiting`` calls wait to be sent. A further one waits for its turn, for at most
-      ``deadline`` seconds, then raises ``ServerUnavailable``: nothing was sent.
+    * At most ``max_waiting`` calls are in the queue; further ones wait, in order, to join it. A
+      call whose turn comes after more than ``deadline`` seconds gets ``ServerUnavailable``:
+      nothing was sent.
     * A flow's ops travel in batches too. Blocking and atomic ops travel alone, as in ``akv``.
     * ``close()`` waits for the calls begun before it; later ones raise ``Closed``.
 
@@ -152,21 +153,10 @@ class AutoBatch(AsyncKv):
     async def _ride(self, ops: Sequence[Op[Any]], alone: bool = False) -> Any:
         began = self.clock()
         rider = _Rider(ops, alone, began, asyncio.get_running_loop().create_future())
-        if not self._places.locked():
-            await self._places.acquire()
-        elif not await self._place_in_time():
-            self._leave_behind(rider)
-            return rider.arrived.result()
+        await self._places.acquire()
         self._waiting.append(rider)
         self._plan()
         return await rider.arrived
-
-    async def _place_in_time(self) -> bool:
-        try:
-            async with asyncio.timeout(self.deadline):
-                return await self._places.acquire()
-        except TimeoutError:
-            return False
 
     def _leave_behind(self, rider: _Rider) -> None:
         waited = f"waited {self.deadline:g} s behind others; nothing was sent"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import math
 import random
@@ -37,10 +38,9 @@ def nothing_left_behind(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """asyncio reports lost tasks and unseen exceptions by its logger, late at times."""
     with caplog.at_level(logging.WARNING, logger="asyncio"):
         yield
-        import gc
-
         gc.collect()
-    assert [r.getMessage() for r in caplog.records if r.name == "asyncio"] == []
+    said = [*caplog.get_records("call"), *caplog.records]
+    assert [r.getMessage() for r in said if r.name == "asyncio"] == []
 
 
 @asynccontextmanager
@@ -293,6 +293,7 @@ def test_what_was_sent_stays_sent_and_what_waited_is_not(kv: Kv) -> None:
             sent.cancel()
             waiting.cancel()
             await asyncio.wait([sent, waiting])
+            await auto.run(echo("the next batch"))
         assert kv.run(Op("GET", Key("sent")), Op("GET", Key("waiting"))) == (b"1", None)
 
     asyncio.run(main())
@@ -328,19 +329,46 @@ def test_a_thousand_users_get_their_own(kv: Kv) -> None:
     asyncio.run(main())
 
 
-def test_a_full_queue_makes_callers_wait_and_loses_none(kv: Kv) -> None:
+@pytest.mark.parametrize("op", [echo, lambda i: Op(Script("new", f"return '{i}'"))])
+def test_a_full_queue_makes_callers_wait_and_loses_none(
+    kv: Kv, op: Callable[[int], Op[Any]]
+) -> None:
+    """Also when each op comes back to be sent again: the server knows none of these scripts."""
+
     async def main() -> None:
         async with batching(kv, max_batch=3, max_waiting=5, in_flight=1) as auto:
             longest = 0
 
-            async def call(i: int) -> str:
+            async def call(i: int) -> bool:
                 nonlocal longest
-                result = await auto.run(echo(i))
+                result = await auto.run(op(i))
                 longest = max(longest, len(auto._waiting))
-                return result
+                return result in (str(i), b"%d" % i)
 
-            assert await asyncio.gather(*map(call, range(200))) == [str(i) for i in range(200)]
+            assert all(await asyncio.gather(*map(call, range(200))))
             assert longest <= 5
+
+    asyncio.run(main())
+
+
+def test_sending_again_ends_with_the_deadline(kv: Kv) -> None:
+    async def main() -> None:
+        async with proxied(kv, deadline=0.1) as (auto, proxy):
+            proxy.swallow_replies(10_000, only="GET")
+            async with asyncio.timeout(20):
+                with pytest.raises(OutcomeUnknown):
+                    await auto.run(Op("GET", Key("k"), idempotent=True))
+            assert 1 < proxy.swallowed < 10_000
+
+    asyncio.run(main())
+
+
+def test_an_atomic_batch_stays_atomic(kv: Kv) -> None:
+    async def main() -> None:
+        async with proxied(kv) as (auto, proxy):
+            both = Op("SET", Key("n"), 5), Op("INCR", Key("n"))
+            assert await auto.run(*both, atomic=True) == (b"OK", 6)
+            assert proxy.commands == ["MULTI", "SET", "INCR", "EXEC"]
 
     asyncio.run(main())
 
@@ -369,7 +397,11 @@ def test_close_drains_and_then_refuses(kv: Kv) -> None:
             auto = AutoBatch(akv, max_batch=2, in_flight=1)
             calls = [asyncio.create_task(auto.run(echo(i))) for i in range(20)]
             await asyncio.sleep(0)
-            await asyncio.gather(auto.close(), auto.close())
+            closing = asyncio.create_task(auto.close())
+            await asyncio.sleep(0)
+            with pytest.raises(Closed, match="AutoBatch"):  # though others are still served
+                await auto.run(echo("too late"))
+            await asyncio.gather(closing, auto.close())
             assert [call.result() for call in calls] == [str(i) for i in range(20)]
             with pytest.raises(Closed):
                 await auto.run(echo(0))
@@ -381,16 +413,15 @@ def test_close_drains_and_then_refuses(kv: Kv) -> None:
 
 
 def test_it_serves_one_loop_after_another(kv: Kv) -> None:
-    akv = twin(kv)
-    auto = AutoBatch(akv)
+    auto = AutoBatch(twin(kv), max_waiting=1)
 
-    async def first() -> None:
-        waiting = asyncio.create_task(auto.run(echo("cut off")))
+    async def crowd() -> None:
+        assert await asyncio.gather(*(auto.run(echo(i)) for i in range(5))) == list("01234")
+        asyncio.create_task(auto.run(echo("cut off")))  # noqa: RUF006
         await asyncio.sleep(0)
-        waiting.cancel()
 
-    asyncio.run(first())
-    assert asyncio.run(auto.run(echo("again"))) == "again"
+    asyncio.run(crowd())
+    asyncio.run(crowd())
     asyncio.run(auto.close())
 
 
