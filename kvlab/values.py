@@ -12,10 +12,19 @@ TEN_YEARS = 315_576_000.0
 MAX_VERSION = 2**53 - 1
 
 
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+# json.dumps and json.loads make a new one at each call that has options.
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
+
+
 def encoded(value: Any) -> bytes:
     """The value as JSON; :class:`~kvlab.errors.NotJson` if it would come back as another."""
     try:
-        text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+        text = _ENCODER.encode(value)
         same = json.loads(text) == value
     except (TypeError, ValueError, RecursionError) as problem:
         raise NotJson(f"JSON cannot carry {reprlib.repr(value)}: {problem}") from problem
@@ -49,10 +58,6 @@ def milliseconds(duration: float) -> int:
 def decoded(raw: bytes) -> Any:
     """The value of a piece of JSON; ValueError for anything else, NaN included."""
     try:
-        return json.loads(raw, parse_constant=_refuse)
+        return _DECODER.decode(raw.decode())
     except RecursionError as problem:
         raise ValueError(str(problem)) from problem
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
