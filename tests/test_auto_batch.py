@@ -329,6 +329,22 @@ def test_a_thousand_users_get_their_own(kv: Kv) -> None:
     asyncio.run(main())
 
 
+def test_close_waits_for_what_a_cancelled_caller_sent(kv: Kv) -> None:
+    async def main() -> None:
+        async with proxied(kv) as (auto, proxy):
+            proxy.delay(0.05)
+            sent = asyncio.create_task(auto.run(Op("INCR", Key("sent"))))
+            while not proxy.commands:  # noqa: ASYNC110  (the proxy lives in another thread)
+                await asyncio.sleep(0)
+            sent.cancel()
+            await asyncio.wait([sent])
+            await auto.close()
+            assert len(asyncio.all_tasks()) == 1
+            assert kv.run(Op("GET", Key("sent"))) == b"1"
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("op", [echo, lambda i: Op(Script("new", f"return '{i}'"))])
 def test_a_full_queue_makes_callers_wait_and_loses_none(
     kv: Kv, op: Callable[[int], Op[Any]]

@@ -24,7 +24,7 @@ from kvlab import (
     engines,
 )
 from kvlab.engines import RunningServer
-from kvlab.errors import InvalidArgument, ServerRefused
+from kvlab.errors import InvalidArgument, OutcomeUnknown, ServerRefused
 from kvlab.instruments.faults import Proxy
 
 FLAGS = FeatureFlags(defaults={"on": True, "off": False})
@@ -105,6 +105,31 @@ def test_a_killed_connection_is_made_again_and_nothing_is_missed(kv: Kv) -> None
         assert watcher.wait_for(1)
         assert (watcher.error, watcher.stale_since) == (None, None)
         kv.run(FLAGS.set("told", True))
+        assert watcher.wait_for(2)
+        kv.client.client_kill_filter(_type="pubsub")
+        kv.run(Op("HSET", FLAGS.values, "", 9))
+        assert watcher.wait_for(9)
+        assert pause.asked == [0.1, 0.1]  # each outage starts with a short pause
+
+
+def test_a_reading_that_fails_changes_nothing(kv: Kv, server: RunningServer) -> None:
+    """The subscription lives, the reading does not: the defaults must not take over."""
+    pause = Pause()
+    kv.run(FLAGS.set("on", False))
+    with (
+        Proxy(server.url) as proxy,
+        connect(proxy.url, prefix=kv.prefix, deadline=0.05) as through,
+        FlagWatcher(through, FLAGS, resync=3600, wait=pause) as watcher,
+    ):
+        assert watcher.wait_for(1)
+        proxy.swallow_replies(10_000, only="HGETALL")
+        kv.run(FLAGS.set("x", True))
+        assert pause.reached.wait(10)
+        assert isinstance(watcher.error, OutcomeUnknown)
+        assert watcher.snapshot.version == 1
+        assert not watcher.snapshot.is_enabled("on")
+        proxy.heal()
+        pause.go.set()
         assert watcher.wait_for(2)
 
 
