@@ -1,89 +1,109 @@
-"""5,000 concurrent async gets: AutoBatch against redis-py with a blocking pool of 50.
+"""Concurrent async gets: AutoBatch beside redis-py with a blocking pool of 50.
 
-``python -m benchmarks.pipeline``. Closed load of one burst: every get is awaited by a task of its
-own, all started at once; a sample is the whole burst. The subjects take turns.
+    python -m benchmarks.pipeline [--url redis://...]
+
+Burst: every get is awaited by a task of its own, all started at once (closed load); the measure
+is the seconds of the whole burst, and every reply is checked. Users: each awaits one get after the
+other at a round trip of 1 ms, by a proxy in this process. Subjects take turns.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import gc
 import statistics
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import redis.asyncio
 
-import kvlab
-from kvlab import AsyncKv, AutoBatch, Key, Op, connect
+from kvlab import AutoBatch, Key, Op, aconnect, connect
+from kvlab.instruments.comparison import compare
+from kvlab.instruments.faults import Proxy
 
-N = 5_000
-REPEATS = 9
-Burst = Callable[[], Awaitable[list[bytes | None]]]
+BURST = 5_000
+USERS, EACH = 300, 20
+ROUND_TRIP = 0.001
+Get = Callable[[int], Awaitable[bytes | None]]
 
 
-async def measure(url: str, n: int = N, repeats: int = REPEATS) -> dict[str, list[float]]:
-    """Seconds of each burst, by subject."""
-    pool = redis.asyncio.BlockingConnectionPool.from_url(url, max_connections=50, timeout=None)
+def key(i: int) -> Key:
+    return Key(f"pipeline:{i}")
+
+
+async def burst(get: Get, n: int = BURST) -> float:
+    """Seconds for ``n`` gets at once."""
+    gc.collect()
+    began = time.perf_counter()
+    got = await asyncio.gather(*map(get, range(n)))
+    took = time.perf_counter() - began
+    assert got == [b"%d" % i for i in range(n)], "a reply went astray"
+    return took
+
+
+async def users(get: Get, n: int = USERS, each: int = EACH) -> float:
+    """Seconds for ``n`` users who await ``each`` gets one after the other."""
+
+    async def user(i: int) -> None:
+        for _ in range(each):
+            assert await get(i) == b"%d" % i
+
+    gc.collect()
+    began = time.perf_counter()
+    await asyncio.gather(*map(user, range(n)))
+    return time.perf_counter() - began
+
+
+async def getters(url: str) -> dict[str, Get]:
+    """Name to a way of getting; all on one server and one namespace."""
+    pool: Any = redis.asyncio.BlockingConnectionPool.from_url(url, max_connections=50, timeout=None)
     peer = redis.asyncio.Redis(connection_pool=pool)
-    async with await kvlab.aconnect(url, prefix="bench") as akv:
-        keys = [Key(f"pipeline:{i}") for i in range(n)]
-        await akv.run([Op("SET", key, str(i), "EX", 600) for i, key in enumerate(keys)])
-        wanted = [str(i).encode() for i in range(n)]
-        autos = {
-            (size, flying): AutoBatch(akv, max_batch=size, in_flight=flying)
-            for size in SIZES
-            for flying in FLYING
-        }
+    akv = await aconnect(url, prefix="bench-pipeline", timeout=30, allow_remote=True)
+    await akv.run([Op("SET", key(i), str(i), "EX", 600) for i in range(BURST)])
 
-        def burst_of(get: Callable[[Key], Awaitable[bytes | None]]) -> Burst:
-            return lambda: asyncio.gather(*map(get, keys))
+    def through(auto: AutoBatch) -> Get:
+        return lambda i: auto.run(Op("GET", key(i)))
 
-        def through(executor: AsyncKv) -> Burst:
-            return burst_of(lambda key: executor.run(Op("GET", key)))
-
-        subjects = {PEER: burst_of(lambda key: peer.get(akv.name(key)))}
-        subjects |= {
-            f"AutoBatch, {size} a batch, {flying} in flight": through(auto)
-            for (size, flying), auto in autos.items()
-        }
-        subjects["AutoBatch as it is"] = through(AutoBatch(akv))
-        subjects["kv.run([ops])"] = lambda: akv.run([Op("GET", key) for key in keys])
-        taken: dict[str, list[float]] = {name: [] for name in subjects}
-        for _ in range(repeats + 1):
-            for name, burst in subjects.items():
-                gc.collect()
-                started = time.perf_counter()
-                got = await burst()
-                taken[name].append(time.perf_counter() - started)
-                assert got == wanted, f"{name}: a reply went astray"
-        for auto in autos.values():
-            await auto.close()
-        await akv.clear()
-    await peer.aclose()
-    await pool.disconnect()
-    return {name: seconds[1:] for name, seconds in taken.items()}  # the first is the warm-up
+    ways: dict[str, Get] = {"redis-py": lambda i: peer.get(akv.name(key(i)))}
+    ways["AutoBatch"] = through(AutoBatch(akv))
+    for flying in (1, 8):
+        ways[f"{flying} in flight"] = through(AutoBatch(akv, in_flight=flying))
+    ways["100 a batch"] = through(AutoBatch(akv, max_batch=100))
+    return ways
 
 
-PEER = "redis-py, blocking pool of 50"
-SIZES = (500,)
-FLYING = (1, 2, 4, 8)
+def report(runner: asyncio.Runner, ways: dict[str, Get], names: list[str], load: Any) -> None:
+    """Print how many times as fast AutoBatch is as each of the others."""
+    for name in names:
+        result = compare(
+            lambda n=name: runner.run(load(ways[n])),  # type: ignore[misc]
+            lambda: runner.run(load(ways["AutoBatch"])),
+        )
+        theirs, ours = (statistics.median(side) * 1e3 for side in (result.a, result.b))
+        print(f"  {name:12} / AutoBatch {result}  [{theirs:.0f} / {ours:.0f} ms]")
 
 
 def main() -> None:
-    with connect() as kv:
-        url = f"redis://{kv.where}" if ":" in kv.where else f"unix://{kv.where}"
-    taken = asyncio.run(measure(url))
-    base = taken[PEER]
-    print(f"{N:,} concurrent gets, {REPEATS} bursts each, interleaved")
-    print(f"{'':38} {'median ms':>9}  {'ops/s':>8}  ratio of rates: median (lowest to highest)")
-    for name, seconds in taken.items():
-        ratios = sorted(b / s for b, s in zip(base, seconds, strict=True))
-        middle = statistics.median(seconds)
-        print(
-            f"{name:38} {middle * 1000:9.1f}  {N / middle:8,.0f}  "
-            f"{statistics.median(ratios):.1f} x ({ratios[0]:.1f} to {ratios[-1]:.1f})"
+    """Print each ratio (above 1: AutoBatch is faster) with its interval, and the medians."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--url")
+    given = parser.parse_args()
+    with connect(given.url, prefix="bench-pipeline") as kv, asyncio.Runner() as runner:
+        pool = kv.client.connection_pool.connection_kwargs
+        url = given.url or (
+            f"unix://{pool['path']}" if "path" in pool else f"redis://{pool['host']}:{pool['port']}"
         )
+        ways = runner.run(getters(url))
+        print(f"{BURST:,} gets at once")
+        report(runner, ways, [name for name in ways if name != "AutoBatch"], burst)
+        with Proxy(url) as proxy:
+            ways = runner.run(getters(proxy.url))
+            proxy.delay(ROUND_TRIP)
+            print(f"{USERS} users, {EACH} gets each, round trip {ROUND_TRIP * 1e3:g} ms and more")
+            report(runner, ways, [n for n in ways if n.endswith("flight")] + ["redis-py"], users)
+        kv.clear()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,87 @@
+"""What a flag check costs, and how soon a change reaches 100 watchers.
+
+    python -m benchmarks.feature_flags [--url redis://...]
+
+Checks: one client, closed loop, seconds of a turn of checks, turns interleaved. Spread: seconds
+from before the ``set`` until it returned and every watcher (a thread and a connection each, all in
+this process) has the new version.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from kvlab import FeatureFlags, Flag, FlagWatcher, Kv, NaiveFlags, connect
+from kvlab.instruments.comparison import compare
+
+CHECKS = 1_000
+WATCHERS = 100
+CHANGES = 50
+FLAGS = FeatureFlags()
+
+
+def seconds(call: Callable[[], object], n: int = CHECKS) -> float:
+    """Seconds for one of ``n`` calls, on average."""
+    began = time.perf_counter()
+    for _ in range(n):
+        call()
+    return (time.perf_counter() - began) / n
+
+
+def checks(kv: Kv) -> None:
+    """Print the seed's check over ours."""
+    naive = NaiveFlags(kv.client, prefix=kv.prefix)
+    naive.set_flag("on", True)
+    kv.run(FLAGS.set_many({"on": True, "some": Flag(30)}))
+    with FlagWatcher(kv, FLAGS) as watcher:
+        assert watcher.wait_for(1)
+        for what, check in (
+            ("on or off", lambda: watcher.snapshot.is_enabled("on")),
+            ("30 % of the users", lambda: watcher.snapshot.is_enabled("some", "user-1234")),
+        ):
+            result = compare(
+                lambda: seconds(lambda: naive.get_flag("on")),
+                lambda c=check: seconds(c),  # type: ignore[misc]
+            )
+            theirs, ours = (statistics.median(side) * 1e6 for side in (result.a, result.b))
+            print(f"the seed's HGET / {what:18} {result}  [{theirs:.1f} / {ours:.2f} µs]")
+
+
+def spread(kv: Kv, watchers: int = WATCHERS, changes: int = CHANGES) -> list[float]:
+    """Seconds of each change until the last of the watchers has it."""
+    took = []
+    with ExitStack() as stack:
+        following = [stack.enter_context(FlagWatcher(kv, FLAGS)) for _ in range(watchers)]
+        for watcher in following:
+            assert watcher.wait_until(lambda w: w.stale_since is None, 30)
+        for n in range(changes):
+            began = time.perf_counter()
+            version = kv.run(FLAGS.set("spread", Flag(n)))
+            for watcher in following:
+                assert watcher.wait_for(version)
+            took.append(time.perf_counter() - began)
+    return took
+
+
+def main() -> None:
+    """Print both."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--url")
+    with connect(parser.parse_args().url, prefix="bench-flags") as kv:
+        checks(kv)
+        for watchers in (1, WATCHERS):
+            took = sorted(s * 1e3 for s in spread(kv, watchers))
+            print(
+                f"a change reaches {watchers} watcher{'s' if watchers > 1 else ''} in "
+                f"{statistics.median(took):.1f} ms (median of {len(took)}; "
+                f"{took[0]:.1f} to {took[-1]:.1f})"
+            )
+        kv.clear()
+
+
+if __name__ == "__main__":
+    main()
