@@ -145,9 +145,7 @@ def hardened_race(name):
 raced = hardened_race("Grace")
 entries = kv.client.exists(f"{kv.prefix}{cache.key(7, 'entry')}")
 story(*raced, "fill", kv.run(cache.fetch(7, load)))
-print(
-    f"   after step 4 the cache held {entries} entries: the fill was {'STORED' if entries else 'refused'}"
-)
+print(f"   after step 4: the fill was {'STORED' if entries else 'refused'}, entries: {entries}")
 
 # %%
 TIMES, stale = 20, {"naive": 0, "hardened": 0}
