@@ -360,7 +360,7 @@ def cached(key, load):
 
 
 # %% tags=["solution"]
-def cached(key, load):  # noqa: F811
+def cached(key, load):
     found = kv.run(cache.read(key))
     if found.hit:
         return found.value
