@@ -73,6 +73,22 @@ class HitRatios:
         """The largest distance between measurement and formula, in points."""
         return float(self.frame["off"].abs().max())
 
+    @property
+    def described(self) -> str:
+        """How it was measured, in one line."""
+        facts, late = self.result.environment, self.result.late_share
+        return (
+            f"open loop, Poisson, {self.rate:.0f} requests a second made; {late:.0%} started over "
+            f"1 ms late; warm-up {facts['warmup']}; seed {facts['seed']}; 1 repetition"
+        )
+
+    def table(self) -> Any:
+        """The frame, styled for a notebook."""
+        shown = self.frame.rename(columns={"off": "off, points"})
+        percent = dict.fromkeys(("measured", "theory"), "{:.1%}")
+        forms = {"skew": "{:g}", "ttl": "{:g} s", "off, points": "{:+.2f}"} | percent
+        return shown.style.hide(axis="index").format(forms)
+
     def with_curve(self) -> pd.DataFrame:
         """The frame with rows between its TTLs that carry theory alone, for a smooth line."""
         ttls = self.frame["ttl"]

@@ -19,7 +19,7 @@ import pandas as pd
 import kvlab
 from kvlab import CacheAside, Kv, NaiveCacheAside
 from kvlab.connections import resolve
-from kvlab.instruments import Origin, environment
+from kvlab.instruments import Origin, Proxy, environment
 
 url = resolve(None, None)
 kv, origin = kvlab.connect(url, prefix="kvlab:ch01"), Origin()
@@ -45,15 +45,11 @@ print(inspect.getsource(NaiveCacheAside.get))
 # happens then is the cache's doing, not the scheduler's.
 
 # %%
+from functools import partial
+
 from kvlab.instruments.crowd import chart, crowd
 
-READERS = 64
-
-
-def load():
-    return origin.profile(7)
-
-
+READERS, load = 64, partial(origin.profile, 7)
 before = origin.loads
 visits = {"naive": crowd(READERS, lambda held: naive.get(7, held), load)}
 loads = {"naive": origin.loads - before}
@@ -65,6 +61,8 @@ print(f"{READERS} readers, {loads['naive']} loads of the same row")
 # `CacheAside.read` looks and, on a miss, takes a **lease** if it is free. That is one Lua script,
 # so nothing comes between looking and taking. Who has the lease loads. The others are told that
 # somebody is loading, and for how long the lease lives at most. They wait and look again.
+#
+# `fetch` is the whole pattern as a flow: `read`, then `load` and `fill`, or wait.
 
 # %%
 cache = CacheAside("profiles", ttl=300)
@@ -74,15 +72,12 @@ for reader in ("first", "second"):
     told = "load, here is the lease" if found.lease else f"wait, at most {found.wait:.0f} s"
     print(f"{reader} reader: hit {found.hit}, {told}")
 
-# %% [markdown]
-# `fetch` is the whole pattern as a flow: `read`, then `load` and `fill`, or wait. The same crowd:
-
 # %%
 before = origin.loads
 visits["hardened"] = crowd(READERS, lambda held: kv.run(cache.fetch(7, held)), load, kv=kv)
 loads["hardened"] = origin.loads - before
 same = all(v.value == visits["naive"][0].value for crowds in visits.values() for v in crowds)
-print(f"{READERS} readers, {loads['hardened']} load; all were given the same row: {same}")
+print(f"{READERS} readers, loads: {loads['hardened']}; all were given the same row: {same}")
 
 # %% tags=["cover"]
 chart(visits, loads, title=(
@@ -119,23 +114,23 @@ def naive_race(name):
     return while_held(client, lambda: reader.get(7, load), change)
 
 
-def story(loaded, written, write, served):
-    yield f"reader: finds nothing, loads name = {loaded['name']!r}"
-    yield f"reader: stands before its {write}"
-    yield f"writer: UPDATE, name = {written['name']!r}, commit; then deletes the key"
-    yield f"reader: goes on with its {write}"
-    yield f"next reader: is served {served['name']!r}{'' if served['name'] == written['name'] else ', STALE'}"
-
-
 # %%
-loaded, written = naive_race("Ada")
-for number, step in enumerate(story(loaded, written, "SETEX", naive.get(7, load)), start=1):
-    print(f"{number}. {step}")
-print(f"and so are all others, for {kv.client.ttl(kv.prefix + 'user:7')} more seconds")
+def story(loaded, written, write, served):
+    stale = "" if served["name"] == written["name"] else ", which is STALE"
+    print(f"1. reader: finds nothing, loads name = {loaded['name']!r}")
+    print(f"2. reader: stands before its {write}")
+    print(f"3. writer: UPDATE, name = {written['name']!r}, commit; then deletes the key")
+    print(f"4. reader: goes on with its {write}")
+    print(f"5. next reader: is served {served['name']!r}{stale}")
+
+
+story(*naive_race("Ada"), "SETEX", naive.get(7, load))
+print(f"   and so are all others, for {kv.client.ttl(kv.prefix + 'user:7')} more seconds")
 
 # %% [markdown]
 # The fix costs no further round trip. `invalidate` deletes the entry **and the lease**. `fill` is
-# a script: it stores only while its own lease is still there. The same schedule:
+# a script: it stores only while its own lease is still there. The same schedule, first once, then
+# often: a race that is forced happens every time, or never.
 
 
 # %%
@@ -147,16 +142,10 @@ def hardened_race(name):
         return while_held(client, lambda: reader.run(cache.fetch(7, load)), change)
 
 
-# %%
-loaded, written = hardened_race("Grace")
-left = kv.client.exists(f"{kv.prefix}{cache.key(7, 'entry')}")
-served = kv.run(cache.fetch(7, load))
-for number, step in enumerate(story(loaded, written, "fill", served), start=1):
-    print(f"{number}. {step}")
-print(f"entries in the cache after step 4: {left}; the fill came too late and was refused")
-
-# %% [markdown]
-# A race that is forced happens every time, or never:
+raced = hardened_race("Grace")
+entries = kv.client.exists(f"{kv.prefix}{cache.key(7, 'entry')}")
+story(*raced, "fill", kv.run(cache.fetch(7, load)))
+print(f"   after step 4: the fill was {'STORED' if entries else 'refused'}, entries: {entries}")
 
 # %%
 TIMES, stale = 20, {"naive": 0, "hardened": 0}
@@ -179,19 +168,14 @@ counted.rename_axis("variant").reset_index().style.hide(axis="index")
 def loads_of_ten(read, value):
     calls = []
     for _ in range(10):
-        read(lambda: calls.append(1) or value)
+        read(f"value {value!r}", lambda: calls.append(1) or value)
     return len(calls)
 
 
-rows = []
-for value in ({"name": "Ada"}, 0, "", [], None):
-    key = f"value {value!r}"
-    rows.append((repr(value), loads_of_ten(lambda get, k=key: naive.get(k, get), value),
-                 loads_of_ten(lambda get, k=key: kv.run(cache.fetch(k, get)), value)))  # fmt: skip
-
-# %%
-falsy = pd.DataFrame(rows, columns=["value", "loads naive", "loads hardened"])
-falsy.style.hide(axis="index").set_caption("loads for ten reads; None: no such row")
+reads = {"naive": naive.get, "hardened": lambda *read: kv.run(cache.fetch(*read))}
+values = {"name": "Ada"}, 0, "", [], None
+rows = {repr(v): {name: loads_of_ten(read, v) for name, read in reads.items()} for v in values}
+pd.DataFrame(rows).T.rename_axis("loads for ten reads of").reset_index().style.hide(axis="index")
 
 # %% [markdown]
 # ## What it costs
@@ -199,8 +183,6 @@ falsy.style.hide(axis="index").set_caption("loads for ten reads; None: no such r
 # Round trips, counted by a proxy between us and the server:
 
 # %%
-from kvlab.instruments import Proxy
-
 trips = {}
 with Proxy(url) as proxy, kvlab.connect(proxy.url, prefix=kv.prefix) as far:
     other = NaiveCacheAside(far.client, prefix=kv.prefix)
@@ -210,9 +192,7 @@ with Proxy(url) as proxy, kvlab.connect(proxy.url, prefix=kv.prefix) as far:
             proxy.reset()
             read(key, load)
             trips[variant, what] = proxy.requests
-
-# %%
-table = pd.Series(trips).unstack()[["hit", "miss"]]
+table = pd.Series(trips).unstack().loc[list(through), ["hit", "miss"]]
 table.rename_axis("round trips").reset_index().style.hide(axis="index")
 
 # %% [markdown]
@@ -301,19 +281,10 @@ ratios = hit_ratio.measure(
     kv, lambda name, ttl: CacheAside(name, ttl, jitter=0, early=0), seed=1,
     skews=(0.5, 1.0, 1.5), ttls=(0.2, 0.4, 0.8), keys=40, rate=400, duration=10,
 )  # fmt: skip
-late = f"{ratios.result.late_share:.0%} of the requests started over 1 ms late"
-assert ratios.worst < 1, f"off by {ratios.worst:.2f} points from the formula; {late}"
-print(f"largest distance {ratios.worst:.2f} points; {ratios.rate:.0f} requests a second; {late}")
-shares = ratios.frame.rename(columns={"off": "off, points"})
-shares.style.hide(axis="index").format(
-    {
-        "ttl": "{:g} s",
-        "skew": "{:g}",
-        "measured": "{:.1%}",
-        "theory": "{:.1%}",
-        "off, points": "{:+.2f}",
-    }
-)
+assert ratios.worst < 1, f"{ratios.worst:.2f} points off the formula; {ratios.described}"
+print(f"largest distance {ratios.worst:.2f} points")
+print(ratios.described)
+ratios.table()
 
 # %%
 charts.hit_ratio_by_ttl(ratios.with_curve())
@@ -330,19 +301,19 @@ hit_ratio.knob(ratios, skew=0.8, ttl=0.3)
 # %%
 from ipywidgets import FloatLogSlider, FloatSlider, interact
 
-interact(
+_ = interact(
     lambda skew, ttl: hit_ratio.knob(ratios, skew, ttl),
     skew=FloatSlider(0.8, min=0, max=2, step=0.1),
     ttl=FloatLogSlider(0.3, min=-1.2, max=0.4, step=0.05, description="TTL, s"),
-)  # fmt: skip
+)
 
 # %% [markdown]
 # ## The limits that remain
 #
 # - **Fresh only as far as invalidations reach.** If the server cannot be reached when the row
 #   changes, the old value lives until its TTL ends. The TTL is the bound, so choose it as one.
-# - **One load only while the lease lives.** A load that outlives its lease (10 s by default) is
-#   joined by a second one, and its own fill is dropped.
+# - **One load only while the lease lives.** A load that outlives its `lease` is joined
+#   by a second one, and its own fill is dropped.
 # - **A loader that reads a lagging replica** caches old rows, and no lease can see that.
 # - **A leader that dies** keeps the others waiting until its lease ends.
 # - **The reader of step 1 still has the old row.** It asked before the update; only what is served
@@ -358,7 +329,7 @@ kv.close()
 origin.close()
 
 # %% [markdown] tags=["exercise"]
-# ## Exercise: a loader that caches nothing, and the truth
+# ## Exercise: a cached loader
 #
 # Open `exercises/01_cache_aside.ipynb`. You get the ops of a `CacheAside`: `cache.read(key)`,
 # `cache.fill(key, lease, value)`, `cache.release(key, lease)`. Write `cached(key, load)` from them:
@@ -370,6 +341,8 @@ origin.close()
 # A caller who gets neither a hit nor a lease may load for itself and leave the cache alone.
 
 # %% tags=["setup"]
+import contextlib
+
 import kvlab
 from kvlab import CacheAside
 
@@ -383,9 +356,7 @@ def cached(key, load):
     found = kv.run(cache.read(key))
     if found.value:  # is this a hit?
         return found.value
-    value = load()  # what if it raises?
-    # and who stores it, under which lease?
-    return value
+    return load()  # who stores it, under which lease? and what if it raises?
 
 
 # %% tags=["solution"]
@@ -436,10 +407,8 @@ def broken():
 
 
 for _ in range(2):
-    try:
+    with contextlib.suppress(LookupError):
         cached("flaky", broken)
-    except LookupError:
-        pass
 left = kv.run(cache.read("flaky"))
 assert left.lease is not None, (
     f"the lease is still held for {left.wait:.0f} s after the load failed"
