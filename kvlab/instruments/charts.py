@@ -261,11 +261,18 @@ def _violations(result: Result) -> str:
 def _grouped_bars(axes: Axes, frame: pd.DataFrame, group: str, height: str) -> None:
     groups, variants = list(frame[group].unique()), list(frame["variant"].unique())
     width = 0.8 / len(variants)
+    there = {
+        g: [v for v in variants if v in set(rows["variant"])] for g, rows in frame.groupby(group)
+    }
     for i, variant in enumerate(variants):
         rows = frame[frame["variant"] == variant].set_index(group)[height]
-        at = [g + (i - (len(variants) - 1) / 2) * width for g in range(len(groups))]
+        # a group that lacks a variant closes up around its middle
+        at = [
+            groups.index(g) + (there[g].index(variant) - (len(there[g]) - 1) / 2) * width
+            for g in rows.index
+        ]
         bars = axes.bar(
-            at, [float(rows.get(g, np.nan)) for g in groups], width * 0.92, label=variant,
+            at, rows.astype(float), width * 0.92, label=variant,
             color=colour(variant, i), hatch=HATCHES.get(variant), edgecolor="white", lw=0,
         )  # fmt: skip
         axes.bar_label(bars, fmt="{:g}", padding=3, fontsize=11)

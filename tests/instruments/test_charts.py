@@ -126,3 +126,12 @@ def test_wrong_data_are_refused() -> None:
         charts.admissions_per_window([], 1, 1)
     with pytest.raises(InvalidArgument, match="name"):
         charts.latency_percentiles([result("same", 1, 0), result("same", 1, 0)])
+
+
+def test_a_group_that_lacks_a_variant_closes_up_around_its_middle() -> None:
+    rows = [("a", "naive", 50, 10), ("b", "hardened", 10, 10), ("c", "naive", 9, 10)]
+    rows += [("c", "hardened", 8, 10)]
+    frame = pd.DataFrame(rows, columns=["case", "variant", "admitted", "limit"])
+    bars = charts.over_admission(frame).axes[0].patches
+    middles = {bar.get_height(): bar.get_x() + bar.get_width() / 2 for bar in bars}
+    assert middles == pytest.approx({50: 0, 10: 1, 9: 1.8, 8: 2.2})
