@@ -1,4 +1,4 @@
-"""How long people stay logged in: the formula, the measurement, and one figure for both.
+"""How long people stay logged in: the formula, two measurements, and a figure.
 
 People use a site at random moments (Poisson), ``mean_gap`` seconds apart on average. An idle
 timeout ends a session at its first longer gap, an absolute one at its age.
@@ -7,8 +7,10 @@ timeout ends a session at its first longer gap, an absolute one at its age.
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -94,6 +96,27 @@ def watch(
     return frame
 
 
+def logins(shop: Any, *, users: int, seed: int) -> tuple[Callable[[int], str], set[str]]:
+    """Requests of ``users`` to a site with sessions, a subject for an experiment, and a set.
+
+    Of 100 requests some 70 read, 27 update, 3 log out and in again. ``shop`` has ``create(user)``,
+    which returns an id, ``read(id)``, ``update(id)`` and ``destroy(id)``. The set collects the ids
+    that were logged out: none of them may work any more. Outcomes are the names of the calls.
+    """
+    draw, ended = random.Random(seed), set()
+    ids = [shop.create(user) for user in range(whole("users", users, 1))]
+
+    def request(user: int) -> str:
+        sid, kind = ids[user], draw.choices(("read", "update", "destroy"), (70, 27, 3))[0]
+        if kind == "destroy":
+            ids[user] = shop.create(user)
+            ended.add(sid)
+        getattr(shop, kind)(sid)
+        return kind
+
+    return request, ended
+
+
 def lifetimes(
     curves: Mapping[str, tuple[Floats, Floats]],
     *,
@@ -117,7 +140,9 @@ def lifetimes(
             else:
                 rows = measured[measured["store"] == name]
                 marker = MARKERS[i % len(MARKERS)]
-                axes.plot(rows["age"], rows["alive"], marker, color=shade, ms=8, mec="white")
+                # the first open and large, so that a point on the same place stays visible
+                look: Any = {"ms": 11, "mfc": "none", "mew": 2} if i == 0 else {"ms": 6}
+                axes.plot(rows["age"], rows["alive"], marker, color=shade, **look)
                 axes.plot(ages, shares, color=COLOURS["theory"], lw=1.3, dashes=(5, 2), zorder=4)
             labels.append((float(shares[-1]), name, shade))
         axes.margins(x=0.02)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kvlab.errors import InvalidArgument
-from kvlab.instruments.lifetimes import Users, lifetimes, still_in, watch
+from kvlab.instruments.lifetimes import Users, lifetimes, logins, still_in, watch
 
 
 class VirtualClock:
@@ -92,3 +92,34 @@ def test_the_figure_holds_each_curve_and_its_points() -> None:
     assert [len(line.get_xdata()) for line in axes.lines] == [8, 50]
     (axes,) = lifetimes({"hardened": (ages, curve)}, title="t").axes
     assert [len(line.get_xdata()) for line in axes.lines] == [50]
+
+
+class Shop:
+    def __init__(self, forgetful: bool) -> None:
+        self.alive: set[str] = set()
+        self.made = 0
+        self.forgetful = forgetful
+
+    def create(self, user: int) -> str:
+        self.made += 1
+        self.alive.add(f"{user}.{self.made}")
+        return f"{user}.{self.made}"
+
+    def read(self, sid: str) -> None:
+        assert sid in self.alive
+
+    update = read
+
+    def destroy(self, sid: str) -> None:
+        if not self.forgetful:
+            self.alive.remove(sid)
+
+
+@pytest.mark.parametrize("forgetful", [False, True])
+def test_every_id_that_was_logged_out_is_collected(forgetful: bool) -> None:
+    shop = Shop(forgetful)
+    request, ended = logins(shop, users=3, seed=1)
+    kinds = [request(i % 3) for i in range(1000)]
+    assert len(ended) == kinds.count("destroy") == shop.made - 3 > 10
+    assert len(ended & shop.alive) == (len(ended) if forgetful else 0)
+    assert len(shop.alive - ended) == 3
