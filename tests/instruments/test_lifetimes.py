@@ -123,3 +123,11 @@ def test_every_id_that_was_logged_out_is_collected(forgetful: bool) -> None:
     assert len(ended) == kinds.count("destroy") == shop.made - 3 > 10
     assert len(ended & shop.alive) == (len(ended) if forgetful else 0)
     assert len(shop.alive - ended) == 3
+
+
+def test_who_is_out_reads_no_more() -> None:
+    asked: list[int] = []
+    users = Users(lambda user: bool(asked.append(user)), lambda: 0)  # lets nobody in
+    clock: object = VirtualClock()
+    watch({"x": users}, users=9, mean_gap=0.1, seconds=5, every=1, seed=1, clock=clock)  # type: ignore[arg-type]
+    assert sorted(asked) == list(range(9))
