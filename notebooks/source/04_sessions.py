@@ -435,12 +435,12 @@ def change_password(kv, store, session):
 
 
 # %% tags=["solution"]
-def login(kv, store, cookie_id, user):  # noqa: F811
+def login(kv, store, cookie_id, user):
     _, session = kv.run(store.destroy(cookie_id), store.create(user), atomic=True)
     return session
 
 
-def change_password(kv, store, session):  # noqa: F811
+def change_password(kv, store, session):
     again = store.create(session.user, session.data)
     _, session = kv.run(store.destroy_all(session.user), again, atomic=True)
     return session
