@@ -145,17 +145,25 @@ def make_all(names: Sequence[str], *, check: bool, root: Path = NOTEBOOKS) -> No
     ]
     if not sources:
         raise NotebookFailed(f"no source in {root.name}/source begins with {' or '.join(names)}")
-    todo = [page for source in sources for page in pages(source)]
     with ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool:
-        running = [pool.submit(make, page, check=check) for page in todo]
-        for page, future in zip(todo, tqdm(running, unit="notebook", disable=None), strict=True):
+        running = [pool.submit(_make_each, source, check) for source in sources]
+        for future in tqdm(running, unit="chapter", disable=None):
             try:
-                future.result()
+                made = future.result()
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
             if not sys.stderr.isatty():
-                print(f"{page.path.relative_to(root)}: {'as its source' if check else 'written'}")
+                print(*(f"{path.relative_to(root)}: {done}" for path, done in made), sep="\n")
+
+
+def _make_each(source: Path, check: bool) -> list[tuple[Path, str]]:
+    """A source's notebooks one after the other: they share a namespace on the server."""
+    made = []
+    for page in pages(source):
+        make(page, check=check)
+        made.append((page.path, "as its source" if check else "written"))
+    return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
