@@ -13,20 +13,25 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
 from typing import Any
 
+import redis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from kvlab.errors import InvalidArgument
 from kvlab.instruments._check import real, whole
+from kvlab.instruments.experiment import run
+from kvlab.instruments.recorder import Recorder
+from kvlab.instruments.result import Result
 from kvlab.instruments.style import COLOURS, HATCHES, INK, colour, drawing
+from kvlab.instruments.workload import ClosedLoop, Uniform
 
 MakeLock = Callable[[], AbstractContextManager[Any]]
 AT_MOST = 30.0
@@ -35,19 +40,15 @@ IDLE = "#c4c4c4"
 
 @dataclass(frozen=True, slots=True)
 class Stay:
-    """One client inside; seconds since the first of its crowd asked. ``held``: what it was given.
-
-    ``value`` is what the body returned.
-    """
+    """One client inside; seconds since the first of its crowd asked. ``held``: what it got."""
 
     asked: float
     began: float
     ended: float
     held: Any = None
-    value: Any = None
 
 
-def contend(n: int, make: MakeLock, body: Callable[[Any], Any]) -> list[Stay]:
+def contend(n: int, make: MakeLock, body: Callable[[Any], object]) -> list[Stay]:
     """``with make() as held: body(held)`` by ``n`` threads that start together, in order of entry.
 
     Raises what a thread raises.
@@ -59,9 +60,9 @@ def contend(n: int, make: MakeLock, body: Callable[[Any], Any]) -> list[Stay]:
         asked = time.perf_counter()
         with make() as held:
             began = time.perf_counter()
-            value = body(held)
+            body(held)
             ended = time.perf_counter()
-        return Stay(asked, began, ended, held, value)
+        return Stay(asked, began, ended, held)
 
     with ThreadPoolExecutor(n) as pool:
         stays = [future.result() for future in [pool.submit(visit) for _ in range(n)]]
@@ -80,6 +81,87 @@ def most_inside(stays: Iterable[Stay]) -> int:
         inside += step
         most = max(most, inside)
     return most
+
+
+def add_one(client: redis.Redis, key: str, between: Callable[[], object] | None = None) -> None:
+    """Read a number and write it back plus one, in two commands; ``between`` happens between."""
+    read = int(client.get(key) or 0)
+    if between is not None:
+        between()
+    client.set(key, read + 1, ex=60)
+
+
+@contextmanager
+def polling(
+    acquire: Callable[[], Any], release: Callable[[Any], object], *, every: float
+) -> Iterator[Any]:
+    """What people put around a lock that cannot wait: try, sleep ``every`` seconds, try again."""
+    while (token := acquire()) is None:
+        time.sleep(every)
+    try:
+        yield token
+    finally:
+        release(token)
+
+
+def in_turns(
+    variants: Mapping[str, tuple[Callable[[], object], Callable[[], object]]],
+    *,
+    turns: int,
+    count: int,
+    warmup: int,
+    seed: int,
+) -> dict[str, Result]:
+    """``turns`` runs of each variant (call, race), A B A B …, put together into one result each.
+
+    A run is ``warmup`` and ``count`` calls in a closed loop of one, and then one race, which
+    returns something other than None when the promise was broken: a violation.
+    """
+    whole("turns", turns, 1)
+    runs: dict[str, list[Result]] = {name: [] for name in variants}
+    for turn in range(turns):
+        for name, (call, race) in variants.items():
+            runs[name].append(_run(name, call, race, count, warmup, seed + turn))
+    return {name: _together(results, seed) for name, results in runs.items()}
+
+
+def _run(
+    name: str,
+    call: Callable[[], object],
+    race: Callable[[], object],
+    count: int,
+    warmup: int,
+    seed: int,
+) -> Result:
+    def subject(_: int) -> None:
+        call()
+
+    return run(
+        subject,
+        Uniform(1),
+        seed,
+        arrivals=ClosedLoop(1),
+        count=count,
+        warmup=warmup,
+        check=lambda: int(race() is not None),
+        name=name,
+        progress=False,
+    )
+
+
+def _together(results: Sequence[Result], seed: int) -> Result:
+    merged = Recorder()
+    for result in results:
+        merged.merge(result.latency)
+    first = results[0]
+    return replace(
+        first,
+        outcomes={"done": merged},
+        timeline=[row for result in results for row in result.timeline],
+        seconds=sum(result.seconds for result in results),
+        violations=sum(result.violations or 0 for result in results),
+        environment=first.environment | {"repetitions": len(results), "seed": seed},
+    )
 
 
 @dataclass(frozen=True, slots=True)

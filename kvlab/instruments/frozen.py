@@ -65,7 +65,7 @@ class Frozen:
         if not self.check_stops_a:
             return when + "A is back in time, B waits"
         if self.late:
-            return when + "A writes over B's work, unless fences refuse it"
+            return when + "A overwrites B, unless fences refuse it"
         return when + f"both inside for {self.both:g} s"
 
 
@@ -111,6 +111,6 @@ def chart(story: Frozen) -> Figure:
         axes.grid(False, axis="y")
         axes.set_xlabel("seconds since A took the lock")
         stopped = "raises" if story.check_stops_a else "passes"
-        note(axes, f"red: both believe to be inside, {story.both:g} s    "
+        note(axes, f"shaded: both believe to be inside, {story.both:g} s    "
                    f"held.check() just before A's write: {stopped}")  # fmt: skip
     return figure
