@@ -147,7 +147,10 @@ def open_lab(arguments: list[str]) -> int:
         print(f"{embedded.engine} {embedded.version} at {embedded.url}")
         if embedded.note:
             print(embedded.note)
-    command = [sys.executable, "-m", "jupyterlab", *arguments, "--ServerApp.ip=127.0.0.1"]
+    # Works offline: no news, no look for updates, so no question about them on thirty laptops.
+    settings = Path(__file__).parent / "workshop" / "lab_settings"
+    command = [sys.executable, "-m", "jupyterlab", f"--LabApp.app_settings_dir={settings}"]
+    command += [*arguments, "--ServerApp.ip=127.0.0.1"]
     jupyter = subprocess.Popen(command, cwd=directory)
     # Ctrl-C reaches Jupyter by itself: it asks there, and only its end is ours.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
