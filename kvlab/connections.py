@@ -47,7 +47,7 @@ _NOT_TAKEN_OVER = {"retry", "retry_on_error", "retry_on_timeout", "cache", "cach
 _NOT_TAKEN_OVER |= {"himport_registry", "event_dispatcher", "health_check_interval"}
 
 
-def resolve(url: str | None, allow_remote: bool | None) -> str:
+def resolve(url: str | None = None, allow_remote: bool | None = None) -> str:
     """The URL to connect to: the argument, or ``KVLAB_URL``, or the embedded server's.
 
     Raises :class:`RemoteNotAllowed` for a host that is not loopback, unless ``allow_remote`` or
@@ -146,31 +146,34 @@ class Connections:
         if self._process != os.getpid():
             self._begin()  # forked: the parent's sockets are not ours
         if extra:
-            return _connected(self._make())
+            return self._ready()
         try:
             self._turns.get(timeout=self._wait)
         except queue.Empty:
             busy = f"all {self._most} connections busy for {self._wait:g} s"
             raise MaxConnectionsError(busy) from None
         try:
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                return _connected(self._make())
-            try:
-                if not connection.can_read():
-                    return connection
-            except (RedisError, OSError):
-                pass  # the server closed it
-            connection.disconnect()
-            return _connected(connection)
+            return self._ready()
         except BaseException:
             self._turns.put(None)
             raise
 
+    def _ready(self) -> Any:
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            return _connected(self._make())
+        try:
+            if not connection.can_read():
+                return connection
+        except (RedisError, OSError):
+            pass  # the server closed it
+        connection.disconnect()
+        return _connected(connection)
+
     def put(self, connection: Any, *, complete: bool, extra: bool = False) -> None:
         """Take back a connection; ``complete``: no answer is due on it."""
-        if complete and not extra and not self._closed:
+        if complete and not self._closed and len(self._idle) < self._most:
             self._idle.append(connection)
         else:
             connection.disconnect()
@@ -209,22 +212,25 @@ class AsyncConnections:
         if self._loop is not (loop := asyncio.get_running_loop()):
             self._begin(loop)  # a second asyncio.run: the first one's sockets ended with it
         if extra:
-            return await self._connected(self._make())
+            return await self._ready()
         await self._turn()
         try:
-            if not self._idle:
-                return await self._connected(self._make())
-            connection = self._idle.pop()
-            try:
-                if not await connection.can_read():
-                    return connection
-            except (RedisError, OSError):
-                pass  # the server closed it
-            await connection.disconnect(nowait=True)
-            return await self._connected(connection)
+            return await self._ready()
         except BaseException:
             self._turns.release()
             raise
+
+    async def _ready(self) -> Any:
+        if not self._idle:
+            return await self._connected(self._make())
+        connection = self._idle.pop()
+        try:
+            if not await connection.can_read():
+                return connection
+        except (RedisError, OSError):
+            pass  # the server closed it
+        await connection.disconnect(nowait=True)
+        return await self._connected(connection)
 
     async def _turn(self) -> None:
         if not self._turns.locked():
@@ -248,7 +254,7 @@ class AsyncConnections:
 
     async def put(self, connection: Any, *, complete: bool, extra: bool = False) -> None:
         """See :meth:`Connections.put`."""
-        if complete and not extra and not self._closed:
+        if complete and not self._closed and len(self._idle) < self._most:
             self._idle.append(connection)
         else:
             await connection.disconnect(nowait=True)

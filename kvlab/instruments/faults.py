@@ -9,8 +9,8 @@ the two look the same, which is the point.
 
 Not promised: TLS, or more than about 1,000 connections. ``requests`` is exact for clients that
 send a batch in one write; of a batch of many writes a part may be answered before the next is
-sent, and is then counted twice. The proxy shares the interpreter with its client and adds some
-0.2 ms to each round trip: compare only runs that all go through one.
+sent, and is then counted twice. The proxy shares the interpreter with its client and slows each
+round trip: compare only runs that all go through one.
 """
 
 from __future__ import annotations
