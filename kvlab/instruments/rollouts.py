@@ -36,9 +36,7 @@ def evenness(places: npt.ArrayLike, percent: float, *, title: str, parts: int = 
     with drawing(title) as (figure, axes):
         inside = edges[1:] <= percent / 100 + 1e-9
         shades = [COLOURS["hardened"] if inner else "#c4c4c4" for inner in inside]
-        axes.bar(
-            edges[:-1] * 100, counts, 100 / parts * 0.92, align="edge", color=shades, lw=0
-        )
+        axes.bar(edges[:-1] * 100, counts, 100 / parts * 0.92, align="edge", color=shades, lw=0)
         axes.axhspan(expected - bound, expected + bound, color=OTHERS[2], alpha=0.35, lw=0)
         axes.axhline(expected, color=COLOURS["theory"], lw=1.2, dashes=(5, 2))
         axes.set_xlim(-1, 101)
@@ -79,7 +77,9 @@ def who_is_in(before: Sequence[bool], after: Sequence[bool], *, title: str) -> F
     return figure
 
 
-def reach(delays: Sequence[Sequence[float]], *, title: str, whole_at: float | None = None) -> Figure:
+def reach(
+    delays: Sequence[Sequence[float]], *, title: str, whole_at: float | None = None
+) -> Figure:
     """Share of watchers that know a change, by time: a faint line per change, a bold one for all.
 
     ``delays``: for each change the seconds until each watcher had it. ``whole_at``: a moment in
@@ -94,7 +94,7 @@ def reach(delays: Sequence[Sequence[float]], *, title: str, whole_at: float | No
         if whole_at is not None:
             axes.axvline(whole_at * 1e3, color=INK, lw=1.2, dashes=(5, 2))
             axes.annotate(
-                f"all: {whole_at * 1e3:.0f} ms", (whole_at * 1e3, 0.04), xytext=(5, 0),
+                f"the last: {whole_at * 1e3:.0f} ms", (whole_at * 1e3, 0.04), xytext=(5, 0),
                 textcoords="offset points", fontweight="bold",
             )  # fmt: skip
         axes.set_xlim(left=0)
