@@ -21,8 +21,8 @@ def midway(
 ) -> T:
     """The result of ``work(client)``, where ``change()`` runs while that client stands at its gate.
 
-    ``gate`` goes to :func:`~kvlab.instruments.gate.gated`. Raises ``GateTimeout`` when the work
-    never gets there.
+    ``gate`` goes to :func:`~kvlab.instruments.gate.gated`. Raises what the work
+    raises, and ``GateTimeout`` when it never gets there.
     """
     client = gated(url, **gate)
     with client, ThreadPoolExecutor(1) as pool:
@@ -30,6 +30,8 @@ def midway(
         running.add_done_callback(lambda _: client.gate.reached.set())
         try:
             if not client.gate.reached.wait(HOLD_AT_MOST) or running.done():
+                client.gate.open()
+                running.result(HOLD_AT_MOST)  # its own error says more
                 raise GateTimeout(f"the work never came to the gate {gate}")
             change()
         finally:
