@@ -63,11 +63,11 @@ def who_is_in(before: Sequence[bool], after: Sequence[bool], *, title: str) -> F
         (True, False): ("thrown out", COLOURS["naive"]),
         (False, False): ("out", "#e0e0e0"),
     }
-    wide = math.ceil(math.sqrt(len(before) * 4))
+    wide = math.ceil(math.sqrt(len(before) * 1.56))
     with drawing(title) as (figure, axes):
         shades = [looks[bool(was), bool(now)][1] for was, now in zip(before, after, strict=True)]
         columns, rows = zip(*(divmod(i, wide)[::-1] for i in range(len(before))), strict=True)
-        axes.scatter(columns, [-row for row in rows], c=shades, marker="s", s=95, lw=0)
+        axes.scatter(columns, [-row for row in rows], c=shades, marker="s", s=125, lw=0)
         axes.set_axis_off()
         axes.set_aspect("equal")
         figure.legend(

@@ -368,8 +368,8 @@ rollouts.reach(delays, whole_at=last.median() / 1e3, title=(
 ))  # fmt: skip
 
 # %% [markdown]
-# All hundred threads share one interpreter here, so much of this time is theirs. Watchers in
-# processes of their own wait for the server alone.
+# All the threads share one interpreter here and take turns, so part of this time is theirs and not
+# the server's. How much is not measured in this chapter.
 #
 # ## The limits that remain
 #
