@@ -46,11 +46,10 @@ def time_by_distance(frame: pd.DataFrame, *, title: str) -> Figure:
             trips = int(rows["trips"].iloc[-1])
             label = f"{name}\n{trips} trip{'s' if trips > 1 else ''}"
             labels.append((float(y.iloc[-1]), label, shade))
-        distances = [round(d * 1e3, 1) for d in frame["distance"].unique()]
-        _logarithmic(axes, distances)
+        _logarithmic(axes, [d * 1e3 for d in frame["distance"].unique()])
         _log_y(axes)
         axes.set(
-            xlabel="distance: round trip of a PING (ms, log scale)",
+            xlabel="distance: added delay + a PING without it (ms, log scale)",
             ylabel="time for all values (ms, log scale)",
         )
         note(axes, "lines: measured    dashes: trips × distance    "
@@ -124,7 +123,7 @@ def _shade(i: int, n: int) -> str:
 
 def _logarithmic(axes: Axes, ticks: Sequence[float]) -> None:
     axes.set_xscale("log")
-    axes.set_xticks(list(ticks), [f"{t:g}" for t in ticks])
+    axes.set_xticks(list(ticks), [f"{round(t, 1):g}" for t in ticks])
     axes.minorticks_off()
 
 

@@ -20,6 +20,8 @@ from kvlab.instruments.faults import Proxy
 
 T = TypeVar("T")
 
+PINGS = 51
+
 
 def parts(ops: Sequence[T], size: int) -> list[Sequence[T]]:
     """``ops`` in pieces of ``size``."""
@@ -79,15 +81,18 @@ def by_distance(
 ) -> pd.DataFrame:
     """All ``ops`` through ``proxy`` at each added delay (s) and batch size.
 
-    One row each: ``size``, ``delay``, ``distance`` (s, median of ``repeats`` pings), ``trips``,
-    ``seconds``, ``network`` (trips × distance, s), ``wrong``. A row of more than ten trips is
-    measured once, since it is a sum over them; others are medians of ``repeats``.
+    One row each: ``size``, ``delay``, ``distance`` (s; the delay, and the median of pings without
+    one), ``trips``, ``seconds``, ``network`` (trips × distance, s), ``wrong``. A row of
+    more than ten trips is measured once, since it is a sum over them; others are medians of
+    ``repeats``.
     """
     rows: list[tuple[Any, ...]] = []
+    proxy.delay(0)
     send(ops)
+    near = statistics.median(_seconds(ping) for _ in range(PINGS))
     for delay in delays:
         proxy.delay(delay)
-        distance = statistics.median(_seconds(ping) for _ in range(repeats + 1))
+        distance = delay + near
         for size in sizes:
             batches, taken, wrong = parts(ops, size), [], 0
             for _ in range(1 if len(batches) > 10 else repeats):
