@@ -186,8 +186,8 @@ for way, run in runs.items():
 from kvlab.instruments import charts
 
 charts.latency_percentiles({way: runs[way] for way in ("naive", "hardened")}, title=(
-    f"{deaths.died} clients died midway: {runs['naive'].violations} batches applied in part naive, "
-    f"{runs['hardened'].violations} hardened"
+    f"{deaths.died} died midway, applied in part: "
+    f"{runs['naive'].violations} naive, {runs['hardened'].violations} hardened"
 ))  # fmt: skip
 
 # %% [markdown]
