@@ -259,25 +259,32 @@ class _Link:
 
 
 class _Pipe:
-    """One direction. Bytes leave in order, each piece when it is due, without slowing the next."""
+    """One direction. Bytes leave in order, none before it is due, without slowing the next."""
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
-        self._queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+        self._due: deque[tuple[float, bytes]] = deque()
+        self._some = asyncio.Event()
 
     def put(self, data: bytes, delay: float) -> None:
-        if delay or not self._queue.empty():
-            self._queue.put_nowait((asyncio.get_running_loop().time() + delay, data))
+        if delay or self._due:
+            self._due.append((asyncio.get_running_loop().time() + delay, data))
+            self._some.set()
         else:
             self._writer.write(data)
 
     async def pump(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            due, data = await self._queue.get()
-            if (left := due - loop.time()) > 0:
+            await self._some.wait()
+            if (left := self._due[0][0] - loop.time()) > 0:
                 await asyncio.sleep(left)
-            self._writer.write(data)
+            now, ready = loop.time(), []
+            while self._due and self._due[0][0] <= now:
+                ready.append(self._due.popleft()[1])
+            self._writer.write(b"".join(ready))  # in one piece: a write each would be the cost
+            if not self._due:
+                self._some.clear()
 
 
 async def _first_to_end(*work: Coroutine[Any, Any, None]) -> None:
