@@ -131,12 +131,12 @@ def bars(
 
 
 def _scale(frame: pd.DataFrame, axes: Axes, x: str, y: str, *, logx: bool, logy: bool) -> None:
-    plain = FuncFormatter(lambda v, _: f"{v:,g}")
+    plain = FuncFormatter(lambda v, _: f"{v:,.10g}")
     if logx:
         axes.set_xscale("log")
         ticks = sorted(frame[x].unique())
         if len(ticks) <= 8:
-            axes.set_xticks(ticks, [f"{t:,g}" for t in ticks])
+            axes.set_xticks(ticks, [f"{t:,.10g}" for t in ticks])
             axes.minorticks_off()
     else:
         axes.margins(x=0.02)
