@@ -26,15 +26,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+import matplotlib as mpl
 import pandas as pd
-from matplotlib.figure import Figure
 
 from kvlab.errors import InvalidArgument
 from kvlab.instruments._check import real, whole
 from kvlab.instruments.experiment import run
 from kvlab.instruments.recorder import Recorder
 from kvlab.instruments.result import Result
-from kvlab.instruments.style import DASHES, MARKERS, colour, drawing, label_right, note
+from kvlab.instruments.style import HATCHES, INK, STYLE, Drawing, colour
 from kvlab.instruments.workload import ClosedLoop, OpenLoop, Uniform
 
 Row = dict[str, Any]
@@ -259,28 +259,28 @@ def measure(
     return Staleness(reads, latencies, sum(e.did == "loaded" for e in ledger.events), ledger)
 
 
-def chart(runs: Mapping[str, Staleness], *, title: str, remark: str = "") -> Figure:
-    """Stale reads per 1,000 over time, a line per variant.
-
-    A variant takes the colour of the last word of its name: ``write-through, naive``.
-    """
-    with drawing(title) as (figure, axes):
-        labels, top = [], 1.0
-        for i, (name, measured) in enumerate(runs.items()):
-            frame, shade = measured.over_time(), colour(name.split()[-1], i)
-            axes.plot(
-                frame["seconds"], frame["stale"], color=shade, ls=DASHES[i % 5],
-                marker=MARKERS[i % 6], ms=6, mec="white", clip_on=False, zorder=3,
+def chart(runs: Mapping[str, Staleness], *, title: str) -> Drawing:
+    """Stale reads per 1,000 over time, a panel per variant, all on one scale."""
+    with mpl.rc_context(STYLE):
+        figure = Drawing(figsize=(8.0, 4.5), layout="constrained")
+        figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+        panels = figure.subplots(1, len(runs), sharex=True, sharey=True, squeeze=False)[0]
+        for i, (axes, (name, measured)) in enumerate(zip(panels, runs.items(), strict=True)):
+            frame, shade = measured.over_time(), colour(name, i)
+            axes.bar(
+                frame["seconds"], frame["stale"], measured.reads.bucket * 0.9, color=shade,
+                hatch=HATCHES.get(name, ""), edgecolor="white", lw=0,
             )  # fmt: skip
-            top = max(top, float(frame["stale"].max()))
-            text = f"{name.replace(', ', chr(10))}\n{measured.per_1000:.0f} in all"
-            labels.append((float(frame["stale"].iloc[-1]), text, shade))
-        axes.set_ylim(0, top * 1.12)
-        axes.set_xlim(left=0)
-        axes.set(xlabel="seconds since the first read", ylabel="stale reads per 1,000 reads")
-        if remark:
-            note(axes, remark)
-        label_right(axes, labels)
+            axes.axhline(measured.per_1000, color=INK, lw=1.2, dashes=(5, 2))
+            count = measured.reads.violations
+            axes.set_title(
+                f"{name}\n{count} stale of {measured.reads.count:,} reads", fontsize=11, color=shade
+            )
+            axes.set_xlabel("seconds since the first read")
+            axes.grid(False, axis="x")
+        panels[0].set_ylabel("stale reads per 1,000 (dashes: the whole run)")
+        panels[0].set_ylim(0, max(panels[0].get_ylim()[1], 1))
+        panels[0].set_xlim(left=0)
     return figure
 
 

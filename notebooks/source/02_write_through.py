@@ -16,6 +16,7 @@
 
 # %%
 import pandas as pd
+import redis
 
 import kvlab
 from kvlab import CacheAside, Kv, NaiveCacheAside, NaiveWriteThrough, WriteThrough
@@ -46,39 +47,48 @@ print(inspect.getsource(NaiveWriteThrough.remove))
 # `gated` stops writer 1 at the wire, before it sends its SETEX. So the order is the same each time.
 
 # %%
+import contextlib
 import json
+import time
 
 from kvlab.instruments import gated
 from kvlab.instruments.crowd import while_held
 
 
 def naive_writers():
-    second = lambda: naive.save(7, lambda: [origin.save(7, name="second")[0]])  # noqa: E731
     client = gated(url, before="SETEX")
     slow = NaiveWriteThrough(client, ttl=300, prefix=kv.prefix)
-    first, last = while_held(client, lambda: slow.save(7, lambda: [origin.save(7, name="first")[0]]), second)
+    write = lambda who, name: who.save(7, lambda: [origin.save(7, name=name)[0]])  # noqa: E731
+    first, last = while_held(client, lambda: write(slow, "first"), lambda: write(naive, "second"))
     return first, last, json.loads(kv.client.get(f"{kv.prefix}user:7"))
 
 
 # %%
 def story(first, last, cached, write):
     old, new = first["version"], last["version"]
-    end = "as the database" if cached == origin.read(7) else f"STALE, the database has {new}"
-    yield f"writer 1: UPDATE, commit: version {old}; stands before its {write}"
-    yield f"writer 2: UPDATE, commit: version {new}; {write} of {new}"
-    yield f"writer 1: goes on with its {write} of {old}"
-    yield f"the cache has version {cached['version']}, {cached['name']!r}: {end}"
+    end = "as in the database" if cached == origin.read(7) else f"STALE, the database has {new}"
+    print(f"1. writer 1: UPDATE, commit: version {old}; stands before its {write}")
+    print(f"2. writer 2: UPDATE, commit: version {new}; {write} of {new}")
+    print(f"3. writer 1: goes on with its {write} of {old}")
+    print(f"4. the cache has version {cached['version']}, {cached['name']!r}: {end}")
 
 
-for number, step in enumerate(story(*naive_writers(), "SETEX"), start=1):
-    print(f"{number}. {step}")
+story(*naive_writers(), write="SETEX")
 print(f"and readers are served it for {kv.client.ttl(kv.prefix + 'user:7')} more seconds")
 
 # %% [markdown]
-# ## The fix: the version decides, not the clock
+# ## The fix: the version decides, not who comes last
 #
 # `save` is a flow: it runs your write, which returns **row and version**, then stores both with one
-# script. To see the op itself, we take the flow's steps by hand:
+# script. The script has three keys of one row: the entry, the lease of a reader who may be loading,
+# and the newest version known. In one step on the server:
+#
+# 1. Is a newer version known? Then do nothing and answer 0.
+# 2. Else store the row, and the version beside it. The version lives at least as long as the entry.
+# 3. Delete the lease. A reader that is loading now may have read an older row; its fill will fail.
+#
+# So the order in which writers reach the cache does not matter. To see the op itself, we take the
+# flow's steps by hand; then the same schedule as above:
 
 # %%
 cache = CacheAside("customers", ttl=300)
@@ -87,101 +97,79 @@ steps = iter(through.save(7, lambda: ({"name": "Ada"}, 2)))
 print(f"step 1: {next(steps).__class__.__name__}, your write")
 print(f"step 2: {steps.send(({'name': 'Ada'}, 2))}")
 
-# %% [markdown]
-# The script has three keys of one row: the entry, the lease of a reader who may be loading, and
-# the newest version known. In one step on the server:
-#
-# 1. Is a newer version known? Then do nothing and answer 0.
-# 2. Else store the row, and the version beside it. The version lives at least as long as the entry.
-# 3. Delete the lease. A reader that is loading now may have read an older row; its fill will fail.
-#
-# The order in which writers reach the cache no longer matters. The same schedule:
-
 
 # %%
+def versioned(row):
+    return row and (row, row["version"])
+
+
 def hardened_writers():
-    second = lambda: kv.run(through.save(7, lambda: origin.save(7, name="second")))  # noqa: E731
     client = gated(url, before="EVALSHA")
+    flow = lambda name: through.save(7, lambda: origin.save(7, name=name))  # noqa: E731
     with Kv(client, prefix=kv.prefix) as slow:
-        save = lambda: slow.run(through.save(7, lambda: origin.save(7, name="first")))  # noqa: E731
-        first, last = while_held(client, save, second)
-    return first, last, kv.run(through.fetch(7, versioned))
-
-
-def versioned():
-    row = origin.read(7)
-    return None if row is None else (row, row["version"])
+        saved = while_held(client, lambda: slow.run(flow("first")), lambda: kv.run(flow("second")))
+    return *saved, kv.run(through.fetch(7, lambda: versioned(origin.read(7))))
 
 
 # %%
 first, last, cached = hardened_writers()
-for number, step in enumerate(story(first.row, last.row, cached, "store"), start=1):
-    print(f"{number}. {step}")
-print(f"writer 1 is told: cached={first.cached}; writer 2: cached={last.cached}")
-
-# %% [markdown]
-# A race that is forced happens every time, or never:
-
-# %%
+story(first.row, last.row, cached, write="store")
+print(f"writer 1 is told cached={first.cached}, writer 2 cached={last.cached}")
 TIMES, stale = 20, {"naive": 0, "hardened": 0}
 for _ in range(TIMES):
     for variant, race in (("naive", naive_writers), ("hardened", hardened_writers)):
         *_, cached = race()
         stale[variant] += cached["version"] < origin.read(7)["version"]
 counted = pd.DataFrame({"schedules": TIMES, "cache older than the database": stale})
-counted.rename_axis("variant").reset_index().style.hide(axis="index")
+caption = "a race that is forced happens every time, or never"
+counted.rename_axis("variant").reset_index().style.hide(axis="index").set_caption(caption)
 
 # %% [markdown]
 # ## Every order of four steps
 #
-# Two writers with two steps each can meet in six orders. `walk` takes them one step at a time, on
-# the real database and the real server. Versions count from the first write of the walk.
+# Two writers with two steps each can meet in six orders. `stepper` takes them one step at a time,
+# on the real database and the real server. In "1221" writer 1 commits, writer 2 commits, writer 2
+# tells the cache, writer 1 tells the cache. Versions count from the first write.
+#
+# Choose an order in the last cell of this section. Which rule tells you, from the digits alone, that
+# the naive cache ends stale?
 
-# %%
-def walk(order):
-    kv.clear()
-    zero, pairs, rows = origin.read(7)["version"], {}, []
-    for writer in order:
-        step = "cache" if writer in pairs else "database"
-        pair = pairs.get(writer) or pairs.setdefault(writer, origin.save(7, name=f"by {writer}"))
-        if step == "cache":
-            naive.save(7, lambda pair=pair: [pair[0]])
-            kv.run(through.save(7, lambda pair=pair: pair))
-        found = [v and v - zero for v in held()]
-        rows.append((f"writer {writer}: {step}", origin.read(7)["version"] - zero, *found))
-    return pd.DataFrame(rows, columns=["step", "database", "naive cache", "hardened cache"])
-
-
-# %%
-from itertools import permutations
-
-
-def held():
-    """The versions that the two caches hold now."""
-    kept = kv.client.get(f"{kv.prefix}user:7"), kv.client.hget(f"{kv.prefix}{cache.key(7, 'entry')}", "value")
-    return [raw and json.loads(raw)["version"] for raw in kept]
-
-
-ORDERS = ["".join(order) for order in sorted(set(permutations("1122")))]
-ends = {order: walk(order).iloc[-1] for order in ORDERS}
-wrong = {v: [o for o, end in ends.items() if end[f"{v} cache"] != end["database"]] for v in stale}
-print(f"{len(ORDERS)} orders; naive ends stale in {len(wrong['naive'])}: {', '.join(wrong['naive'])}; hardened in {len(wrong['hardened'])}")
 
 # %%
 def stepper(order):
-    shown = walk(order).astype("string").fillna("nothing")
-    return shown.style.hide(axis="index").set_caption(f"order {order}: each digit is a step of that writer")
+    kv.clear()
+    zero, pairs, rows = origin.read(7)["version"], {}, []
+    for writer in order:
+        step = "tells the cache" if writer in pairs else "commits"
+        pair = pairs.get(writer) or pairs.setdefault(writer, origin.save(7, name=f"by {writer}"))
+        if step != "commits":
+            naive.save(7, lambda pair=pair: [pair[0]])
+            kv.run(through.save(7, lambda pair=pair: pair))
+        kept = [json.loads(value)["version"] - zero if value else "nothing" for value in held(7)]
+        rows.append((f"writer {writer} {step}", origin.read(7)["version"] - zero, *kept))
+    return pd.DataFrame(rows, columns=["step", "database", "naive", "hardened"])
 
 
-stepper("1221")
+# %%
+def held(key):
+    entry = f"{kv.prefix}{cache.key(key, 'entry')}"
+    return kv.client.get(f"{kv.prefix}user:{key}"), kv.client.hget(entry, "value")
 
-# %% [markdown]
-# Choose an order. Which rule tells you, from the digits alone, that the naive cache ends stale?
+
+ORDERS = ["1122", "1212", "1221", "2112", "2121", "2211"]
+ends = {order: stepper(order).iloc[-1] for order in ORDERS}
+for variant in stale:
+    wrong = [order for order, end in ends.items() if end[variant] != end["database"]]
+    print(
+        f"{variant}: {len(wrong)} of {len(ORDERS)} orders end stale: {', '.join(wrong) or 'none'}"
+    )
+stepper("1221").style.hide(axis="index")
 
 # %%
 from ipywidgets import Dropdown, interact
 
-interact(stepper, order=Dropdown(options=ORDERS, value="1212"))
+choice = Dropdown(options=ORDERS, value="1212")
+interact(lambda order: stepper(order).style.hide(axis="index"), order=choice)
 
 # %% [markdown]
 # ## A deleted row comes back
@@ -191,296 +179,246 @@ interact(stepper, order=Dropdown(options=ORDERS, value="1212"))
 
 
 # %%
-def naive_ghost():
+def naive_ghost(load, delete):
     client = gated(url, before="SETEX")
     reader = NaiveCacheAside(client, ttl=300, prefix=kv.prefix)
-    remove = lambda: naive.remove(7, lambda: origin.remove(7))  # noqa: E731
-    while_held(client, lambda: reader.get(7, lambda: origin.read(7)), remove)
-    return NaiveCacheAside(kv.client, prefix=kv.prefix).get(7, lambda: origin.read(7))
+    while_held(client, lambda: reader.get(7, load), lambda: naive.remove(7, delete))
 
 
-def hardened_ghost():
+def hardened_ghost(load, delete):
     client = gated(url, before="EVALSHA", nth=2)  # the first is its read, the second its fill
-    remove = lambda: kv.run(through.remove(7, lambda: origin.remove(7)))  # noqa: E731
+    fetch, remove = through.fetch(7, lambda: versioned(load())), through.remove(7, delete)
     with Kv(client, prefix=kv.prefix) as reader:
-        while_held(client, lambda: reader.run(through.fetch(7, versioned)), remove)
-    return kv.run(through.fetch(7, versioned))
+        while_held(client, lambda: reader.run(fetch), lambda: kv.run(remove))
 
 
 # %%
-ghosts = {"naive": 0, "hardened": 0}
+back = {"naive": 0, "hardened": 0}
 for _ in range(TIMES):
-    for variant, race in (("naive", naive_ghost), ("hardened", hardened_ghost)):
+    for i, (variant, race) in enumerate(zip(back, (naive_ghost, hardened_ghost), strict=True)):
         kv.clear()
         origin.save(7, name="Ada")
-        served = race()
-        ghosts[variant] += served is not None and origin.read(7) is None
-print("1. reader: finds nothing, loads the row\n2. reader: stands before it fills the cache")
-print("3. remover: DELETE, commit; then tells the cache\n4. reader: goes on with its fill")
-print("5. next reader: is served a row that the database does not have: "
-      + ", ".join(f"{variant} {n} of {TIMES} times" for variant, n in ghosts.items()))  # fmt: skip
-origin.save(7, name="Ada");
+        race(lambda: origin.read(7), lambda: origin.remove(7))
+        back[variant] += held(7)[i] not in (None, b"null")
+print("1. reader: finds nothing, loads the row; stands before its fill")
+print("2. remover: DELETE, commit; then tells the cache\n3. reader: goes on with its fill")
+times = ", ".join(f"{variant} {n} of {TIMES} times" for variant, n in back.items())
+print(f"4. the cache has a row that the database does not: {times}")
 
 # %% [markdown]
 # `remove` does not delete the entry. It stores **the absence, with the version of the deletion**
 # (a tombstone), and ends the lease. A late fill and a late writer both fail against it.
 #
-# ## No row, and a database that says no
+# ## No such row, and a database that says no
 #
 # `updated[0]` of an empty result is `undefined`, and the simple version caches that. And when the
-# database refuses? Here the simple version is right as well: it never comes to its SETEX.
+# database refuses? There the simple version is right as well: it never comes to its SETEX.
 
 # %%
 from sqlalchemy.exc import IntegrityError
 
-
-def saved_by(variant, key, **fields):
-    update = lambda: origin.update(key, **fields)  # noqa: E731
-    try:
-        if variant == "hardened":
-            return kv.run(through.save(key, update)).cached
-        return naive.save(key, lambda: [row for row, _ in filter(None, [update()])]) is not None
-    except IntegrityError:
-        return "raises IntegrityError"
-
-
-# %%
-def entry(variant, key):
-    if variant == "naive":
-        raw = kv.client.get(f"{kv.prefix}user:{key}")
-    else:
-        raw = kv.client.hget(f"{kv.prefix}{cache.key(key, 'entry')}", "value")
-    return "no entry" if raw is None else raw.decode()
-
-
-cases = (("update of an unknown id", 5000, "Nobody"), ("an empty name, refused", 8, ""))
-rows = [(case, variant, saved_by(variant, key, name=name), entry(variant, key))
-        for case, key, name in cases for variant in ("naive", "hardened")]  # fmt: skip
-pd.DataFrame(rows, columns=["case", "variant", "says that it cached a row", "cache then holds"]).style.hide(axis="index")
+rows = []
+for case, key, name in (("update of an unknown id", 5000, "Nobody"), ("an empty name", 8, "")):
+    update = lambda: origin.update(key, name=name)  # noqa: B023, E731
+    with contextlib.suppress(IntegrityError):
+        naive.save(key, lambda: [pair[0] for pair in [update()] if pair])  # noqa: B023
+    with contextlib.suppress(IntegrityError):
+        kv.run(through.save(key, update))
+    rows.append((case, *(value.decode() if value else "nothing" for value in held(key))))
+pd.DataFrame(rows, columns=["case", "naive has", "hardened has"]).style.hide(axis="index")
 
 # %% [markdown]
 # ## The cache is away after the commit
 #
 # The row is committed, and then the cache cannot be reached. A proxy in front of the server
-# refuses connections. Readers go another way and still reach it. TTL: half a second.
+# refuses the writer's connections. Readers go another way and still reach it. TTL: half a second.
 
 # %%
-import time
-
-import redis
-
 from kvlab.instruments import Proxy
 
-brief = CacheAside("brief", ttl=0.5, jitter=0, early=0)
-short = WriteThrough(brief)
-kv.run(short.fetch(7, versioned))
-with Proxy(url) as proxy, kvlab.connect(proxy.url, prefix=kv.prefix, timeout=0.2, deadline=0.3) as far:
+brief = WriteThrough(CacheAside("brief", ttl=0.5, jitter=0, early=0))
+kv.run(brief.fetch(9, lambda: versioned(origin.read(9))))
+with Proxy(url) as proxy, kvlab.connect(proxy.url, prefix=kv.prefix) as far:
     proxy.refuse()
-    told = far.run(short.save(7, lambda: origin.save(7, name="Lovelace")))
+    told = far.run(brief.save(9, lambda: origin.save(9, name="Lovelace")))
+    print(f"hardened: {told.row['name']!r}, cached={told.cached}, {type(told.error).__name__}")
     try:
-        NaiveWriteThrough(far.client, prefix=kv.prefix).save(7, lambda: [origin.save(7, name="King")[0]])
+        NaiveWriteThrough(far.client).save(9, lambda: [origin.save(9, name="King")[0]])
     except redis.ConnectionError as error:
-        lost = type(error).__name__
+        print(f"naive: {type(error).__name__}, and the database has {origin.read(9)['name']!r}")
+
 
 # %%
-def gap():
-    return origin.read(7)["version"] - kv.run(short.fetch(7, versioned))["version"]
+def behind(through, key):
+    served = kv.run(through.fetch(key, lambda: versioned(origin.read(key))))
+    return origin.read(key)["version"] - served["version"]
 
 
-left = kv.client.pttl(f"{kv.prefix}{brief.key(7, 'entry')}")
-print(f"hardened: row {told.row['name']!r}, cached={told.cached}, {type(told.error).__name__}")
-print(f"naive: {lost}, the row is lost to the caller; the database has {origin.read(7)['name']!r}")
-print(f"readers at once: {gap()} versions behind, entry ends in {left} ms")
+left = kv.client.pttl(f"{kv.prefix}{brief.cache.key(9, 'entry')}")
+print(f"at once: readers are {behind(brief, 9)} versions behind; the entry ends in {left} ms")
 time.sleep(max(left, 0) / 1000 + 0.02)
-print(f"after its TTL: {gap()} versions behind")
+print(f"after its TTL: {behind(brief, 9)} versions behind")
 
 # %% [markdown]
-# The naive caller gets an exception and cannot know that the row is committed. A retry would write
-# twice. The hardened one gets its row, and `cached=False` with the reason. That is not a failure of
-# the write: the cache is behind, for `lease + ttl` at most.
+# The naive caller gets an exception and cannot know that the row is committed; a retry writes
+# twice. The hardened one gets its row, and `cached=False` with the reason. The write is good; the
+# cache is behind, until `lease + ttl` after the commit at the latest.
 #
 # ## Stale reads over time
 #
-# Now nothing is forced in order. Four writers change four hot rows, readers arrive in an open loop,
-# and every read is judged: **stale** means that it was served a version older than one whose writer
-# had been told "done" (committed, cache call over) before the read began.
+# Now no order is forced. Four writers change four hot rows, readers arrive in an open loop, and
+# every read is judged. **Stale** means: served a version older than one whose writer had been told
+# "done" (committed, and its cache call over) before the read began.
 #
-# Three ways, the same load: **cache-aside** as in the seed (DEL after each write), **naive** and
-# **hardened** write-through. Between each answer of the database and the cache command that follows
-# it lies a random pause, drawn alike for all three, in writers and loading readers. It stands for
-# what a busy process does there: collect garbage, lose its core, wait for a network. It makes the
-# window wide enough to see in seconds. Further down it is taken away.
+# Three variants, the same load: **cache-aside** as in the seed (DEL after each write), **naive**
+# and **hardened** write-through. Between each answer of the database and the cache command after it
+# lies a random pause, drawn alike for all three, in writers and in readers that load. It stands for
+# what happens there to a busy process: garbage collection, a lost core, a slow network. It makes
+# the window wide enough to see in seconds. Further down it is taken away.
 #
-# **Predict.** Which of the three serves the most stale reads? Which loads most often?
+# **Predict.** Which of the three serve stale reads? Which one loads most often?
+
+# %%
+aside = NaiveCacheAside(kv.client, ttl=300, prefix=kv.prefix)
+ways = {
+    "cache-aside": (aside.get, lambda key, write: (write(), aside.invalidate(key))),
+    "naive": (aside.get, lambda key, write: naive.save(key, lambda: [write()[0]])),
+    "hardened": (
+        lambda key, load: kv.run(through.fetch(key, lambda: versioned(load()))),
+        lambda key, write: kv.run(through.save(key, write)),
+    ),
+}
 
 # %%
 from kvlab.instruments import OpenLoop, staleness
 
-WRITERS, PAUSE = 4, 0.003
-aside = NaiveCacheAside(kv.client, ttl=300, prefix=kv.prefix)
-ways = {
-    "cache-aside": (aside.get, lambda key, commit: (commit(), aside.invalidate(key))),
-    "naive": (aside.get, lambda key, commit: naive.save(key, lambda: [commit()[0]])),
-    "hardened": (
-        lambda key, load: kv.run(through.fetch(key, lambda: (row := load()) and (row, row["version"]))),
-        lambda key, commit: kv.run(through.save(key, commit)),
-    ),
-}
 
+def measured(variant, pause, duration):
+    kv.clear()
+    return staleness.measure(*ways[variant], origin, keys=4, writers=4, think=0.02, pause=pause,
+                             arrivals=OpenLoop(400, workers=12), duration=duration, bucket=0.25,
+                             seed=1, name=variant)  # fmt: skip
+
+
+PAUSE = 0.003
+runs = {variant: measured(variant, PAUSE, duration=2.25) for variant in ways}
 
 # %%
-def measured(name, pause, duration):
-    kv.clear()
-    read, write = ways[name]
-    return staleness.measure(
-        read, write, origin, keys=4, writers=WRITERS, think=0.02, pause=pause, name=name,
-        arrivals=OpenLoop(400, workers=6), duration=duration, bucket=0.3, seed=1,
-    )  # fmt: skip
+per = {variant: run.per_1000 for variant, run in runs.items()}
+staleness.chart(runs, title=(
+    f"Stale reads per 1,000: cache-aside {per['cache-aside']:.0f}, "
+    f"naive {per['naive']:.0f}, hardened {per['hardened']:.0f}"
+))  # fmt: skip
 
-
-runs = {name: measured(name, PAUSE, 2.4) for name in ways}
+# %%
 facts = runs["naive"].reads.environment
 print("; ".join(f"{k}: {facts[k]}" for k in ("loop", "workload", "seed", "warmup", "repetitions")))
-print(f"started over 1 ms late: {', '.join(f'{n} {r.reads.late_share:.0%}' for n, r in runs.items())}")
-
-# %%
-per = {name: run.per_1000 for name, run in runs.items()}
-staleness.chart(
-    runs,
-    title=f"Stale reads per 1,000: cache-aside {per['cache-aside']:.0f}, naive write-through "
-    f"{per['naive']:.0f}, hardened {per['hardened']:.0f}",
-    remark=f"{WRITERS} writers, four hot rows, mean pause {PAUSE * 1e3:g} ms between database and cache",
-)
-
-# %% [markdown]
-# How one of them came about. These are the notes that the threads took; a line is written when its
-# call has returned.
-
-# %%
-for name in ("cache-aside", "naive", "hardened"):
-    print(f"{name}: {runs[name].reads.violations} stale reads of {runs[name].reads.count}")
-    for number, line in enumerate(runs[name].ledger.schedule(), start=1):
+late = ", ".join(f"{variant} {run.reads.late_share:.0%}" for variant, run in runs.items())
+print(f"reads that started over 1 ms late: {late}")
+for variant, run in runs.items():
+    print(
+        f"\n{variant}, {run.reads.violations} stale reads of {run.reads.count}; how one came about:"
+    )
+    for number, line in enumerate(run.ledger.schedule(), start=1):
         print(f"  {number}. {line}")
 
 # %% [markdown]
-# Cache-aside with DEL fails by the late **fill**, naive write-through by the late **writer**. It is
-# one mistake: a value arrives without saying how old it is.
+# These are the notes that the threads took; a step is noted when its call has returned.
 #
-# Is the pause to blame? The same without it:
+# Cache-aside with DEL fails by a late **fill**, naive write-through by a late **writer**. It is one
+# mistake: a value arrives and does not say how old it is. Is the pause to blame? With it and without:
 
 # %%
-rows = [(name, run.reads, pause) for pause, each in ((PAUSE, runs), (0, {n: measured(n, 0, 1.2) for n in ways}))
-        for name, run in each.items()]  # fmt: skip
-bare = pd.DataFrame(
-    [(name, pause * 1e3, reads.count, reads.violations, 1000 * reads.share("stale")) for name, reads, pause in rows],
-    columns=["variant", "mean pause, ms", "reads", "stale", "stale per 1,000"],
-)
-bare.style.hide(axis="index").format({"mean pause, ms": "{:g}", "stale per 1,000": "{:.1f}"})
+bare = {variant: measured(variant, 0, duration=1.2) for variant in ways}
+rows = [
+    (pause * 1e3, variant, run.reads.count, run.reads.violations, run.per_1000,
+     1000 * run.loads / run.reads.count, run.writes.percentile(50) * 1e3)
+    for pause, each in ((PAUSE, runs), (0, bare)) for variant, run in each.items()
+]  # fmt: skip
+columns = ["mean pause, ms", "variant", "reads", "stale", "stale per 1,000",
+           "loads per 1,000 reads", "median save, ms"]  # fmt: skip
+forms = dict.fromkeys(columns[4:], "{:.1f}") | {"mean pause, ms": "{:g}"}
+pd.DataFrame(rows, columns=columns).style.hide(axis="index").format(forms)
 
 # %% [markdown]
-# Rare is not never: a row that went stale stays so until somebody writes it again or the TTL ends.
-# A quiet row has nobody to heal it.
+# A stale count of 0 without the pause is luck, not a promise: the window is smaller, not shut. And
+# hot rows heal with their next write. A quiet row that went stale stays so until its TTL ends.
+#
+# **What it earns** stands in the same table: write-through readers find what the writer stored, so
+# they load next to nothing. Cache-aside sends a reader to the database after every write.
 #
 # ## What it costs
 #
-# Round trips after the database, counted by a proxy:
+# Round trips after the database, counted by a proxy; then the latency of the reads above, with what
+# went wrong in that same run. A reader that loads meets the pause too.
 
 # %%
-trips = {}
+from kvlab.workshop import round_trips
+
 with Proxy(url) as proxy, kvlab.connect(proxy.url, prefix=kv.prefix) as far:
-    other = NaiveWriteThrough(far.client, prefix=kv.prefix)
-    run = {"naive": lambda op, key, do: getattr(other, op)(key, lambda: [do()]),
-           "hardened": lambda op, key, do: far.run(getattr(through, op)(key, lambda: (do(), 1)))}  # fmt: skip
-    for variant in run:
-        for key in ("connected", "counted"):
-            proxy.reset()
-            run[variant]("save", key, lambda: "row")
-            trips[variant, "save"] = proxy.requests
-        proxy.reset()
-        run[variant]("remove", "gone", lambda: 1) if variant == "naive" else far.run(through.remove("gone", lambda: 1))
-        trips[variant, "remove"] = proxy.requests
-
-# %%
-table = pd.Series(trips).unstack()[["save", "remove"]]
-table.rename_axis("round trips").reset_index().style.hide(axis="index")
-
-# %% [markdown]
-# The reads of the run above, with what each variant got wrong in that same run. A reader that loads
-# meets the pause too, so what a variant loads shows in its tail.
+    ways_to_run = {"naive": round_trips.naively, "hardened": lambda _: round_trips.on(far)}
+    rows = [
+        (case.op, variant, round_trips.count(far, lambda: proxy.requests, case, how(case)))
+        for case in round_trips.cases(far, far.client) if case.pattern == "write-through"
+        for variant, how in ways_to_run.items() if case.naive or variant == "hardened"
+    ]  # fmt: skip
+pd.DataFrame(rows, columns=["op", "variant", "round trips"]).style.hide(axis="index")
 
 # %%
 from kvlab.instruments import charts
 
-p50 = {name: run.reads.latency.percentile(50) for name, run in runs.items()}
-charts.latency_percentiles(
-    {name: run.reads for name, run in runs.items()},
-    title=f"Violations: cache-aside {runs['cache-aside'].reads.violations}, naive {runs['naive'].reads.violations}, "
-    f"hardened {runs['hardened'].reads.violations}; median read {p50['hardened'] / p50['naive']:.1f} times the naive one",
-)
-
-# %% [markdown]
-# ## What it earns
-#
-# Readers need not load what a writer has stored.
-
-# %%
-rows = [(name, run.reads.count, run.loads, 1000 * run.loads / run.reads.count, run.writes.count,
-         run.writes.percentile(50) * 1e3, run.reads.violations) for name, run in runs.items()]  # fmt: skip
-earned = pd.DataFrame(rows, columns=["variant", "reads", "loads", "loads per 1,000 reads", "writes",
-                                     "write p50, ms", "stale reads"])  # fmt: skip
-earned.style.hide(axis="index").format({"loads per 1,000 reads": "{:.0f}", "write p50, ms": "{:.1f}"})
+reads = {variant: run.reads for variant, run in runs.items()}
+middle = {variant: result.latency.percentile(50) * 1e3 for variant, result in reads.items()}
+charts.latency_percentiles(reads, title=(
+    "Median read: " + ", ".join(f"{variant} {ms:.1f} ms" for variant, ms in middle.items())
+))  # fmt: skip
 
 # %% [markdown]
 # ## The limits that remain
 #
-# The cache can order what it is told. It cannot know what it is not told. Three ways to show it,
-# each against the hardened version:
+# The cache can order what it is told. It cannot know what it is not told:
+#
+# | no cache protocol gives, alone | why | what the database must do |
+# |---|---|---|
+# | the order of two commits | who reaches the cache first says nothing about it | a version per row, raised in the same transaction, by deletes too |
+# | news of *every* commit | a writer can die between database and cache | an outbox row in the transaction, or a change feed |
+# | news of writes that go past `save` | nobody tells the cache | the same feed; or `invalidate` after them |
+# | a value that is true *when you act on it* | it was true when it was served | `UPDATE … WHERE version = …`: the database checks |
+# | fresh rows from a lagging replica | the row is old when it is loaded | say its version (`WriteThrough.fetch`), or read the primary |
+#
+# Three of these limits, run against the hardened version. Without the database's help the TTL is the
+# bound: choose it as the longest time for which you can bear to be wrong.
+
 
 # %%
-def write_past():
-    origin.save(7, name="changed in a SQL console")
-
-
 def crashed_writer():
     client = gated(url, before="EVALSHA", crash=True)
     with client, Kv(client, prefix=kv.prefix) as doomed, contextlib.suppress(ClientCrashed):
-        doomed.run(through.save(7, lambda: origin.save(7, name="by a writer that dies")))
+        doomed.run(through.save(7, lambda: origin.save(7, name="by a writer that died")))
 
 
 def lost_version():
     early, late = origin.save(7, name="early"), origin.save(7, name="late")
     kv.run(through.save(7, lambda: late))
-    kv.client.delete(f"{kv.prefix}{cache.key(7, 'version')}")  # evicted, or a failover lost it
+    kv.client.delete(f"{kv.prefix}{cache.key(7, 'version')}")  # evicted, or lost in a failover
     kv.run(through.save(7, lambda: early))
 
 
 # %%
-import contextlib
-
 from kvlab.instruments import ClientCrashed
 
+limits = {"a write past save": lambda: origin.save(7, name="in a SQL console"),
+          "the writer dies after its commit": crashed_writer,
+          "the server loses the version key": lost_version}  # fmt: skip
 rows = []
-for limit in (write_past, crashed_writer, lost_version):
-    kv.clear()
-    kv.run(through.fetch(7, versioned))
-    limit()
-    behind = origin.read(7)["version"] - kv.run(through.fetch(7, versioned))["version"]
-    rows.append((limit.__name__, behind, kv.client.ttl(f"{kv.prefix}{cache.key(7, 'entry')}")))
-pd.DataFrame(rows, columns=["limit", "versions behind", "for how long, s"]).style.hide(axis="index")
-
-# %% [markdown]
-# | what no cache protocol gives alone | why | what the database must do |
-# |---|---|---|
-# | an order of two commits | arrival at the cache says nothing about it | a version per row, raised in the same transaction, deletes included |
-# | the cache told of *every* commit | a writer can die between the two | an outbox row in the transaction, or a change feed that replays |
-# | writes that go past `save` | nobody tells the cache | the same feed, or `invalidate` after them |
-# | a read that is true *when you act on it* | it was true when it was served | `UPDATE … WHERE version = …`: the database checks |
-# | no stale fill from a lagging replica | its rows are old when they are loaded | say the version (`WriteThrough.fetch`), or read the primary |
-#
-# Without all that the TTL is the bound. Choose it as the longest time you can bear to be wrong.
+for what, happens in limits.items():
+    kv.run(through.save(7, lambda: origin.save(7, name="Ada")))
+    happens()
+    rows.append((what, behind(through, 7), kv.client.ttl(f"{kv.prefix}{cache.key(7, 'entry')}")))
+pd.DataFrame(rows, columns=["limit", "versions behind", "for seconds"]).style.hide(axis="index")
 
 # %% tags=["finding"]
-print(f"two writers, {TIMES} forced schedules: stale cache naive {stale['naive']}, hardened {stale['hardened']}; "
+print(f"two writers, {TIMES} forced orders: stale cache naive {stale['naive']}, hardened {stale['hardened']}; "
       f"stale reads per 1,000: {per['naive']:.0f} and {per['hardened']:.0f}")  # fmt: skip
 
 # %%
@@ -512,8 +450,7 @@ kv.clear()
 
 
 def row_of(key):
-    raw = kv.run(Op("HGET", Key(key), "row"))
-    return None if raw is None else json.loads(raw)
+    return json.loads(kv.run(Op("HGET", Key(key), "row")) or "null")
 
 
 # %% tags=["stub"]
