@@ -279,6 +279,8 @@ print(f"after its TTL: {behind(brief, 9)} versions behind")
 # **Predict.** Which of the three serve stale reads? Which one loads most often?
 
 # %%
+from kvlab.instruments import OpenLoop, staleness
+
 aside = NaiveCacheAside(kv.client, ttl=300, prefix=kv.prefix)
 ways = {
     "cache-aside": (aside.get, lambda key, write: (write(), aside.invalidate(key))),
@@ -290,8 +292,6 @@ ways = {
 }
 
 # %%
-from kvlab.instruments import OpenLoop, staleness
-
 KEYS, WRITERS, THINK, PAUSE = 2, 4, 0.01, 0.005
 
 
