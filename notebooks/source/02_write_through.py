@@ -292,13 +292,13 @@ ways = {
 }
 
 # %%
-KEYS, WRITERS, THINK, PAUSE = 2, 4, 0.01, 0.005
+KEYS, WRITERS, THINK, PAUSE = 2, 4, 0.025, 0.005
 
 
 def measured(variant, pause, duration):
     kv.clear()
     return staleness.measure(*ways[variant], origin, keys=KEYS, writers=WRITERS, think=THINK,
-                             pause=pause, arrivals=OpenLoop(300, workers=12), duration=duration,
+                             pause=pause, arrivals=OpenLoop(200, workers=6), duration=duration,
                              seed=1, name=variant)  # fmt: skip
 
 
