@@ -134,12 +134,17 @@ def label_right(axes: Axes, labels: list[tuple[float, str, str]]) -> None:
     lines_high = 0.058  # of the axes, one line of text
     axes.get_ylim()  # settles a pending autoscale, which the transform would not see
     to_axes = axes.transData + axes.transAxes.inverted()
-    floor = -1.0
+    floor, ceiling = -1.0, 1.04
+    placed = []
     for value, text, shade in sorted(labels):
         wanted = float(to_axes.transform((1.0, value))[1])
         half = lines_high * (text.count("\n") + 1) / 2
         at = max(wanted, floor + half)
         floor = at + half + 0.01
+        placed.append((at, half, text, shade))
+    for at, half, text, shade in reversed(placed):  # below the title
+        at = min(at, ceiling - half)
+        ceiling = at - half - 0.01
         axes.annotate(
             text, (1, at), xycoords="axes fraction", xytext=(8, 0), textcoords="offset points",
             va="center", color=shade, fontweight="bold", fontsize=10.5, annotation_clip=False,
