@@ -21,7 +21,7 @@ from kvlab import CacheAside, Kv, NaiveCacheAside
 from kvlab.connections import resolve
 from kvlab.instruments import Origin, Proxy, environment
 
-url = resolve(None, None)
+url = resolve()
 kv, origin = kvlab.connect(url, prefix="kvlab:ch01"), Origin()
 kv.clear()
 pd.Series(environment(kv), name="where the numbers below were measured").to_frame()

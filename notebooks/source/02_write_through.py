@@ -23,7 +23,7 @@ from kvlab import CacheAside, Kv, NaiveCacheAside, NaiveWriteThrough, WriteThrou
 from kvlab.connections import resolve
 from kvlab.instruments import Origin, environment
 
-url = resolve(None, None)
+url = resolve()
 kv, origin = kvlab.connect(url, prefix="kvlab:ch02"), Origin()
 kv.clear()
 pd.Series(environment(kv), name="where the numbers below were measured").to_frame()

@@ -21,7 +21,7 @@ import kvlab
 from kvlab.connections import resolve
 from kvlab.instruments import environment
 
-url = resolve(None, None)  # the embedded Valkey, or KVLAB_URL
+url = resolve()  # the embedded Valkey, or KVLAB_URL
 kv = kvlab.connect(url, prefix="kvlab:ch03")
 pd.Series(environment(kv) | {"old keys removed": kv.clear()}, name="measured on").to_frame()
 

@@ -23,7 +23,7 @@ from kvlab.instruments.held import held
 
 kv = kvlab.connect(prefix="kvlab:ch04")
 kv.clear()
-url = kvlab.connections.resolve(None, None)
+url = kvlab.connections.resolve()
 pd.Series(environment(kv), name="where the numbers below were measured").to_frame()
 
 # %% [markdown]

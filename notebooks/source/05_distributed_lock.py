@@ -20,7 +20,7 @@ from kvlab.connections import resolve
 from kvlab.instruments import ClientCrashed, Proxy, environment, gated
 from kvlab.instruments.crowd import while_held
 
-url = resolve(None, None)
+url = resolve()
 kv = kvlab.connect(url, prefix="kvlab:ch05")
 kv.clear()
 pd.Series(environment(kv), name="where the numbers below were measured").to_frame()

@@ -24,7 +24,7 @@ from kvlab import Kv, Leaderboard, NaiveLeaderboard, Op
 from kvlab.connections import resolve
 from kvlab.instruments import environment, gated
 
-url = resolve(None, None)
+url = resolve()
 kv = kvlab.connect(url, prefix="kvlab:ch06")
 kv.clear()
 pd.Series(environment(kv), name="where the numbers below were measured").to_frame()
@@ -424,7 +424,7 @@ from kvlab import Leaderboard
 from kvlab.connections import resolve
 from kvlab.instruments import Proxy
 
-url = resolve(None, None)
+url = resolve()
 kv = kvlab.connect(url, prefix="kvlab:ex06")
 kv.clear()
 board = Leaderboard("exercise", ties="shared")

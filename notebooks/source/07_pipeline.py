@@ -21,7 +21,7 @@ from kvlab import Key, Kv, NaivePipeline, Op
 from kvlab.connections import resolve
 from kvlab.instruments import environment
 
-url = resolve(None, None)
+url = resolve()
 kv = kvlab.connect(url, prefix="kvlab:ch07")
 kv.clear()
 pd.Series(environment(kv), name="where the numbers below were measured").to_frame()
@@ -401,7 +401,7 @@ from kvlab import Key, Kv, Op
 from kvlab.connections import resolve
 from kvlab.instruments.cuts import cut_midway
 
-url = resolve(None, None)
+url = resolve()
 kv = kvlab.connect(url, prefix="kvlab:ex07")
 kv.clear()
 kv.run(Op("SET", Key("price:tea"), 3, "EX", 600), Op("SET", Key("price:jam"), 5, "EX", 600),

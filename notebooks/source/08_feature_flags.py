@@ -25,7 +25,7 @@ from kvlab.connections import resolve
 from kvlab.instruments import environment
 
 # %%
-url = resolve(None, None)  # the embedded Valkey, or KVLAB_URL
+url = resolve()  # the embedded Valkey, or KVLAB_URL
 logging.getLogger("kvlab.flags").setLevel("ERROR")  # a lost connection is printed below instead
 kv = kvlab.Kv(redis.Redis.from_url(url, client_name="ch08"), prefix="kvlab:ch08")
 pd.Series(environment(kv) | {"old keys removed": kv.clear()}, name="measured on").to_frame()
