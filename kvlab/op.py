@@ -106,11 +106,17 @@ _STATEFUL = re.compile(
 
 
 @functools.lru_cache(maxsize=1000)
-def _check_command(words: object) -> None:
-    if not isinstance(words, str) or not words.strip():
+def _check_command(words: object) -> bool:
+    """Refuse what no server knows or a connection cannot bear; whether it is a bare CLIENT."""
+    if not isinstance(words, str) or not words.strip() or not words.isascii():
         raise InvalidArgument(f"a command is its name or a Script, not {words!r:.80}")
     if _STATEFUL.match(words.lstrip()):
         raise InvalidArgument(f"{words} changes a connection that others use next; use kv.client")
+    return words.strip().upper() == "CLIENT"
+
+
+# Of 617 digits. Python gives up at 4300, or fewer if told so, and then hiredis ends the process.
+_WIDEST = 1 << 2048
 
 
 def _check_args(args: tuple[Arg, ...]) -> None:
@@ -122,7 +128,10 @@ def _check_args(args: tuple[Arg, ...]) -> None:
                 text.isascii() or text.encode()
             except UnicodeEncodeError as problem:
                 raise InvalidArgument(f"text must be valid Unicode: {problem}") from None
-        elif kind not in (int, float, bytes):
+        elif kind is int:
+            if not -_WIDEST < text < _WIDEST:  # type: ignore[operator]
+                raise InvalidArgument("an int must have at most 2048 bits")
+        elif kind not in (float, bytes):
             raise InvalidArgument(f"an argument is Key, str, bytes, int or float, not {arg!r:.80}")
 
 
@@ -170,8 +179,10 @@ class Op(Generic[T_co]):
         put(self, "fallback", fallback)
         _check_args(args)
         if not isinstance(command, Script):
-            client = args and command in ("CLIENT", "client")
-            _check_command(f"{command} {args[0]!s}" if client else command)
+            if _check_command(command) and args:
+                what = args[0]
+                said = what.decode("latin-1") if isinstance(what, bytes) else str(what)
+                _check_command(f"CLIENT {segment(said)}")
         elif self.keys != args[: len(self.keys)]:
             raise InvalidArgument(f"a script's keys come before its other arguments: {args!r:.80}")
 

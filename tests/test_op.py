@@ -99,12 +99,19 @@ def test_an_argument_that_cannot_be_sent_is_refused_at_once(wrong: Any) -> None:
         Op("SET", Key("k"), wrong)
 
 
+@pytest.mark.parametrize("wide", [1 << 2048, -(1 << 2048), 10**5000], ids=["+", "-", "5000"])
+def test_an_int_that_python_would_not_print_is_refused(wide: int) -> None:
+    # hiredis dereferences what str() did not return: the process would be gone.
+    with pytest.raises(InvalidArgument, match="2048 bits"):
+        Op("SET", Key("k"), wide)
+
+
 def test_what_can_be_sent_is_kept_as_it_is() -> None:
-    args = (Key("k"), "ü", b"\xff", -3, 1.5, float("inf"))
+    args = (Key("k"), "ü", b"\xff", -3, 1.5, float("inf"), (1 << 2048) - 1)
     assert Op("SET", *args).args == args
 
 
-@pytest.mark.parametrize("wrong", ["", "  ", None, b"GET", 1])
+@pytest.mark.parametrize("wrong", ["", "  ", None, b"GET", 1, "GÉT", "GE\ud800T"])
 def test_a_command_needs_a_name(wrong: Any) -> None:
     with pytest.raises(InvalidArgument, match="name or a Script"):
         Op(wrong, "x")
@@ -134,6 +141,13 @@ def test_commands_that_change_a_shared_connection_are_refused(line: str) -> None
         Op(name, *args)
     with pytest.raises(InvalidArgument, match="connection"):
         Op(line)
+
+
+@pytest.mark.parametrize("command", ["CLIENT", "Client", " cLIENT\t"])
+@pytest.mark.parametrize("what", ["REPLY", "Reply", b"reply"])
+def test_no_spelling_of_client_reply_gets_through(command: str, what: Any) -> None:
+    with pytest.raises(InvalidArgument, match="connection"):
+        Op(command, what, "SKIP")  # each later op of the batch would get its neighbour's answer
 
 
 def test_their_neighbours_are_not() -> None:
