@@ -255,7 +255,9 @@ class CacheAside:
                 break
             yield from Wait(min(step, found.wait))
             step = min(step * 1.5, LONGEST_STEP)
-        loaded = yield from Call(load, share=self.key(key, "entry").name)
+        # A load that says the version answers another question than one that does not.
+        what = "entry" if split is _without_version else "version"
+        loaded = yield from Call(load, share=self.key(key, what).name)
         return split(loaded)[0]
 
     def _lead(

@@ -595,6 +595,21 @@ def test_server_down_after_the_commit(shaky: tuple[Kv, Proxy], kv: Kv) -> None:
     assert 0 < pttl(kv, "entry") <= 300_000, "what is stale ends with its TTL"
 
 
+def test_server_down_a_row_and_a_row_with_its_version_are_two_loads(
+    shaky: tuple[Kv, Proxy],
+) -> None:
+    through, proxy = shaky
+    proxy.refuse()
+    proxy.cut()
+    with ThreadPoolExecutor(1) as pool:
+
+        def load() -> tuple[str, int]:  # while it is under way, somebody asks without a version
+            bare = pool.submit(through.run, cache.fetch("k", lambda: "row"))
+            return bare.result(timeout=10), 1
+
+        assert through.run(users.fetch("k", load)) == "row"
+
+
 @pytest.mark.parametrize("lose", ["swallow_requests", "swallow_replies"])
 def test_a_lost_store_is_sent_again(shaky: tuple[Kv, Proxy], lose: str) -> None:
     kv, proxy = shaky
