@@ -7,6 +7,7 @@ finds the server.
 from __future__ import annotations
 
 import inspect
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -205,6 +206,7 @@ class Kv(Executor):
             self._connections.put(connection, complete=complete, extra=extra)
 
     def _share(self, name: str, call: Callable[[], Any]) -> Any:
+        name = f"{os.getpid()} {name}"  # forked: a call of the parent's never ends here
         while True:
             with self._sharing:
                 under_way = self._shared.get(name)

@@ -417,6 +417,35 @@ def test_a_forked_child_has_sockets_of_its_own(server: RunningServer) -> None:
     subprocess.run([sys.executable, "-c", FORK, server.url], check=True, timeout=20)
 
 
+FORK_IN_A_SHARED_CALL = """
+import os, signal, sys, threading
+from kvlab import Call, Flow, connect
+def shared(answer):
+    return (yield from Call(answer, share="a load"))
+kv = connect(sys.argv[1], prefix="fork")
+begun, over = threading.Event(), threading.Event()
+def load():
+    begun.set()
+    over.wait()
+loading = threading.Thread(target=lambda: kv.run(Flow(shared, (load,))))
+loading.start()
+begun.wait()
+if (child := os.fork()) == 0:
+    signal.alarm(10)  # ends a child that waits for its parent's thread
+    os._exit(kv.run(Flow(shared, (lambda: 7,))))
+_, status = os.waitpid(child, 0)
+over.set()
+loading.join()
+assert os.waitstatus_to_exitcode(status) == 7, status
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+def test_a_forked_child_does_not_wait_for_a_call_of_its_parents(server: RunningServer) -> None:
+    command = [sys.executable, "-c", FORK_IN_A_SHARED_CALL, server.url]
+    subprocess.run(command, check=True, timeout=30)
+
+
 # --- flows ---------------------------------------------------------------------------------
 
 
