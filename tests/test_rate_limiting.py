@@ -447,6 +447,7 @@ def test_counts_are_exact_up_to_the_largest(kind: Any, limit: int, kv: Kv) -> No
     assert not kv.run(limiter.hit("k", cost=2)).allowed
     assert kv.run(limiter.hit("k")).remaining == 0
     assert not kv.run(limiter.hit("k")).allowed
+    assert kv.run(limiter.peek("k")).retry_after < math.inf  # full, not never
 
 
 @each_kind

@@ -53,7 +53,7 @@ local weighted = previous * (window - elapsed) / window
 local allowed, retry = weighted <= limit - current - cost, 0
 if cost > limit then
   allowed, retry = false, -1
-elseif not allowed and current + cost <= limit then
+elseif not allowed and cost <= limit - current then  -- the sum may be beyond 2^53
   retry = faded(previous, limit - current - cost) - elapsed
 elseif not allowed then
   retry = window - elapsed + faded(current, limit - cost)
