@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import hiredis
-from redis.connection import parse_url
+from redis.connection import Connection, parse_url
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -81,6 +81,13 @@ def _host(url: str) -> str | None:
             "not a Redis URL: redis://, rediss:// or unix:// is expected, and in user names and "
             "passwords %-escapes for other characters than letters and digits"
         ) from None
+    kind, options = given.get("connection_class", Connection), dict(given)
+    for pools in ("connection_class", "max_connections"):
+        options.pop(pools, None)
+    try:
+        kind(**options)
+    except (TypeError, ValueError, RedisError):
+        raise InvalidArgument("not a Redis URL: an option after its ? is unknown") from None
     if url.startswith("unix:"):
         return None
     if path.strip("/") and not path.strip("/").isdigit():

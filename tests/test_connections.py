@@ -376,6 +376,8 @@ BAD = [
     "redis://localhost/sesame",
     "redis://localhost/1/2",
     "redis://localhost?db=sesame",
+    "redis://localhost?sesame=1",
+    "redis://localhost?open=sesame",
     "redis://[::1",
 ]
 
