@@ -45,7 +45,13 @@ from typing import Any, TypeVar
 
 import redis
 
-from kvlab.errors import KvlabError, OutcomeUnknown, ServerRefused, ServerUnavailable
+from kvlab.errors import (
+    InvalidArgument,
+    KvlabError,
+    OutcomeUnknown,
+    ServerRefused,
+    ServerUnavailable,
+)
 from kvlab.op import Call, Key, Now, Op, Raw, Script, Wait, flow, segment
 from kvlab.values import checked_version, decoded, encoded, milliseconds, number, seconds
 
@@ -200,6 +206,8 @@ class CacheAside:
 
     def release(self, key: str | int, lease: str) -> Op[None]:
         """Give the lease back without a value: the next caller loads."""
+        if not lease:  # every lease begins with ""
+            raise InvalidArgument(f"lease must be the one that read answered, not {lease!r}")
         return Op(RELEASE, self.key(key, "lease"), lease, decode=_nothing, idempotent=True)
 
     def invalidate(self, key: str | int) -> Op[None]:

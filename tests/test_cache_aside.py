@@ -92,6 +92,8 @@ def test_the_ops_by_hand(run: Any) -> None:
 def test_a_lease_given_back_is_free(run: Any) -> None:
     leader = run(steady.read("k"))
     run(steady.release("k", "not-the-lease"))
+    with pytest.raises(InvalidArgument, match="lease"):
+        steady.release("k", "")
     assert run(steady.read("k")).lease is None
     run(steady.release("k", leader.lease))
     assert run(steady.read("k")).lease is not None
