@@ -56,7 +56,7 @@ MIN_TTL, MAX_TTL = 0.01, 86_400.0
 FENCE_MEMORY = 7 * 86_400.0
 """Seconds after the last hold for which fences rise whatever the clock does."""
 SPENT_MEMORY = 15.0
-"""Seconds for which a release may be sent again; the executor gives up sooner."""
+"""Seconds for which a release may be sent again: an executor's ``deadline`` must be shorter."""
 MAX_BLOCK = 30.0
 """Seconds after which a waiter tries again, however long the holder's TTL."""
 MAX_FENCE = 2**53 - 1
@@ -151,7 +151,7 @@ class Lock:
         """Take the lock if it is free: the hold, else None. One round trip.
 
         Each call of this method is an attempt of its own; the op it returns may be run again.
-        Once its hold was released, the op answers None.
+        For ``SPENT_MEMORY`` seconds after the release of its hold the op answers None.
         """
         return self._attempt(_new_token(), False, _held_or_none)
 

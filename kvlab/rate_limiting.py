@@ -47,7 +47,7 @@ from kvlab.errors import InvalidArgument
 from kvlab.op import Key, Op, Raw, Script, segment
 
 RETRY_HORIZON = 60.0
-"""Seconds for which an ``op_id`` is remembered: twelve times what an executor keeps trying."""
+"""Seconds for which an ``op_id`` is remembered: an executor's ``deadline`` must be shorter."""
 OUTAGE_RETRY = 1.0
 """Seconds after which a hit denied by ``outage="closed"`` is asked to come back."""
 MAX_LIMIT = 2**53
