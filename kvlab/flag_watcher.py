@@ -36,7 +36,7 @@ from kvlab.async_client import AsyncKv
 from kvlab.client import Kv
 from kvlab.connections import own_connection
 from kvlab.feature_flags import FeatureFlags, FlagSnapshot
-from kvlab.values import seconds
+from kvlab.values import number
 
 log = logging.getLogger("kvlab.flags")
 
@@ -51,7 +51,8 @@ class _Watched:
         self, kv: Kv | AsyncKv, flags: FeatureFlags, resync: float, jitter: Callable[[], float]
     ) -> None:
         self.flags = flags
-        self.resync = seconds("resync", resync)
+        # A socket's own timeout ends at 24 days: beyond it a watcher only ever made connections.
+        self.resync = number("resync", resync, 0.001, 86_400)
         self.snapshot: FlagSnapshot = flags.declared
         """The flags as last read."""
         self.error: Exception | None = None

@@ -142,6 +142,12 @@ def test_a_lost_message_is_healed_by_the_next(kv: Kv) -> None:
         assert watcher.snapshot.is_enabled("silent")
 
 
+@pytest.mark.parametrize("resync", [0, True, float("nan"), 86_401])
+def test_a_resync_that_no_socket_can_wait_for_is_refused(kv: Kv, resync: float) -> None:
+    with pytest.raises(InvalidArgument, match="resync"):
+        FlagWatcher(kv, FLAGS, resync=resync).close()
+
+
 def test_a_lost_message_is_healed_by_the_resync(kv: Kv) -> None:
     with FlagWatcher(kv, FLAGS, resync=0.05) as watcher:
         assert watcher.wait_until(in_touch)
