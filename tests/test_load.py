@@ -75,6 +75,6 @@ def test_bad_arguments_are_refused(server: RunningServer, arguments: list[str], 
 
 def test_times_are_read_as_people_write_them() -> None:
     assert [seconds(t) for t in ("45", "30s", "2m", "1h1m1s")] == [45, 30, 120, 3661]
-    for bad in ("", "0", "0s", "-3s", "3x", "s", "1s1m"):
+    for bad in ("²", "", "0", "0s", "-3s", "3x", "s", "1s1m"):
         with pytest.raises(InvalidArgument):
             seconds(bad)

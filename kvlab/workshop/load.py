@@ -19,7 +19,7 @@ _UNITS = {"h": 3600, "m": 60, "s": 1}
 
 def seconds(text: str) -> int:
     """``30s``, ``2m``, ``1h30m`` or plain seconds, in seconds."""
-    if text.isdigit() and int(text) > 0:
+    if text.isdecimal() and int(text) > 0:
         return int(text)
     if not re.fullmatch(r"(\d+h)?(\d+m)?(\d+s)?", text) or not text:
         raise InvalidArgument(f"the time must be like 30s, 2m or 1h30m, not {text!r}")
