@@ -52,7 +52,7 @@ $(STAMP): requirements.txt pyproject.toml
 		{ [ -x $(BIN)/python ] || uv venv --quiet --python "$$(command -v $$python)" $(VENV); } && \
 		uv pip install --quiet --python $(BIN)/python -r requirements.txt; \
 	else \
-		echo "Installing into $(VENV) with pip and $$($$python --version), a minute or two ..."; \
+		echo "Installing into $(VENV) with pip and $$($$python --version), a few minutes ..."; \
 		{ $(BIN)/python -m pip --version >/dev/null 2>&1 || $$python -m venv --clear $(VENV); } && \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt; \
 	fi

@@ -135,6 +135,7 @@ def show_doctor() -> int:
 def open_lab(arguments: list[str]) -> int:
     """Join the embedded server, run JupyterLab on loopback until it ends, return its exit
     status."""
+    import kvlab
     from kvlab import server
 
     directory = Path.cwd() / NOTEBOOKS
@@ -142,11 +143,15 @@ def open_lab(arguments: list[str]) -> int:
         directory = Path(__file__).parent.parent / NOTEBOOKS
     if not directory.is_dir():
         raise KvlabError(f"there is no folder {NOTEBOOKS} here: run this in the workbook's folder")
-    if not os.environ.get("KVLAB_URL"):
+    if os.environ.get("KVLAB_URL"):
+        with kvlab.connect() as kv:
+            kv.run(kvlab.Op("PING"))  # what is wrong shows here, not in a learner's first cell
+            print(f"the notebooks use the server at {kv.where}", flush=True)
+    else:
         embedded = server.join()
-        print(f"{embedded.engine} {embedded.version} at {embedded.url}")
+        print(f"{embedded.engine} {embedded.version} at {embedded.url}", flush=True)
         if embedded.note:
-            print(embedded.note)
+            print(embedded.note, flush=True)
     # Works offline: no news, no look for updates, so no question about them on thirty laptops.
     settings = Path(__file__).parent / "workshop" / "lab_settings"
     command = [sys.executable, "-m", "jupyterlab", f"--LabApp.app_settings_dir={settings}"]

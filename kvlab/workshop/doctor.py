@@ -25,6 +25,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from kvlab import engines, server
+from kvlab.connections import resolve
 from kvlab.errors import KvlabError
 
 INSTALL = 'pip install "kvlab[lab]"'
@@ -194,6 +195,12 @@ def _embedded() -> tuple[Finding, ...]:
 def _in_use(url: str | None) -> tuple[Finding, ...]:
     if not url:
         return (Finding("KVLAB_URL", State.OK, "not set: the embedded server is used"),)
+    try:
+        resolve(url)
+    except KvlabError as problem:
+        # What `connect` would refuse is not tried here either.
+        remedy = "correct KVLAB_URL or unset it; a remote server needs KVLAB_ALLOW_REMOTE=1"
+        return (Finding("KVLAB_URL", State.BROKEN, str(problem), remedy),)
     shown = Finding("KVLAB_URL", State.OK, masked(url))
     return (shown, _ping(url, "start that server, correct KVLAB_URL, or unset it"))
 

@@ -41,7 +41,8 @@ pd.Series(environment(kv), name="where the numbers below were measured").to_fram
 # ## An operation is data
 #
 # An `Op` is a command that has not run yet. `kv.run` runs it. `Key` says where the prefix goes, so
-# that this notebook touches nothing outside `kvlab:ch00:`.
+# that this notebook touches nothing outside `kvlab:ch00:`. Printed, an op is the redis-cli line that
+# it stands for, with the key as it is before the prefix.
 
 # %%
 greet = Op("SET", Key("greeting"), "hello", "EX", 60)
@@ -119,9 +120,10 @@ plots.lines(
 )  # fmt: skip
 
 # %% [markdown]
-# The dashed lines are arithmetic: trips × distance. The measured lines lie on them, so what a page
-# waits for is hardly ever the server's work. **That is why every table in this workbook has a
-# column "round trips"**, and why each hardened pattern does its work in one.
+# The dashed lines are arithmetic: trips × distance. The measured lines rise with them; what lies
+# between is the work of client, proxy and server, once for each trip. The further the server, the
+# more of the wait is distance. **That is why this workbook counts round trips**, and why each
+# hardened pattern does its work in one.
 
 # %% [markdown]
 # ## How to read a latency chart
