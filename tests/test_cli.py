@@ -96,6 +96,28 @@ def test_lab_joins_the_server_and_passes_options_on(runtime: Path) -> None:
     assert done.stdout.splitlines()[-1][0].isdigit()  # JupyterLab's version
 
 
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("redis://redis.example.com:6379/0", "redis.example.com is not this machine"),
+        ("redis://127.0.0.1:1", "no connection to 127.0.0.1:1, nothing was sent"),
+    ],
+)
+def test_lab_says_at_once_that_its_server_cannot_be_used(
+    runtime: Path, url: str, says: str
+) -> None:
+    ended = kvlab("lab", "--no-browser", env={"KVLAB_URL": url})
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"kvlab: {says}")
+
+
+def test_the_doctor_does_not_try_a_remote_server_without_a_yes(runtime: Path) -> None:
+    ended = kvlab("doctor", env={"KVLAB_URL": "redis://redis.example.com"})
+    assert ended.returncode == 1
+    assert "redis.example.com is not this machine" in ended.stdout
+    assert "first PING" not in ended.stdout.partition("Server in use")[2]
+
+
 def test_abilities_are_tried_on_the_server() -> None:
     with engines.start("valkey") as server, server.client() as client:
         assert all(doctor.probe(client).values())
