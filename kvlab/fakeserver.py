@@ -7,12 +7,15 @@ Not promised: any latency, memory figure or concurrency of a real server.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
 from typing import Any
 
 from redis.exceptions import ResponseError
+
+PATIENCE = 60.0  # seconds without a byte taken, after which a client counts as gone
 
 
 def main() -> None:
@@ -28,14 +31,20 @@ def main() -> None:
 
 
 def _like_a_server(handler: Any) -> Any:
-    """fakeredis closes a connection after every error reply, and lets each of a batch's replies
-    wait for the acknowledgement of the one before (some 40 ms); a server does neither."""
+    """fakeredis closes a connection after every error reply, and when a reply finds the client's
+    buffers full; and it lets each of a batch's replies wait for the acknowledgement of the one
+    before (some 40 ms). A server does none of that."""
 
     class Handler(handler):  # type: ignore[misc]
         disable_nagle_algorithm = True
 
         def setup(self) -> None:
             super().setup()
+            # fakeredis reads without blocking, and so made this socket's writes give up as well.
+            patient = self.connection.dup()
+            patient.settimeout(PATIENCE)
+            self.writer.writer = self.wfile = patient.makefile("wb")
+            patient.close()  # the file keeps it open
             read = self.current_client.read_response
 
             def read_response(**kwargs: Any) -> Any:
@@ -45,5 +54,10 @@ def _like_a_server(handler: Any) -> Any:
                     return error
 
             self.current_client.read_response = read_response
+
+        def finish(self) -> None:
+            with contextlib.suppress(OSError):  # a reply that its client did not wait for
+                self.wfile.close()
+            super().finish()
 
     return Handler

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -118,6 +119,22 @@ def test_a_server_that_refuses_its_options_shows_its_log() -> None:
         engines.start("valkey", options={"no-such-option": "1"}),
     ):
         pass
+
+
+def test_a_slow_reader_gets_all_of_a_large_reply(present: str) -> None:
+    """The reply is far larger than every buffer on its way."""
+    size = 30_000_000
+    with engines.start(present) as server, server.client() as client:
+        client.set("large", b"x" * size)
+        with socket.socket() as slow:
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            slow.settimeout(30)
+            slow.connect(("127.0.0.1", server.port))
+            slow.sendall(b"*2\r\n$3\r\nGET\r\n$5\r\nlarge\r\n")
+            got = 0
+            while got < size and (piece := slow.recv(1 << 20)):
+                got += len(piece)
+    assert got >= size
 
 
 def test_fakeredis_takes_no_options() -> None:
