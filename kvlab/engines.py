@@ -297,16 +297,22 @@ class RunningServer:
 
 @contextmanager
 def start(
-    name: str, *, options: Mapping[str, str] | None = None, env: Mapping[str, str] | None = None
+    name: str,
+    *,
+    options: Mapping[str, str] | None = None,
+    env: Mapping[str, str] | None = None,
+    unix_socket: bool = False,
 ) -> Iterator[RunningServer]:
     """A private server of the engine ``name`` for the length of a ``with`` block.
 
     ``options`` are the server's own ({"maxmemory": "10mb"}), ``env`` is added to our environment.
+    With ``unix_socket`` it listens on one and on no port; fakeredis has none and keeps its port.
     Raises ServerUnavailable when the engine is missing or does not start, with its log's last
     lines."""
     engine = find(name)
     with tempfile.TemporaryDirectory(prefix="kvlab-") as directory:
-        server = RunningServer(engine, Path(directory), options or {}, env or {})
+        path = Path(directory) / "s" if unix_socket and name != "fakeredis" else None
+        server = RunningServer(engine, Path(directory), options or {}, env or {}, path)
         try:
             yield server
         finally:

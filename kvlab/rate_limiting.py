@@ -106,7 +106,7 @@ class NaiveSlidingWindow:
     limit: int = 10
     window_ms: int = 60_000
     prefix: str = ""
-    clock: Callable[[], float] = time.time
+    clock: Callable[[], float] = field(default=lambda: time.time())  # whatever that is by then
 
     def check(self, key: str) -> bool:
         key = self.prefix + key

@@ -17,11 +17,12 @@ _HOME = {
     "comparison": ("repeat", "compare", "Comparison"),
     "theory": ("ttl_hit_ratio", "che_lru_hit_ratio"),
     "faults": ("Proxy", "paused"),
+    "interleave": ("Story", "Violated", "World", "explore", "replay", "step"),
     "gate": ("Gate", "GatedRedis", "ClientCrashed", "gated"),
     "oracle": ("Verdict", "judge", "certain_overlap"),
     "origin": ("Origin",),
 }
-_MODULES = (*_HOME, "charts", "interleave", "plots", "resp", "style")
+_MODULES = (*_HOME, "charts", "plots", "resp", "style")
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [*_WHERE, "charts", "plots", "theory"]

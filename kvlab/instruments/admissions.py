@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.gate import gated
-from kvlab.instruments.style import FAINT, INK, OTHERS, drawing, note
+from kvlab.instruments.palette import FAINT, INK, OTHERS
+from kvlab.instruments.style import drawing, note
 
 __all__ = ["admitted_past", "bursts", "most_within", "next_edge", "replay", "strips", "watch_waits"]
 

@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from kvlab.instruments.style import COLOURS, FAINT, INK, OTHERS, drawing, label_right, note
+from kvlab.instruments.palette import COLOURS, FAINT, INK, OTHERS
+from kvlab.instruments.style import drawing, label_right, note
 
 
 def throughput_by_size(frame: pd.DataFrame, *, title: str) -> Figure:

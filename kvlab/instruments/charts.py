@@ -23,16 +23,13 @@ from matplotlib.ticker import (
 )
 
 from kvlab.errors import InvalidArgument
+from kvlab.instruments.palette import COLOURS, FAINT, INK, OTHERS
 from kvlab.instruments.result import Result
 from kvlab.instruments.style import (
-    COLOURS,
     DASHES,
-    FAINT,
     HATCHES,
-    INK,
     MARKERS,
     METRICS,
-    OTHERS,
     Metric,
     colour,
     drawing,

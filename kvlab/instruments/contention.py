@@ -28,9 +28,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from kvlab.errors import InvalidArgument
 from kvlab.instruments._check import real, whole
 from kvlab.instruments.experiment import run
+from kvlab.instruments.palette import COLOURS, INK
 from kvlab.instruments.recorder import Recorder
 from kvlab.instruments.result import Result
-from kvlab.instruments.style import COLOURS, HATCHES, INK, colour, drawing
+from kvlab.instruments.style import HATCHES, colour, drawing
 from kvlab.instruments.workload import ClosedLoop, Uniform
 
 MakeLock = Callable[[], AbstractContextManager[Any]]

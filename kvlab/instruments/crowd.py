@@ -27,8 +27,9 @@ from kvlab.instruments._check import whole
 from kvlab.instruments.experiment import run
 from kvlab.instruments.gate import GatedRedis, GateTimeout
 from kvlab.instruments.machine import HasClient
+from kvlab.instruments.palette import COLOURS, FAINT
 from kvlab.instruments.result import Result
-from kvlab.instruments.style import COLOURS, FAINT, STYLE, Drawing
+from kvlab.instruments.style import STYLE, Drawing
 from kvlab.instruments.workload import OpenLoop, Zipf
 
 A = TypeVar("A")

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from kvlab.instruments._check import real
-from kvlab.instruments.style import COLOURS, INK, OTHERS, drawing, note
+from kvlab.instruments.palette import COLOURS, INK, OTHERS
+from kvlab.instruments.style import drawing, note
 
 WORK = 2.0
 FREEZES = WORK / 2

@@ -24,8 +24,9 @@ from matplotlib.ticker import PercentFormatter
 from kvlab.errors import InvalidArgument
 from kvlab.instruments._check import real
 from kvlab.instruments.experiment import Clock, run
+from kvlab.instruments.palette import COLOURS, FAINT
 from kvlab.instruments.result import Result
-from kvlab.instruments.style import COLOURS, FAINT, MARKERS, drawing
+from kvlab.instruments.style import MARKERS, drawing
 from kvlab.instruments.theory import ttl_hit_ratio
 from kvlab.instruments.workload import OpenLoop, Trace, Zipf
 

@@ -21,7 +21,8 @@ from matplotlib.ticker import PercentFormatter
 from kvlab.errors import InvalidArgument
 from kvlab.instruments._check import real, whole
 from kvlab.instruments.experiment import Clock
-from kvlab.instruments.style import COLOURS, MARKERS, colour, drawing, label_right, note
+from kvlab.instruments.palette import COLOURS
+from kvlab.instruments.style import MARKERS, colour, drawing, label_right, note
 
 Floats = npt.NDArray[np.float64]
 STEPS = 400  # of the integral, in one idle timeout

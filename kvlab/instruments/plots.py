@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from kvlab.errors import InvalidArgument
+from kvlab.instruments.palette import COLOURS
 from kvlab.instruments.style import (
-    COLOURS,
     DASHES,
     HATCHES,
     MARKERS,

@@ -13,7 +13,8 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from kvlab.errors import InvalidArgument
 from kvlab.instruments._check import real, whole
-from kvlab.instruments.style import COLOURS, INK, OTHERS, drawing, note
+from kvlab.instruments.palette import COLOURS, INK, OTHERS
+from kvlab.instruments.style import drawing, note
 
 SIGMAS = 4.0
 """A fair draw is further off than this once in some 16,000 times."""

@@ -26,9 +26,10 @@ from kvlab.errors import InvalidArgument
 from kvlab.instruments import plots
 from kvlab.instruments._check import real, whole
 from kvlab.instruments.faults import Proxy
+from kvlab.instruments.palette import COLOURS
 from kvlab.instruments.recorder import Recorder
 from kvlab.instruments.result import Result
-from kvlab.instruments.style import COLOURS, MARKERS, colour, drawing, label_right, note
+from kvlab.instruments.style import MARKERS, colour, drawing, label_right, note
 
 Ask = Callable[[int, int], bool]
 """Called with the size of the board and a member's number below it; True: the answer was right."""

@@ -32,9 +32,10 @@ import pandas as pd
 from kvlab.errors import InvalidArgument
 from kvlab.instruments._check import real, whole
 from kvlab.instruments.experiment import run
+from kvlab.instruments.palette import INK
 from kvlab.instruments.recorder import Recorder
 from kvlab.instruments.result import Result
-from kvlab.instruments.style import HATCHES, INK, STYLE, Drawing, colour
+from kvlab.instruments.style import HATCHES, STYLE, Drawing, colour
 from kvlab.instruments.workload import ClosedLoop, OpenLoop, Uniform
 
 Row = dict[str, Any]

@@ -1,8 +1,7 @@
 """How every figure looks: one colour per variant, one label per number, and the shared parts.
 
-The palette is Okabe and Ito's, which colour-blind readers can tell apart; line style, marker or
-hatch repeats the distinction for grey print. Style lives in a context: nothing global is changed,
-and figures are not registered with pyplot (no window, no leak).
+Line style, marker or hatch repeats the distinction of colour for grey print. Style lives in a
+context: nothing global is changed, and figures are not registered with pyplot (no window, no leak).
 """
 
 from __future__ import annotations
@@ -17,21 +16,9 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from kvlab.instruments.palette import COLOURS, FAINT, INK, OTHERS
 from kvlab.instruments.result import Result
 
-INK, FAINT = "#222222", "#8a8a8a"
-COLOURS = {
-    "naive": "#D55E00",
-    "hardened": "#0072B2",
-    "theory": INK,
-    "limit": INK,
-    "hit": "#009E73",
-    "miss": "#CC79A7",
-    "Valkey": "#0072B2",
-    "Redis": "#D55E00",
-    "fakeredis": "#009E73",
-}
-OTHERS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = "osD^vP"
 DASHES = ("-", (0, (6, 2)), (0, (3, 1.5)), "-.", ":")
 HATCHES = {"naive": "///"}

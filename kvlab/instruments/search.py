@@ -1,0 +1,138 @@
+"""Run a program that can go several ways, once along each way.
+
+The program cannot be copied or rewound, only begun again: every run repeats the choices of a
+path and goes on from there (stateless search; Godefroid, "Model Checking for Programming
+Languages using VeriSoft", POPL 1997). With ``reduce``, of all the runs that differ only in the
+order of neighbouring choices that commute, one is completed (sleep sets; Godefroid, "Partial-Order
+Methods for the Verification of Concurrent Systems", LNCS 1032, 1996).
+
+Nothing here knows of servers, clients or commands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from kvlab.errors import KvlabError
+
+C = TypeVar("C", bound=Hashable)
+
+
+class Execution(Protocol[C]):
+    """One run of the program."""
+
+    def options(self) -> Sequence[C]:
+        """What may happen next, the same each time after the same choices; none at the end."""
+
+    def take(self, choice: C, /) -> None:
+        """Let it happen."""
+
+    def commute(self, one: C, other: C, /) -> bool:
+        """Whether both orders of two options, now or before, lead to the same state, and neither
+        takes the other away."""
+
+    def end(self) -> None:
+        """No more of this run is wanted. Raises :class:`Again` if its start was not like the
+        others', so that it does not count."""
+
+
+E_co = TypeVar("E_co", bound=Execution, covariant=True)  # type: ignore[type-arg]
+
+
+class Nondeterministic(KvlabError):
+    """The same choices led to different options."""
+
+
+class Again(Exception):
+    """The run is to be made again."""
+
+
+@dataclass(slots=True)
+class _Node(Generic[C]):
+    options: tuple[C, ...]
+    awake: list[C]  # still to be taken, the next one last
+    asleep: list[C]  # taken, or covered by a run that took it earlier
+    taken: C
+
+
+class Search(Generic[C, E_co]):
+    """Iterate over it: each item is the choices of one complete run, and its execution.
+
+    ``unexplored``: options seen so far and not yet taken; each leads to at least one run more
+    (with ``reduce``, to a run that may be cut as known already).
+    """
+
+    def __init__(self, begin: Callable[[], E_co], *, reduce: bool = False) -> None:
+        self._begin, self._reduce = begin, reduce
+        self._path: list[_Node[C]] = []
+
+    @property
+    def unexplored(self) -> int:
+        return sum(len(node.awake) for node in self._path)
+
+    def __iter__(self) -> Iterator[tuple[tuple[C, ...], E_co]]:
+        while True:
+            known = len(self._path)
+            execution = self._begin()
+            complete = self._run(execution)
+            try:
+                execution.end()
+            except Again:
+                del self._path[known:]
+                continue
+            if complete:
+                yield tuple(node.taken for node in self._path), execution
+            if not self._turn():
+                return
+
+    def _run(self, execution: Execution[C]) -> bool:
+        """Along the path, then on to an end; False when every way on is known already."""
+        for node in self._path:
+            if tuple(execution.options()) != node.options:
+                raise Nondeterministic(self._differs(node, execution.options()))
+            execution.take(node.taken)
+        asleep = self._inherited(execution)
+        while options := tuple(execution.options()):
+            awake = [option for option in reversed(options) if option not in asleep]
+            if not awake:
+                return False
+            node = _Node(options, awake, asleep, awake.pop())
+            self._path.append(node)
+            asleep = self._still_asleep(execution, node)
+            execution.take(node.taken)
+        return True
+
+    def _inherited(self, execution: Execution[C]) -> list[C]:
+        return self._still_asleep(execution, self._path[-1]) if self._path else []
+
+    def _still_asleep(self, execution: Execution[C], node: _Node[C]) -> list[C]:
+        if not self._reduce:
+            return []
+        return [known for known in node.asleep if execution.commute(known, node.taken)]
+
+    def _turn(self) -> bool:
+        """To the last node with another way; False when there is none."""
+        while self._path:
+            node = self._path[-1]
+            if self._reduce:
+                node.asleep.append(node.taken)
+            if node.awake:
+                node.taken = node.awake.pop()
+                return True
+            self._path.pop()
+        return False
+
+    def _differs(self, node: _Node[C], options: Sequence[C]) -> str:
+        at = self._path.index(node)
+        way = " ".join(str(n.taken) for n in self._path[:at])
+        return (
+            f"after {way or 'the start'} the choices were {_list(node.options)} the first time and "
+            f"{_list(options)} now: clients must do the same when they get the same answers (seed "
+            "their random numbers, start no threads, keep no state from one run to the next)"
+        )
+
+
+def _list(options: Sequence[Hashable]) -> str:
+    return ", ".join(map(str, options)) or "none"

@@ -1,0 +1,356 @@
+"""redis-py clients whose connections stop in their lane before they write.
+
+One write is one stop: a plain command, a pipeline, a MULTI with all that is in it. What a
+connection says on its own when it connects passes unnoticed. A command that blocks is sent with
+its timeout taken off, and the lane waits where the server would let the client wait; CLIENT UNBLOCK
+is what times it out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import selectors
+from collections.abc import Callable
+from typing import Any
+
+import hiredis
+import redis
+import redis.asyncio
+from redis.asyncio.connection import Connection as AsyncConnection
+from redis.asyncio.connection import UnixDomainSocketConnection as AsyncUnixConnection
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from kvlab.async_client import AsyncKv
+from kvlab.client import Kv
+from kvlab.instruments.lanes import Blocked, Command, Lane, Order, Sending
+
+PREFIX = "kv:"
+RETRIES = 10
+"""As many as ``redis.Redis()`` has by default; here without a pause between them."""
+
+_LAST = {b"BLPOP", b"BRPOP", b"BLMOVE", b"BRPOPLPUSH", b"BZPOPMIN", b"BZPOPMAX"}
+_FIRST = {b"BLMPOP", b"BZMPOP"}
+_STREAMS = {b"XREAD", b"XREADGROUP"}
+
+_BLOCKING = _LAST | _FIRST | _STREAMS
+
+Settle = Callable[[], None]
+"""Returns when the server has done all that was written to it before."""
+
+
+def untimed(command: Command) -> tuple[Command, float] | None:
+    """A blocking command without its timeout, and that in seconds; None for any other."""
+    name = command[0].upper()
+    if name not in _BLOCKING:
+        return None
+    if name in _LAST:
+        at = len(command) - 1
+    elif name in _FIRST:
+        at = 1
+    elif name in _STREAMS and b"BLOCK" in (words := [word.upper() for word in command]):
+        at = words.index(b"BLOCK") + 1
+    else:
+        return None
+    seconds = float(command[at]) / (1000 if name in _STREAMS else 1)
+    return (*command[:at], b"0", *command[at + 1 :]), seconds
+
+
+class _Stepped:
+    """What connections for threads and for asyncio have in common."""
+
+    lane: Lane
+    settle: Settle
+
+    def __init__(self, *args: Any, lane: Lane, settle: Settle, **kwargs: Any) -> None:
+        self.lane, self.settle = lane, settle
+        self.unanswered = 0
+        self.lost = self.greeting = False
+        self.number = 0
+        super().__init__(*args, **kwargs)
+
+    def ask(self, packed: Any) -> tuple[list[Command], Order]:
+        """Stop before these bytes; what they are, and what is to become of them."""
+        commands = _commands(packed)
+        if self.lane.pending_io:
+            self.settle()
+        order = self.lane.park(Sending(tuple(commands)))
+        self.lost = order.startswith("lose")
+        if order != "lose request":
+            self.unanswered += len(commands)
+            self.lane.pending_io += len(commands)
+        return commands, order
+
+    def blocks(self, commands: list[Command]) -> Blocked | None:
+        """Where to wait if the one command sent has no answer now."""
+        timed = untimed(commands[0]) if len(commands) == 1 else None
+        if timed is None:
+            return None
+        self.settle()
+        if self.readable():
+            return None
+        return Blocked(tuple(commands), timed[1], self.readable, self.number)
+
+    def readable(self) -> bool:
+        """Whether an answer has come."""
+        return bool(select.select([self.descriptor()], [], [], 0)[0])
+
+    def descriptor(self) -> int:
+        raise NotImplementedError
+
+    def answered(self, reply: Any) -> None:
+        """One reply was read."""
+        if self.unanswered:
+            self.unanswered -= 1
+            self.lane.pending_io -= 1
+            self.lane.replies.append(reply)
+
+    def forget(self) -> None:
+        """No reply will be read."""
+        self.lane.pending_io -= self.unanswered
+        self.unanswered, self.lost = 0, False
+
+
+def _commands(packed: Any) -> list[Command]:
+    reader, found = hiredis.Reader(), []
+    for piece in [packed] if isinstance(packed, str | bytes) else packed:
+        reader.feed(piece.encode() if isinstance(piece, str) else piece)
+    while (command := reader.gets()) is not False:
+        found.append(tuple(command))
+    return found
+
+
+def _repacked(connection: Any, packed: Any, commands: list[Command]) -> Any:
+    timed = untimed(commands[0]) if len(commands) == 1 else None
+    return packed if timed is None else connection.pack_command(*timed[0])
+
+
+class _SteppedSync(_Stepped):
+    def connect_check_health(self, *args: Any, **kwargs: Any) -> None:
+        self.greeting = True
+        try:
+            super().connect_check_health(*args, **kwargs)  # type: ignore[misc]
+            if self.number == 0:
+                self._learn_number()
+        finally:
+            self.greeting = False
+
+    def _learn_number(self) -> None:
+        this: Any = self
+        this.send_command("CLIENT", "ID")
+        self.number = this.read_response()
+
+    def descriptor(self) -> int:
+        this: Any = self
+        return int(this._sock.fileno())
+
+    def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        this: Any = self
+        send = super().send_packed_command  # type: ignore[misc]
+        if self.greeting:
+            send(command, check_health=False)
+            return
+        if not this._sock:
+            self.connect_check_health(check_health=False)
+        commands, order = self.ask(command)
+        if order == "lose request":
+            return
+        send(_repacked(self, command, commands), check_health=False)
+        if order == "lose reply":
+            for _ in commands:
+                try:
+                    self.answered(super().read_response())  # type: ignore[misc]
+                except redis.ResponseError as error:
+                    self.answered(error)
+        elif waits := self.blocks(commands):
+            self.lane.park(waits)
+
+    def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        if self.lost:
+            this: Any = self
+            this.disconnect()
+            raise redis.ConnectionError("the connection was lost before the reply came")
+        try:
+            reply = super().read_response(*args, **kwargs)  # type: ignore[misc]
+        except redis.ResponseError as error:
+            self.answered(error)
+            raise
+        if not kwargs.get("push_request"):
+            self.answered(reply)
+        return reply
+
+    def disconnect(self, *args: Any, **kwargs: Any) -> None:
+        self.forget()
+        self.number = 0
+        super().disconnect(*args, **kwargs)  # type: ignore[misc]
+
+
+class SteppedConnection(_SteppedSync, redis.Connection):
+    """TCP, for threads."""
+
+
+class SteppedUnixConnection(_SteppedSync, redis.UnixDomainSocketConnection):
+    """Unix domain socket, for threads."""
+
+
+class _SteppedAsync(_Stepped):
+    async def connect_check_health(self, *args: Any, **kwargs: Any) -> None:
+        self.greeting = True
+        self.lane.pending_io += 1
+        try:
+            await super().connect_check_health(*args, **kwargs)  # type: ignore[misc]
+            if self.number == 0:
+                this: Any = self
+                await this.send_command("CLIENT", "ID")
+                self.number = await this.read_response()
+        finally:
+            self.greeting = False
+            self.lane.pending_io -= 1
+
+    def descriptor(self) -> int:
+        this: Any = self
+        return int(this._writer.get_extra_info("socket").fileno())
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        this: Any = self
+        send = super().send_packed_command  # type: ignore[misc]
+        if self.greeting:
+            await send(command, check_health=False)
+            return
+        if not this.is_connected:
+            await self.connect_check_health(check_health=False)
+        commands, order = self.ask(command)
+        if order == "lose request":
+            return
+        await send(_repacked(self, command, commands), check_health=False)
+        if order == "lose reply":
+            for _ in commands:
+                try:
+                    self.answered(await super().read_response())  # type: ignore[misc]
+                except redis.ResponseError as error:
+                    self.answered(error)
+        elif waits := self.blocks(commands):
+            self.lane.park(waits)
+
+    async def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        if self.lost:
+            this: Any = self
+            await this.disconnect(nowait=True)
+            raise redis.ConnectionError("the connection was lost before the reply came")
+        try:
+            reply = await super().read_response(*args, **kwargs)  # type: ignore[misc]
+        except redis.ResponseError as error:
+            self.answered(error)
+            raise
+        if not kwargs.get("push_request"):
+            self.answered(reply)
+        return reply
+
+    async def disconnect(self, *args: Any, **kwargs: Any) -> None:
+        self.forget()
+        self.number = 0
+        await super().disconnect(*args, **kwargs)  # type: ignore[misc]
+
+
+class SteppedAsyncConnection(_SteppedAsync, AsyncConnection):
+    """TCP, for asyncio."""
+
+
+class SteppedAsyncUnixConnection(_SteppedAsync, AsyncUnixConnection):
+    """Unix domain socket, for asyncio."""
+
+
+class KvRedis(redis.Redis):
+    """A redis-py client that also runs ops and flows, under the prefix ``PREFIX``."""
+
+    kv: Kv
+
+    def close(self) -> None:
+        """Also what ``run`` has opened."""
+        self.kv.close()
+        super().close()
+
+    def run(self, *ops: Any, **options: Any) -> Any:
+        """:meth:`kvlab.Kv.run`."""
+        return self.kv.run(*ops, **options)
+
+
+class KvAsyncRedis(redis.asyncio.Redis):
+    """The same for asyncio."""
+
+    kv: AsyncKv
+
+    async def run(self, *ops: Any, **options: Any) -> Any:
+        """:meth:`kvlab.AsyncKv.run`."""
+        return await self.kv.run(*ops, **options)
+
+
+class _Pool(redis.ConnectionPool):
+    """For one thread: redis-py's own takes as long as the round trip."""
+
+    def get_connection(self, *_: Any, **__: Any) -> Any:
+        waiting: list[Any] = self._available_connections
+        connection = waiting.pop() if waiting else self.make_connection()
+        connection.connect()
+        return connection
+
+    def release(self, connection: Any) -> None:
+        self._available_connections.append(connection)
+
+
+def plain(url: str, **options: Any) -> KvRedis:
+    """A client that stops nowhere."""
+    client = KvRedis(connection_pool=redis.ConnectionPool.from_url(url, **options))
+    client.kv = Kv(client, prefix=PREFIX)
+    return client
+
+
+def stepped(url: str, lane: Lane, settle: Settle, **options: Any) -> KvRedis:
+    """A client of ``lane``, made like ``redis.Redis()``. Its connections open when first used."""
+    pool = _Pool.from_url(url, **_options(options))
+    unix = url.startswith("unix://")
+    pool.connection_class = SteppedUnixConnection if unix else SteppedConnection
+    pool.connection_kwargs |= {"lane": lane, "settle": settle}
+    client = KvRedis(connection_pool=pool)
+    client.kv = Kv(client, prefix=PREFIX, clock=lane.monotonic, sleep=lane.sleep)
+    return client
+
+
+def stepped_async(url: str, lane: Lane, settle: Settle, **options: Any) -> KvAsyncRedis:
+    """The same for asyncio, to be used in a loop that :func:`loop_of` made."""
+    options = _options(options, redis.asyncio.retry.Retry)
+    pool = redis.asyncio.ConnectionPool.from_url(url, **options)
+    unix = url.startswith("unix://")
+    pool.connection_class = SteppedAsyncUnixConnection if unix else SteppedAsyncConnection
+    pool.connection_kwargs |= {"lane": lane, "settle": settle}
+    client = KvAsyncRedis(connection_pool=pool)
+    client.kv = AsyncKv(client, prefix=PREFIX, clock=lane.monotonic)
+    return client
+
+
+def _options(given: dict[str, Any], retry: Any = Retry) -> dict[str, Any]:
+    return {"retry": retry(NoBackoff(), RETRIES)} | given
+
+
+class _Selector(selectors.DefaultSelector):
+    """Waits for sockets in fact, and for timers in the lane."""
+
+    lane: Lane
+
+    def select(self, timeout: float | None = None) -> Any:
+        if timeout is None or timeout <= 0 or self.lane.pending_io > 0:
+            return super().select(timeout)
+        if ready := super().select(0):
+            return ready
+        self.lane.sleep(timeout)
+        return super().select(0)
+
+
+def loop_of(lane: Lane) -> asyncio.AbstractEventLoop:
+    """An event loop whose time is the lane's."""
+    selector = _Selector()
+    selector.lane = lane
+    loop = asyncio.SelectorEventLoop(selector)
+    loop.time = lane.monotonic  # type: ignore[method-assign]
+    return loop
