@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,11 @@ class Footprint:
             self.writes & other.writes or self.writes & other.reads or self.reads & other.writes
         )
 
+    def without_change(self) -> Footprint:
+        """The same, if the data are as they were before."""
+        keys = frozenset(name for name in self.writes if isinstance(name, bytes))
+        return Footprint(self.reads | keys, self.writes - keys, self.everything)
+
     def __or__(self, other: Footprint) -> Footprint:
         return Footprint(
             self.reads | other.reads,
@@ -49,6 +55,15 @@ class Footprints:
         self._client = client
         self._described: dict[bytes, Any] = {}
         self._known: dict[Command, Footprint] = {}
+
+    def changes(self) -> int | None:
+        """The server's count of changes made to its data; None when it does not say."""
+        try:
+            said = self._client.execute_command(b"INFO", b"persistence")
+        except redis.ResponseError:
+            return None
+        found = re.search(rb"rdb_changes_since_last_save:(\d+)", said)
+        return int(found[1]) if found else None
 
     def of(self, commands: Iterable[Command]) -> Footprint:
         whole = Footprint()

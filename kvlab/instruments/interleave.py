@@ -40,7 +40,7 @@ from kvlab.instruments._progress import progress_bar
 from kvlab.instruments.footprints import Footprints
 from kvlab.instruments.gate import ClientCrashed
 from kvlab.instruments.lanes import own_time, step
-from kvlab.instruments.scene import Actor, Choice, Faults, Run, Stage, World
+from kvlab.instruments.scene import Actor, Choice, Done, Faults, Run, Stage, World
 from kvlab.instruments.search import Again, Search
 from kvlab.instruments.stepping import KvRedis, plain
 from kvlab.instruments.timeline import Timeline, state_of
@@ -167,8 +167,8 @@ def explore(
     * ``clock_jumps``: when a client looks at its wall clock (``time.time``), that has jumped by so
       many seconds.
 
-    ``reduce``: of runs that differ only in the order of commands on different keys, or of two
-    reads, make one. Right only if clients share nothing but the server, or say so by
+    ``reduce``: of runs that differ only in the order of neighbours that touch different keys, or
+    that change nothing, make one. Right only if clients share nothing but the server, or say so by
     :func:`step`, and the invariant asks for results and data, not for the order in the trace.
 
     It runs on a private server of ``engine``, or on ``url``: a database that must be empty, and
@@ -194,7 +194,7 @@ def explore(
         stage,
         names,
     ):
-        search: Search[Choice, Run] = Search(lambda: Run(stage), reduce=reduce)
+        search: Search[Choice, Done, Run] = Search(lambda: Run(stage), reduce=reduce)
         best: tuple[Any, tuple[Choice, ...]] | None = None
         broken: Counter[str] = Counter()
         schedules, began = 0, time.perf_counter()

@@ -114,6 +114,14 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Done:
+    """A choice that was taken, and what it touched."""
+
+    choice: Choice
+    touched: Footprint
+
+
+@dataclass(frozen=True, slots=True)
 class World:
     """What an invariant is given, at the end of a run.
 
@@ -240,11 +248,11 @@ class Run:
         self._stage = stage
         self._clock = Clock()
         self._left = stage.faults.at_most
-        self._between = stage.faults.between_steps
+        self._faults = stage.faults
         self._steps_of = [0] * len(stage.actors)
         self._woken_at = [0] * len(stage.actors)
         self._watched: list[Footprint] = [Footprint()] * len(stage.actors)
-        self._marks: dict[Choice, Footprint] = {}
+        self._changes: int | None = None
         self._flushed = self._cold = False
         self.results: list[Any] = [UNFINISHED] * len(stage.actors)
         self.trace: list[Event] = []
@@ -255,6 +263,8 @@ class Run:
         for actor in stage.actors:
             actor.begin(self._clock, jumps=bool(stage.faults.clock_jumps))
             self._note_end(actor)
+        if stage.footprints is not None:
+            self._changes = stage.footprints.changes()
 
     @property
     def world(self) -> World:
@@ -283,11 +293,11 @@ class Run:
                 if isinstance(stop, Blocked)
             )
             return ()
-        faults = self._faults(stops) if self._left and self._between else []
+        faults = self._mishaps(stops) if self._left and self._faults.between_steps else []
         return (*found, *faults)
 
     def _looks(self, number: int) -> Sequence[Choice]:
-        jumps = len(self._stage.faults.clock_jumps) if self._left else 0
+        jumps = len(self._faults.clock_jumps) if self._left else 0
         return (
             Choice("look", number),
             *(Choice("jump", number, jump=jump) for jump in range(jumps)),
@@ -295,110 +305,75 @@ class Run:
 
     def _ways(self, number: int, stop: Any) -> list[Choice]:
         """How a client may go on while others can as well."""
-        go = _go(number)
         match stop:
-            case Sending(commands):
-                self._mark(go, commands)
-                return [go]
-            case Local(_, touches, reads):
-                self._marks[go] = Footprint(reads=touches) if reads else Footprint(writes=touches)
-                return [go]
-            case Blocked(commands):
+            case Sending() | Local():
+                return [_go(number)]
+            case Blocked():
                 if stop.answered():
-                    self._marks[go] = Footprint()
-                    return [go]
-                if not stop.seconds or not self._stage.faults.expiries:
-                    return []
-                return [self._timeout(number, stop)]
+                    return [_go(number)]
+                return [_time_out(number)] if stop.seconds and self._faults.expiries else []
             case Asleep() if len(self.trace) > self._woken_at[number]:
-                self._marks[go] = EVERYTHING
-                return [go]
+                return [_go(number)]
         return []
 
     def _later(self, number: int, stop: Any) -> list[Choice]:
         """How it may go on when nobody can otherwise: time passes."""
         if isinstance(stop, Asleep):
-            self._marks[_go(number)] = EVERYTHING
             return [_go(number)]
-        if isinstance(stop, Blocked) and stop.seconds:
-            return [self._timeout(number, stop)]
-        return []
+        return [_time_out(number)] if isinstance(stop, Blocked) and stop.seconds else []
 
-    def _timeout(self, number: int, stop: Blocked) -> Choice:
-        choice = Choice("time out", number)
-        self._mark(choice, stop.commands)
-        return choice
-
-    def _mark(self, choice: Choice, commands: Sequence[Command]) -> None:
-        if self._stage.footprints is not None:
-            assert choice.client is not None
-            mark = self._stage.footprints.of(commands) | self._watched[choice.client]
-            self._marks[choice] = mark
-
-    def _faults(self, stops: Sequence[Any]) -> list[Choice]:
-        allowed, found = self._stage.faults, []
+    def _mishaps(self, stops: Sequence[Any]) -> list[Choice]:
+        allowed, found = self._faults, []
         for number, stop in enumerate(stops):
             if isinstance(stop, Ended):
                 continue
             if allowed.crashes and self._steps_of[number]:
-                self._marks[Choice("crash", number)] = Footprint()
                 found.append(Choice("crash", number))
             if isinstance(stop, Sending) and not any(map(untimed, stop.commands)):
-                mark = self._marks.get(Choice("go", number), EVERYTHING)
-                for kind, wanted in (
-                    ("lose reply", allowed.lost_replies),
-                    ("lose request", allowed.lost_requests),
-                ):
-                    if wanted:
-                        choice = Choice(kind, number)  # type: ignore[arg-type]
-                        self._marks[choice] = mark
-                        found.append(choice)
+                if allowed.lost_replies:
+                    found.append(Choice("lose reply", number))
+                if allowed.lost_requests:
+                    found.append(Choice("lose request", number))
         if allowed.expiries:
-            for key in self._stage.server.eval(_VOLATILE, 0):
-                choice = Choice("expire", key=key)
-                self._marks[choice] = Footprint(writes=frozenset({key}))
-                found.append(choice)
+            volatile = self._stage.server.eval(_VOLATILE, 0)
+            found += [Choice("expire", key=key) for key in volatile]
         if allowed.script_flushes:
-            self._marks[Choice("flush")] = Footprint(writes=frozenset({SCRIPT_CACHE}))
             found.append(Choice("flush"))
         return found
 
-    def commute(self, one: Choice, other: Choice) -> bool:
-        """See :class:`~kvlab.instruments.search.Execution`."""
-        if one.is_fault and other.is_fault:  # the first may have been the last allowed
-            return False
-        if one.client is not None and one.client == other.client:
-            return False
-        mark, another = self._marks.get(one, EVERYTHING), self._marks.get(other, EVERYTHING)
-        return not mark.meets(another)
-
     # --- what happens ---
 
-    def take(self, choice: Choice) -> None:
+    def take(self, choice: Choice) -> Done:
         """See :class:`~kvlab.instruments.search.Execution`."""
         self._left -= choice.is_fault
         if choice.kind == "expire":
             self._stage.server.unlink(choice.key)
             self.trace.append(Event("expire", None, key=choice.key))
+            touched = Footprint(writes=frozenset({choice.key}))
         elif choice.kind == "flush":
             self._stage.server.script_flush()
             self._flushed = True
             self.trace.append(Event("flush", None))
+            touched = Footprint(writes=frozenset({SCRIPT_CACHE}))
         else:
             assert choice.client is not None
-            self._move(choice, self._stage.actors[choice.client])
+            return self._move(choice, self._stage.actors[choice.client])
+        if self._stage.footprints is not None:
+            self._changes = self._stage.footprints.changes()
+        return Done(choice, touched)
 
-    def _move(self, choice: Choice, actor: Actor) -> None:
+    def _move(self, choice: Choice, actor: Actor) -> Done:
         lane, number = actor.lane, actor.lane.number
         stop = lane.stop
         commands = stop.commands if isinstance(stop, Sending | Blocked) else ()
         label = stop.label if isinstance(stop, Local) else ""
+        waiting = self._waiting() if self._stage.footprints is not None else []
         if isinstance(stop, Asleep):
             label = f"slept {stop.seconds:.3g} s"
             self._pass(stop.until - self._clock.monotonic)
         if choice.kind == "jump":
-            lane.jump(self._stage.faults.clock_jumps[choice.jump])
-            label = f"clock jumps {self._stage.faults.clock_jumps[choice.jump]:+g} s"
+            lane.jump(self._faults.clock_jumps[choice.jump])
+            label = f"clock jumps {self._faults.clock_jumps[choice.jump]:+g} s"
         if choice.kind == "time out":
             assert isinstance(stop, Blocked)
             self._pass(stop.seconds)
@@ -408,22 +383,51 @@ class Run:
         replies = tuple(lane.replies)
         ended = isinstance(lane.stop, Ended)
         self._note_end(actor)
+        touched = self._touched(choice, stop, lane.stop, waiting)
         if choice.kind != "look":
             self._note_watch(number, commands)
-            self.trace.append(
-                Event(
-                    choice.kind,
-                    number,
-                    commands,
-                    replies,
-                    label,
-                    ended=ended,
-                    result=self.results[number],
-                )
-            )
+            result = self.results[number]
+            event = Event(choice.kind, number, commands, replies, label, b"", ended, result)
+            self.trace.append(event)
         self._woken_at[number] = len(self.trace)
         no_script = any(isinstance(r, redis.exceptions.NoScriptError) for r in replies)
         self._cold |= no_script and not self._flushed
+        return Done(choice, touched)
+
+    def _waiting(self) -> list[Blocked]:
+        stops = (actor.lane.stop for actor in self._stage.actors)
+        return [stop for stop in stops if isinstance(stop, Blocked) and not stop.answered()]
+
+    def _touched(
+        self, choice: Choice, before: Any, after: Any, waiting: Sequence[Blocked]
+    ) -> Footprint:
+        """What a client's step touched. One that changed no data only read."""
+        footprints, number = self._stage.footprints, choice.client
+        if footprints is None or number is None:
+            return EVERYTHING
+        changes, self._changes = self._changes, footprints.changes()
+        match before:
+            case Local(_, touches, reads):
+                return Footprint(reads=touches) if reads else Footprint(writes=touches)
+            case Asleep() | Blocked() if choice.kind != "go" or isinstance(before, Asleep):
+                return EVERYTHING
+            case Sending(commands) if choice.kind in ("go", "lose reply"):
+                touched = footprints.of(commands) | self._watched[number]
+                if changes is not None and changes == self._changes:
+                    touched = touched if isinstance(after, Blocked) else touched.without_change()
+                for stop in waiting:
+                    if stop.answered():  # the server did for it what it had waited to do
+                        touched |= footprints.of(stop.commands)
+                return touched
+        return Footprint()
+
+    def commute(self, one: Done, other: Done) -> bool:
+        """See :class:`~kvlab.instruments.search.Execution`."""
+        if one.choice.is_fault and other.choice.is_fault:  # the first may be the last allowed
+            return False
+        if one.choice.client is not None and one.choice.client == other.choice.client:
+            return False
+        return not one.touched.meets(other.touched)
 
     def _pass(self, seconds: float) -> None:
         if seconds > 0:
@@ -463,4 +467,5 @@ class Run:
 
 
 _go = functools.cache(functools.partial(Choice, "go"))
+_time_out = functools.cache(functools.partial(Choice, "time out"))
 _ORDERS = {"go", "crash", "lose reply", "lose request", "time out"}

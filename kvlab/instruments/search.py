@@ -18,20 +18,21 @@ from typing import Generic, Protocol, TypeVar
 from kvlab.errors import KvlabError
 
 C = TypeVar("C", bound=Hashable)
+D = TypeVar("D")
 
 
-class Execution(Protocol[C]):
-    """One run of the program."""
+class Execution(Protocol[C, D]):
+    """One run of the program. What was done by taking a choice is a D."""
 
     def options(self) -> Sequence[C]:
         """What may happen next, the same each time after the same choices; none at the end."""
 
-    def take(self, choice: C, /) -> None:
-        """Let it happen."""
+    def take(self, choice: C, /) -> D:
+        """Let it happen; what was done by it."""
 
-    def commute(self, one: C, other: C, /) -> bool:
-        """Whether both orders of two options, now or before, lead to the same state, and neither
-        takes the other away."""
+    def commute(self, one: D, other: D, /) -> bool:
+        """Whether two things done in the same state could be done in either order: with the same
+        outcome, and neither takes the other away."""
 
     def end(self) -> None:
         """No more of this run is wanted. Raises :class:`Again` if its start was not like the
@@ -50,14 +51,15 @@ class Again(Exception):
 
 
 @dataclass(slots=True)
-class _Node(Generic[C]):
+class _Node(Generic[C, D]):
     options: tuple[C, ...]
     awake: list[C]  # still to be taken, the next one last
-    asleep: list[C]  # taken, or covered by a run that took it earlier
+    asleep: dict[C, D]  # taken, or covered by a run that took it earlier
     taken: C
+    done: D
 
 
-class Search(Generic[C, E_co]):
+class Search(Generic[C, D, E_co]):
     """Iterate over it: each item is the choices of one complete run, and its execution.
 
     ``unexplored``: options seen so far and not yet taken; each leads to at least one run more
@@ -66,7 +68,7 @@ class Search(Generic[C, E_co]):
 
     def __init__(self, begin: Callable[[], E_co], *, reduce: bool = False) -> None:
         self._begin, self._reduce = begin, reduce
-        self._path: list[_Node[C]] = []
+        self._path: list[_Node[C, D]] = []
 
     @property
     def unexplored(self) -> int:
@@ -87,44 +89,43 @@ class Search(Generic[C, E_co]):
             if not self._turn():
                 return
 
-    def _run(self, execution: Execution[C]) -> bool:
+    def _run(self, execution: Execution[C, D]) -> bool:
         """Along the path, then on to an end; False when every way on is known already."""
+        asleep: dict[C, D] = {}
         for node in self._path:
             if tuple(execution.options()) != node.options:
                 raise Nondeterministic(self._differs(node, execution.options()))
-            execution.take(node.taken)
-        asleep = self._inherited(execution)
+            node.done = execution.take(node.taken)
+            asleep = self._still_asleep(execution, node)
         while options := tuple(execution.options()):
             awake = [option for option in reversed(options) if option not in asleep]
             if not awake:
                 return False
-            node = _Node(options, awake, asleep, awake.pop())
+            choice = awake.pop()
+            node = _Node(options, awake, asleep, choice, execution.take(choice))
             self._path.append(node)
             asleep = self._still_asleep(execution, node)
-            execution.take(node.taken)
         return True
 
-    def _inherited(self, execution: Execution[C]) -> list[C]:
-        return self._still_asleep(execution, self._path[-1]) if self._path else []
-
-    def _still_asleep(self, execution: Execution[C], node: _Node[C]) -> list[C]:
+    def _still_asleep(self, execution: Execution[C, D], node: _Node[C, D]) -> dict[C, D]:
+        """What needs no run of its own after this node's choice either."""
         if not self._reduce:
-            return []
-        return [known for known in node.asleep if execution.commute(known, node.taken)]
+            return {}
+        return {c: done for c, done in node.asleep.items() if execution.commute(done, node.done)}
 
     def _turn(self) -> bool:
         """To the last node with another way; False when there is none."""
         while self._path:
             node = self._path[-1]
             if self._reduce:
-                node.asleep.append(node.taken)
+                node.asleep[node.taken] = node.done
             if node.awake:
                 node.taken = node.awake.pop()
                 return True
             self._path.pop()
         return False
 
-    def _differs(self, node: _Node[C], options: Sequence[C]) -> str:
+    def _differs(self, node: _Node[C, D], options: Sequence[C]) -> str:
         at = self._path.index(node)
         way = " ".join(str(n.taken) for n in self._path[:at])
         return (
