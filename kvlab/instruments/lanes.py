@@ -23,6 +23,7 @@ Command = tuple[bytes, ...]
 Order = Literal["go", "crash", "lose reply", "lose request", "time out"]
 
 HANG_SECONDS = 10.0
+LAST_SECONDS = 1.0
 
 
 class Hung(KvlabError):
@@ -141,12 +142,16 @@ class Lane:
         """Its wall clock goes forward, or back."""
         self._ahead += seconds
 
-    def kill(self) -> None:
-        """Let the program die where it stands."""
-        if self._running:  # whoever waited for it was interrupted
-            self._wait(HANG_SECONDS)
-        while not isinstance(self.stop, Ended):
-            self.resume("crash")
+    def kill(self) -> bool:
+        """Let the program die where it stands; False for one that hangs and cannot."""
+        try:
+            if self._running:  # it hung, or whoever waited for it was interrupted
+                self._wait(LAST_SECONDS)
+            while not isinstance(self.stop, Ended):
+                self.resume("crash")
+        except Hung:
+            return False
+        return True
 
     def end(self) -> None:
         """Let the thread end; the program has."""

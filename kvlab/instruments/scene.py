@@ -221,10 +221,10 @@ class Actor:
             client.connection_pool.disconnect()
 
     def end(self) -> None:
-        """Whatever it is doing, stop; its thread is gone afterwards."""
-        self.lane.kill()
-        self.drop()
-        self.lane.end()
+        """Whatever it is doing, stop. Its thread is gone afterwards, unless it hangs."""
+        if self.lane.kill():
+            self.drop()
+            self.lane.end()
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +254,7 @@ class Run:
         self._watched: list[Footprint] = [Footprint()] * len(stage.actors)
         self._changes: int | None = None
         self._flushed = self._cold = False
+        self._taken = 0
         self.results: list[Any] = [UNFINISHED] * len(stage.actors)
         self.trace: list[Event] = []
         self.problem: str | None = None
@@ -277,8 +278,8 @@ class Run:
         stops = [actor.lane.stop for actor in self._stage.actors]
         if all(isinstance(stop, Ended) for stop in stops) or self.problem:
             return ()
-        if len(self.trace) >= self._stage.max_steps:
-            self.problem = f"no end after {len(self.trace)} steps"
+        if self._taken >= self._stage.max_steps:
+            self.problem = f"no end after {self._taken} steps"
             return ()
         for number, stop in enumerate(stops):
             if isinstance(stop, ReadsClock):
@@ -345,6 +346,7 @@ class Run:
 
     def take(self, choice: Choice) -> Done:
         """See :class:`~kvlab.instruments.search.Execution`."""
+        self._taken += 1
         self._left -= choice.is_fault
         if choice.kind == "expire":
             self._stage.server.unlink(choice.key)
@@ -459,8 +461,7 @@ class Run:
         while self._cold and (options := self.options()):
             self.take(options[0])
         for actor in self._stage.actors:
-            if not isinstance(actor.lane.stop, Ended):
-                actor.lane.kill()
+            if not isinstance(actor.lane.stop, Ended) and actor.lane.kill():
                 actor.drop()
         if self._cold:
             raise Again
