@@ -19,6 +19,7 @@ _HOME = {
     "faults": ("Proxy", "paused"),
     "interleave": ("Story", "Violated", "World", "explore", "replay", "step"),
     "gate": ("Gate", "GatedRedis", "ClientCrashed", "gated"),
+    "linearizability": ("Operation", "judge_history"),
     "oracle": ("Verdict", "judge", "certain_overlap"),
     "origin": ("Origin",),
 }

@@ -114,6 +114,7 @@ class Story:
         return None if self.shortest is None else self.shortest.svg(self.summary)
 
     def __bool__(self) -> bool:
+        __tracebackhide__ = True  # pytest shows the assert, not this
         if not self.holds:
             raise Violated(str(self))
         if not self.complete:

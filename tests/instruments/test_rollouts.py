@@ -9,8 +9,8 @@ import pytest
 from matplotlib.colors import to_hex
 
 from kvlab.errors import InvalidArgument
-from kvlab.instruments.rollouts import binomial_bound, evenness, reach, who_is_in
 from kvlab.instruments.palette import COLOURS
+from kvlab.instruments.rollouts import binomial_bound, evenness, reach, who_is_in
 
 
 def test_the_bound_is_the_binomials() -> None:
