@@ -370,7 +370,7 @@ class Run:
         commands = stop.commands if isinstance(stop, Sending | Blocked) else ()
         label = stop.label if isinstance(stop, Local) else ""
         waiting = self._waiting() if self._stage.footprints is not None else []
-        if isinstance(stop, Asleep):
+        if isinstance(stop, Asleep) and choice.kind == "go":
             label = f"slept {stop.seconds:.3g} s"
             self._pass(stop.until - self._clock.monotonic)
         if choice.kind == "jump":
@@ -381,7 +381,7 @@ class Run:
             self._pass(stop.seconds)
             self._stage.server.execute_command("CLIENT", "UNBLOCK", stop.connection, "TIMEOUT")
         lane.resume(choice.kind if choice.kind in _ORDERS else "go")  # type: ignore[arg-type]
-        self._steps_of[number] += 1
+        self._steps_of[number] += choice.kind != "look"
         replies = tuple(lane.replies)
         ended = isinstance(lane.stop, Ended)
         self._note_end(actor)
