@@ -3,12 +3,16 @@
 A lane stops where its program is about to touch what others touch too: before each command it
 sends, while the server lets it wait, while it sleeps, and at each ``step``. Its ``time`` and
 ``sleep`` are its own: a sleep is a stop, not a pause. ``time.time``, ``time_ns``, ``monotonic``
-and ``sleep`` mean the lane's while one is running, where they are called through the module.
+and ``sleep`` mean the lane's while one is running, where they are called through the module; so
+does ``os.urandom``, and with it ``secrets`` and ``uuid4``: the same bytes in every run, so that a
+key named after a token has the same name in each.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -84,6 +88,7 @@ Stop = Sending | Blocked | Asleep | Local | ReadsClock | Ended
 
 _here: ContextVar[Lane] = ContextVar("kvlab_lane")
 _time, _time_ns, _monotonic, _sleep = time.time, time.time_ns, time.monotonic, time.sleep
+_urandom = os.urandom
 
 
 class Clock:
@@ -112,6 +117,7 @@ class Lane:
         self.dead = False
         self.jumps = False
         self.clock = Clock()
+        self.random = random.Random()
         self._ahead = 0.0
         self._order: Order = "go"
         self._work: Callable[[], Any] | None = None
@@ -128,6 +134,7 @@ class Lane:
         """Run ``work`` to its first stop."""
         self._work, self.clock, self.jumps = work, clock, jumps
         self.dead, self._ahead, self.pending_io = False, 0.0, 0
+        self.random.seed(f"client {self.number}")
         self.resume("go")
 
     def resume(self, order: Order) -> None:
@@ -231,7 +238,10 @@ _one_at_a_time = threading.Lock()
 
 @contextlib.contextmanager
 def own_time() -> Iterator[None]:
-    """The functions of ``time`` are each lane's own. One exploration at a time in a process."""
+    """The functions of ``time``, and ``os.urandom``, are each lane's own.
+
+    One exploration at a time in a process.
+    """
 
     def current() -> float:
         lane = _here.get(None)
@@ -252,15 +262,26 @@ def own_time() -> Iterator[None]:
         else:
             lane.sleep(seconds)
 
+    def bytes_of(size: int) -> bytes:
+        lane = _here.get(None)
+        return _urandom(size) if lane is None else lane.random.randbytes(size)
+
+    changed = [
+        (time, "time", current),
+        (time, "time_ns", current_ns),
+        (time, "monotonic", steady),
+        (time, "sleep", rest),
+        (os, "urandom", bytes_of),
+        (random, "_urandom", bytes_of),  # as `secrets` reaches it
+    ]
     if not _one_at_a_time.acquire(blocking=False):
         raise KvlabError("another exploration is under way in this process: wait for its end")
-    changed = {"time": current, "time_ns": current_ns, "monotonic": steady, "sleep": rest}
-    before = {name: getattr(time, name) for name in changed}
+    before = [(module, name, getattr(module, name)) for module, name, _ in changed]
     try:
-        for name, function in changed.items():
-            setattr(time, name, function)
+        for module, name, function in changed:
+            setattr(module, name, function)
         yield
     finally:
-        for name, function in before.items():
-            setattr(time, name, function)
+        for module, name, function in before:
+            setattr(module, name, function)
         _one_at_a_time.release()
