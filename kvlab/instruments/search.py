@@ -78,8 +78,8 @@ class Search(Generic[C, D, E_co]):
         while True:
             known = len(self._path)
             execution = self._begin()
-            complete = self._run(execution)
             try:
+                complete = self._run(execution)
                 execution.end()
             except Again:
                 del self._path[known:]
@@ -93,8 +93,9 @@ class Search(Generic[C, D, E_co]):
         """Along the path, then on to an end; False when every way on is known already."""
         asleep: dict[C, D] = {}
         for node in self._path:
-            if tuple(execution.options()) != node.options:
-                raise Nondeterministic(self._differs(node, execution.options()))
+            if (options := tuple(execution.options())) != node.options:
+                execution.end()  # a start that was not like the others' explains it
+                raise Nondeterministic(self._differs(node, options))
             node.done = execution.take(node.taken)
             asleep = self._still_asleep(execution, node)
         while options := tuple(execution.options()):
