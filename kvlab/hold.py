@@ -123,7 +123,9 @@ class Holding:
                 return
 
     @flow
-    def end(self, problem: BaseException | None) -> Generator[Any, Any, None]:
+    def end(
+        self, problem: BaseException | None, once_more: bool = True
+    ) -> Generator[Any, Any, None]:
         """Release. ``problem`` is what ended the body: it goes on, a failure becomes its note."""
         try:
             released = yield from self.lock.release(self.held)
@@ -137,7 +139,8 @@ class Holding:
         except GeneratorExit:
             raise
         except BaseException as interrupt:  # it may not have been sent yet
-            yield from self.end(interrupt)
+            if once_more:
+                yield from self.end(interrupt, once_more=False)
             raise
         if released:
             return

@@ -208,6 +208,19 @@ def test_no_server_the_body_does_not_start(through: Callable[..., Kv], proxy: Pr
         raise AssertionError("the body ran")
 
 
+def test_a_release_that_always_fails_is_tried_twice_and_told(kv: Kv) -> None:
+    tried = []
+
+    class Broken(Lock):
+        def release(self, held: Held) -> Op[bool]:
+            tried.append(held)
+            raise ValueError("not today")
+
+    with pytest.raises(ValueError, match="not today"), kv.hold(Broken("orders", 60)):
+        pass
+    assert len(tried) == 2
+
+
 @pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt, SystemExit, GeneratorExit])
 @pytest.mark.parametrize("renew", [False, True])
 def test_whatever_ends_the_body_frees_the_lock(
