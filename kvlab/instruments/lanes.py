@@ -117,7 +117,7 @@ class Lane:
         self.dead = False
         self.jumps = False
         self.clock = Clock()
-        self.random = random.Random()
+        self._random: dict[int, random.Random] = {}
         self._ahead = 0.0
         self._order: Order = "go"
         self._work: Callable[[], Any] | None = None
@@ -134,7 +134,7 @@ class Lane:
         """Run ``work`` to its first stop."""
         self._work, self.clock, self.jumps = work, clock, jumps
         self.dead, self._ahead, self.pending_io = False, 0.0, 0
-        self.random.seed(f"client {self.number}")
+        self._random.clear()
         self.resume("go")
 
     def resume(self, order: Order) -> None:
@@ -203,6 +203,16 @@ class Lane:
             self.park(ReadsClock())
         return self.clock.time + self._ahead
 
+    def random_bytes(self, size: int) -> bytes:
+        """The same from run to run, call by call.
+
+        Each size has a sequence of its own: redis-py draws 4 bytes for a pool, which is made in
+        the first run and kept.
+        """
+        if size not in self._random:
+            self._random[size] = random.Random(f"client {self.number}, {size} bytes")
+        return self._random[size].randbytes(size)
+
     def _live(self) -> None:
         while True:
             self._go.acquire()
@@ -264,7 +274,7 @@ def own_time() -> Iterator[None]:
 
     def bytes_of(size: int) -> bytes:
         lane = _here.get(None)
-        return _urandom(size) if lane is None else lane.random.randbytes(size)
+        return _urandom(size) if lane is None else lane.random_bytes(size)
 
     changed = [
         (time, "time", current),
