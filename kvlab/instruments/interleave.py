@@ -22,7 +22,6 @@ from __future__ import annotations
 import ast
 import inspect
 import itertools
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,6 +36,7 @@ from kvlab.connections import resolve
 from kvlab.errors import InvalidArgument, KvlabError
 from kvlab.instruments._check import real, whole
 from kvlab.instruments._progress import progress_bar
+from kvlab.instruments.cores import one_core
 from kvlab.instruments.footprints import Footprints
 from kvlab.instruments.gate import ClientCrashed
 from kvlab.instruments.lanes import own_time, step
@@ -284,7 +284,7 @@ def _theatre(
             at, pid = server.url, server.pid
         else:
             at, pid = resolve(url), None
-        ends.enter_context(_one_core(pid))
+        ends.enter_context(one_core(pid))
         kv = ends.enter_context(plain(at, **options))
         inside = ends.enter_context(plain(at))
         if (found := inside.dbsize()) != 0:
@@ -304,21 +304,6 @@ def _theatre(
             ends.callback(actors[-1].end)
         footprints = Footprints(inside) if reduce else None
         yield Stage(actors, kv, inside, setup, faults, footprints, max_steps), names
-
-
-@contextmanager
-def _one_core(server: int | None) -> Iterator[None]:
-    """A handover between two threads or processes is some five times faster on one core."""
-    if server is None or not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    before = os.sched_getaffinity(0)
-    try:
-        os.sched_setaffinity(0, {max(before)})
-        os.sched_setaffinity(server, {max(before)})
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 def _rank(path: Sequence[Choice]) -> tuple[int, int, int]:

@@ -1,0 +1,38 @@
+"""Keep this thread and a server on one processor core, where only one of them is ever at work.
+
+A handover between two threads or processes is some five times faster there than between cores.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def one_core(server: int | None) -> Iterator[None]:
+    """Both stay on the core that this thread is on; without a server, or where cores cannot be
+    chosen (macOS), nothing changes. Threads started inside stay there as well."""
+    if server is None or not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    core = {_current(before)}
+    try:
+        os.sched_setaffinity(0, core)
+        os.sched_setaffinity(server, core)
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _current(allowed: set[int]) -> int:
+    """The core in use: two processes that explore at once are then seldom on the same."""
+    try:
+        stat = Path("/proc/thread-self/stat").read_text()
+    except OSError:
+        return max(allowed)
+    core = int(stat.rpartition(")")[2].split()[36])  # field 39 of proc(5), "processor"
+    return core if core in allowed else max(allowed)
