@@ -41,6 +41,7 @@ from kvlab.instruments.footprints import Footprints
 from kvlab.instruments.gate import ClientCrashed
 from kvlab.instruments.lanes import own_time, step
 from kvlab.instruments.scene import Actor, Choice, Faults, Run, Stage, World
+from kvlab.instruments.script_cache import ScriptCache
 from kvlab.instruments.search import Again, Search
 from kvlab.instruments.stepping import KvRedis, plain
 from kvlab.instruments.timeline import Timeline, state_of
@@ -241,13 +242,9 @@ def replay(
     with _theatre(
         clients, setup, allowed, whole("max_steps", max_steps, 1), engine, url, client_options
     ) as (stage, names):
-        warm = Run(stage)  # loads its scripts
-        _perform(warm, _spelt(tokens))
-        with suppress(Again):
-            warm.end()
-        shown = _played(stage, names, _spelt(tokens), invariant)
-    if shown.schedule.split()[: len(tokens)] != tokens:
-        raise InvalidArgument(f"the run was over after {shown.schedule!r}")
+        while not _rehearsed(stage, tokens):
+            pass
+        shown = _played(stage, names, _spelt(tokens[::-1]), invariant)
     broken = Counter() if shown.problem is None else Counter([shown.problem])
     return Story(1, 1, True, time.perf_counter() - began, broken, shown)
 
@@ -302,7 +299,8 @@ def _theatre(
             actors.append(Actor(number, program, at, settle, options))
             ends.callback(actors[-1].end)
         footprints = Footprints(inside) if reduce else None
-        yield Stage(actors, kv, inside, setup, faults, footprints, max_steps), names
+        scripts = ScriptCache(inside)
+        yield Stage(actors, kv, inside, setup, faults, footprints, max_steps, scripts), names
 
 
 @contextmanager
@@ -372,9 +370,9 @@ def _following(path: Sequence[Choice]) -> Chooser:
     return lambda options: left.pop() if left else options[0]
 
 
-def _spelt(tokens: Sequence[str]) -> Chooser:
-    """The choices that a schedule's tokens name; then the first of the options each time."""
-    left = list(reversed(tokens))
+def _spelt(left: list[str]) -> Chooser:
+    """The choices that tokens name, the last one first; then the first of the options each time."""
+    total = len(left)
 
     def choose(options: Sequence[Choice]) -> Choice:
         if left:
@@ -385,7 +383,7 @@ def _spelt(tokens: Sequence[str]) -> Chooser:
         if not left or options[0].kind == "look":
             return options[0]
         possible = " ".join(str(option) for option in options)
-        at = len(tokens) - len(left) + 1
+        at = total - len(left) + 1
         raise InvalidArgument(f"step {at} of the schedule is {left[-1]!r}; possible: {possible}")
 
     return choose
@@ -395,6 +393,28 @@ def _perform(run: Run, choose: Chooser, after: Callable[[], None] = lambda: None
     while options := run.options():
         run.take(choose(options))
         after()
+
+
+def _rehearsed(stage: Stage, tokens: Sequence[str]) -> bool:
+    """One run of a schedule; whether it began as those after it will.
+
+    Raises InvalidArgument for a schedule that is not one of this program.
+    """
+    run, left = Run(stage), list(reversed(tokens))
+    refused: InvalidArgument | None = None
+    try:
+        _perform(run, _spelt(left))
+    except InvalidArgument as problem:
+        refused = problem
+    try:
+        run.end()
+    except Again:
+        return False
+    if refused is not None:
+        raise refused
+    if left:
+        raise InvalidArgument(f"the run was over before {' '.join(reversed(left))!r}")
+    return True
 
 
 def _played(

@@ -36,6 +36,7 @@ from kvlab.instruments.lanes import (
     ReadsClock,
     Sending,
 )
+from kvlab.instruments.script_cache import ScriptCache
 from kvlab.instruments.search import Again
 from kvlab.instruments.stepping import KvRedis, Settle, loop_of, stepped, stepped_async, untimed
 
@@ -231,6 +232,7 @@ class Stage:
     footprints: Footprints | None
     """None when nobody asks what commutes."""
     max_steps: int
+    scripts: ScriptCache
 
 
 class Run:
@@ -245,11 +247,12 @@ class Run:
         self._woken_at = [0] * len(stage.actors)
         self._watched: list[Footprint] = [Footprint()] * len(stage.actors)
         self._marks: dict[Choice, Footprint] = {}
-        self._flushed = self._cold = False
+        self._cold = False
         self.results: list[Any] = [UNFINISHED] * len(stage.actors)
         self.trace: list[Event] = []
         self.problem: str | None = None
         stage.server.flushdb()
+        stage.scripts.begin()
         if stage.setup is not None:
             stage.setup(stage.kv)
         for actor in stage.actors:
@@ -381,8 +384,7 @@ class Run:
             self._stage.server.unlink(choice.key)
             self.trace.append(Event("expire", None, key=choice.key))
         elif choice.kind == "flush":
-            self._stage.server.script_flush()
-            self._flushed = True
+            self._stage.scripts.flush()
             self.trace.append(Event("flush", None))
         else:
             assert choice.client is not None
@@ -422,8 +424,7 @@ class Run:
                 )
             )
         self._woken_at[number] = len(self.trace)
-        no_script = any(isinstance(r, redis.exceptions.NoScriptError) for r in replies)
-        self._cold |= no_script and not self._flushed
+        self._cold |= self._stage.scripts.note(commands, replies)
 
     def _pass(self, seconds: float) -> None:
         if seconds > 0:

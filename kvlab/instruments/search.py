@@ -19,6 +19,9 @@ from kvlab.errors import KvlabError
 
 C = TypeVar("C", bound=Hashable)
 
+MOST_AGAIN = 100
+"""Times in a row that a run may be made again."""
+
 
 class Execution(Protocol[C]):
     """One run of the program."""
@@ -73,6 +76,7 @@ class Search(Generic[C, E_co]):
         return sum(len(node.awake) for node in self._path)
 
     def __iter__(self) -> Iterator[tuple[tuple[C, ...], E_co]]:
+        again = 0
         while True:
             known = len(self._path)
             execution = self._begin()
@@ -81,7 +85,11 @@ class Search(Generic[C, E_co]):
                 execution.end()
             except Again:
                 del self._path[known:]
+                again += 1
+                if again > MOST_AGAIN:
+                    raise Nondeterministic(f"{again} runs began unlike each other") from None
                 continue
+            again = 0
             if complete:
                 yield tuple(node.taken for node in self._path), execution
             if not self._turn():
