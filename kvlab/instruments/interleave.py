@@ -34,7 +34,7 @@ import redis
 
 from kvlab import engines
 from kvlab.connections import resolve
-from kvlab.errors import InvalidArgument, KvlabError
+from kvlab.errors import InvalidArgument, KvlabError, ServerUnavailable
 from kvlab.instruments._check import real, whole
 from kvlab.instruments._progress import progress_bar
 from kvlab.instruments.footprints import Footprints
@@ -177,7 +177,8 @@ def explore(
     server keep to one core, since only one of them is ever at work.
 
     Raises InvalidArgument for bad arguments, ``lanes.Hung`` for a client that waits for something
-    else than the server, ``search.Nondeterministic`` for one that does not repeat itself.
+    else than the server, ``search.Nondeterministic`` for one that does not repeat itself,
+    ServerUnavailable when the server ends meanwhile.
     """
     wanted = Faults(
         crashes,
@@ -273,7 +274,7 @@ def _theatre(
     if not programs or not all(map(callable, programs)):
         raise InvalidArgument(f"clients must be one or more functions, not {programs!r:.80}")
     options = dict(client_options or {})
-    with ExitStack() as ends:
+    with _server_alive(), ExitStack() as ends:
         ends.enter_context(own_time())
         if url is None:
             server = ends.enter_context(engines.start(engine, unix_socket=True))
@@ -288,7 +289,8 @@ def _theatre(
                 f"the database has {found} keys, and an exploration empties it: name an empty one, "
                 "such as redis://127.0.0.1:6379/15"
             )
-        ends.callback(inside.flushdb)
+        if url is not None:
+            ends.callback(inside.flushdb)
 
         def settle() -> None:
             for _ in range(2):  # by the second, all that came before the first has been answered
@@ -301,6 +303,16 @@ def _theatre(
         footprints = Footprints(inside) if reduce else None
         scripts = ScriptCache(inside)
         yield Stage(actors, kv, inside, setup, faults, footprints, max_steps, scripts), names
+
+
+@contextmanager
+def _server_alive() -> Iterator[None]:
+    try:
+        yield
+    except redis.ConnectionError as problem:
+        raise ServerUnavailable(
+            f"the server of the exploration does not answer, or ended meanwhile: {problem}"
+        ) from problem
 
 
 @contextmanager

@@ -196,7 +196,9 @@ class Actor:
 
     def drop(self) -> None:
         """Close its connections, as the end of its process would."""
+        self.lane.misuse = None
         self.lane.begin(self._close, Clock(), jumps=False)
+        self.lane.kill()
 
     def _close(self) -> None:
         client, self._client = self._client, None
@@ -216,7 +218,8 @@ class Actor:
     def end(self) -> None:
         """Whatever it is doing, stop; its thread is gone afterwards."""
         self.lane.kill()
-        self.drop()
+        if not self.lane.hung:
+            self.drop()
         self.lane.end()
 
 
@@ -244,7 +247,7 @@ class Run:
         self._left = stage.faults.at_most
         self._between = stage.faults.between_steps
         self._steps_of = [0] * len(stage.actors)
-        self._woken_at = [0] * len(stage.actors)
+        self._woke_at: list[int | None] = [None] * len(stage.actors)
         self._watched: list[Footprint] = [Footprint()] * len(stage.actors)
         self._marks: dict[Choice, Footprint] = {}
         self._cold = False
@@ -312,11 +315,15 @@ class Run:
                     return [go]
                 if not stop.seconds or not self._stage.faults.expiries:
                     return []
-                return [self._timeout(number, stop)]
-            case Asleep() if len(self.trace) > self._woken_at[number]:
+                return [self._timeout(number)]
+            case Asleep() if self._others_moved_since(number, self._woke_at[number]):
                 self._marks[go] = EVERYTHING
                 return [go]
         return []
+
+    def _others_moved_since(self, number: int, then: int | None) -> bool:
+        """Or else one who asks, sleeps and asks again would do so for ever."""
+        return then is None or any(event.client != number for event in self.trace[then:])
 
     def _later(self, number: int, stop: Any) -> list[Choice]:
         """How it may go on when nobody can otherwise: time passes."""
@@ -324,12 +331,12 @@ class Run:
             self._marks[_go(number)] = EVERYTHING
             return [_go(number)]
         if isinstance(stop, Blocked) and stop.seconds:
-            return [self._timeout(number, stop)]
+            return [self._timeout(number)]
         return []
 
-    def _timeout(self, number: int, stop: Blocked) -> Choice:
+    def _timeout(self, number: int) -> Choice:
         choice = Choice("time out", number)
-        self._mark(choice, stop.commands)
+        self._marks[choice] = EVERYTHING  # time passes for everybody
         return choice
 
     def _mark(self, choice: Choice, commands: Sequence[Command]) -> None:
@@ -344,8 +351,11 @@ class Run:
             if isinstance(stop, Ended):
                 continue
             if allowed.crashes and self._steps_of[number]:
-                self._marks[Choice("crash", number)] = Footprint()
-                found.append(Choice("crash", number))
+                choice = Choice("crash", number)
+                self._marks[choice] = Footprint()
+                if isinstance(stop, Blocked):  # or it will be served when it is gone already
+                    self._mark(choice, stop.commands)
+                found.append(choice)
             if isinstance(stop, Sending) and not any(map(untimed, stop.commands)):
                 mark = self._marks.get(Choice("go", number), EVERYTHING)
                 for kind, wanted in (
@@ -403,10 +413,10 @@ class Run:
             label = f"clock jumps {self._stage.faults.clock_jumps[choice.jump]:+g} s"
         if choice.kind == "time out":
             assert isinstance(stop, Blocked)
-            self._pass(stop.seconds)
+            self._pass(stop.until - self._clock.monotonic)
             self._stage.server.execute_command("CLIENT", "UNBLOCK", stop.connection, "TIMEOUT")
         lane.resume(choice.kind if choice.kind in _ORDERS else "go")  # type: ignore[arg-type]
-        self._steps_of[number] += 1
+        self._steps_of[number] += choice.kind not in ("look", "jump")
         replies = tuple(lane.replies)
         ended = isinstance(lane.stop, Ended)
         self._note_end(actor)
@@ -423,7 +433,8 @@ class Run:
                     result=self.results[number],
                 )
             )
-        self._woken_at[number] = len(self.trace)
+        if isinstance(stop, Asleep):
+            self._woke_at[number] = len(self.trace)
         self._cold |= self._stage.scripts.note(commands, replies)
 
     def _pass(self, seconds: float) -> None:

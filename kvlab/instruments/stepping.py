@@ -90,7 +90,8 @@ class _Stepped:
         self.settle()
         if self.readable():
             return None
-        return Blocked(tuple(commands), timed[1], self.readable, self.number)
+        until = self.lane.monotonic() + timed[1]
+        return Blocked(tuple(commands), timed[1], until, self.readable, self.number)
 
     def readable(self) -> bool:
         """Whether an answer has come."""
@@ -302,6 +303,7 @@ class _Pool(redis.ConnectionPool):
 def plain(url: str, **options: Any) -> KvRedis:
     """A client that stops nowhere."""
     client = KvRedis(connection_pool=redis.ConnectionPool.from_url(url, **options))
+    client.auto_close_connection_pool = True  # or close() would leave the sockets open
     client.kv = Kv(client, prefix=PREFIX)
     return client
 
