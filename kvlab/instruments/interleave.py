@@ -20,8 +20,9 @@ TIME notices neither a sleep nor a TTL that was made to end. Keep TTLs above a s
 from __future__ import annotations
 
 import ast
-import inspect
+import functools
 import itertools
+import linecache
 import os
 import time
 from collections import Counter
@@ -343,34 +344,50 @@ def _broken(run: Run, invariant: Invariant | None) -> str | None:
     for number, result in enumerate(run.results):
         if isinstance(result, ClientCrashed) or not isinstance(result, BaseException):
             continue
-        if not faulted or not isinstance(result, _MEANT):
+        if not faulted or not _is_meant(result):
             return f"client {number} raised {type(result).__name__}: {result}"
     if invariant is None:
         return None
     try:
-        return None if invariant(run.world) else f"not so: {_words(invariant)}"
+        answer = invariant(run.world)
+        none = " (it answered None)" if answer is None else ""  # asserts, and no return True?
+        return None if answer else f"not so: {_words(invariant)}{none}"
     except AssertionError as problem:
         return str(problem) or f"not so: {_words(invariant)}"
 
 
+def _is_meant(problem: BaseException) -> bool:
+    if isinstance(problem, BaseExceptionGroup):  # of a TaskGroup
+        return all(map(_is_meant, problem.exceptions))
+    return isinstance(problem, _MEANT)
+
+
 def _words(invariant: Invariant) -> str:
     """What it demands: its docstring, or its name, or a lambda's own text."""
+    while isinstance(invariant, functools.partial):
+        invariant = invariant.func
     said = (getattr(invariant, "__doc__", None) or "").strip().split("\n")[0]
     name: str = getattr(invariant, "__name__", type(invariant).__name__)
     return said or (_text(invariant) if name == "<lambda>" else name.replace("_", " "))
 
 
+@functools.cache
 def _text(function: Any) -> str:
-    try:
-        source = " ".join(inspect.getsource(function).split())
-    except (OSError, TypeError):
-        return "the invariant"
-    source = source[source.find("lambda") :]
-    for end in range(len(source), 0, -1):  # it stands in a longer statement
-        with suppress(SyntaxError):
-            tree = ast.parse(source[:end], mode="eval")
-            if isinstance(tree.body, ast.Lambda):
-                return ast.unparse(tree.body.body)
+    """A lambda's own text: of those in its file, the one whose body stands where its code does."""
+    code = function.__code__
+    places = [place for place in code.co_positions() if None not in place and place[3]]
+    begin = min(((line, column) for line, _, column, _ in places), default=None)
+    end = max(((line, column) for _, line, _, column in places), default=None)
+    lines = linecache.getlines(code.co_filename, function.__globals__)
+    with suppress(SyntaxError):
+        for node in ast.walk(ast.parse("".join(lines))):
+            if isinstance(node, ast.Lambda):
+                body = node.body
+                if begin == (body.lineno, body.col_offset) and end == (
+                    body.end_lineno,
+                    body.end_col_offset,
+                ):
+                    return ast.unparse(body)
     return "the invariant"
 
 
@@ -436,14 +453,20 @@ def _played(
     run = Run(stage)
     states = [state_of(stage.server)]
     chosen: list[str] = []
+    looks: list[Choice] = []  # since the last step
     needed = 0  # what follows is what would be chosen anyway
 
     def choosing(options: Sequence[Choice]) -> Choice:
         nonlocal needed
         choice = choose(options)
-        if choice.kind != "look":
-            chosen.append(str(choice))
-            needed = len(chosen) if choice != options[0] else needed
+        if choice.kind == "look":
+            looks.append(choice)
+            return choice
+        if choice.kind == "jump":
+            chosen.extend(str(one) for one in looks if one.client == choice.client)
+        looks.clear()
+        chosen.append(str(choice))
+        needed = len(chosen) if choice != options[0] else needed
         return choice
 
     def look() -> None:

@@ -7,6 +7,7 @@ Used by :mod:`kvlab.instruments.interleave`. A choice is written as a token:
     r0 q0     client 0 sends its next command; the reply is lost, or the request
     t0        the time of client 0's blocking command is up
     j0        client 0 looks at its clock, which has jumped (j0:2 by the third of the jumps given)
+    l0        client 0 looks at its clock; written only where it looks again at once and then j0
     e:key     the key's TTL ends
     f         the server forgets its scripts (SCRIPT FLUSH)
 """
@@ -44,7 +45,14 @@ Kind = Literal[
     "go", "crash", "lose reply", "lose request", "time out", "look", "jump", "expire", "flush"
 ]
 FAULTS = frozenset({"crash", "lose reply", "lose request", "jump", "expire", "flush"})
-_MARKS = {"go": "", "crash": "x", "lose reply": "r", "lose request": "q", "time out": "t"}
+_MARKS = {
+    "go": "",
+    "crash": "x",
+    "lose reply": "r",
+    "lose request": "q",
+    "time out": "t",
+    "look": "l",
+}
 
 _VOLATILE = """
 local found = {}
@@ -88,7 +96,7 @@ class Choice:
             return "f"
         if self.kind == "jump":
             return f"j{self.client}" + (f":{self.jump}" if self.jump else "")
-        return "" if self.kind == "look" else f"{_MARKS[self.kind]}{self.client}"
+        return f"{_MARKS[self.kind]}{self.client}"
 
     @property
     def is_fault(self) -> bool:
@@ -176,7 +184,7 @@ class Actor:
     def _perform(self) -> Any:
         if self._is_async:
             if self._runner is None:
-                self._runner = asyncio.Runner(loop_factory=lambda: loop_of(self.lane))
+                self._runner = asyncio.Runner(loop_factory=lambda: loop_of(self.lane, self._settle))
             return self._runner.run(self._perform_async())
         if self._client is None:
             self._client = stepped(self._url, self.lane, self._settle, **self._options)
@@ -192,7 +200,13 @@ class Actor:
     async def _perform_async(self) -> Any:
         if self._client is None:
             self._client = stepped_async(self._url, self.lane, self._settle, **self._options)
-        return await self._program(self._client)
+        try:
+            return await self._program(self._client)
+        finally:  # as asyncio.run() does
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
 
     def drop(self) -> None:
         """Close its connections, as the end of its process would."""
