@@ -98,8 +98,8 @@ class Search(Generic[C, E_co]):
     def _run(self, execution: Execution[C]) -> bool:
         """Along the path, then on to an end; False when every way on is known already."""
         for node in self._path:
-            if tuple(execution.options()) != node.options:
-                raise Nondeterministic(self._differs(node, execution.options()))
+            if (options := tuple(execution.options())) != node.options:
+                raise Nondeterministic(self._differs(node, options))
             execution.take(node.taken)
         asleep = self._inherited(execution)
         while options := tuple(execution.options()):
