@@ -20,8 +20,9 @@ TIME notices neither a sleep nor a TTL that was made to end. Keep TTLs above a s
 from __future__ import annotations
 
 import ast
-import inspect
+import functools
 import itertools
+import linecache
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,7 +34,7 @@ import redis
 
 from kvlab import engines
 from kvlab.connections import resolve
-from kvlab.errors import InvalidArgument, KvlabError
+from kvlab.errors import InvalidArgument, KvlabError, ServerUnavailable
 from kvlab.instruments._check import real, whole
 from kvlab.instruments._progress import progress_bar
 from kvlab.instruments.cores import one_core
@@ -41,6 +42,7 @@ from kvlab.instruments.footprints import Footprints
 from kvlab.instruments.gate import ClientCrashed
 from kvlab.instruments.lanes import own_time, step
 from kvlab.instruments.scene import Actor, Choice, Done, Faults, Run, Stage, World
+from kvlab.instruments.script_cache import ScriptCache
 from kvlab.instruments.search import Again, Search
 from kvlab.instruments.stepping import KvRedis, plain
 from kvlab.instruments.timeline import Timeline, state_of
@@ -177,7 +179,8 @@ def explore(
     server keep to one core, since only one of them is ever at work.
 
     Raises InvalidArgument for bad arguments, ``lanes.Hung`` for a client that waits for something
-    else than the server, ``search.Nondeterministic`` for one that does not repeat itself.
+    else than the server, ``search.Nondeterministic`` for one that does not repeat itself,
+    ServerUnavailable when the server ends meanwhile.
     """
     wanted = Faults(
         crashes,
@@ -242,13 +245,9 @@ def replay(
     with _theatre(
         clients, setup, allowed, whole("max_steps", max_steps, 1), engine, url, client_options
     ) as (stage, names):
-        warm = Run(stage)  # loads its scripts
-        _perform(warm, _spelt(tokens))
-        with suppress(Again):
-            warm.end()
-        shown = _played(stage, names, _spelt(tokens), invariant)
-    if shown.schedule.split()[: len(tokens)] != tokens:
-        raise InvalidArgument(f"the run was over after {shown.schedule!r}")
+        while not _rehearsed(stage, tokens):
+            pass
+        shown = _played(stage, names, _spelt(tokens[::-1]), invariant)
     broken = Counter() if shown.problem is None else Counter([shown.problem])
     return Story(1, 1, True, time.perf_counter() - began, broken, shown)
 
@@ -277,7 +276,7 @@ def _theatre(
     if not programs or not all(map(callable, programs)):
         raise InvalidArgument(f"clients must be one or more functions, not {programs!r:.80}")
     options = dict(client_options or {})
-    with ExitStack() as ends:
+    with _server_alive(), ExitStack() as ends:
         ends.enter_context(own_time())
         if url is None:
             server = ends.enter_context(engines.start(engine, unix_socket=True))
@@ -292,7 +291,8 @@ def _theatre(
                 f"the database has {found} keys, and an exploration empties it: name an empty one, "
                 "such as redis://127.0.0.1:6379/15"
             )
-        ends.callback(inside.flushdb)
+        if url is not None:
+            ends.callback(inside.flushdb)
 
         def settle() -> None:
             for _ in range(2):  # by the second, all that came before the first has been answered
@@ -303,7 +303,18 @@ def _theatre(
             actors.append(Actor(number, program, at, settle, options))
             ends.callback(actors[-1].end)
         footprints = Footprints(inside) if reduce else None
-        yield Stage(actors, kv, inside, setup, faults, footprints, max_steps), names
+        scripts = ScriptCache(inside)
+        yield Stage(actors, kv, inside, setup, faults, footprints, max_steps, scripts), names
+
+
+@contextmanager
+def _server_alive() -> Iterator[None]:
+    try:
+        yield
+    except redis.ConnectionError as problem:
+        raise ServerUnavailable(
+            f"the server of the exploration does not answer, or ended meanwhile: {problem}"
+        ) from problem
 
 
 def _rank(path: Sequence[Choice]) -> tuple[int, int, int]:
@@ -319,34 +330,51 @@ def _broken(run: Run, invariant: Invariant | None) -> str | None:
     for number, result in enumerate(run.results):
         if isinstance(result, ClientCrashed) or not isinstance(result, BaseException):
             continue
-        if not faulted or not isinstance(result, _MEANT):
+        if not faulted or not _is_meant(result):
             return f"client {number} raised {type(result).__name__}: {result}"
     if invariant is None:
         return None
     try:
-        return None if invariant(run.world) else f"not so: {_words(invariant)}"
+        answer = invariant(run.world)
+        none = " (it answered None)" if answer is None else ""  # asserts, and no return True?
+        return None if answer else f"not so: {_words(invariant)}{none}"
     except AssertionError as problem:
-        return str(problem) or f"not so: {_words(invariant)}"
+        # pytest adds lines with the values, which would make every run a case of its own
+        return str(problem).partition("\n")[0] or f"not so: {_words(invariant)}"
+
+
+def _is_meant(problem: BaseException) -> bool:
+    if isinstance(problem, BaseExceptionGroup):  # of a TaskGroup
+        return all(map(_is_meant, problem.exceptions))
+    return isinstance(problem, _MEANT)
 
 
 def _words(invariant: Invariant) -> str:
     """What it demands: its docstring, or its name, or a lambda's own text."""
+    while isinstance(invariant, functools.partial):
+        invariant = invariant.func
     said = (getattr(invariant, "__doc__", None) or "").strip().split("\n")[0]
     name: str = getattr(invariant, "__name__", type(invariant).__name__)
     return said or (_text(invariant) if name == "<lambda>" else name.replace("_", " "))
 
 
+@functools.cache
 def _text(function: Any) -> str:
-    try:
-        source = " ".join(inspect.getsource(function).split())
-    except (OSError, TypeError):
-        return "the invariant"
-    source = source[source.find("lambda") :]
-    for end in range(len(source), 0, -1):  # it stands in a longer statement
-        with suppress(SyntaxError):
-            tree = ast.parse(source[:end], mode="eval")
-            if isinstance(tree.body, ast.Lambda):
-                return ast.unparse(tree.body.body)
+    """A lambda's own text: of those in its file, the one whose body stands where its code does."""
+    code = function.__code__
+    places = [place for place in code.co_positions() if None not in place and place[3]]
+    begin = min(((line, column) for line, _, column, _ in places), default=None)
+    end = max(((line, column) for _, line, _, column in places), default=None)
+    lines = linecache.getlines(code.co_filename, function.__globals__)
+    with suppress(SyntaxError):
+        for node in ast.walk(ast.parse("".join(lines))):
+            if isinstance(node, ast.Lambda):
+                body = node.body
+                if begin == (body.lineno, body.col_offset) and end == (
+                    body.end_lineno,
+                    body.end_col_offset,
+                ):
+                    return ast.unparse(body)
     return "the invariant"
 
 
@@ -358,9 +386,9 @@ def _following(path: Sequence[Choice]) -> Chooser:
     return lambda options: left.pop() if left else options[0]
 
 
-def _spelt(tokens: Sequence[str]) -> Chooser:
-    """The choices that a schedule's tokens name; then the first of the options each time."""
-    left = list(reversed(tokens))
+def _spelt(left: list[str]) -> Chooser:
+    """The choices that tokens name, the last one first; then the first of the options each time."""
+    total = len(left)
 
     def choose(options: Sequence[Choice]) -> Choice:
         if left:
@@ -371,7 +399,7 @@ def _spelt(tokens: Sequence[str]) -> Chooser:
         if not left or options[0].kind == "look":
             return options[0]
         possible = " ".join(str(option) for option in options)
-        at = len(tokens) - len(left) + 1
+        at = total - len(left) + 1
         raise InvalidArgument(f"step {at} of the schedule is {left[-1]!r}; possible: {possible}")
 
     return choose
@@ -383,6 +411,28 @@ def _perform(run: Run, choose: Chooser, after: Callable[[], None] = lambda: None
         after()
 
 
+def _rehearsed(stage: Stage, tokens: Sequence[str]) -> bool:
+    """One run of a schedule; whether it began as those after it will.
+
+    Raises InvalidArgument for a schedule that is not one of this program.
+    """
+    run, left = Run(stage), list(reversed(tokens))
+    refused: InvalidArgument | None = None
+    try:
+        _perform(run, _spelt(left))
+    except InvalidArgument as problem:
+        refused = problem
+    try:
+        run.end()
+    except Again:
+        return False
+    if refused is not None:
+        raise refused
+    if left:
+        raise InvalidArgument(f"the run was over before {' '.join(reversed(left))!r}")
+    return True
+
+
 def _played(
     stage: Stage, names: tuple[str, ...], choose: Chooser, invariant: Invariant | None
 ) -> Timeline:
@@ -390,14 +440,20 @@ def _played(
     run = Run(stage)
     states = [state_of(stage.server)]
     chosen: list[str] = []
+    looks: list[Choice] = []  # since the last step
     needed = 0  # what follows is what would be chosen anyway
 
     def choosing(options: Sequence[Choice]) -> Choice:
         nonlocal needed
         choice = choose(options)
-        if choice.kind != "look":
-            chosen.append(str(choice))
-            needed = len(chosen) if choice != options[0] else needed
+        if choice.kind == "look":
+            looks.append(choice)
+            return choice
+        if choice.kind == "jump":
+            chosen.extend(str(one) for one in looks if one.client == choice.client)
+        looks.clear()
+        chosen.append(str(choice))
+        needed = len(chosen) if choice != options[0] else needed
         return choice
 
     def look() -> None:

@@ -27,7 +27,6 @@ Command = tuple[bytes, ...]
 Order = Literal["go", "crash", "lose reply", "lose request", "time out"]
 
 HANG_SECONDS = 10.0
-LAST_SECONDS = 1.0
 
 
 class Hung(KvlabError):
@@ -45,11 +44,13 @@ class Sending:
 class Blocked:
     """Sent these; the server lets it wait, for so many seconds or (0) for ever.
 
-    ``answered`` says whether that is over; ``connection`` is the server's number for it.
+    Time is up when the lane's clock says ``until``. ``answered`` says whether the wait is over;
+    ``connection`` is the server's number for it.
     """
 
     commands: tuple[Command, ...]
     seconds: float
+    until: float
     answered: Callable[[], bool]
     connection: int
 
@@ -106,6 +107,10 @@ class Clock:
         self.time += seconds
 
 
+class _LaneThread(threading.Thread):
+    """So that it can be told from those that programs start."""
+
+
 class Lane:
     """The thread of one client. ``stop`` is where it stands."""
 
@@ -115,6 +120,8 @@ class Lane:
         self.replies: list[Any] = []
         self.pending_io = 0  # commands sent whose replies are not read, connections being made
         self.dead = False
+        self.hung = False
+        self.misuse: KvlabError | None = None
         self.jumps = False
         self.clock = Clock()
         self._random: dict[int, random.Random] = {}
@@ -125,7 +132,8 @@ class Lane:
         self._go, self._parked = threading.Lock(), threading.Lock()
         self._go.acquire()
         self._parked.acquire()
-        self._thread = threading.Thread(target=self._live, name=f"client {number}", daemon=True)
+        self._explorer = threading.current_thread()
+        self._thread = _LaneThread(target=self._live, name=f"client {number}", daemon=True)
         self._thread.start()
 
     # --- the explorer's side ---
@@ -144,30 +152,33 @@ class Lane:
         self._running = True
         self._go.release()
         self._wait(HANG_SECONDS)
+        if self.misuse is not None and order != "crash":
+            raise self.misuse
 
     def jump(self, seconds: float) -> None:
         """Its wall clock goes forward, or back."""
         self._ahead += seconds
 
-    def kill(self) -> bool:
-        """Let the program die where it stands; False for one that hangs and cannot."""
-        try:
-            if self._running:  # it hung, or whoever waited for it was interrupted
-                self._wait(LAST_SECONDS)
-            while not isinstance(self.stop, Ended):
-                self.resume("crash")
-        except Hung:
-            return False
-        return True
+    def kill(self) -> None:
+        """Let the program die where it stands."""
+        if self.hung:
+            return
+        if self._running:  # whoever waited for it was interrupted
+            self._wait(HANG_SECONDS)
+        while not isinstance(self.stop, Ended):
+            self.resume("crash")
 
     def end(self) -> None:
-        """Let the thread end; the program has."""
+        """Let the thread end; the program has. One that hangs dies at its next stop, if ever."""
         self._work = None
+        self.dead, self._order = self.hung, "crash"
         self._go.release()
-        self._thread.join()
+        if not self.hung:
+            self._thread.join()
 
     def _wait(self, seconds: float) -> None:
         if not self._parked.acquire(timeout=seconds):
+            self.hung = True
             raise Hung(
                 f"client {self.number} has neither sent a command nor ended in {seconds:g} s: it "
                 "waits for something that is not the server, which may be another client"
@@ -178,10 +189,17 @@ class Lane:
 
     def park(self, stop: Stop) -> Order:
         """Stand here until told to go on. Raises ClientCrashed when told to die, and ever after."""
+        if (thread := threading.current_thread()) is not self._thread:
+            problem = KvlabError(
+                f"client {self.number} started a thread that uses the server: a client is one "
+                "thread, or several asyncio tasks"
+            )
+            # else it is a pipeline's __del__, which may run in any of our own threads
+            if thread is not self._explorer and not isinstance(thread, _LaneThread):
+                self.misuse = problem
+            raise problem
         if self.dead:
             raise ClientCrashed("this client has crashed before")
-        if threading.current_thread() is not self._thread:
-            raise KvlabError(f"client {self.number} started a thread: a client is one program")
         self.stop = stop
         self._parked.release()
         self._go.acquire()
@@ -223,6 +241,8 @@ class Lane:
                 ended = Ended(copy_context().run(self._run, work))
             except BaseException as problem:
                 ended = Ended(error=problem)
+            if self.dead:  # whatever it made of that
+                ended = Ended(error=ClientCrashed(f"client {self.number}"))
             self.stop = ended
             self._parked.release()
 

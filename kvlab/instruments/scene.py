@@ -7,6 +7,7 @@ Used by :mod:`kvlab.instruments.interleave`. A choice is written as a token:
     r0 q0     client 0 sends its next command; the reply is lost, or the request
     t0        the time of client 0's blocking command is up
     j0        client 0 looks at its clock, which has jumped (j0:2 by the third of the jumps given)
+    l0        client 0 looks at its clock; written only where it looks again at once and then j0
     e:key     the key's TTL ends
     f         the server forgets its scripts (SCRIPT FLUSH)
 """
@@ -36,6 +37,7 @@ from kvlab.instruments.lanes import (
     ReadsClock,
     Sending,
 )
+from kvlab.instruments.script_cache import ScriptCache
 from kvlab.instruments.search import Again
 from kvlab.instruments.stepping import KvRedis, Settle, loop_of, stepped, stepped_async, untimed
 
@@ -43,7 +45,14 @@ Kind = Literal[
     "go", "crash", "lose reply", "lose request", "time out", "look", "jump", "expire", "flush"
 ]
 FAULTS = frozenset({"crash", "lose reply", "lose request", "jump", "expire", "flush"})
-_MARKS = {"go": "", "crash": "x", "lose reply": "r", "lose request": "q", "time out": "t"}
+_MARKS = {
+    "go": "",
+    "crash": "x",
+    "lose reply": "r",
+    "lose request": "q",
+    "time out": "t",
+    "look": "l",
+}
 
 _VOLATILE = """
 local found = {}
@@ -57,9 +66,7 @@ return found"""
 _AGE = """
 for _, key in ipairs(redis.call('KEYS', '*')) do
   local left = redis.call('PTTL', key)
-  if left >= 0 then
-    redis.call('PEXPIRE', key, string.format('%.0f', math.max(0, left - ARGV[1])))
-  end
+  if left >= 0 then redis.call('PEXPIRE', key, string.format('%.0f', left - ARGV[1])) end
 end"""
 
 
@@ -89,7 +96,7 @@ class Choice:
             return "f"
         if self.kind == "jump":
             return f"j{self.client}" + (f":{self.jump}" if self.jump else "")
-        return "" if self.kind == "look" else f"{_MARKS[self.kind]}{self.client}"
+        return f"{_MARKS[self.kind]}{self.client}"
 
     @property
     def is_fault(self) -> bool:
@@ -185,7 +192,7 @@ class Actor:
     def _perform(self) -> Any:
         if self._is_async:
             if self._runner is None:
-                self._runner = asyncio.Runner(loop_factory=lambda: loop_of(self.lane))
+                self._runner = asyncio.Runner(loop_factory=lambda: loop_of(self.lane, self._settle))
             return self._runner.run(self._perform_async())
         if self._client is None:
             self._client = stepped(self._url, self.lane, self._settle, **self._options)
@@ -201,11 +208,19 @@ class Actor:
     async def _perform_async(self) -> Any:
         if self._client is None:
             self._client = stepped_async(self._url, self.lane, self._settle, **self._options)
-        return await self._program(self._client)
+        try:
+            return await self._program(self._client)
+        finally:  # as asyncio.run() does
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
 
     def drop(self) -> None:
         """Close its connections, as the end of its process would."""
+        self.lane.misuse = None
         self.lane.begin(self._close, Clock(), jumps=False)
+        self.lane.kill()
 
     def _close(self) -> None:
         client, self._client = self._client, None
@@ -223,10 +238,11 @@ class Actor:
             client.connection_pool.disconnect()
 
     def end(self) -> None:
-        """Whatever it is doing, stop. Its thread is gone afterwards, unless it hangs."""
-        if self.lane.kill():
+        """Whatever it is doing, stop; its thread is gone afterwards."""
+        self.lane.kill()
+        if not self.lane.hung:
             self.drop()
-            self.lane.end()
+        self.lane.end()
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +257,7 @@ class Stage:
     footprints: Footprints | None
     """None when nobody asks what commutes."""
     max_steps: int
+    scripts: ScriptCache
 
 
 class Run:
@@ -252,15 +269,16 @@ class Run:
         self._left = stage.faults.at_most
         self._faults = stage.faults
         self._steps_of = [0] * len(stage.actors)
-        self._woken_at = [0] * len(stage.actors)
+        self._woke_at: list[int | None] = [None] * len(stage.actors)
         self._watched: list[Footprint] = [Footprint()] * len(stage.actors)
         self._changes: int | None = None
-        self._flushed = self._cold = False
+        self._cold = False
         self._taken = 0
         self.results: list[Any] = [UNFINISHED] * len(stage.actors)
         self.trace: list[Event] = []
         self.problem: str | None = None
         stage.server.flushdb()
+        stage.scripts.begin()
         if stage.setup is not None:
             stage.setup(stage.kv)
         for actor in stage.actors:
@@ -315,9 +333,13 @@ class Run:
                 if stop.answered():
                     return [_go(number)]
                 return [_time_out(number)] if stop.seconds and self._faults.expiries else []
-            case Asleep() if len(self.trace) > self._woken_at[number]:
+            case Asleep() if self._others_moved_since(number, self._woke_at[number]):
                 return [_go(number)]
         return []
+
+    def _others_moved_since(self, number: int, then: int | None) -> bool:
+        """Or else one who asks, sleeps and asks again would do so for ever."""
+        return then is None or any(event.client != number for event in self.trace[then:])
 
     def _later(self, number: int, stop: Any) -> list[Choice]:
         """How it may go on when nobody can otherwise: time passes."""
@@ -355,8 +377,7 @@ class Run:
             self.trace.append(Event("expire", None, key=choice.key))
             touched = Footprint(writes=frozenset({choice.key}))
         elif choice.kind == "flush":
-            self._stage.server.script_flush()
-            self._flushed = True
+            self._stage.scripts.flush()
             self.trace.append(Event("flush", None))
             touched = Footprint(writes=frozenset({SCRIPT_CACHE}))
         else:
@@ -380,10 +401,10 @@ class Run:
             label = f"clock jumps {self._faults.clock_jumps[choice.jump]:+g} s"
         if choice.kind == "time out":
             assert isinstance(stop, Blocked)
-            self._pass(stop.seconds)
+            self._pass(stop.until - self._clock.monotonic)
             self._stage.server.execute_command("CLIENT", "UNBLOCK", stop.connection, "TIMEOUT")
         lane.resume(choice.kind if choice.kind in _ORDERS else "go")  # type: ignore[arg-type]
-        self._steps_of[number] += choice.kind != "look"
+        self._steps_of[number] += choice.kind not in ("look", "jump")
         replies = tuple(lane.replies)
         ended = isinstance(lane.stop, Ended)
         self._note_end(actor)
@@ -393,9 +414,9 @@ class Run:
             result = self.results[number]
             event = Event(choice.kind, number, commands, replies, label, b"", ended, result)
             self.trace.append(event)
-        self._woken_at[number] = len(self.trace)
-        no_script = any(isinstance(r, redis.exceptions.NoScriptError) for r in replies)
-        self._cold |= no_script and not self._flushed
+        if isinstance(stop, Asleep):
+            self._woke_at[number] = len(self.trace)
+        self._cold |= self._stage.scripts.note(commands, replies)
         return Done(choice, touched)
 
     def _waiting(self) -> list[Blocked]:
@@ -463,7 +484,8 @@ class Run:
         while self._cold and (options := self.options()):
             self.take(options[0])
         for actor in self._stage.actors:
-            if not isinstance(actor.lane.stop, Ended) and actor.lane.kill():
+            if not isinstance(actor.lane.stop, Ended):
+                actor.lane.kill()
                 actor.drop()
         if self._cold:
             raise Again

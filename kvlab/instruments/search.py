@@ -20,6 +20,9 @@ from kvlab.errors import KvlabError
 C = TypeVar("C", bound=Hashable)
 D = TypeVar("D")
 
+MOST_AGAIN = 100
+"""Times in a row that a run may be made again."""
+
 
 class Execution(Protocol[C, D]):
     """One run of the program. What was done by taking a choice is a D."""
@@ -75,6 +78,7 @@ class Search(Generic[C, D, E_co]):
         return sum(len(node.awake) for node in self._path)
 
     def __iter__(self) -> Iterator[tuple[tuple[C, ...], E_co]]:
+        again = 0
         while True:
             known = len(self._path)
             execution = self._begin()
@@ -83,7 +87,11 @@ class Search(Generic[C, D, E_co]):
                 execution.end()
             except Again:
                 del self._path[known:]
+                again += 1
+                if again > MOST_AGAIN:
+                    raise Nondeterministic(f"{again} runs began unlike each other") from None
                 continue
+            again = 0
             if complete:
                 yield tuple(node.taken for node in self._path), execution
             if not self._turn():

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import select
 import selectors
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any
 
 import hiredis
@@ -73,6 +73,8 @@ class _Stepped:
     def ask(self, packed: Any) -> tuple[list[Command], Order]:
         """Stop before these bytes; what they are, and what is to become of them."""
         commands = _commands(packed)
+        if self.lane.dead and commands == [(b"UNWATCH",)]:  # from a pipeline's __del__
+            raise redis.ConnectionError("this client has crashed before")
         if self.lane.pending_io:
             self.settle()
         order = self.lane.park(Sending(tuple(commands)))
@@ -90,7 +92,8 @@ class _Stepped:
         self.settle()
         if self.readable():
             return None
-        return Blocked(tuple(commands), timed[1], self.readable, self.number)
+        until = self.lane.monotonic() + timed[1]
+        return Blocked(tuple(commands), timed[1], until, self.readable, self.number)
 
     def readable(self) -> bool:
         """Whether an answer has come."""
@@ -196,17 +199,21 @@ class SteppedUnixConnection(_SteppedSync, redis.UnixDomainSocketConnection):
 
 class _SteppedAsync(_Stepped):
     async def connect_check_health(self, *args: Any, **kwargs: Any) -> None:
-        self.greeting = True
-        self.lane.pending_io += 1
-        try:
-            await super().connect_check_health(*args, **kwargs)  # type: ignore[misc]
-            if self.number == 0:
-                this: Any = self
-                await this.send_command("CLIENT", "ID")
-                self.number = await this.read_response()
-        finally:
-            self.greeting = False
-            self.lane.pending_io -= 1
+        selector: _Selector = asyncio.get_running_loop()._selector  # type: ignore[attr-defined]
+        async with selector.one_connects:  # or tasks would go on as their connections happen to
+            self.greeting = True
+            self.lane.pending_io += 1
+            selector.deaf_to = set(selector.get_map())
+            try:
+                await super().connect_check_health(*args, **kwargs)  # type: ignore[misc]
+                if self.number == 0:
+                    this: Any = self
+                    await this.send_command("CLIENT", "ID")
+                    self.number = await this.read_response()
+            finally:
+                selector.deaf_to = frozenset()
+                self.greeting = False
+                self.lane.pending_io -= 1
 
     def descriptor(self) -> int:
         this: Any = self
@@ -302,6 +309,7 @@ class _Pool(redis.ConnectionPool):
 def plain(url: str, **options: Any) -> KvRedis:
     """A client that stops nowhere."""
     client = KvRedis(connection_pool=redis.ConnectionPool.from_url(url, **options))
+    client.auto_close_connection_pool = True  # or close() would leave the sockets open
     client.kv = Kv(client, prefix=PREFIX)
     return client
 
@@ -336,21 +344,37 @@ def _options(given: dict[str, Any], retry: Any = Retry) -> dict[str, Any]:
 class _Selector(selectors.DefaultSelector):
     """Waits for sockets in fact, and for timers in the lane."""
 
-    lane: Lane
+    def __init__(self, lane: Lane, settle: Settle) -> None:
+        super().__init__()
+        self.lane, self.settle = lane, settle
+        self.one_connects = asyncio.Lock()
+        self.deaf_to: Set[Any] = frozenset()
+        """Sockets that must wait until a connection is made."""
 
     def select(self, timeout: float | None = None) -> Any:
-        if timeout is None or timeout <= 0 or self.lane.pending_io > 0:
+        if self.deaf_to:
+            return self._of_others(timeout)
+        if self.lane.pending_io > 0:
+            self.settle()  # so that all the replies are there, not as many as happen to be
+            return super().select(timeout)
+        if timeout is None or timeout <= 0:
             return super().select(timeout)
         if ready := super().select(0):
             return ready
         self.lane.sleep(timeout)
         return super().select(0)
 
+    def _of_others(self, timeout: float | None) -> Any:
+        while True:
+            ready = super().select(timeout)
+            if found := [(key, mask) for key, mask in ready if key.fd not in self.deaf_to]:
+                return found
+            if timeout is not None or not ready:
+                return []
 
-def loop_of(lane: Lane) -> asyncio.AbstractEventLoop:
+
+def loop_of(lane: Lane, settle: Settle) -> asyncio.AbstractEventLoop:
     """An event loop whose time is the lane's."""
-    selector = _Selector()
-    selector.lane = lane
-    loop = asyncio.SelectorEventLoop(selector)
+    loop = asyncio.SelectorEventLoop(_Selector(lane, settle))
     loop.time = lane.monotonic  # type: ignore[method-assign]
     return loop

@@ -1,0 +1,169 @@
+"""The search alone, over programs that are no more than numbers: no server, no clients."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+
+import pytest
+
+from kvlab.instruments.search import MOST_AGAIN, Again, Nondeterministic, Search
+
+Step = tuple[int, str, str]  # whose, "r" or "w", which variable
+
+
+class Threads:
+    """Threads of reads and writes; a write stores who wrote it and what it had read last."""
+
+    def __init__(self, threads: Sequence[Sequence[tuple[str, str]]]) -> None:
+        self.threads = threads
+        self.at = [0] * len(threads)
+        self.saw: list[tuple[str, ...]] = [()] * len(threads)
+        self.store: dict[str, str] = {}
+        self.ended = False
+
+    def options(self) -> list[Step]:
+        both = enumerate(zip(self.threads, self.at, strict=True))
+        return [(n, *thread[at]) for n, (thread, at) in both if at < len(thread)]
+
+    def take(self, choice: Step) -> Step:
+        number, kind, variable = choice
+        self.at[number] += 1
+        if kind == "r":
+            self.saw[number] += (self.store.get(variable, "-"),)
+        else:
+            self.store[variable] = f"{number}.{self.at[number]}{''.join(self.saw[number])}"
+        return choice
+
+    def commute(self, one: Step, other: Step) -> bool:
+        if one[0] == other[0]:
+            return False
+        return one[2] != other[2] or one[1] == other[1] == "r"
+
+    def end(self) -> None:
+        self.ended = True
+
+    @property
+    def state(self) -> tuple[object, ...]:
+        return tuple(self.saw), tuple(sorted(self.store.items()))
+
+
+def multinomial(*sizes: int) -> int:
+    return math.factorial(sum(sizes)) // math.prod(map(math.factorial, sizes))
+
+
+@pytest.mark.parametrize(
+    "sizes", [(1,), (3,), (1, 1), (2, 2), (3, 2), (3, 3), (1, 1, 1), (2, 2, 2)]
+)
+def test_every_order_once(sizes: tuple[int, ...]) -> None:
+    threads = [[("w", "x")] * size for size in sizes]
+    paths = [path for path, _ in Search(lambda: Threads(threads))]
+    assert len(paths) == len(set(paths)) == multinomial(*sizes)
+    assert all(len(path) == sum(sizes) for path in paths)
+
+
+@pytest.mark.parametrize("sizes", [(1, 1), (2, 2), (3, 3), (2, 2, 2)])
+@pytest.mark.parametrize("kind", ["own variables", "reads"])
+def test_orders_that_commute_are_made_once(sizes: tuple[int, ...], kind: str) -> None:
+    threads = [
+        [("w", f"x{n}") if kind == "own variables" else ("r", "x")] * size
+        for n, size in enumerate(sizes)
+    ]
+    assert len(list(Search(lambda: Threads(threads), reduce=True))) == 1
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_reduced_reaches_every_state_and_each_class_once(seed: int) -> None:
+    rng = random.Random(seed)
+    threads = [
+        [(rng.choice("rw"), rng.choice("xy")) for _ in range(rng.randint(1, 3))]
+        for _ in range(rng.choice([2, 2, 3]))
+    ]
+    full = [(path, run.state) for path, run in Search(lambda: Threads(threads))]
+    fewer = [(path, run.state) for path, run in Search(lambda: Threads(threads), reduce=True)]
+    assert {state for _, state in fewer} == {state for _, state in full}
+
+    def ordered(path: Sequence[Step]) -> frozenset[tuple[object, ...]]:
+        """What tells one class of equal runs from another: the order of all that do not commute."""
+        named = [(step, path[:i].count(step)) for i, step in enumerate(path)]
+        commute = Threads(threads).commute
+        return frozenset(
+            (one, other)
+            for i, one in enumerate(named)
+            for other in named[i + 1 :]
+            if not commute(one[0], other[0])
+        )
+
+    classes = [ordered(path) for path, _ in fewer]
+    assert len(classes) == len(set(classes)), "sleep sets complete one run of a class"
+    assert set(classes) == {ordered(path) for path, _ in full}
+
+
+def test_every_execution_is_ended_even_one_that_is_cut() -> None:
+    begun: list[Threads] = []
+
+    def begin() -> Threads:
+        begun.append(Threads([[("w", "x"), ("r", "y")], [("r", "x"), ("w", "y")]]))
+        return begun[-1]
+
+    completed = list(Search(begin, reduce=True))
+    assert len(begun) >= len(completed)
+    assert all(run.ended for run in begun)
+
+
+def test_the_first_option_is_taken_first() -> None:
+    paths = [path for path, _ in Search(lambda: Threads([[("w", "x")], [("w", "x")]]))]
+    assert [[step[0] for step in path] for path in paths] == [[0, 1], [1, 0]]
+
+
+def test_unexplored_counts_what_is_still_to_be_taken() -> None:
+    search = Search(lambda: Threads([[("w", "x")] * 2] * 2))
+    left = [search.unexplored for _ in search]
+    assert left[0] == 2  # along 0 0 1 1: the other way at the start, and after the first
+    assert left[-1] == 0
+
+
+def test_a_run_that_begins_unlike_the_others_is_made_again() -> None:
+    warm: set[str] = set()
+
+    class Cold(Threads):
+        def options(self) -> list[Step]:
+            found = super().options()
+            return (
+                found if warm or not found else [(0, "w", "loading")] if not self.at[0] else found
+            )
+
+        def end(self) -> None:
+            if not warm:
+                warm.add("now")
+                raise Again
+
+    paths = [path for path, _ in Search(lambda: Cold([[("w", "x")], [("w", "x")]]))]
+    assert paths == [((0, "w", "x"), (1, "w", "x")), ((1, "w", "x"), (0, "w", "x"))]
+
+
+def test_a_run_that_never_begins_like_the_others_is_given_up() -> None:
+    ends = 0
+
+    class Never(Threads):
+        def end(self) -> None:
+            nonlocal ends
+            ends += 1
+            raise Again
+
+    with pytest.raises(Nondeterministic):
+        list(Search(lambda: Never([[("w", "x")]])))
+    assert ends == MOST_AGAIN + 1
+
+
+def test_other_options_after_the_same_choices_are_told() -> None:
+    runs = 0
+
+    def begin() -> Threads:
+        nonlocal runs
+        runs += 1
+        return Threads([[("w", "x")] * (2 if runs == 1 else 1), [("w", "x")]])
+
+    with pytest.raises(Nondeterministic, match=r"the choices were .* the first time and .* now"):
+        list(Search(begin))
