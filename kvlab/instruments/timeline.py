@@ -23,7 +23,7 @@ State = Mapping[str, tuple[str, float | None]]
 HEAD, TAIL = 40, 8  # steps shown of a longer run
 
 MOST_KEYS = 20
-WORD, LINE, VALUE = 24, 60, 56  # characters of an argument, of a command, of a key's value
+WORD, LINE, VALUE, NAME = 24, 60, 56, 40  # characters: argument, command, value, name of a key
 
 _SCRIPTS = {b"EVALSHA", b"EVALSHA_RO", b"EVAL", b"EVAL_RO"}
 
@@ -31,7 +31,7 @@ _SCRIPTS = {b"EVALSHA", b"EVALSHA_RO", b"EVAL", b"EVAL_RO"}
 def state_of(client: redis.Redis) -> State:
     """Every key of the client's database, ``MOST_KEYS`` of them at most."""
     names: list[bytes] = sorted(client.keys("*"))  # type: ignore[arg-type]
-    return {_word(name, 40): _value(client, name) for name in names[:MOST_KEYS]}
+    return {_word(name, 1000): _value(client, name) for name in names[:MOST_KEYS]}
 
 
 def _value(client: redis.Redis, name: bytes) -> tuple[str, float | None]:
@@ -207,12 +207,17 @@ def _cut(text: str, most: int) -> str:
 
 def _changes(before: State, after: State) -> list[str]:
     """The keys that are not as they were; a TTL that only went on running is no change."""
-    gone = [f"{name} is gone" for name in before if name not in after]
+    gone = [f"{_named(name)} is gone" for name in before if name not in after]
     return gone + [
-        f"{name} = {value}  {_left(left)}"
+        f"{_named(name)} = {value}  {_left(left)}"
         for name, (value, left) in after.items()
         if name not in before or before[name][0] != value or _jumped(before[name][1], left)
     ]
+
+
+def _named(key: str) -> str:
+    """Long names of related keys begin alike, and differ at their ends."""
+    return key if len(key) <= NAME else f"{key[: NAME // 2 - 1]}…{key[-NAME // 2 :]}"
 
 
 def _jumped(before: float | None, after: float | None) -> bool:
@@ -252,7 +257,7 @@ class _Diagram:
         gap = max(_GAP, max(len(name) for name in names) * _CHARACTER + 40)
         self._x = [_LEFT + gap / 2 + gap * number for number in range(len(names))]
         reach = [
-            self._x[event.client] + len(_above(event)) * _CHARACTER + 30
+            self._x[event.client] + max(map(len, _written(event))) * _CHARACTER + 30
             for event in timeline.trace
             if event.client is not None
         ]
@@ -352,7 +357,7 @@ class _Diagram:
         if event.kind == "lose reply":
             self._arrow(self._server, middle, y + 14, colour, dashed=True)
             self._cross(middle - 8, y + 14)
-            self._text(middle + 12, y + 27, answer(event), _FAULT)
+            self._text(self._server - 12, y + 27, answer(event), _FAULT, anchor="end")
         elif event.replies:
             self._arrow(self._server, x, y + 14, colour, dashed=True)
             self._text(x + 12, y + 26, answer(event), FAINT)
@@ -408,3 +413,8 @@ def _above(event: Event) -> str:
     if event.kind == "time out":
         return f"{spoken(event)}: time is up"
     return said(event)
+
+
+def _written(event: Event) -> tuple[str, str]:
+    """What stands between its lane and the server."""
+    return _above(event), answer(event) if event.replies else ""
