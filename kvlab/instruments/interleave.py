@@ -19,44 +19,31 @@ TIME notices neither a sleep nor a TTL that was made to end. Keep TTLs above a s
 
 from __future__ import annotations
 
-import ast
-import functools
 import itertools
-import linecache
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import redis
-
-from kvlab import engines
-from kvlab.connections import resolve
-from kvlab.errors import InvalidArgument, KvlabError, ServerUnavailable
+from kvlab.errors import InvalidArgument
 from kvlab.instruments._check import real, whole
 from kvlab.instruments._progress import progress_bar
-from kvlab.instruments.cores import one_core
-from kvlab.instruments.footprints import Footprints
-from kvlab.instruments.gate import ClientCrashed
-from kvlab.instruments.lanes import own_time, step
-from kvlab.instruments.scene import Actor, Choice, Done, Faults, Run, Stage, World
-from kvlab.instruments.script_cache import ScriptCache
+from kvlab.instruments.events import Choice, Done, Faults, World
+from kvlab.instruments.invariants import Invariant, broken_by
+from kvlab.instruments.lanes import step
+from kvlab.instruments.scene import Run, Stage
 from kvlab.instruments.search import Again, Search
-from kvlab.instruments.stepping import KvRedis, plain
-from kvlab.instruments.timeline import Timeline, state_of
+from kvlab.instruments.stepping import KvRedis
+from kvlab.instruments.theatre import Program, theatre
+from kvlab.instruments.timeline import Timeline
+from kvlab.instruments.wording import state_of
 
 __all__ = ["Story", "Violated", "World", "explore", "replay", "step"]
 
 MOST_TOKENS = 40
 """Of a longer schedule the end is left out, where it does what :func:`replay` does anyway."""
-
-Program = Callable[[Any], Any]
-Invariant = Callable[[World], object]
-
-_MEANT = (redis.RedisError, KvlabError, OSError)
-"""What a client may raise when one of its commands met a fault, or the script cache."""
 
 
 class Violated(AssertionError):
@@ -194,7 +181,7 @@ def explore(
     most = whole("max_schedules", max_schedules, 1)
     seconds = real("max_seconds", max_seconds, 0, above=True)
     steps = whole("max_steps", max_steps, 1)
-    with _theatre(clients, setup, wanted, steps, engine, url, client_options, reduce=reduce) as (
+    with theatre(clients, setup, wanted, steps, engine, url, client_options, reduce=reduce) as (
         stage,
         names,
     ):
@@ -207,7 +194,7 @@ def explore(
             for path, run in search:
                 schedules += 1
                 bar.update()
-                if (why := _broken(run, invariant)) is not None:
+                if (why := broken_by(run, invariant)) is not None:
                     broken[why] += 1
                     rank = _rank(path)
                     if best is None or rank < best[0]:
@@ -242,7 +229,7 @@ def replay(
     tokens = schedule.split()
     allowed = Faults(True, True, True, True, True, _jumps(clock_jumps), len(tokens))
     began = time.perf_counter()
-    with _theatre(
+    with theatre(
         clients, setup, allowed, whole("max_steps", max_steps, 1), engine, url, client_options
     ) as (stage, names):
         while not _rehearsed(stage, tokens):
@@ -257,125 +244,9 @@ def _jumps(given: float | Sequence[float]) -> tuple[float, ...]:
     return tuple(real("clock_jumps", jump, -1e9, 1e9) for jump in several)
 
 
-@contextmanager
-def _theatre(
-    clients: Sequence[Program] | Mapping[str, Program],
-    setup: Callable[[KvRedis], object] | None,
-    faults: Faults,
-    max_steps: int,
-    engine: str,
-    url: str | None,
-    client_options: Mapping[str, Any] | None,
-    *,
-    reduce: bool = False,
-) -> Iterator[tuple[Stage, tuple[str, ...]]]:
-    """The server, the explorer's client, the actors; all gone at the end, however it comes."""
-    if not isinstance(clients, Mapping):
-        clients = {f"client {number}": program for number, program in enumerate(clients)}
-    names, programs = tuple(clients), tuple(clients.values())
-    if not programs or not all(map(callable, programs)):
-        raise InvalidArgument(f"clients must be one or more functions, not {programs!r:.80}")
-    options = dict(client_options or {})
-    with _server_alive(), ExitStack() as ends:
-        ends.enter_context(own_time())
-        if url is None:
-            server = ends.enter_context(engines.start(engine, unix_socket=True))
-            at, pid = server.url, server.pid
-        else:
-            at, pid = resolve(url), None
-        ends.enter_context(one_core(pid))
-        kv = ends.enter_context(plain(at, **options))
-        inside = ends.enter_context(plain(at))
-        if (found := inside.dbsize()) != 0:
-            raise InvalidArgument(
-                f"the database has {found} keys, and an exploration empties it: name an empty one, "
-                "such as redis://127.0.0.1:6379/15"
-            )
-        if url is not None:
-            ends.callback(inside.flushdb)
-
-        def settle() -> None:
-            for _ in range(2):  # by the second, all that came before the first has been answered
-                inside.ping()
-
-        actors: list[Actor] = []
-        for number, program in enumerate(programs):
-            actors.append(Actor(number, program, at, settle, options))
-            ends.callback(actors[-1].end)
-        footprints = Footprints(inside) if reduce else None
-        scripts = ScriptCache(inside)
-        yield Stage(actors, kv, inside, setup, faults, footprints, max_steps, scripts), names
-
-
-@contextmanager
-def _server_alive() -> Iterator[None]:
-    try:
-        yield
-    except redis.ConnectionError as problem:
-        raise ServerUnavailable(
-            f"the server of the exploration does not answer, or ended meanwhile: {problem}"
-        ) from problem
-
-
 def _rank(path: Sequence[Choice]) -> tuple[int, int, int]:
     turns = sum(one.client != other.client for one, other in itertools.pairwise(path))
     return sum(choice.is_fault for choice in path), len(path), turns
-
-
-def _broken(run: Run, invariant: Invariant | None) -> str | None:
-    """What is wrong with a run that has ended, in words."""
-    if run.problem is not None:
-        return run.problem
-    faulted = any(event.kind != "go" for event in run.trace)
-    for number, result in enumerate(run.results):
-        if isinstance(result, ClientCrashed) or not isinstance(result, BaseException):
-            continue
-        if not faulted or not _is_meant(result):
-            return f"client {number} raised {type(result).__name__}: {result}"
-    if invariant is None:
-        return None
-    try:
-        answer = invariant(run.world)
-        none = " (it answered None)" if answer is None else ""  # asserts, and no return True?
-        return None if answer else f"not so: {_words(invariant)}{none}"
-    except AssertionError as problem:
-        # pytest adds lines with the values, which would make every run a case of its own
-        return str(problem).partition("\n")[0] or f"not so: {_words(invariant)}"
-
-
-def _is_meant(problem: BaseException) -> bool:
-    if isinstance(problem, BaseExceptionGroup):  # of a TaskGroup
-        return all(map(_is_meant, problem.exceptions))
-    return isinstance(problem, _MEANT)
-
-
-def _words(invariant: Invariant) -> str:
-    """What it demands: its docstring, or its name, or a lambda's own text."""
-    while isinstance(invariant, functools.partial):
-        invariant = invariant.func
-    said = (getattr(invariant, "__doc__", None) or "").strip().split("\n")[0]
-    name: str = getattr(invariant, "__name__", type(invariant).__name__)
-    return said or (_text(invariant) if name == "<lambda>" else name.replace("_", " "))
-
-
-@functools.cache
-def _text(function: Any) -> str:
-    """A lambda's own text: of those in its file, the one whose body stands where its code does."""
-    code = function.__code__
-    places = [place for place in code.co_positions() if None not in place and place[3]]
-    begin = min(((line, column) for line, _, column, _ in places), default=None)
-    end = max(((line, column) for _, line, _, column in places), default=None)
-    lines = linecache.getlines(code.co_filename, function.__globals__)
-    with suppress(SyntaxError):
-        for node in ast.walk(ast.parse("".join(lines))):
-            if isinstance(node, ast.Lambda):
-                body = node.body
-                if begin == (body.lineno, body.col_offset) and end == (
-                    body.end_lineno,
-                    body.end_col_offset,
-                ):
-                    return ast.unparse(body)
-    return "the invariant"
 
 
 Chooser = Callable[[Sequence[Choice]], Choice]
@@ -461,7 +332,7 @@ def _played(
             states.append(state_of(stage.server))
 
     _perform(run, choosing, look)
-    problem = _broken(run, invariant)
+    problem = broken_by(run, invariant)
     schedule = " ".join(chosen if len(chosen) <= MOST_TOKENS else chosen[:needed])
     timeline = Timeline(
         names, schedule, tuple(run.trace), tuple(states), tuple(run.results), problem

@@ -1,30 +1,25 @@
 """One run of several clients against one server: what may happen next, and what happened.
 
-Used by :mod:`kvlab.instruments.interleave`. A choice is written as a token:
-
-    0         client 0 goes on: its next command, or what it waited for
-    x0        client 0 stops for good, before its next command
-    r0 q0     client 0 sends its next command; the reply is lost, or the request
-    t0        the time of client 0's blocking command is up
-    j0        client 0 looks at its clock, which has jumped (j0:2 by the third of the jumps given)
-    l0        client 0 looks at its clock; written only where it looks again at once and then j0
-    e:key     the key's TTL ends
-    f         the server forgets its scripts (SCRIPT FLUSH)
-"""
+Used by :mod:`kvlab.instruments.interleave`."""
 
 from __future__ import annotations
 
-import asyncio
 import functools
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
-from urllib.parse import quote
+from typing import Any
 
 import redis
 
-from kvlab.errors import KvlabError
+from kvlab.instruments.actors import Actor
+from kvlab.instruments.events import (
+    UNFINISHED,
+    Choice,
+    Done,
+    Event,
+    Faults,
+    World,
+)
 from kvlab.instruments.footprints import EVERYTHING, SCRIPT_CACHE, Footprint, Footprints
 from kvlab.instruments.lanes import (
     Asleep,
@@ -32,27 +27,13 @@ from kvlab.instruments.lanes import (
     Clock,
     Command,
     Ended,
-    Lane,
     Local,
     ReadsClock,
     Sending,
 )
 from kvlab.instruments.script_cache import ScriptCache
 from kvlab.instruments.search import Again
-from kvlab.instruments.stepping import KvRedis, Settle, loop_of, stepped, stepped_async, untimed
-
-Kind = Literal[
-    "go", "crash", "lose reply", "lose request", "time out", "look", "jump", "expire", "flush"
-]
-FAULTS = frozenset({"crash", "lose reply", "lose request", "jump", "expire", "flush"})
-_MARKS = {
-    "go": "",
-    "crash": "x",
-    "lose reply": "r",
-    "lose request": "q",
-    "time out": "t",
-    "look": "l",
-}
+from kvlab.instruments.stepping import KvRedis, untimed
 
 _VOLATILE = """
 local found = {}
@@ -68,181 +49,6 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
   local left = redis.call('PTTL', key)
   if left >= 0 then redis.call('PEXPIRE', key, string.format('%.0f', left - ARGV[1])) end
 end"""
-
-
-class Unfinished:
-    """The result of a client that had not come to its end when the run did."""
-
-    def __repr__(self) -> str:
-        return "unfinished"
-
-
-UNFINISHED = Unfinished()
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """One thing that may happen next. ``client`` is None for what happens to the server."""
-
-    kind: Kind
-    client: int | None = None
-    key: bytes = b""
-    jump: int = 0
-
-    def __str__(self) -> str:
-        if self.kind == "expire":
-            return "e:" + quote(self.key, safe=":{}/@,;+*!'()[]|<>=&?$")
-        if self.kind == "flush":
-            return "f"
-        if self.kind == "jump":
-            return f"j{self.client}" + (f":{self.jump}" if self.jump else "")
-        return f"{_MARKS[self.kind]}{self.client}"
-
-    @property
-    def is_fault(self) -> bool:
-        return self.kind in FAULTS
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """What happened in one step.
-
-    ``commands`` were sent and ``replies`` came back, an exception for an error reply; ``label``
-    is that of a :func:`~kvlab.instruments.lanes.step`. ``result`` is the client's, when this was
-    its last step: what it returned, or the exception it raised.
-    """
-
-    kind: Kind
-    client: int | None
-    commands: tuple[Command, ...] = ()
-    replies: tuple[Any, ...] = ()
-    label: str = ""
-    key: bytes = b""
-    ended: bool = False
-    result: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """A choice that was taken, and what it touched."""
-
-    choice: Choice
-    touched: Footprint
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """What an invariant is given, at the end of a run.
-
-    * ``results``: of each client, in order, what it returned, or the exception that it raised;
-      ``ClientCrashed`` for one that crashed. ``UNFINISHED`` after a deadlock.
-    * ``kv``: a redis-py client, whose ``run`` takes ops.
-    * ``trace``: every :class:`Event`, in order.
-    """
-
-    results: list[Any]
-    kv: KvRedis
-    trace: tuple[Event, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Faults:
-    """Which faults may happen, and how many of them in one run."""
-
-    crashes: bool = False
-    lost_replies: bool = False
-    lost_requests: bool = False
-    expiries: bool = False
-    script_flushes: bool = False
-    clock_jumps: tuple[float, ...] = ()
-    at_most: int = 1
-
-    @property
-    def between_steps(self) -> bool:
-        """Whether any can happen that is not a clock's."""
-        return (
-            self.crashes
-            or self.lost_replies
-            or self.lost_requests
-            or self.expiries
-            or self.script_flushes
-        )
-
-
-class Actor:
-    """One client program, its lane, and the connections it keeps from run to run."""
-
-    def __init__(
-        self,
-        number: int,
-        program: Callable[[Any], Any],
-        url: str,
-        settle: Settle,
-        options: Mapping[str, Any],
-    ) -> None:
-        self.lane = Lane(number)
-        self._program, self._url, self._settle, self._options = program, url, settle, options
-        self._runner: asyncio.Runner | None = None
-        self._is_async = inspect.iscoroutinefunction(program)
-        self._client: Any = None
-
-    def begin(self, clock: Clock, *, jumps: bool) -> None:
-        self.lane.begin(self._perform, clock, jumps=jumps)
-
-    def _perform(self) -> Any:
-        if self._is_async:
-            if self._runner is None:
-                self._runner = asyncio.Runner(loop_factory=lambda: loop_of(self.lane, self._settle))
-            return self._runner.run(self._perform_async())
-        if self._client is None:
-            self._client = stepped(self._url, self.lane, self._settle, **self._options)
-        value = self._program(self._client)
-        if inspect.iscoroutine(value):
-            value.close()
-            raise KvlabError(
-                f"client {self.lane.number} is async: give the async function itself, or an async "
-                "def, not a lambda"
-            )
-        return value
-
-    async def _perform_async(self) -> Any:
-        if self._client is None:
-            self._client = stepped_async(self._url, self.lane, self._settle, **self._options)
-        try:
-            return await self._program(self._client)
-        finally:  # as asyncio.run() does
-            left = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in left:
-                task.cancel()
-            await asyncio.gather(*left, return_exceptions=True)
-
-    def drop(self) -> None:
-        """Close its connections, as the end of its process would."""
-        self.lane.misuse = None
-        self.lane.begin(self._close, Clock(), jumps=False)
-        self.lane.kill()
-
-    def _close(self) -> None:
-        client, self._client = self._client, None
-        if self._runner is not None:
-            runner, self._runner = self._runner, None
-            try:
-                if client is not None:
-                    runner.run(client.kv.close())
-                    runner.run(client.aclose())
-                    runner.run(client.connection_pool.disconnect())
-            finally:
-                runner.close()
-        elif client is not None:
-            client.kv.close()
-            client.connection_pool.disconnect()
-
-    def end(self) -> None:
-        """Whatever it is doing, stop; its thread is gone afterwards."""
-        self.lane.kill()
-        if not self.lane.hung:
-            self.drop()
-        self.lane.end()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ import pytest
 
 from kvlab import Lock
 from kvlab.instruments import World, explore
+from kvlab.instruments.events import UNFINISHED
 from kvlab.instruments.gate import ClientCrashed
-from kvlab.instruments.scene import UNFINISHED
 
 STREAM = {"s": "$"}
 

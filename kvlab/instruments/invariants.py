@@ -1,0 +1,78 @@
+"""What is wrong with a run, in words."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import linecache
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import redis
+
+from kvlab.errors import KvlabError
+from kvlab.instruments.events import World
+from kvlab.instruments.gate import ClientCrashed
+from kvlab.instruments.scene import Run
+
+Invariant = Callable[[World], object]
+
+_MEANT = (redis.RedisError, KvlabError, OSError)
+"""What a client may raise when one of its commands met a fault, or the script cache."""
+
+
+def broken_by(run: Run, invariant: Invariant | None) -> str | None:
+    """Why a run that has ended does not hold; None when it does."""
+    if run.problem is not None:
+        return run.problem
+    faulted = any(event.kind != "go" for event in run.trace)
+    for number, result in enumerate(run.results):
+        if isinstance(result, ClientCrashed) or not isinstance(result, BaseException):
+            continue
+        if not faulted or not _is_meant(result):
+            return f"client {number} raised {type(result).__name__}: {result}"
+    if invariant is None:
+        return None
+    try:
+        answer = invariant(run.world)
+        none = " (it answered None)" if answer is None else ""  # asserts, and no return True?
+        return None if answer else f"not so: {_words(invariant)}{none}"
+    except AssertionError as problem:
+        # pytest adds lines with the values, which would make every run a case of its own
+        return str(problem).partition("\n")[0] or f"not so: {_words(invariant)}"
+
+
+def _is_meant(problem: BaseException) -> bool:
+    if isinstance(problem, BaseExceptionGroup):  # of a TaskGroup
+        return all(map(_is_meant, problem.exceptions))
+    return isinstance(problem, _MEANT)
+
+
+def _words(invariant: Invariant) -> str:
+    """What it demands: its docstring, or its name, or a lambda's own text."""
+    while isinstance(invariant, functools.partial):
+        invariant = invariant.func
+    said = (getattr(invariant, "__doc__", None) or "").strip().split("\n")[0]
+    name: str = getattr(invariant, "__name__", type(invariant).__name__)
+    return said or (_text(invariant) if name == "<lambda>" else name.replace("_", " "))
+
+
+@functools.cache
+def _text(function: Any) -> str:
+    """A lambda's own text: of those in its file, the one whose body stands where its code does."""
+    code = function.__code__
+    places = [place for place in code.co_positions() if None not in place and place[3]]
+    begin = min(((line, column) for line, _, column, _ in places), default=None)
+    end = max(((line, column) for _, line, _, column in places), default=None)
+    lines = linecache.getlines(code.co_filename, function.__globals__)
+    with suppress(SyntaxError):
+        for node in ast.walk(ast.parse("".join(lines))):
+            if isinstance(node, ast.Lambda):
+                body = node.body
+                if begin == (body.lineno, body.col_offset) and end == (
+                    body.end_lineno,
+                    body.end_col_offset,
+                ):
+                    return ast.unparse(body)
+    return "the invariant"
