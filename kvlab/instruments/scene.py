@@ -1,6 +1,4 @@
-"""One run of several clients against one server: what may happen next, and what happened.
-
-Used by :mod:`kvlab.instruments.interleave`."""
+"""One run of several clients against one server: what may happen next, and what happened."""
 
 from __future__ import annotations
 
