@@ -31,17 +31,21 @@ CHAPTERS = {
     "leaderboard": "Leaderboard",
     "pipeline": "Pipeline",
     "feature_flags": "Feature flags",
+    "explore_your_own_code": "Your own code",
 }
+_MODULES = {"explore_your_own_code": "instruments.interleave"}
+"""Where the module is not called as its chapter is."""
 
 
 def table(root: Path = ROOT) -> str:
     """Pattern → module → notebook → finding, as Markdown; a chapter yet to come is marked."""
     rows = ["| pattern | module | chapter | what its notebook found |", "| --- | --- | --- | --- |"]
-    for number, (module, title) in enumerate(CHAPTERS.items(), start=1):
-        name = f"{number:02}_{module}"
+    for number, (about, title) in enumerate(CHAPTERS.items(), start=1):
+        name, module = f"{number:02}_{about}", _MODULES.get(about, about)
         path = root / "notebooks" / f"{name}.ipynb"
-        there = (root / "kvlab" / f"{module}.py").exists()
-        code = f"[`kvlab.{module}`](kvlab/{module}.py)" if there else f"`kvlab.{module}`, to come"
+        file = f"kvlab/{module.replace('.', '/')}.py"
+        there = (root / file).exists()
+        code = f"[`kvlab.{module}`]({file})" if there else f"`kvlab.{module}`, to come"
         if path.exists():
             chapter, finding = f"[{name}](notebooks/{name}.ipynb)", _printed(path, "finding")
         else:
