@@ -19,7 +19,7 @@ import pandas as pd
 import kvlab
 from kvlab import Key, Kv, NaivePipeline, Op
 from kvlab.connections import resolve
-from kvlab.instruments import environment
+from kvlab.instruments import environment, explore
 
 url = resolve()
 kv = kvlab.connect(url, prefix="kvlab:ch07")
@@ -93,10 +93,15 @@ print(*(f"{number}. {step}" for number, step in enumerate(torn.steps, start=1)),
 # ## The fix: `atomic=True`
 #
 # MULTI goes before the ops and EXEC after them. The server keeps what comes between and applies it
-# at EXEC, in one step; without an EXEC it forgets it.
+# at EXEC, in one step; without an EXEC it forgets it. An op here is a small script, since the
+# tutorial's counters also live for ever: INCRBY, then PEXPIRE when the counter is new. Below is one,
+# then the same schedule.
 #
-# An op here is a small script, since the tutorial's counters also live for ever: INCRBY, then
-# PEXPIRE when the counter is new. Here is one, then the same schedule:
+# That was a cut inside *one* write. What comes *between* writes, `explore` finds without being told.
+# Two counters belong together; one client adds 1 to both, another looks at both; and anything may
+# be lost, crash, or be forgotten.
+#
+# **Predict.** Which of three ways is wrong: the tutorial's pipeline, one run for each, `atomic`?
 
 
 # %%
@@ -110,21 +115,23 @@ whole = cut_and_repeated(kv, url, "EVAL", DIES_BEFORE, atomic_batch, "counters:*
 print(*(f"{number}. {step}" for number, step in enumerate(whole.steps, start=1)), sep="\n")
 
 # %%
-from kvlab.instruments.cuts import counters, cut_midway
-
-rows = []
-for place in (1, 2, 155, 500, 1000):  # wherever the cut is
-    kv.clear()
-    left = cut_midway(url, "INCRBY", place, naive_batch)
-    cut_midway(url, "EVAL", place, atomic_batch)
-    rows.append((len(left), len(counters(kv, "c[0-9]*")), len(counters(kv, "counters:*"))))
-cuts = pd.DataFrame(rows, columns=["had left", "applied, naive", "applied, atomic"])
-cuts.style.hide(axis="index")
+two = add_to_counters("pair", {"a": 1, "b": 1})
+names = {op.keys[0].name: 1 for op in two}
+ways = {"naive": lambda kv: NaivePipeline(kv, prefix="kv:").batch_update_counters(names),
+        "one by one": lambda kv: [kv.run(op) for op in two],
+        "atomic": lambda kv: kv.run(two, atomic=True)}  # fmt: skip
+look = lambda kv: kv.run([Op("GET", key, decode=lambda n: int(n or 0), idempotent=True) for key in map(Key, names)])  # fmt: skip # noqa: E731
+fine = lambda world: all(a == b <= 1 for a, b in (look(world.kv), world.results[1]))  # noqa: E731
+faults = {"crashes": True, "lost_replies": True, "lost_requests": True, "script_flushes": True}
+told = {way: explore({"adds": add, "looks": look}, invariant=fine, **faults) for way, add in ways.items()}  # fmt: skip
+print(*(f"{way:10} {story.summary}" for way, story in told.items()), sep="\n")
+told["naive"]
 
 # %% [markdown]
-# Where the naive number is below what had left: the server reads 16 kB at a time, and a client that
-# dies with unread replies resets the connection, so what was not yet read is lost. "How far did it
-# get?" has no answer on the client's side.
+# The tutorial's batch is one write, so no order of writes tears it here. But redis-py sends it again
+# when the reply is lost, without a word, and everything is counted twice. One by one, the looker
+# comes between, and a crash leaves a half. `atomic` is whole in every run; after a lost reply
+# `kv.run` sends nothing again, and its `BatchFailed` says `OutcomeUnknown`.
 #
 # ## One failing op fails alone
 #
@@ -357,18 +364,31 @@ batch_charts.turns_of(taken, {PEER: "naive", "AutoBatch": "hardened"},
 # - **Not atomic unless asked.** And atomic is not "all succeed": one op may fail, the rest stays.
 # - **A repeated batch counts twice** when the reply of EXEC was lost: `OutcomeUnknown`. MULTI cannot
 #   tell you; an `op_id` in a script can (see rate limiting).
-# - **A batch is as slow as all its ops.** One slow command holds up the replies behind it: measured
-#   below. Blocking ops are refused in a batch for that reason.
+# - **A batch is as slow as all its ops.** One slow command holds up the replies behind it. Blocking
+#   ops are refused in a batch for that reason.
+# - **A list of more than 500** is several writes; what others see between them is up to them.
 # - **Memory.** A list of results is held whole by the client. A tuple, and an atomic batch, are never
 #   chunked: the server holds it too, and answers nobody else while it applies it.
 # - **On Cluster** a batch is one round trip per node, and an atomic one needs one slot.
+#
+# **Commands of yours that belong together?** Replace `order`, `look_at` and `setup` by your own code,
+# and say in the invariant what must add up. (Two calls in place of one pipeline:
+# try it.)
+
 
 # %%
-slow = Op("EVAL", "local x = 0; for i = 1, 1e6 do x = x + i end; return 1", 0)
-for name, company in {"alone": [], "beside a slow op": [slow]}.items():
-    waits = await bursts({name: lambda c=company: asyncio.gather(
-        *(auto.run(op) for op in [*c, reads[7]]))}, [*(1 for _ in company), 7], turns=3)  # fmt: skip
-    print(f"a get {name}: {waits['seconds'].median() * 1e3:.1f} ms, median of {len(waits)}")
+# ---- paste your own code here ----
+def order(kv):
+    with kv.pipeline(transaction=True) as both:
+        both.rpush("orders", "tea").decr("stock").execute()
+
+
+def look_at(kv):
+    with kv.pipeline(transaction=True) as both:
+        return both.llen("orders").get("stock").execute()
+
+
+explore([order, look_at], setup=lambda kv: kv.set("stock", 9), invariant=lambda world: sum(map(int, world.results[1])) == 9, crashes=True)  # fmt: skip
 
 # %% tags=["finding"]
 print(f"1,000 counters cut midway: naive {torn.applied} applied, atomic {whole.applied}; "
