@@ -400,7 +400,7 @@ chart
 #   smallest that can go wrong: one coupon, one job, two customers.
 # - **A step is one write.** Not explored: orders inside a pipeline that is no MULTI, replicas,
 #   pub/sub, the tasks of one asyncio client among themselves.
-# - **What `step` does not name is not seen:** a dict that two clients share is never torn.
+# - **What `step` does not name is not seen:** two clients that change the same dict never meet there.
 # - **Clients must repeat themselves:** the same commands after the same replies, no threads, nothing
 #   kept from one run to the next.
 # - **Clocks.** `time.time()` stands still unless a client sleeps. The server's own clock goes on, so a
