@@ -1,4 +1,4 @@
-"""Does a reader see half of a change? Forced at a gate, and counted beside a busy writer."""
+"""Does a reader see half of a change? Counted beside a busy writer."""
 
 from __future__ import annotations
 
@@ -9,34 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, TypeVar
-
-from kvlab.instruments.gate import HOLD_AT_MOST, GatedRedis, GateTimeout, gated
-
-T = TypeVar("T")
-
-
-def midway(
-    url: str, work: Callable[[GatedRedis], T], change: Callable[[], object], **gate: Any
-) -> T:
-    """The result of ``work(client)``, where ``change()`` runs while that client stands at its gate.
-
-    ``gate`` goes to :func:`~kvlab.instruments.gate.gated`. Raises what the work
-    raises, and ``GateTimeout`` when it never gets there.
-    """
-    client = gated(url, **gate)
-    with client, ThreadPoolExecutor(1) as pool:
-        running = pool.submit(work, client)
-        running.add_done_callback(lambda _: client.gate.reached.set())
-        try:
-            if not client.gate.reached.wait(HOLD_AT_MOST) or running.done():
-                client.gate.open()
-                running.result(HOLD_AT_MOST)  # its own error says more
-                raise GateTimeout(f"the work never came to the gate {gate}")
-            change()
-        finally:
-            client.gate.open()
-        return running.result(HOLD_AT_MOST)
 
 
 @contextmanager
