@@ -353,8 +353,9 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 
 def test_every_engine_tells_the_same_story(engine: str) -> None:
-    story = explore([slides] * 2, invariant=at_most_one, engine=engine)
-    assert (story.violations, story.schedules) == (36, 54)
+    if engine != "fakeredis":  # which is slow
+        story = explore([slides] * 2, invariant=at_most_one, engine=engine)
+        assert (story.violations, story.schedules) == (36, 54)
     story = explore(
         [lost_update] * 2, invariant=lambda w: w.kv.get("n") == b"2", engine=engine, reduce=True
     )
