@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import select
 import selectors
-from collections.abc import Callable, Set
+from collections.abc import Callable
 from typing import Any
 
 import hiredis
@@ -203,7 +203,6 @@ class _SteppedAsync(_Stepped):
         async with selector.one_connects:  # or tasks would go on as their connections happen to
             self.greeting = True
             self.lane.pending_io += 1
-            selector.deaf_to = set(selector.get_map())
             try:
                 await super().connect_check_health(*args, **kwargs)  # type: ignore[misc]
                 if self.number == 0:
@@ -211,7 +210,6 @@ class _SteppedAsync(_Stepped):
                     await this.send_command("CLIENT", "ID")
                     self.number = await this.read_response()
             finally:
-                selector.deaf_to = frozenset()
                 self.greeting = False
                 self.lane.pending_io -= 1
 
@@ -348,12 +346,8 @@ class _Selector(selectors.DefaultSelector):
         super().__init__()
         self.lane, self.settle = lane, settle
         self.one_connects = asyncio.Lock()
-        self.deaf_to: Set[Any] = frozenset()
-        """Sockets that must wait until a connection is made."""
 
     def select(self, timeout: float | None = None) -> Any:
-        if self.deaf_to:
-            return self._of_others(timeout)
         if self.lane.pending_io > 0:
             self.settle()  # so that all the replies are there, not as many as happen to be
             return super().select(timeout)
@@ -363,14 +357,6 @@ class _Selector(selectors.DefaultSelector):
             return ready
         self.lane.sleep(timeout)
         return super().select(0)
-
-    def _of_others(self, timeout: float | None) -> Any:
-        while True:
-            ready = super().select(timeout)
-            if found := [(key, mask) for key, mask in ready if key.fd not in self.deaf_to]:
-                return found
-            if timeout is not None or not ready:
-                return []
 
 
 def loop_of(lane: Lane, settle: Settle) -> asyncio.AbstractEventLoop:

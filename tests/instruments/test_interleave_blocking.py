@@ -169,6 +169,18 @@ def test_a_sleep_passes_for_everybody_and_for_every_ttl() -> None:
     assert time.perf_counter() - began < 30
 
 
+def test_a_sleep_may_end_a_ttl_to_the_millisecond() -> None:
+    # 0.4 ms past the whole TTL of one of these keys: what is left of that one is -0, as Lua has it.
+    def sleeps(kv: Any) -> None:
+        pipe = kv.pipeline()
+        for milliseconds in range(20_000, 20_050):
+            pipe.set(f"k{milliseconds}", 1, px=milliseconds)
+        pipe.execute()
+        time.sleep(20.0004)
+
+    assert explore([sleeps], invariant=lambda w: w.kv.dbsize() < 50)
+
+
 def test_time_stands_still_for_those_who_do_not_sleep() -> None:
     def looks(kv: Any) -> tuple[float, ...]:
         before = time.time(), time.monotonic(), time.time_ns()

@@ -98,6 +98,14 @@ def test_a_setup_that_flushes_makes_every_run_load_its_script() -> None:
     assert story.schedules == 1
 
 
+def test_a_client_that_flushes_does_not_disturb_the_next_run() -> None:
+    # E: EVALSHA, F: the flush, G: GET. E before F: 3 orders. After F the script is loaded, in two
+    # steps more, and G has 5 places.
+    story = explore([add, lambda kv: kv.script_flush(), lambda kv: kv.get("a")])
+    assert story
+    assert story.schedules == 3 + 5
+
+
 def test_a_replay_is_not_confused_by_the_first_load() -> None:
     story = explore([hit, hit], expiries=True, invariant=never_expired)
     assert story.violations == 2  # between the two hits, of either order

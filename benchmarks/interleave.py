@@ -1,0 +1,219 @@
+"""How many orders a second the explorer runs, and how soon it finds the tutorial's races.
+
+``python -m benchmarks.interleave``: each exploration has a private Valkey of its own. Seconds and
+schedules a second are medians over the turns, with the lowest and the highest.
+
+Beside it frontrun (https://pypi.org/project/frontrun), which interleaves threads by their bytecode
+and by the keys of redis-py's commands: the same naive functions, one client of redis-py a thread,
+a Valkey on loopback, seconds and runs until the first order that breaks the invariant. It has no
+crashes and no lost replies, so that what only they break holds under it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from kvlab import Lock, engines
+from kvlab.instruments import Story, World, explore
+from kvlab.rate_limiting import NaiveFixedWindow, NaiveSlidingWindow
+
+TURNS, LONG_TURNS = 7, 3
+PEER_SECONDS = 60
+LOCK = Lock("door", ttl=30)
+
+
+def slides(kv: Any) -> bool:
+    return NaiveSlidingWindow(kv, limit=1).check("ann")
+
+
+def adds(kv: Any) -> None:
+    found = int(kv.get("n") or 0)
+    kv.set("n", found + 1)
+
+
+def checks(kv: Any) -> bool:
+    return NaiveFixedWindow(kv, limit=1).check("ann")
+
+
+def locks(kv: Any) -> int | None:
+    """Take the lock and give it back; the fence."""
+    held = kv.run(LOCK.try_acquire())
+    if held is None:
+        return None
+    kv.run(LOCK.release(held))
+    return int(held.fence)
+
+
+def at_most_one(world: World) -> bool:
+    return sum(world.results) <= 1
+
+
+def both_added(world: World) -> bool:
+    return world.kv.get("n") == b"2"
+
+
+def has_a_ttl(world: World) -> bool:
+    return all(world.kv.ttl(key) > 0 for key in world.kv.keys("*"))
+
+
+def no_fence_twice(world: World) -> bool:
+    fences = [result for result in world.results if isinstance(result, int)]
+    return len(fences) == len(set(fences)) and has_a_ttl(world)
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    name: str
+    clients: Sequence[Callable[[Any], Any]]
+    invariant: Callable[[World], bool]
+    options: dict[str, Any] = field(default_factory=dict)
+    long: bool = False
+
+
+ALL = dict.fromkeys(
+    ("crashes", "lost_replies", "lost_requests", "expiries", "script_flushes"), True
+)
+PROGRAMS = (
+    Program("lost update, 2 clients", [adds] * 2, both_added),
+    Program("sliding window, 2 clients", [slides] * 2, at_most_one),
+    Program("fixed window and a crash, 1 client", [checks], has_a_ttl, {"crashes": True}),
+    Program("lock, 2 clients, every fault", [locks] * 2, no_fence_twice, ALL),
+    Program("sliding window, 3, reduced", [slides] * 3, at_most_one, {"reduce": True}, True),
+    Program("sliding window, 3 clients", [slides] * 3, at_most_one, long=True),
+)
+
+
+def told(program: Program, turns: int) -> str:
+    """One line: the verdict, and how long it took."""
+    stories: list[Story] = []
+    first: list[tuple[int, float]] = []
+    for _ in range(turns):
+        runs, began, found = 0, time.perf_counter(), False
+
+        def invariant(world: World) -> bool:
+            nonlocal runs, found
+            runs += 1
+            holds = program.invariant(world)
+            if not holds and not found:
+                found = True
+                first.append((runs, time.perf_counter() - began))  # noqa: B023
+            return holds
+
+        stories.append(explore(program.clients, invariant=invariant, **program.options))
+    one = stories[0]
+    assert all((s.schedules, s.violations) == (one.schedules, one.violations) for s in stories)
+    soon = f"   first in run {first[0][0]}, {_ms(t for _, t in first)}" if first else ""
+    return (
+        f"{program.name:35}{one.schedules:7,} schedules, {one.violations:6,} broken  "
+        f"{_spread([s.seconds for s in stories], '.2f')} s  "
+        f"{_spread([s.schedules / s.seconds for s in stories], ',.0f')} a second{soon}"
+    )
+
+
+def _spread(values: Sequence[float], form: str) -> str:
+    low, high = min(values), max(values)
+    return f"{statistics.median(values):{form}} [{low:{form}}, {high:{form}}]"
+
+
+def _ms(values: Any) -> str:
+    return _spread([1000 * value for value in values], ",.0f") + " ms with its server's start"
+
+
+# --- the peer ---
+
+
+class _State:
+    """What its threads share; it has setup and invariant, but no world."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.kv = redis.Redis(port=port)
+        self.kv.flushdb()
+        self.results: list[Any] = []
+
+
+def frontrun_on(port: int, turns: int) -> None:
+    """Under its own launcher only: print one JSON line a program."""
+    import frontrun
+
+    for program in PROGRAMS[:3]:
+        seconds, found = [], None
+        for _ in range(turns):
+            began = time.perf_counter()
+            found = frontrun.explore(
+                setup=lambda: _State(port),
+                workers=[_worker(client) for client in program.clients],
+                invariant=program.invariant,
+                reproduce_on_failure=0,
+                total_timeout=PEER_SECONDS,
+            )
+            seconds.append(time.perf_counter() - began)
+        assert found is not None
+        runs, holds = found.num_explored, bool(found.property_holds)
+        print(json.dumps([program.name, holds, runs, seconds]), flush=True)
+
+
+def _worker(client: Callable[[Any], Any]) -> Callable[[Any], None]:
+    def work(state: Any) -> None:
+        state.results.append(client(redis.Redis(port=state.port)))
+
+    return work
+
+
+def peer(turns: int) -> None:
+    """Run :func:`frontrun_on` in its launcher and print what it found."""
+    here = str(Path(sys.executable).parent)
+    launcher = shutil.which("frontrun", path=here) or shutil.which("frontrun")
+    if launcher is None:
+        print("frontrun is absent: pip install frontrun")
+        return
+    print(f"frontrun {importlib.metadata.version('frontrun')}, runs until the first that breaks")
+    with engines.start("valkey") as server:
+        again = [sys.executable, "-m", "benchmarks.interleave", "--turns", str(turns)]
+        done = subprocess.run(
+            [launcher, *again, "--frontrun", str(server.port)], capture_output=True, text=True
+        )
+    if done.returncode:
+        print(f"frontrun does not run here: {done.stderr.strip().splitlines()[-1]}")
+    for line in done.stdout.splitlines():
+        name, holds, runs, seconds = json.loads(line)
+        verdict = "holds in" if holds else "broken in"
+        print(f"{name:35}{verdict} {runs:,} runs  {_spread(seconds, '.2f')} s")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        "benchmarks.interleave", description=(__doc__ or "").split("\n\n")[0]
+    )
+    parser.add_argument("--turns", type=int, default=TURNS, help="of each (default: %(default)s)")
+    parser.add_argument("--short", action="store_true", help="leave out what takes long")
+    parser.add_argument("--frontrun", type=int, metavar="PORT", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.frontrun:
+        frontrun_on(given.frontrun, given.turns)
+        return
+    print(
+        f"{given.turns} turns, {min(given.turns, LONG_TURNS)} of what takes long; redis-py "
+        f"{redis.__version__}; median [lowest, highest]"
+    )
+    for program in PROGRAMS:
+        if not (program.long and given.short):
+            print(told(program, min(given.turns, LONG_TURNS) if program.long else given.turns))
+    peer(min(given.turns, LONG_TURNS))
+
+
+if __name__ == "__main__":
+    main()
