@@ -45,7 +45,9 @@ return found"""
 _AGE = """
 for _, key in ipairs(redis.call('KEYS', '*')) do
   local left = redis.call('PTTL', key)
-  if left >= 0 then redis.call('PEXPIRE', key, string.format('%.0f', left - ARGV[1])) end
+  if left >= 0 then
+    redis.call('PEXPIRE', key, string.format('%.0f', math.max(0, left - ARGV[1])))
+  end
 end"""
 
 
