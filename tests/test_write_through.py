@@ -1,11 +1,9 @@
-"""Write-through: races of writers and readers, forced one by one, then in every order."""
+"""Write-through: its contract on every engine, late writers, failures. Races: explored/."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-import json
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,50 +12,24 @@ from support import SteppedClock, twin
 
 from kvlab import (
     CacheAside,
-    Call,
     Key,
     Kv,
-    NaiveCacheAside,
     NaiveWriteThrough,
-    Now,
     Op,
     Removed,
     Saved,
-    Wait,
     WriteThrough,
     engines,
 )
 from kvlab.engines import RunningServer
 from kvlab.errors import InvalidArgument, NotJson, OutcomeUnknown, ServerUnavailable
-from kvlab.instruments import Proxy, gated
+from kvlab.instruments import Proxy
+from kvlab.instruments.one_row import OneRow
 from kvlab.instruments.origin import Origin
 from kvlab.write_through import STORE
 
 cache = CacheAside("users", 300, jitter=0, early=0)
 users = WriteThrough(cache)
-
-
-class Table:
-    """A database of one row; each write gets the next version."""
-
-    def __init__(self, row: Any = "v0") -> None:
-        self.row, self.version = row, 0
-
-    def read(self) -> Any:
-        return self.row
-
-    def read_versioned(self) -> Any:
-        return None if self.row is None else (self.row, self.version)
-
-    def write(self) -> tuple[Any, int]:
-        self.version += 1
-        self.row = f"v{self.version}"
-        return self.row, self.version
-
-    def delete(self) -> int:
-        self.version += 1
-        self.row = None
-        return self.version
 
 
 def never() -> Any:
@@ -72,7 +44,7 @@ def pttl(kv: Kv, what: str) -> int:
 
 
 def test_a_saved_row_is_served(run: Any) -> None:
-    table = Table()
+    table = OneRow()
     assert run(cache.fetch("k", table.read)) == "v0"
     assert run(users.save("k", table.write)) == Saved("v1", 1, cached=True)
     assert run(cache.fetch("k", never)) == "v1"
@@ -81,7 +53,7 @@ def test_a_saved_row_is_served(run: Any) -> None:
 
 
 def test_a_removed_row_is_known_to_be_absent(run: Any) -> None:
-    table = Table()
+    table = OneRow()
     run(users.save("k", table.write))
     assert run(users.remove("k", table.delete)) == Removed(2, cached=True)
     assert run(cache.fetch("k", never)) is None
@@ -242,84 +214,7 @@ def test_round_trips(any_kv: Kv) -> None:
     assert any_kv.run(users.save("k", lambda: ("row", 3))).cached
 
 
-# --- forced schedules: the naive version, and the hardened one under the same ----------------
-
-
-def cached(kv: Kv) -> Any:
-    """What readers of the naive cache get without a load."""
-    raw = kv.client.get(kv.prefix + "user:k")
-    return None if raw is None else json.loads(raw)
-
-
-def two_writers_naive(kv: Kv, url: str) -> bool:
-    """Hold writer 1 before its cache write, let writer 2 pass. True: the cache is stale."""
-    table = Table()
-    held = gated(url, before="SETEX")
-    with ThreadPoolExecutor(1) as pool:
-        first = NaiveWriteThrough(held, prefix=kv.prefix)
-        writing = pool.submit(first.save, "k", lambda: [table.write()[0]])
-        assert held.gate.reached.wait(10)
-        NaiveWriteThrough(kv.client, prefix=kv.prefix).save("k", lambda: [table.write()[0]])
-        held.gate.open()
-        assert writing.result(10) == "v1"
-    held.close()
-    return bool(cached(kv) != table.row)
-
-
-def two_writers(kv: Kv, url: str) -> bool:
-    table = Table()
-    held = gated(url, before="EVALSHA")
-    with ThreadPoolExecutor(1) as pool, Kv(held, prefix=kv.prefix) as first:
-        writing = pool.submit(first.run, users.save("k", table.write))
-        assert held.gate.reached.wait(10)
-        assert kv.run(users.save("k", table.write)).cached
-        held.gate.open()
-        assert writing.result(10) == Saved("v1", 1, cached=False)
-    held.close()
-    return bool(kv.run(cache.fetch("k", never)) != table.row)
-
-
-def deleted_row_naive(kv: Kv, url: str) -> bool:
-    """Hold a reader before its fill, delete the row. True: the row is back in the cache."""
-    table = Table("row")
-    held = gated(url, before="SETEX")
-    with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(NaiveCacheAside(held, prefix=kv.prefix).get, "k", table.read)
-        assert held.gate.reached.wait(10)
-        NaiveWriteThrough(kv.client, prefix=kv.prefix).remove("k", table.delete)
-        held.gate.open()
-        assert reading.result(10) == "row"
-    held.close()
-    return cached(kv) is not None
-
-
-def deleted_row(kv: Kv, url: str) -> bool:
-    table = Table("row")
-    held = gated(url, before="EVALSHA", nth=2)
-    with ThreadPoolExecutor(1) as pool, Kv(held, prefix=kv.prefix) as reader:
-        reading = pool.submit(reader.run, cache.fetch("k", table.read))
-        assert held.gate.reached.wait(10)
-        assert kv.run(users.remove("k", table.delete)).cached
-        held.gate.open()
-        assert reading.result(10) == "row"
-    held.close()
-    return kv.run(cache.fetch("k", table.read)) is not None
-
-
-@pytest.mark.parametrize(
-    ("schedule", "wrong"),
-    [(two_writers_naive, 100), (two_writers, 0), (deleted_row_naive, 100), (deleted_row, 0)],
-)
-def test_100_forced_schedules(
-    kv: Kv, server: RunningServer, schedule: Callable[[Kv, str], bool], wrong: int
-) -> None:
-    kv.run(cache.fetch("warm", lambda: 1))
-    kv.run(users.save("warm", lambda: (1, 1)))
-    found = 0
-    for _ in range(100):
-        found += schedule(kv, server.url)
-        kv.clear()
-    assert found == wrong
+# --- the naive version ------------------------------------------------------------------------
 
 
 def test_naive_caches_undefined_for_an_unknown_id(kv: Kv) -> None:
@@ -328,239 +223,36 @@ def test_naive_caches_undefined_for_an_unknown_id(kv: Kv) -> None:
     assert kv.client.ttl(kv.prefix + "user:k") == 300
 
 
-# --- the timelines of the module, in every order ---------------------------------------------
+# --- a writer that is late --------------------------------------------------------------------
 
 
-class Client:
-    """A flow stepped by hand: one op or one call of user code at a time."""
-
-    def __init__(self, kv: Kv, flow: Any) -> None:
-        self.kv, self.steps = kv, iter(flow)
-        self.done = False
-        self._go_on(None)
-
-    def _go_on(self, value: Any) -> None:
-        try:
-            self.todo = self.steps.send(value)
-            while isinstance(self.todo, Now):
-                self.todo = self.steps.send(0.0)
-        except StopIteration:
-            self.done = True
-
-    def step(self) -> bool:
-        """Make the next step; False if it was only a pause."""
-        todo, value = self.todo, None
-        if isinstance(todo, Call):
-            value = todo.function(*todo.args)
-        elif isinstance(todo, Op):
-            value = self.kv.run(todo)
-        self._go_on(value)
-        return not isinstance(todo, Wait)
-
-
-class World:
-    """One run: a table, its cache, and what was seen in the cache after each step."""
-
-    def __init__(self, kv: Kv, key: str) -> None:
-        self.kv, self.key = kv, key
-        self.table = Table()
-        self.seen: list[Any] = []
-
-    def cached(self) -> Any:
-        """The cached row; "nothing" if there is none."""
-        raw = self.kv.run(Op("HGET", cache.key(self.key, "entry"), "value"))
-        return "nothing" if raw is None else json.loads(raw)
-
-    def is_fresh(self) -> bool:
-        return self.cached() in ("nothing", self.table.row)
-
-    def never_went_back(self) -> bool:
-        versions = [int(row[1:]) for row in self.seen if row not in ("nothing", None)]
-        return versions == sorted(versions)
-
-
-_keys = itertools.count()
-Start = Callable[[World], list[Any]]
-
-
-def explore(kv: Kv, start: Start, *, watch: bool) -> Iterator[World]:
-    """Run the flows that ``start`` makes in every order of their steps."""
-    todo: list[list[int]] = [[]]
-    while todo:
-        prefix = todo.pop()
-        world = World(kv, f"k{next(_keys)}")
-        clients = [Client(kv, flow) for flow in start(world)]
-        path, asleep = [], set[int]()
-        while unfinished := [i for i, c in enumerate(clients) if not c.done]:
-            awake = [i for i in unfinished if i not in asleep]
-            if not awake:  # what they wait for has happened before they paused
-                asleep.clear()
-                continue
-            if len(path) < len(prefix):
-                choice = prefix[len(path)]
-            else:
-                choice = awake[0]
-                todo += [[*path, other] for other in awake[1:]]
-            path.append(choice)
-            if not clients[choice].step():
-                asleep.add(choice)  # until another one has done something
-                continue
-            asleep.clear()
-            if watch:
-                world.seen.append(world.cached())
-        yield world
-
-
-def counted(kv: Kv, start: Start, holds: Callable[[World], bool]) -> tuple[int, int]:
-    """How many orders there are, and in how many of them ``holds`` is false."""
-    watch = holds is World.never_went_back
-    outcomes = [holds(world) for world in explore(kv, start, watch=watch)]
-    return len(outcomes), outcomes.count(False)
-
-
-# The seed's steps as flows, so that the same explorer can order them.
-
-
-def naive_read(world: World) -> Generator[Any, Any, None]:
-    if (yield Op("HGET", cache.key(world.key, "entry"), "value")) is None:
-        row = yield Call(world.table.read)
-        if row:
-            yield from naive_store(world, row)
-
-
-def naive_save(world: World) -> Generator[Any, Any, None]:
-    row, _ = yield Call(world.table.write)
-    yield from naive_store(world, row)
-
-
-def naive_remove(world: World) -> Generator[Any, Any, None]:
-    yield Call(world.table.delete)
-    yield Op("DEL", cache.key(world.key, "entry"))
-
-
-def naive_store(world: World, row: Any) -> Generator[Any, Any, None]:
-    yield Op("HSET", cache.key(world.key, "entry"), "value", json.dumps(row))
-
-
-def invalidating(world: World) -> Generator[Any, Any, None]:
-    yield Call(world.table.write)
-    yield cache.invalidate(world.key)
-
-
-def fetch(world: World) -> Any:
-    return cache.fetch(world.key, world.table.read)
-
-
-def fetch_versioned(world: World) -> Any:
-    return users.fetch(world.key, world.table.read_versioned)
-
-
-def save(world: World) -> Any:
-    return users.save(world.key, world.table.write)
-
-
-def remove(world: World) -> Any:
-    return users.remove(world.key, world.table.delete)
-
-
-def all_of(*programs: Callable[[World], Any]) -> Start:
-    return lambda world: [program(world) for program in programs]
-
-
-@pytest.mark.parametrize(
-    "programs",
-    [
-        (naive_save, naive_save),
-        (naive_read, naive_save),
-        (naive_read, naive_remove),
-        (naive_read, invalidating),
-    ],
-    ids=lambda programs: "+".join(p.__name__ for p in programs),
-)
-def test_the_explorer_finds_the_naive_races(kv: Kv, programs: Any) -> None:
-    orders, stale = counted(kv, all_of(*programs), World.is_fresh)
-    assert 0 < stale < orders
-
-
-def renew(world: World) -> Any:
-    """A reader that finds an entry due for renewal."""
-    lease = world.kv.run(cache.read(world.key)).lease
-    world.kv.run(cache.fill(world.key, lease, world.table.row))
-    eager = CacheAside("users", 300, jitter=0, early=1e6, random=lambda: 0.9)
-    return eager.fetch(world.key, world.table.read)
-
-
-@pytest.mark.parametrize(
-    "programs",
-    [
-        (fetch, invalidating, invalidating),
-        (fetch, fetch, invalidating),
-        (renew, invalidating, invalidating),
-        (save, save, save),
-        (fetch, save, save),
-        (fetch, save, remove),
-        (fetch, fetch, remove),
-        (renew, save, remove),
-        (fetch_versioned, save, remove),
-        (fetch_versioned, fetch, save),
-    ],
-    ids=lambda programs: "+".join(p.__name__ for p in programs),
-)
-def test_the_cache_is_fresh_after_every_order(kv: Kv, programs: Any) -> None:
-    orders, stale = counted(kv, all_of(*programs), World.is_fresh)
-    assert orders >= 90
-    assert stale == 0
-
-
-def test_the_explorer_finds_the_stated_limit(kv: Kv) -> None:
-    """A writer that only invalidates gives no version, so a ``save`` under way cannot know."""
-    orders, stale = counted(kv, all_of(save, invalidating), World.is_fresh)
-    assert (orders, stale) == (6, 1)
-
-
-def test_with_versions_the_cache_never_goes_back(kv: Kv) -> None:
-    """Timelines A to C for every order; D is what readers without versions can see."""
-    orders, back = counted(kv, all_of(fetch_versioned, save, save), World.never_went_back)
-    assert (orders, back) == (orders, 0)
-    orders, back = counted(kv, all_of(fetch, save, save), World.never_went_back)
-    assert 0 < back < orders, "the limit that the module states"
-    orders, back = counted(kv, all_of(naive_read, naive_save, naive_save), World.never_went_back)
-    assert 0 < back < orders
-
-
-def test_timeline_c_a_reader_fills_after_the_newer_write(kv: Kv) -> None:
-    table = Table()
-    first, second = Client(kv, users.save("k", table.write)), users.save("k", table.write)
-    first.step()
-    kv.run(second)
-    kv.run(cache.invalidate("k"))
-    assert kv.run(cache.fetch("k", table.read)) == "v2"
-    first.step()
-    assert first.done
-    assert kv.run(cache.fetch("k", never)) == "v2"
+def late_save(table: OneRow) -> Op[bool]:
+    """What a writer that has committed is about to send."""
+    steps = iter(users.save("k", table.write))
+    write: Any = next(steps)
+    storing: Op[bool] = steps.send(write.function())
+    return storing
 
 
 def test_the_tombstone_outlives_the_absence(stepped: tuple[Kv, SteppedClock]) -> None:
     """The absence is believed for negative_ttl; an old write is refused for longer."""
     kv, clock = stepped
-    table = Table()
-    late = Client(kv, users.save("k", table.write))
-    late.step()
+    table = OneRow()
+    late = late_save(table)
     kv.run(users.remove("k", table.delete))
     clock.step(31)
-    late.step()
+    assert not kv.run(late)
     assert kv.run(cache.fetch("k", table.read)) is None
 
 
 def test_a_writer_held_for_longer_than_it_is_remembered(stepped: tuple[Kv, SteppedClock]) -> None:
     """The stated limit: after ``remember`` the old row lands, and ends with its TTL."""
     kv, clock = stepped
-    table = Table()
-    late = Client(kv, users.save("k", table.write))
-    late.step()
+    table = OneRow()
+    late = late_save(table)
     kv.run(users.remove("k", table.delete))
     clock.step(300.1)
-    late.step()
+    assert kv.run(late)
     assert kv.run(cache.fetch("k", never)) == "v1"
     assert 0 < pttl(kv, "entry") <= 300_000
 
@@ -608,14 +300,6 @@ def test_server_down_a_row_and_a_row_with_its_version_are_two_loads(
             return bare.result(timeout=10), 1
 
         assert through.run(users.fetch("k", load)) == "row"
-
-
-@pytest.mark.parametrize("lose", ["swallow_requests", "swallow_replies"])
-def test_a_lost_store_is_sent_again(shaky: tuple[Kv, Proxy], lose: str) -> None:
-    kv, proxy = shaky
-    lost = getattr(proxy, lose)(1, only="EVALSHA")
-    assert kv.run(users.save("k", lambda: ("row", 1))) == Saved("row", 1, cached=True)
-    assert lost.is_set()
 
 
 def test_an_answer_that_never_comes(shaky: tuple[Kv, Proxy]) -> None:
