@@ -170,3 +170,12 @@ def test_two_callers_with_one_op_id_count_once(kind: Any) -> None:
     assert explore(clients, invariant=as_one, **FAULTS)
     apart = [lambda kv: kv.run(limiter.hit("ann", 3))] * 2  # the control
     assert not explore(apart, invariant=as_one).holds
+
+
+def test_its_timeline_tells_the_count_from_the_answer_kept_beside_it() -> None:
+    limiter = KINDS[0]("api", limit=9, window=LONG)
+    shown = replay("r0", [lambda kv: kv.run(limiter.hit("ann", 3, "a"))]).shortest
+    assert shown is not None
+    assert len(shown.states[-1]) == 2
+    assert str(shown).count(" = ") == 2
+    assert ":op:a = " in str(shown)
