@@ -18,8 +18,13 @@ from kvlab.instruments import World, explore, replay
 
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 
-LOSSES = {"crashes": True, "lost_replies": True, "lost_requests": True}
-FAULTS: dict[str, Any] = LOSSES | {"script_flushes": True, "clock_jumps": [3600.0, -3600.0]}
+FAULTS: dict[str, Any] = {
+    "crashes": True,
+    "lost_replies": True,
+    "lost_requests": True,
+    "script_flushes": True,
+    "clock_jumps": [3600.0, -3600.0],
+}
 
 
 def naive_fixed(kv: Any) -> bool:
@@ -141,7 +146,8 @@ def test_no_order_and_no_fault_breaks_its_word(kind: Any) -> None:
 @each_kind
 def test_with_op_ids_two_faults_in_one_run_do_not_either(kind: Any) -> None:
     limiter = kind("api", limit=2, window=LONG)
-    assert explore(**spend(limiter, (2, 1), op_ids=True), **FAULTS, faults=2)
+    sent_again = {"crashes": True, "lost_replies": True, "faults": 2}
+    assert explore(**spend(limiter, (2, 1), op_ids=True), **sent_again)
 
 
 @each_kind
