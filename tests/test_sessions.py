@@ -1,4 +1,4 @@
-"""Sessions: the seed's faults forced, and the same schedules on the hardened store."""
+"""Sessions: contract, ids, time, a model, the cookie. Orders and losses: ``explored``."""
 
 from __future__ import annotations
 
@@ -25,15 +25,12 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 from support import SteppedClock
 
 from kvlab import REMOVE, Kv, NaiveSessions, Op, Session, SessionCookie, SessionStore
 from kvlab.engines import RunningServer
 from kvlab.errors import InvalidArgument, ServerRefused, ServerUnavailable, SessionTooLarge
 from kvlab.instruments.faults import Proxy
-from kvlab.instruments.gate import GatedRedis, gated
 
 # The seed's SETEX is what is shown; redis-py would rather have SET EX.
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")
@@ -346,7 +343,7 @@ def test_ids_differ_and_say_whose_they_are_only_to_a_guess() -> None:
     assert len({STORE.create("ann").args[1] for _ in range(1000)}) == 1000
 
 
-# --- the seed's faults, forced -------------------------------------------------------------
+# --- the seed's faults, and threads --------------------------------------------------------
 
 
 def test_read_all_the_time_the_seed_lives_for_ever(stepped: tuple[Kv, SteppedClock]) -> None:
@@ -374,73 +371,6 @@ def test_the_seed_never_notes_when_it_was_seen(stepped: tuple[Kv, SteppedClock])
     assert found is not None
     assert found["lastActivity"] == found["createdAt"]
     assert kv.run(STORE.read(session.id)).last_seen == pytest.approx(session.created + 10, abs=0.01)
-
-
-def stop(
-    server: RunningServer, before: str, body: Callable[[GatedRedis], Any]
-) -> Callable[[], Any]:
-    """Run ``body`` with a client that stops before the command; opening it gives its result."""
-    client = gated(server.url, before)
-    results: list[Any] = []
-    thread = threading.Thread(target=lambda: results.append(body(client)))
-    thread.start()
-    assert client.gate.reached.wait(10)
-
-    def go_on() -> Any:
-        client.gate.open()
-        thread.join(10)
-        client.close()
-        return results[0]
-
-    return go_on
-
-
-def test_a_slow_writer_revives_the_seeds_session_and_not_ours(
-    kv: Kv, server: RunningServer
-) -> None:
-    naive = NaiveSessions(kv.client, prefix=kv.prefix)
-    kv.run(STORE.update("warm", a=1))
-    revived = {"naive": 0, "hardened": 0}
-    for user in range(RUNS):
-        sid = naive.create(user)
-        go_on = stop(
-            server, "SETEX", lambda c, s=sid: NaiveSessions(c, prefix=kv.prefix).update(s, a=1)
-        )
-        naive.destroy(sid)
-        go_on()
-        revived["naive"] += naive.read(sid) is not None
-
-        session = kv.run(STORE.create(user))
-        update = STORE.update(session.id, a=1)
-        go_on = stop(server, "EVALSHA", lambda c, op=update: Kv(c, prefix=kv.prefix).run(op))
-        assert kv.run(STORE.destroy(session.id)) is True
-        assert go_on() is None
-        revived["hardened"] += kv.run(STORE.read(session.id)) is not None
-    assert revived == {"naive": RUNS, "hardened": 0}
-
-
-def test_two_writers_lose_a_field_of_the_seeds_session_and_none_of_ours(
-    kv: Kv, server: RunningServer
-) -> None:
-    naive = NaiveSessions(kv.client, prefix=kv.prefix)
-    kv.run(STORE.update("warm", a=1))
-    kept = {"naive": 0, "hardened": 0}
-    for user in range(RUNS):
-        sid = naive.create(user)
-        go_on = stop(
-            server, "SETEX", lambda c, s=sid: NaiveSessions(c, prefix=kv.prefix).update(s, a=1)
-        )
-        naive.update(sid, b=2)
-        go_on()
-        kept["naive"] += len({"a", "b"} & set(naive.read(sid) or {}))
-
-        session = kv.run(STORE.create(user))
-        update = STORE.update(session.id, a=1)
-        go_on = stop(server, "EVALSHA", lambda c, op=update: Kv(c, prefix=kv.prefix).run(op))
-        kv.run(STORE.update(session.id, b=2))
-        go_on()
-        kept["hardened"] += len(kv.run(STORE.read(session.id)).data)
-    assert kept == {"naive": RUNS, "hardened": 2 * RUNS}
 
 
 def test_updates_by_forty_threads_all_stay(kv: Kv) -> None:
@@ -482,110 +412,6 @@ def test_the_id_before_a_rotation_is_worth_nothing_after(kv: Kv) -> None:
     ids = [s.id for s in kv.run([STORE.create(user) for user in range(RUNS)])]
     assert all(kv.run([STORE.rotate(sid) for sid in ids]))
     assert sum(s is not None for s in kv.run([STORE.read(sid) for sid in ids])) == 0
-
-
-def test_of_two_rotations_at_once_one_wins(kv: Kv) -> None:
-    for user in range(RUNS):
-        sid = kv.run(STORE.create(user)).id
-        rotations = [STORE.rotate(sid) for _ in range(2)]
-        barrier, won = threading.Barrier(2), []
-
-        def rotate(op: Op[Session | None], barrier: Any = barrier, won: Any = won) -> None:
-            barrier.wait()
-            won.append(kv.run(op))
-
-        threads = [threading.Thread(target=rotate, args=(op,)) for op in rotations]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert sorted(s is None for s in won) == [False, True]
-        assert len(kv.run(STORE.list(user))) == 1
-
-
-# --- lost replies --------------------------------------------------------------------------
-
-
-@pytest.fixture
-def lossy(server: RunningServer, kv: Kv) -> Iterator[tuple[Proxy, redis.Redis, Kv]]:
-    """A proxy, a client through it that does not retry, and an executor on it."""
-    with Proxy(server.url) as proxy:
-        client = redis.Redis.from_url(proxy.url, retry=Retry(NoBackoff(), 0))
-        with Kv(client, prefix=kv.prefix, sleep=lambda _: None) as through:
-            yield proxy, client, through
-        client.close()
-
-
-def test_a_lost_reply_to_create_leaves_one_session(
-    kv: Kv, lossy: tuple[Proxy, redis.Redis, Kv]
-) -> None:
-    proxy, client, through = lossy
-    naive = NaiveSessions(client, prefix=kv.prefix)
-    through.run(STORE.read("warm"), STORE.list("warm"), STORE.create("warm"))
-    for user in range(RUNS):
-        lost = proxy.swallow_replies(1, only="SETEX")
-        with pytest.raises(redis.ConnectionError):
-            naive.create(user)
-        assert lost.is_set()
-        naive.create(user)  # what a caller does
-    users = [json.loads(kv.client.get(key))["userId"] for key in keys(kv) if b":session:" in key]
-    assert sorted(users) == sorted([*range(RUNS), *range(RUNS)])  # one of each pair is nobody's
-
-    for user in range(RUNS):
-        lost = proxy.swallow_replies(1, only="EVALSHA")
-        session = through.run(STORE.create(user))  # sent again by the executor
-        assert lost.is_set()
-        assert [s.handle for s in kv.run(STORE.list(user))] == [session.handle]
-
-
-def test_a_lost_reply_to_rotate_or_update_changes_nothing(
-    kv: Kv, lossy: tuple[Proxy, redis.Redis, Kv]
-) -> None:
-    proxy, _, through = lossy
-    through.run(STORE.rotate(None), STORE.update(None), STORE.destroy(None))
-    for user in range(RUNS):
-        old = kv.run(STORE.create(user, {"a": 1}))
-        proxy.swallow_replies(1, only="EVALSHA")
-        new = through.run(STORE.rotate(old.id))
-        assert new is not None
-        lost = proxy.swallow_replies(1, only="EVALSHA")
-        after = through.run(STORE.update(new.id, b=2))
-        assert lost.is_set()
-        assert after is not None
-        assert after.data == {"a": 1, "b": 2}
-        assert kv.run(STORE.read(old.id)) is None
-        assert [s.handle for s in kv.run(STORE.list(user))] == [new.handle]
-    # Destroy is sent again too; its second answer is that nothing was alive.
-    lost = proxy.swallow_replies(1, only="EVALSHA")
-    assert through.run(STORE.destroy(new.id)) is False
-    assert lost.is_set()
-    assert kv.run(STORE.read(new.id)) is None
-
-
-def test_a_resent_write_revives_the_seeds_session_and_not_ours(
-    kv: Kv, lossy: tuple[Proxy, redis.Redis, Kv]
-) -> None:
-    """The reply to a write is lost, the user logs out, the write is sent again."""
-    proxy, client, _ = lossy
-    naive = NaiveSessions(client, prefix=kv.prefix)
-    revived = {"naive": 0, "hardened": 0}
-    for user in range(RUNS):
-        sid = naive.create(user)
-        data = naive.read(sid)
-        proxy.swallow_replies(1, only="SETEX")
-        with pytest.raises(redis.ConnectionError):
-            client.setex(f"{kv.prefix}session:{sid}", naive.ttl, json.dumps(data))
-        NaiveSessions(kv.client, prefix=kv.prefix).destroy(sid)
-        client.setex(f"{kv.prefix}session:{sid}", naive.ttl, json.dumps(data))
-        revived["naive"] += naive.read(sid) is not None
-
-        session = kv.run(STORE.create(user))
-        update = STORE.update(session.id, a=1)
-        kv.run(update)
-        kv.run(STORE.destroy(session.id))
-        kv.run(update)
-        revived["hardened"] += kv.run(STORE.read(session.id)) is not None
-    assert revived == {"naive": RUNS, "hardened": 0}
 
 
 # --- the server's side: time, memory, faults -----------------------------------------------

@@ -19,7 +19,7 @@ import pandas as pd
 
 import kvlab
 from kvlab.connections import resolve
-from kvlab.instruments import environment
+from kvlab.instruments import Proxy, admissions, environment, explore, replay
 
 url = resolve()  # the embedded Valkey, or KVLAB_URL
 kv = kvlab.connect(url, prefix="kvlab:ch03")
@@ -30,10 +30,12 @@ pd.Series(environment(kv) | {"old keys removed": kv.clear()}, name="measured on"
 #
 # Read the code below.
 #
-# **Predict.** The process is killed after `INCR` and before `EXPIRE`: a deploy, an out-of-memory
-# kill. What happens to this customer's next ten requests? And to those of next week?
+# **Predict.** The process may be killed at any moment: a deploy, an out-of-memory kill. Which
+# moment is the worst? What happens then to this customer's next requests? And to those of next week?
 #
-# We do not wait for such a moment. A *gated* client dies at exactly that command.
+# We do not look for it by hand. `explore` runs the client again and again on a private server, and
+# lets it crash once after each of its commands. `invariant` is what must be true at the end of
+# every run; the shortest run that breaks it is drawn.
 
 # %%
 import inspect
@@ -42,21 +44,33 @@ from kvlab import NaiveFixedWindow, NaiveSlidingWindow
 
 print(inspect.getsource(NaiveFixedWindow.check))
 
-# %%
-from kvlab.instruments import ClientCrashed, gated
 
-doomed, key = gated(url, after="INCRBY", crash=True), f"{kv.prefix}ratelimit:ann"
-try:
-    NaiveFixedWindow(doomed, prefix=kv.prefix).check("ann")
-except ClientCrashed as crash:
-    print(f"1. client A sent {doomed.gate.commands}, then died ({crash})")
-print(f"2. the key holds {int(kv.client.get(key))}; TTL {kv.client.ttl(key)} (-1: none)")
-naive = NaiveFixedWindow(kv.client, prefix=kv.prefix)
-answers = [naive.check("ann") for _ in range(12)]
-print(f"3. the next {len(answers)} requests: {sum(answers)} admitted, then denied")
-print(f"4. TTL {kv.client.ttl(key)}: no later request sets one, so denied for ever")
+# %%
+def every_key_expires(world):
+    """every key has a TTL"""
+    return all(world.kv.ttl(key) > 0 for key in world.kv.scan_iter())
+
+
+ask = lambda kv: NaiveFixedWindow(kv).check("ann")  # noqa: E731
+story = explore([ask], invariant=every_key_expires, crashes=True)
+later = replay(story.schedule, [ask] * 13, invariant=every_key_expires).shortest.results[1:]
+print(f"the same, and {len(later)} requests after it: {sum(later)} admitted, then denied")
+story
 
 # %% [markdown]
+# No later request sets a TTL: this customer is denied for ever.
+#
+# **Predict.** Nobody crashes. The network loses one reply, and redis-py does what it does unless
+# told otherwise: it sends the command again. How often is the request counted? And the TTL?
+
+# %%
+story = explore([ask], invariant=every_key_expires, lost_replies=True)
+story
+
+# %% [markdown]
+# One request was counted twice. And the answer 2 is not the 1 after which the code sets a TTL: the
+# same customer is locked out by one lost packet.
+#
 # ### Two bursts around the edge
 #
 # **Predict.** Limit 10 per second, nobody crashes. What is the most that can be admitted within
@@ -80,26 +94,47 @@ charts.admissions_per_window(times, limit=10, window=1.0)
 #
 # ## The sliding version: look, then add
 #
-# Remove old entries, count the rest (`ZCOUNT`), and if there is room add one (`ZADD`). Two clients,
-# limit 1:
+# Remove old entries, count the rest (`ZCOUNT`), and if there is room add one (`ZADD`).
 #
-# 1. A: `ZCOUNT` answers 0
-# 2. B: `ZCOUNT` answers 0
-# 3. A: `ZADD`, admitted
-# 4. B: `ZADD`, admitted: two of one
-#
-# **Predict.** Limit 10. Fifty requests arrive together, and all have counted before the first one
-# adds. How many are admitted?
+# **Predict.** Two clients, limit 1, no fault at all. Take every order in which their commands can
+# reach the server. In how many of them are both admitted: in none, in a few, in most?
 
 # %%
-from kvlab.instruments.admissions import admitted_past
+ask = lambda kv: NaiveSlidingWindow(kv, limit=1).check("ann")  # noqa: E731
 
-naive_admits = admitted_past(
-    url, "ZADD", lambda client: NaiveSlidingWindow(client, limit=10, prefix=kv.prefix).check("cat")
-)
-print("1. 50 clients counted; each stands before ZADD")
-print("2. all gates open at once")
-print(f"3. {naive_admits} admitted; the limit is 10")
+
+def at_most_one(world):
+    """at most 1 is admitted"""
+    return sum(world.results) <= 1
+
+
+race = explore([ask, ask], invariant=at_most_one)
+print(f"{race.summary}, found in {race.seconds:.1f} s")
+race
+
+# %% [markdown]
+# Between a look and the write that trusts it, somebody else can write.
+#
+# And whose time is it? Each client removes "old" entries by its own clock.
+#
+# **Predict.** One client has used up the limit. Nobody races: a second client comes alone, and its
+# clock has jumped by a minute and a second. What does its first command do to the log? And if the
+# clock is two seconds *behind*?
+
+
+# %%
+used_up = lambda kv: NaiveSlidingWindow(kv, limit=1, clock=lambda: time.time() - 1).check("ann")  # noqa: E731
+
+
+def denied(world):
+    """the second client is denied"""
+    return world.results == [False]
+
+
+for jump in (-2, 61):
+    story = explore([ask], setup=used_up, invariant=denied, clock_jumps=jump)
+    print(f"clock {jump:+} s: {story.summary}")
+story
 
 # %% [markdown]
 # ## The fix: decide on the server, in one step
@@ -115,9 +150,11 @@ print(f"3. {naive_admits} admitted; the limit is 10")
 # | `SlidingWindowCounter` | two counts | its estimate, the last window fading out, stays within the limit |
 # | `TokenBucket` | a level | at most burst + rate × t in any time t |
 #
-# A limiter is a value without a client; `hit` gives an op. After a look at one, the same two
-# schedules: fifty clients stand before their only command and go on together; and a client dies
-# right after it.
+# A limiter is a value without a client; `hit` gives an op. After a look at one: two clients, limit 1,
+# every order of their commands, and in each order one fault at each point. A crash, a lost reply, a
+# lost request, a client's clock that jumps, the key's TTL at its end, a server that has forgotten
+# its scripts. The naive ones go through the same space. (`reduce`: of runs that differ only in the
+# order of two looks, one is made.)
 
 # %%
 from kvlab import FixedWindow, SlidingWindowCounter, SlidingWindowLog, TokenBucket
@@ -126,75 +163,102 @@ KINDS = {
     "fixed-window": FixedWindow, "sliding-log": SlidingWindowLog,
     "sliding-counter": SlidingWindowCounter, "token-bucket": TokenBucket,
 }  # fmt: skip
-DAY = 86_400  # a long window: nothing is given back while we look
+LONG = 10_000_000  # seconds: nothing is given back while we look
 op = FixedWindow("api", limit=10, window=60).hit("ann")
 print(op, kv.run(op), sep="\n\n")
 
 # %%
-rows = [("naive sliding", "naive", naive_admits, 10)]
-for name, kind in KINDS.items():
-    limiter = kind("crowd", limit=10, window=DAY)
-    kv.run(limiter.peek("warm"))  # from now on the script is on the server
-    hit = lambda client, of=limiter: kvlab.Kv(client, prefix=kv.prefix).run(of.hit("cat")).allowed  # noqa: E731
-    rows.append((name, "hardened", admitted_past(url, "EVALSHA", hit), 10))
-crowd = pd.DataFrame(rows, columns=["case", "variant", "admitted", "limit"])
+EVERYTHING = {"crashes": True, "lost_replies": True, "lost_requests": True, "expiries": True,
+              "script_flushes": True, "clock_jumps": [61], "reduce": True, "progress": False}  # fmt: skip
+
+
+def keeps_its_word(world):
+    """at most 1 admitted in each life of the key, and every key has a TTL"""
+    lives = 1 + sum(event.kind == "expire" for event in world.trace)
+    admitted = sum(getattr(answer, "allowed", answer) is True for answer in world.results)
+    return admitted <= lives and every_key_expires(world)
+
 
 # %% tags=["finding"]
-most = crowd.groupby("variant")["admitted"].max()
-found = f"50 requests at once, limit 10: naive admits {most['naive']}, each hardened limiter {most['hardened']}"
-print(found)
-charts.over_admission(crowd, title=found)
-
-# %%
-rows = []
+ways = {"NaiveFixedWindow": lambda kv: NaiveFixedWindow(kv, limit=1).check("ann"), "NaiveSlidingWindow": ask}  # fmt: skip
 for name, kind in KINDS.items():
-    doomed, limiter = gated(url, after="EVALSHA", crash=True), kind("crash", limit=10, window=60)
-    try:
-        kvlab.Kv(doomed, prefix=kv.prefix).run(limiter.hit("ann"))
-    except ClientCrashed as crash:
-        ttl = kv.client.pttl(kv.prefix + limiter.hit("ann").keys[0].name) / 1000
-        rows.append((name, str(crash), kv.run(limiter.peek("ann")).remaining, ttl))
-after_crash = pd.DataFrame(rows, columns=["limiter", "died", "left of 10", "TTL, s"])
-after_crash.style.hide(axis="index").format({"TTL, s": "{:.1f}"})
+    ways[name] = lambda kv, kind=kind: kv.run(kind("two", limit=1, window=LONG).hit("ann"))
+found = {name: explore([w, w], invariant=keeps_its_word, **EVERYTHING) for name, w in ways.items()}
+rows = [(name, story.schedules, story.violations, story.seconds) for name, story in found.items()]
+space = pd.DataFrame(rows, columns=["limiter", "runs", "broken", "seconds"])
+naive, hardened = space[:2].sum(), space[2:].sum()
+print(f"Two clients, limit 1, each order and fault: naive broken in {naive.broken} of {naive.runs} runs, hardened in {hardened.broken} of {hardened.runs}")  # fmt: skip
+space.style.hide(axis="index").format({"seconds": "{:.1f}"})
 
 # %% [markdown]
-# One request counted, and a TTL from the first instant.
+# ## A lost reply, once more
 #
+# The hardened hit is one command, but a command too can be sent twice. **Without** `op_id` it is
+# sent once, and the caller gets `OutcomeUnknown`: it may have been counted. **With** `op_id` the server
+# keeps its answer beside the count for a minute; sending again is safe, so it happens by itself.
+
+# %%
+limiter, told = FixedWindow("lost", limit=10, window=LONG), []
+
+
+def counted_once(world):
+    told.append(type(world.results[0]).__name__)
+    return world.kv.run(limiter.peek("fay")).remaining == 9
+
+
+for op_id in (None, "request-1"):
+    hit = lambda kv, op_id=op_id: kv.run(limiter.hit("fay", op_id=op_id))  # noqa: E731
+    print(explore([hit], invariant=counted_once, lost_replies=True).summary, told[-1], sep="; reply lost: ")  # fmt: skip
+replay("r0", [hit], invariant=counted_once)
+
+# %% [markdown]
+# ## Your own limiter
+#
+# **Put your code in place of `check`**: it gets a redis-py client and a user, and answers whether it
+# admits. The one here sets the TTL first, so that no crash can leave a counter without one. Is it enough?
+
+
+# %%
+# YOUR CODE instead of this function
+def check(kv, user, limit=1):
+    kv.set(f"hits:{user}", 0, ex=60, nx=True)
+    return kv.incr(f"hits:{user}") <= limit
+
+
+mine = explore([lambda kv: check(kv, "ann")] * 2, invariant=keeps_its_word, **EVERYTHING)
+print(mine.summary)
+mine
+
+# %% [markdown]
 # ## Four algorithms, one load
 #
 # **Predict.** All four are correct. Will they admit the same requests? The load is an open loop:
 # bursts of 6 to 16 requests, seeded, no warm-up, one repetition; limit 10 per half second. It
 # starts at an edge of the server's window, and each request asks all four in one round trip.
+#
+# A judge that knows only "limit 10" would call correct limiters wrong. So below the picture each is
+# judged by what it promises, from the server's times of its admissions. "Any interval" is the most
+# that fell into one window's length, beside the worst that theory allows.
 
 # %%
-from kvlab.instruments.admissions import bursts, most_within, next_edge, replay, strips
-
 WINDOW = 0.5
-asked = bursts(10, seed=3, size=(6, 16), gap=(0.1, 0.3), spread=0.08)
+asked = admissions.bursts(10, seed=3, size=(6, 16), gap=(0.1, 0.3), spread=0.08)
 limiters = {name: kind("load", limit=10, window=WINDOW) for name, kind in KINDS.items()}
-edge = next_edge(kv.client, WINDOW)
-answers = replay(kv, lambda: [limiter.hit("dan") for limiter in limiters.values()], asked)
+edge = admissions.next_edge(kv.client, WINDOW)
+answers = admissions.replay(
+    kv, lambda: [limiter.hit("dan") for limiter in limiters.values()], asked
+)
 admitted = {
     name: [decision.at - edge for decision in decisions if decision.allowed]
     for name, decisions in zip(limiters, answers, strict=True)
 }
 
 # %%
-within = {name: most_within(times, WINDOW) for name, times in admitted.items()}
+within = {name: admissions.most_within(times, WINDOW) for name, times in admitted.items()}
 top = max(within, key=within.get)
-strips(asked, admitted, WINDOW, title=(
+admissions.strips(asked, admitted, WINDOW, title=(
     f"Limit 10: {top} let {within[top]} through within {WINDOW:g} s, the log {within['sliding-log']}"
 ))  # fmt: skip
-
-# %% [markdown]
-# ### Judged by its own bound
-#
-# The fixed window gives back all at an edge, the log each unit one window after it was used, the
-# counter and the bucket a little at a time.
-#
-# A judge that knows only "limit 10" would call correct limiters wrong. So each is judged by what
-# it promises, from the server's times of its admissions. "Any interval" is the most that fell into
-# one window's length, beside the worst that theory allows.
 
 # %%
 from kvlab.instruments import certain_overlap, judge, theory
@@ -217,59 +281,18 @@ pd.DataFrame(rows, columns=columns).style.hide(axis="index").format({"most by it
 # the first "yes" at or after it. What is left between the two is how often we looked.
 
 # %%
-from kvlab.instruments.admissions import watch_waits
-
 limiters = {name: kind("wait", limit=10, window=WINDOW) for name, kind in KINDS.items()}
-next_edge(kv.client, WINDOW)
-waits = watch_waits(kv, limiters, "eve", fill=10, cost=5)
+admissions.next_edge(kv.client, WINDOW)
+waits = admissions.watch_waits(kv, limiters, "eve", fill=10, cost=5)
 waits = pd.DataFrame(waits, columns=["limiter", "retry_after, s", "last no, ms", "first yes, ms"])
 true = (waits["last no, ms"] < 0) & (waits["first yes, ms"] >= 0)
+log = SlidingWindowLog("api", limit=10, window=60)
+_, no = kv.run(log.hit("eve", cost=8), log.hit("eve", cost=5), atomic=True)
+fields = [f"{name}: {value}" for name, value in no.headers().items()]
+print("the same in HTTP, in whole seconds, rounded up:", *fields, sep="\n  ")
 waits.assign(true=true.map({True: "yes", False: "no"})).style.hide(axis="index").format(precision=3)
 
-# %%
-limiter = SlidingWindowLog("api", limit=10, window=60)
-kv.run(limiter.hit("eve", cost=8))
-print("the same in HTTP, in whole seconds, rounded up:")
-for name, text in kv.run(limiter.hit("eve", cost=5)).headers().items():
-    print(f"  {name}: {text}")
-
 # %% [markdown]
-# ## A lost reply
-#
-# **Predict.** The server counts the request, and then the network loses the answer. How often is
-# the one request counted? A proxy swallows exactly one reply.
-
-# %%
-import redis
-
-from kvlab.errors import OutcomeUnknown
-from kvlab.instruments import Proxy
-
-limiter = FixedWindow("lost", limit=10, window=DAY)
-retry = redis.Redis().get_retry()  # what redis-py does unless told otherwise
-with Proxy(url) as proxy, redis.Redis.from_url(proxy.url, retry=retry) as plain:
-    proxy.swallow_replies(1, only="INCRBY")
-    NaiveFixedWindow(plain, prefix=kv.prefix).check("fay")
-print("naive: counted", int(kv.client.get(f"{kv.prefix}ratelimit:fay")))
-
-# %%
-with Proxy(url) as proxy, kvlab.connect(proxy.url, prefix=kv.prefix) as far:
-    far.run(limiter.peek("warm"))
-    proxy.swallow_replies(1, only="EVALSHA")
-    try:
-        far.run(limiter.hit("fay"))
-    except OutcomeUnknown as error:
-        print(f"without op_id: {type(error).__name__}, and the caller decides")
-    proxy.swallow_replies(1, only="EVALSHA")
-    decision = far.run(limiter.hit("gus", op_id="request-1"))
-    sent = proxy.commands.count("EVALSHA") - 2
-print(f"with op_id: sent {sent} times, counted {10 - kv.run(limiter.peek('gus')).remaining}")
-
-# %% [markdown]
-# redis-py sends the `INCR` again without a word. An op without `op_id` is sent once, and the error
-# says that the outcome is unknown. With `op_id` the server remembers its answer, so sending again
-# is safe, and it happens by itself.
-#
 # ## Whose request is it?
 #
 # The tutorial limits by `X-Forwarded-For`. The client writes that header.
@@ -280,7 +303,7 @@ from kvlab.client_address import client_address, naive_client_address
 claims = [f"198.51.100.{n}" for n in range(100)]  # one attacker, a new name for each request
 proxies = ["10.0.0.0/8"]  # ours: each appends the address that it saw
 seen = [client_address("10.0.0.5", f"{claim}, 203.0.113.7", proxies) for claim in claims]
-limiter = FixedWindow("who", limit=10, window=DAY)
+limiter = FixedWindow("who", limit=10, window=LONG)
 by_claim = kv.run([limiter.hit(naive_client_address(claim)) for claim in claims])
 by_address = kv.run([limiter.hit(address) for address in seen])
 print(f"by what the client says: {sum(d.allowed for d in by_claim)} of 100 admitted")
@@ -290,14 +313,22 @@ print(f"no header: everybody is {naive_client_address(None)!r}")
 # %% [markdown]
 # ## What it costs
 #
-# Round trips, counted by a proxy on the wire: limit 1, so the first request is admitted and the
-# second denied.
+# - **Round trips**, counted by a proxy on the wire: limit 1, so the first request is admitted and
+#   the second denied.
+# - **Latency, with the violations of the same run**: a server 4 ms away (the proxy delays), a closed
+#   loop of 6 workers on one key, seed 1, warm-up 50 calls, one repetition each. The naive version
+#   does not say when it decided, so only what is beyond doubt is held against it: the hardened one
+#   is judged more strictly.
+# - **Memory**. The log is exact because it remembers each admission. Bytes of one full key (`MEMORY
+#   USAGE`), beside the most that one interval may hold. Below the table are two knobs: the most that
+#   some interval of one window can hold, if the clients choose the worst moments. Lower the bucket's
+#   burst: it comes close to the log, at a fraction of the memory.
 
 # %%
 rows = []
 with Proxy(url) as proxy, kvlab.connect(proxy.url, prefix=kv.prefix) as far:
     naive = NaiveSlidingWindow(far.client, limit=1, prefix=kv.prefix)
-    log = SlidingWindowLog("trips", limit=1, window=DAY)
+    log = SlidingWindowLog("trips", limit=1, window=LONG)
     ways = {"naive": lambda: naive.check("hal"), "hardened": lambda: far.run(log.hit("hal"))}
     far.client.ping(), far.run(log.peek("warm"))  # both connections are open
     for answer, (variant, ask) in itertools.product(("admitted", "denied"), ways.items()):
@@ -305,12 +336,6 @@ with Proxy(url) as proxy, kvlab.connect(proxy.url, prefix=kv.prefix) as far:
 trips = pd.DataFrame(rows, columns=["op", "variant", "round_trips"])
 title = "To admit one request: naive {} round trips, hardened {}"
 charts.round_trips(trips, title=title.format(*trips["round_trips"]))
-
-# %% [markdown]
-# Latency, **with the violations of the same run**: a server 4 ms away (the proxy delays), a closed
-# loop of 6 workers on one key, seed 1, warm-up 50 calls, one repetition each. The naive version
-# does not say when it decided, so only what is beyond doubt is held against it: the hardened one is
-# judged more strictly.
 
 # %%
 from kvlab.instruments import ClosedLoop, Uniform, experiment
@@ -340,22 +365,12 @@ with Proxy(url) as proxy, kvlab.connect(proxy.url, prefix=kv.prefix) as far:
 told = [f"{n} {r.latency.percentile(50) * 1e3:.0f} ms, {r.violations} too many" for n, r in results.items()]  # fmt: skip
 charts.latency_percentiles(results, title=f"Median: {'; '.join(told)}")
 
-# %% [markdown]
-# ## What accuracy costs: memory
-#
-# The log is exact because it remembers each admission. Bytes of one full key
-# (`MEMORY USAGE`), beside the most that one interval may hold.
-#
-# Below the table are two knobs: the most that some interval of one window can hold, if the clients
-# choose the worst moments. Lower the bucket's burst: it comes close to the log, at a fraction of
-# the memory.
-
 # %%
 rows = []
 for name, kind in KINDS.items():
     bytes_at = []
     for limit in (10, 100, 1000):
-        limiter = kind(f"size{limit}", limit=limit, window=DAY)
+        limiter = kind(f"size{limit}", limit=limit, window=LONG)
         kv.run([limiter.hit("jon") for _ in range(limit)])
         key = kv.prefix + limiter.hit("jon").keys[0].name
         bytes_at.append(kv.client.memory_usage(key, samples=0))
