@@ -332,7 +332,7 @@ def everybody_is_woken(world: World) -> bool:
     """nobody's time is up, unless whoever was to wake them failed"""
     kinds = {event.kind for event in world.trace}
     assert kinds != {"go", "time out"}, "nobody woke the waiter"
-    return everybody_gets_it(world)
+    return everybody_gets_it(world) and every_key_ends(world)
 
 
 def test_a_waiter_is_woken_and_gets_it_also_from_a_holder_that_crashed() -> None:
