@@ -13,6 +13,7 @@
 
 # %%
 import pandas as pd
+from redis import Redis
 
 import kvlab
 from kvlab import Kv, Lock, NaiveLock, fenced_get, fenced_set
@@ -53,9 +54,8 @@ def every_key_ends(world):
     return all(world.kv.ttl(key) > 0 for key in world.kv.keys("*"))
 
 
-stuck = explore({"A": lambda kv: NaiveLock(kv).acquire("orders", 10)},
-                invariant=every_key_ends, crashes=True)  # fmt: skip
-print(stuck.summary)
+simply = lambda kv: NaiveLock(kv).acquire("orders", 10)  # noqa: E731
+stuck = explore({"A": simply}, invariant=every_key_ends, crashes=True)
 stuck
 
 # %% [markdown]
@@ -67,16 +67,10 @@ stuck
 # and requests, TTLs that end, a server that forgets its scripts. One in each run, at every point.
 
 # %%
-EVERY = dict.fromkeys(
-    ("crashes", "lost_replies", "lost_requests", "expiries", "script_flushes"), True
-)
+faults = "crashes", "lost_replies", "lost_requests", "expiries", "script_flushes"
+EVERY = dict.fromkeys(faults, True)
 lock = Lock("orders", ttl=10)
-
-
-def takes(kv):
-    return kv.run(lock.try_acquire())
-
-
+takes = lambda kv: kv.run(lock.try_acquire())  # noqa: E731
 print(lock.try_acquire(), "\n")
 ends = explore({"A": takes, "B": takes}, invariant=every_key_ends, **EVERY)
 print(ends.summary)
@@ -88,31 +82,20 @@ print(ends.summary)
 # TTL may end at any moment. Can B lose the lock that it holds, and if so, to whom?
 #
 # A run has one fault at most. So when B comes *after* a TTL has ended, no second one ends, and B's
-# lock must still be there when all is over.
+# lock, the simple or the hardened one, must still be there when all is over.
 
 
 # %%
-def b_keeps(key):
-    def invariant(world):
-        """B came after a TTL had ended, so what B took is still there"""
-        who = [event.client for event in world.trace]  # None: nobody did it, a TTL ended
-        came_after = None in who[: who.index(1)]
-        return not (came_after and world.results[1]) or world.kv.exists(key)
-
-    return invariant
+def b_keeps_it(world):
+    """B came after a TTL had ended, so what B took is still there"""
+    who = [event.client for event in world.trace]  # None: nobody did it, a TTL ended
+    came_after = None in who[: who.index(1)]
+    kept = world.kv.exists("lock:orders", "kv:lock:{orders}:held")
+    return kept or not (came_after and world.results[1])
 
 
-# %%
-def takes_and_gives_back(kv):
-    simple = NaiveLock(kv)
-    mine = simple.acquire("orders")
-    return mine and simple.release("orders", mine)
-
-
-theft = explore(
-    {"A": takes_and_gives_back, "B": lambda kv: NaiveLock(kv).acquire("orders")},
-    invariant=b_keeps("lock:orders"), expiries=True)  # fmt: skip
-print(theft.summary)
+simply_use = lambda kv: (mine := simply(kv)) and NaiveLock(kv).release("orders", mine)  # noqa: E731
+theft = explore({"A": simply_use, "B": simply}, invariant=b_keeps_it, expiries=True)
 theft
 
 # %% [markdown]
@@ -124,13 +107,12 @@ theft
 
 
 # %%
-def hardened_use(kv):
+def use(kv):
     held = kv.run(lock.try_acquire())
     return held and kv.run(lock.release(held))
 
 
-kept = explore({"A": hardened_use, "B": takes},
-               invariant=b_keeps("kv:lock:{orders}:held"), **EVERY)  # fmt: skip
+kept = explore({"A": use, "B": takes}, invariant=b_keeps_it, **EVERY)
 print(kept.summary)
 
 # %% [markdown]
@@ -149,29 +131,27 @@ print(kept.summary)
 came = []  # in this order they took the lock
 
 
-def late(take, write, read):
-    def worker(name):
-        return lambda kv: (held := take(kv)) and (came.append(name), write(kv, name, held))
+def last_one_wrote(world):
+    """the row says who took the lock last"""
+    row = world.kv.get("row") or world.kv.run(fenced_get("row"))
+    return row is None or row == came[-1].encode()
 
-    def last_one_wrote(world):
-        """the row says who took the lock last"""
-        return not came or read(world.kv) == came[-1].encode()
 
-    return explore({name: worker(name) for name in "AB"}, setup=lambda kv: came.clear(),
-                   invariant=last_one_wrote, expiries=True)  # fmt: skip
+def worker(name, take, write):
+    return lambda kv: (held := take(kv)) and (came.append(name) or write(kv, name, held))
 
 
 # %%
-simply = lambda kv: NaiveLock(kv).acquire("orders")  # noqa: E731
+def late(take, write):
+    return explore({name: worker(name, take, write) for name in "AB"}, expiries=True,
+                   setup=lambda kv: came.clear(), invariant=last_one_wrote)  # fmt: skip
+
+
 plain = lambda kv, name, held: kv.set("row", name)  # noqa: E731
 fenced = lambda kv, name, held: kv.run(fenced_set("row", name, held.fence))  # noqa: E731
-row = lambda kv: kv.get("row")  # noqa: E731
-fenced_row = lambda kv: kv.run(fenced_get("row")) or came[-1].encode()  # noqa: E731 (its TTL ended)
-ways = {
-    "naive lock, plain row": late(simply, plain, row),
-    "hardened lock, plain row": late(takes, plain, row),
-    "hardened lock, fenced row": late(takes, fenced, fenced_row),
-}
+ways = {"naive lock, plain row": late(simply, plain),
+        "hardened lock, plain row": late(takes, plain),
+        "hardened lock, fenced row": late(takes, fenced)}  # fmt: skip
 ways["hardened lock, plain row"]
 
 # %% [markdown]
@@ -238,23 +218,16 @@ with Kv(kv.client, prefix=kv.prefix, clock=lambda: now[0]) as watched:
 
 
 # %%
-def peer_takes(kv):
-    return kv.lock("peer", timeout=10).acquire(blocking=False)
-
-
 def its_owner_knows(world):
     """the lock is taken, and its holder knows it"""
     return any(world.results) or not world.kv.keys("*")
 
 
-unaware = explore({"A": peer_takes}, invariant=its_owner_knows, lost_replies=True)
+peer_takes = lambda kv: kv.lock("peer", timeout=10).acquire(blocking=False)  # noqa: E731
+losses = {"lost_replies": True, "lost_requests": True, "invariant": its_owner_knows}
+unaware, aware = explore({"A": peer_takes}, **losses), explore({"A": takes, "B": takes}, **losses)
+print(f"redis-py {unaware.summary}; kvlab {aware.summary}")
 unaware
-
-# %%
-aware = explore({"A": takes, "B": takes}, invariant=its_owner_knows,
-                lost_replies=True, lost_requests=True, faults=2)  # fmt: skip
-print("redis-py:", unaware.summary)
-print("kvlab:   ", aware.summary)
 
 # %% [markdown]
 # redis-py draws its token once and asks `SET NX` again: the key is there (its own), so it says no,
@@ -271,23 +244,20 @@ print("kvlab:   ", aware.summary)
 # %%
 def waits(kv):
     held = kv.run(lock.acquire(wait=60))
-    return held is not None and (kv.run(lock.release(held)), "came in")[1]
+    return held and (kv.run(lock.release(held)), "came in")
 
 
 def everybody_came_in(world):
-    """whoever is alive came in, and nobody's wait ran out unless something failed"""
-    kinds = {event.kind for event in world.trace}
-    return False not in world.results and kinds != {"go", "time out"}
+    """nobody waited in vain, and nobody's time was up unless something failed"""
+    return None not in world.results and {e.kind for e in world.trace} != {"go", "time out"}
 
 
-print(explore({"A": waits, "B": waits}, invariant=everybody_came_in,
-              crashes=True, lost_replies=True, lost_requests=True).summary)  # fmt: skip
+losses = {"crashes": True, "lost_replies": True, "lost_requests": True}
+print(explore({"A": waits, "B": waits}, invariant=everybody_came_in, **losses).summary)
 
 # %%
 import time
 from concurrent.futures import ThreadPoolExecutor
-
-from redis import Redis
 
 kv.clear()
 with Proxy(url) as proxy, Redis.from_url(proxy.url) as far, ThreadPoolExecutor(2) as pool:
@@ -309,6 +279,7 @@ print("kvlab: {} EVALSHA, {} BLPOP    redis-py: {} SET    both came in: {}".form
 # waiter is inside before the holder has begun to release.
 
 # %%
+from kvlab.instruments import charts
 from kvlab.instruments.contention import polling, wake_up_chart, wake_ups
 
 kv.clear()
@@ -332,7 +303,7 @@ wake_up_chart(woken, title=f"The woken waiter is inside after {hardened:.1f} ms,
 from contextlib import nullcontext
 from threading import Barrier
 
-from kvlab.instruments.contention import add_one, contend, most_inside, stays_chart
+from kvlab.instruments.contention import add_one, contend, in_turns, most_inside, stays_chart
 
 MANY, number, found = 50, kv.prefix + "number", {}
 crowds = {"no lock": (nullcontext, Barrier(MANY).wait), "hardened": (lambda: kv.hold(lock), None)}
@@ -373,16 +344,12 @@ pd.DataFrame(trips).T.rename_axis("round trips").reset_index().style.hide(axis="
 # %%
 from dataclasses import replace
 
-from kvlab.instruments import charts
-from kvlab.instruments.contention import in_turns
-
 cost = in_turns({
     "naive": (lambda: naive.release("p", naive.acquire("p")), lambda: None),
     "hardened": (lambda: kv.run(release(kv.run(lock.try_acquire()))), lambda: None),
 }, turns=8, count=120, warmup=10, seed=5)  # fmt: skip
-for name, story in (("naive", theft), ("hardened", kept)):
-    cost[name] = replace(cost[name], violations=story.violations)
 print({key: cost["naive"].environment[key] for key in ("loop", "warmup", "repetitions", "seed")})
+cost = {n: replace(cost[n], violations=s.violations) for n, s in (("naive", theft), ("hardened", kept))}  # fmt: skip
 naive_ms, hardened_ms = (cost[n].latency.percentile(50) * 1e3 for n in ("naive", "hardened"))
 charts.latency_percentiles(cost, title=(
     f"Half are done in {naive_ms:.2g} ms naive, {hardened_ms:.2g} ms hardened"))  # fmt: skip
@@ -397,37 +364,30 @@ charts.latency_percentiles(cost, title=(
 # - **The server's clock.** When it jumps forward, TTLs end early. `allkeys-*` eviction removes locks.
 # - **No fairness.** The one blocked longest is woken, but a newcomer may be faster.
 # - **A woken waiter that dies** keeps the others waiting for what was left of the last TTL they saw.
-
-# %% [markdown]
+#
 # ## Your own lock
 #
-# Paste your own code into `my_turn`, where it says so; give it `kv` as its client, and let it write
-# `name` as the last thing that it does under the lock.
+# Replace the lines between the two marks by your own: `kv` is your redis-py client, and `row` is
+# what the lock protects. What is there now is what most of us write first.
 
 
 # %%
-def my_turn(name):
-    def turn(kv):
-        # --- your code from here ---
-        if kv.set("my:lock", name, nx=True, ex=10):
-            came.append(name)  # keep this line: I am inside
-            kv.set("row", name)
-            kv.delete("my:lock")
-        # --- to here ---
-
-    return turn
+def my_turn(kv, name):
+    # --- your code from here ---
+    if kv.set("my:lock", name, nx=True, ex=10):
+        came.append(name)  # keep this line: it notes who is inside
+        kv.set("row", name)
+        kv.delete("my:lock")
+    # --- to here ---
 
 
-# %%
-explore({name: my_turn(name) for name in "AB"}, setup=lambda kv: came.clear(), expiries=True,
-        invariant=lambda world: not came or row(world.kv) == came[-1].encode())  # fmt: skip
+explore({name: lambda kv, name=name: my_turn(kv, name) for name in "AB"}, expiries=True,
+        setup=lambda kv: came.clear(), invariant=last_one_wrote)  # fmt: skip
 
 # %% tags=["finding"]
 print(f"A deletes B's lock: naive in {theft.violations} of {theft.schedules} schedules, hardened in "
       f"{kept.violations} of {kept.schedules}; wake-up {hardened:.1f} ms, redis-py {peer:.0f} ms")  # fmt: skip
-
-# %%
-print(f"{kv.clear()} keys removed")
+kv.clear()
 kv.close()
 
 # %% [markdown] tags=["exercise"]
