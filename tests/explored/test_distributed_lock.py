@@ -276,6 +276,13 @@ def one_is_inside(world: World) -> bool:
     return any(world.results) or not world.kv.keys("*")
 
 
+def test_naive_a_lost_reply_to_setnx_locks_everybody_out_for_ever() -> None:
+    clients = [lambda kv: NaiveLock(kv).acquire("orders")]
+    story = explore(clients, invariant=one_is_inside, lost_replies=True)
+    assert (story.schedule, story.violations) == ("r0 0", 1)
+    assert not replay("r0 0", clients, invariant=every_key_ends).holds
+
+
 def test_redis_py_s_lock_says_no_while_it_holds() -> None:
     def attempt(kv: Any) -> bool:
         answer: bool = kv.lock("peer", timeout=10).acquire(blocking=False)
