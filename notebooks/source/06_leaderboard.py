@@ -20,9 +20,10 @@
 import pandas as pd
 
 import kvlab
-from kvlab import Kv, Leaderboard, NaiveLeaderboard, Op
+from kvlab import Leaderboard, NaiveLeaderboard, Op
 from kvlab.connections import resolve
-from kvlab.instruments import environment, gated
+from kvlab.errors import InvalidArgument, PeriodClosed
+from kvlab.instruments import ClientCrashed, Proxy, environment, explore
 
 url = resolve()
 kv = kvlab.connect(url, prefix="kvlab:ch06")
@@ -38,129 +39,124 @@ print(inspect.getsource(NaiveLeaderboard.get_player_context))
 # %% [markdown]
 # ## Who is around me?
 #
-# **Predict.** Ann is fourth of eight. She asks for two neighbours on each side. Between her two
-# commands, three players pass her. Five players come back. Who is the one in the middle? Where is
-# Ann?
+# **Predict.** Ann is fourth of eight. She asks for two neighbours on each side: two commands.
+# Meanwhile three players pass her, one after the other: three commands. In how many orders can the
+# five commands come? In how many is Ann missing from her own list?
 #
-# We do not wait for bad luck. A gate stops Ann's client in front of a named command; the others
-# play; the gate opens.
+# We do not wait for bad luck. `explore` runs the two programs on a private server in every order of
+# their commands, and asks our **invariant** at the end of each run. It draws the shortest run that
+# breaks it: time goes down, and on the right is what the keys hold from then on.
 
 # %%
-from kvlab.instruments.crowd import while_held
-
 START = {"Ada": 80, "Ben": 75, "Cho": 72, "Ann": 70, "Dee": 60, "Eli": 55, "Fay": 50, "Gus": 10}
 PASSING = {"Dee": 99, "Eli": 98, "Fay": 97}
 
 
-def naive_race():
-    kv.client.zadd(naive.key, START)
-    ann = gated(url, before="ZREVRANGE")
-    ask = lambda: NaiveLeaderboard(ann, kv.prefix).get_player_context("Ann")  # noqa: E731
-    around, _ = while_held(ann, ask, lambda: kv.client.zadd(naive.key, PASSING))
-    return [name.decode() for name, _ in around], ann.gate.commands
+def asks(kv):
+    return [name.decode() for name, _ in NaiveLeaderboard(kv).get_player_context("Ann")]
+
+
+def pass_her(kv):
+    for name, score in PASSING.items():
+        NaiveLeaderboard(kv).update_score(name, score)
 
 
 # %%
-def story(sent, seen, rank):
-    yield "Ann asks who is around her, two on each side"
-    yield f"before her {sent[-1]}: {', '.join(PASSING)} pass her, she is number {rank} now"
-    yield f"her client has sent {' and '.join(sent)} in all; it shows {', '.join(seen)}"
-    yield f"Ann in her own list: {'yes' if 'Ann' in seen else 'no'}"
+def ann_is_there(world):
+    """Ann is in her own list"""
+    return "Ann" in world.results[0]
 
 
-seen, sent = naive_race()
-for number, step in enumerate(story(sent, seen, naive.get_user_rank("Ann")), start=1):
-    print(f"{number}. {step}")
+missing = explore({"Ann": asks, "others": pass_her}, invariant=ann_is_there,
+                  setup=lambda kv: kv.zadd("leaderboard:global", START))  # fmt: skip
+missing
 
 # %% [markdown]
+# She was number 4, so her client asks for numbers 2 to 6. By then she is number 7. No error, no
+# warning: a list of five players, and none of them is Ann.
+#
 # ## The fix: one script
 #
 # `around` finds the position, reads the stretch around it and counts the rank of its first entry
 # in one Lua script, `leaderboard_read.lua`. The server runs it alone, so there is no "between". It
-# is also one round trip in place of two. Printed is what is sent. Then the same schedule; the
-# gate stands before the only command there is.
+# is also one round trip in place of two. Printed is what is sent; below, what it answers at the four
+# moments of this story: before anybody passes Ann, and after each of the three.
+#
+# Then the two programs in every order again, and harder: with every fault that the explorer knows
+# how to make, one in each run, at every point. The question is stricter, too. Ranks, neighbours and
+# scores must **all be of one of these moments**.
 
 # %%
 board = Leaderboard("game")
-print(board.around("Ann", 2))
-
-
-def hardened_race():
-    kv.run(board.load(START.items()))
-    kv.run(board.around("Ann", 2))  # the server knows the script from here on
-    ann = gated(url, before="EVALSHA")
-    ask = lambda: Kv(ann, prefix=kv.prefix).run(board.around("Ann", 2))  # noqa: E731
-    entries, _ = while_held(ann, ask, lambda: kv.run(board.load(PASSING.items())))
-    return [entry.member for entry in entries], ann.gate.commands
-
-
-# %%
-seen, sent = hardened_race()
-for number, step in enumerate(story(sent, seen, kv.run(board.rank("Ann")).rank), start=1):
-    print(f"{number}. {step}")
+ask = board.around("Ann", 2)
+print(ask)
+kv.run(board.load(START.items()))
+moments = [kv.run(ask)]
+for name, score in PASSING.items():
+    kv.run(board.submit(name, score))
+    moments.append(kv.run(ask))
+pass_again = lambda kv: [kv.run(board.submit(*one)) for one in PASSING.items()]  # noqa: E731
+shown = [" · ".join(f"{e.rank} {e.member} {e.score}" for e in moment) for moment in moments]
+pd.Series(shown, ["before", *(f"{name} passed" for name in PASSING)]).to_frame("around Ann").style
 
 # %%
-RACES = 20
-missing = {
-    name: sum("Ann" not in race()[0] for _ in range(RACES))
-    for name, race in (("naive", naive_race), ("hardened", hardened_race))
-}
-counted = pd.DataFrame({"schedules": RACES, "Ann missing": missing})
-counted.rename_axis("variant").reset_index().style.hide(axis="index").set_caption(
-    "a race that is forced happens every time, or never")  # fmt: skip
+faults = "crashes", "lost_replies", "lost_requests", "expiries", "script_flushes"
+
+
+def of_one_moment(world):
+    """what Ann was told is what a moment looked like"""
+    return world.results[0] in moments or isinstance(world.results[0], ClientCrashed)
+
+
+found = explore({"Ann": lambda kv: kv.run(ask), "others": pass_again}, invariant=of_one_moment,
+                setup=lambda kv: kv.run(board.load(START.items())),
+                **dict.fromkeys(faults, True), progress=False)  # fmt: skip
+print(found.summary)
 
 # %% [markdown]
 # ## Points and a lost reply
 #
-# **Predict.** Ann wins 50 games, one point each. Each time the server adds the point and its reply
-# is lost. How many points does she have? It depends on who sends again, and on whether the server
-# can tell a repeat from a new game.
-#
-# Read each error as "the point may have been added". Whoever then tries again by hand is in the
-# first row. Only the last row is both exact and quiet.
+# **Predict.** Ann wins a game: one point. The server adds it, and its reply is lost on the way. How
+# many points does she have? It depends on who sends again, and on whether the server can tell a
+# repeat from a new game.
 #
 # `redis.Redis(host, port)` of redis-py 8.1 sends again by itself, up to ten times, increments too.
-# `redis.Redis.from_url` does not; it raises, and the caller cannot know. `Leaderboard.submit` takes
-# an `op_id`: the server keeps the answer under that id and gives it again to a repeat.
+# The explorer may lose one reply, or one request:
+
 
 # %%
-import redis
-from redis.connection import parse_url
+def naive_win(kv):
+    NaiveLeaderboard(kv).increment_score("Ann", 1)
 
-from kvlab.errors import InvalidArgument, OutcomeUnknown, PeriodClosed
-from kvlab.instruments import Proxy
-from kvlab.instruments.scale import lose_replies
 
-LOST, proxy = 50, Proxy(url)
-far = kvlab.connect(proxy.url, prefix=kv.prefix)
-retries = NaiveLeaderboard(redis.Redis(**parse_url(proxy.url)), kv.prefix)  # as Redis(host, port)
-raises = NaiveLeaderboard(redis.Redis.from_url(proxy.url), kv.prefix)
-kv.run(board.submit("A", 0))  # the server knows this script, too
+twice = explore({"Ann": naive_win}, lost_replies=True, lost_requests=True,
+                invariant=lambda world: world.kv.zscore("leaderboard:global", "Ann") == 1)  # fmt: skip
+twice
 
-# %%
-adds = {
-    "naive, Redis(host, port)": ("ZINCRBY", lambda n: retries.increment_score("A", 1)),
-    "naive, from_url": ("ZINCRBY", lambda n: raises.increment_score("B", 1)),
-    "submit without op_id": ("EVALSHA", lambda n: far.run(board.submit("C", 1, "add"))),
-    "submit with op_id": ("EVALSHA", lambda n: far.run(board.submit("D", 1, "add", op_id=f"game {n}"))),
-}  # fmt: skip
-errors = {
-    name: lose_replies(proxy, *how, LOST, expected=(redis.ConnectionError, OutcomeUnknown))
-    for name, how in adds.items()
-}
+# %% [markdown]
+# A client that does not send again (`redis.Redis.from_url`) raises instead, and the caller cannot
+# know: "the point may have been added". Whoever then tries again by hand is back above.
+# `Leaderboard.submit` takes an `op_id`: the server keeps the answer under that id, and gives it again
+# to a repeat. Two games of Ann, from two of her devices, and two losses in a run:
+
 
 # %%
-points = [*map(naive.get_user_score, "AB"), *(kv.run(board.rank(p)).score for p in "CD")]
-lost = pd.DataFrame({"sent by": errors.keys(), "games": LOST, "errors": errors.values(),
-                     "points": points})  # fmt: skip
-lost.style.hide(axis="index").format(precision=0)
+def plays(game):
+    return lambda kv: kv.run(board.submit("Ann", 1, "add", op_id=game)).entry.score
+
+
+def each_game_counts_once(world):
+    """two games, two points, and each game was told its own sum"""
+    return sorted(world.results) == [1, 2] and world.kv.run(board.rank("Ann")).score == 2
+
+
+once = explore({"phone": plays("game 1"), "laptop": plays("game 2")}, lost_replies=True,
+               lost_requests=True, faults=2, invariant=each_game_counts_once, progress=False)  # fmt: skip
+print(once.summary)
 
 # %% tags=["finding"]
-print(
-    f"missing from her own context: naive {missing['naive']} of {RACES}, hardened "
-    f"{missing['hardened']}; {LOST} lost replies: naive counts {points[0]:.0f}, "
-    f"hardened {points[3]:.0f}"
-)
+print(f"Ann not in her own list: naive in {missing.violations} of {missing.schedules} schedules, hardened in "
+      f"{found.violations} of {found.schedules}; counted twice: {twice.violations}, {once.violations}")  # fmt: skip
 
 # %% [markdown]
 # ## Ties
@@ -258,17 +254,17 @@ pd.DataFrame(rows, columns=["board", "period", "expires in"]).style.hide(axis="i
 # Round trips, counted by a proxy between us and the server:
 
 # %%
-n, trips = NaiveLeaderboard(far.client, kv.prefix), {}
-for what, plain, op in (
-    ("submit, then my rank", lambda: (n.update_score("A", 1), n.get_user_rank("A")), board.submit("A", 1)),
-    ("my rank and score", lambda: (n.get_user_rank("A"), n.get_user_score("A")), board.rank("A")),
-    ("around me", lambda: n.get_player_context("A"), board.around("A", 2)),
-    ("the top ten", lambda: n.get_top_players(10), board.top(10)),
-):  # fmt: skip
-    for name, call in (("naive", plain), ("hardened", lambda op=op: far.run(op))):
-        call(), proxy.reset(), call()  # the first one connects
-        trips[what, name] = proxy.requests
-far.close(), proxy.close()
+with Proxy(url) as proxy, kvlab.connect(proxy.url, prefix=kv.prefix) as far:
+    n, trips = NaiveLeaderboard(far.client, kv.prefix), {}
+    for what, plain, op in (
+        ("submit, then my rank", lambda: (n.update_score("A", 1), n.get_user_rank("A")), board.submit("A", 1)),
+        ("my rank and score", lambda: (n.get_user_rank("A"), n.get_user_score("A")), board.rank("A")),
+        ("around me", lambda: n.get_player_context("A"), board.around("A", 2)),
+        ("the top ten", lambda: n.get_top_players(10), board.top(10)),
+    ):  # fmt: skip
+        for name, call in (("naive", plain), ("hardened", lambda op=op: far.run(op))):
+            call(), proxy.reset(), call()  # the first one connects
+            trips[what, name] = proxy.requests
 pd.Series(trips).unstack(sort=False).rename_axis("round trips")
 
 # %% [markdown]
@@ -404,6 +400,24 @@ speed.style.hide(axis="index").format(precision=2).format("{:,.0f}", subset="mem
 # - **It believes the score.** Whether Ann really has a million points is for your game to check.
 # - **An all-time board never expires**, and a server that evicts keys may evict it: keep the scores
 #   somewhere else too.
+#
+# ## Your own board
+#
+# Replace the body of `my_best` by your own way to keep a player's best score; `kv` is your redis-py
+# client. Two games of one player end at once. Does the better one stay?
+
+
+# %%
+def my_best(kv, score):
+    # --- your code from here ---
+    best = kv.zscore("my:board", "Ann")
+    if best is None or score > best:
+        kv.zadd("my:board", {"Ann": score})
+    # --- to here ---
+
+
+explore({"got 5": lambda kv: my_best(kv, 5), "got 9": lambda kv: my_best(kv, 9)},
+        invariant=lambda world: world.kv.zscore("my:board", "Ann") == 9)  # fmt: skip
 
 # %% [markdown] tags=["exercise"]
 # ## Exercise
