@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test notebooks load bench clean
+.PHONY: help lab test mutants notebooks load bench clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -18,6 +18,9 @@ lab: $(STAMP) ## open the workbook in JupyterLab, with its own Valkey
 
 test: $(STAMP) ## run the tests
 	@$(BIN)/python -m pytest -q -n 2 --dist worksteal $(ARGS)
+
+mutants: $(STAMP) ## take each hardening out of a copy, and see the tests fail
+	@PYTHONPATH=tests $(BIN)/python -m mutants $(ARGS)
 
 notebooks: $(STAMP) ## build every notebook from its source and execute it
 	@$(BIN)/python -m kvlab.workshop.notebooks $(ARGS)

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+from mutants.mutant import Mutant
+
+PATTERN = "feature_flags"
+MODULE = "kvlab/feature_flags.py"
+WATCHER = "kvlab/flag_watcher.py"
+COMMIT = "kvlab/lua/feature_flags_commit.lua"
+TESTS = ("tests/test_feature_flags.py",)
+WATCHER_TESTS = ("tests/test_flag_watcher.py",)
+
+MUTANTS = (
+    Mutant(
+        PATTERN,
+        removed="one commit for flags that belong together: one each",
+        promise="a change of several flags has no half-way",
+        file=MODULE,
+        old="        return Op(_COMMIT, self.values, self.changes, *pairs, decode=int)",
+        new="""
+        def steps() -> Any:
+            version = 0
+            for at in range(0, len(pairs), 2):
+                two = pairs[at : at + 2]
+                version = yield Op(_COMMIT, self.values, self.changes, *two, decode=int)
+            return version
+
+        from kvlab.op import Flow
+
+        return Flow(steps)""",
+        tests=TESTS,
+        words="half or whole",
+    ),
+    Mutant(
+        PATTERN,
+        removed="one reading of all flags: one command each",
+        promise="a reader sees a whole version",
+        file=MODULE,
+        old="""        return Op(
+            "HGETALL",
+            self.values,
+            decode=self._snapshot,
+            idempotent=True,
+            fallback=None if strict else lambda _: self.declared,
+        )""",
+        new="""
+        def steps() -> Any:
+            reply = []
+            for name in (yield Op("HKEYS", self.values)):
+                reply += [name, (yield Op("HGET", self.values, name))]
+            return self._snapshot(reply)
+
+        from kvlab.op import Flow
+
+        return Flow(steps)""",
+        tests=TESTS,
+        words="half or whole or round_trip",
+    ),
+    Mutant(
+        PATTERN,
+        removed="the new version of a commit",
+        promise="no two commits share a version",
+        file=COMMIT,
+        old="version + 1)",
+        new="version)",
+        tests=TESTS,
+    ),
+    Mutant(
+        PATTERN,
+        removed="the look whether the version is one of ours",
+        promise="a version written by somebody else heals",
+        file=COMMIT,
+        old="if not (version >= 0 and version < 9007199254740991 and version % 1 == 0) then",
+        new="if false then",
+        tests=TESTS,
+        words="heals",
+    ),
+    Mutant(
+        PATTERN,
+        removed="the message, sent in the step that commits",
+        promise="each commit is told",
+        file=COMMIT,
+        old="redis.call('PUBLISH', KEYS[2], text)\n",
+        new="",
+        tests=TESTS,
+        words="told",
+    ),
+    Mutant(
+        PATTERN,
+        removed="the salt of the hash",
+        promise="rollouts of different flags are independent",
+        file=MODULE,
+        old="return bucket(name if self.salt is None else self.salt, user) < below",
+        new='return bucket("", user) < below',
+        tests=TESTS,
+        words="independent",
+    ),
+    Mutant(
+        PATTERN,
+        removed="the fixed hash: Python's own in its place",
+        promise="every process finds a user in the same bucket",
+        file=MODULE,
+        old='int.from_bytes(hashlib.sha256(text).digest()[:8], "big")',
+        new="hash(text)",
+        tests=TESTS,
+        words="hash",
+    ),
+    Mutant(
+        PATTERN,
+        removed="the comparison with the percentage: the draw is salted by it",
+        promise="a rollout grows without throwing anybody out",
+        file=MODULE,
+        old="return bucket(name if self.salt is None else self.salt, user) < below",
+        new='return bucket((self.salt or name) + f"{below}", user) < below',
+        tests=TESTS,
+        words="rollout or grows",
+    ),
+    Mutant(
+        PATTERN,
+        removed="the error for a flag that nobody declared",
+        promise="a typing error in a flag's name is heard",
+        file=MODULE,
+        old="        if found is None:",
+        new="        if found is None:\n            return False\n        if found is None:",
+        tests=TESTS,
+        words="unknown",
+    ),
+    Mutant(
+        PATTERN,
+        removed="the answer without a server",
+        promise="when the server is down the declared defaults answer",
+        file=MODULE,
+        old="fallback=None if strict else lambda _: self.declared",
+        new="fallback=None",
+        tests=TESTS,
+        words="server",
+    ),
+    Mutant(
+        PATTERN,
+        removed="the last snapshot of a watcher that lost its server",
+        promise="when the server goes down the flags as last read answer",
+        file=WATCHER,
+        old="        self.error = problem",
+        new="        self.error = problem\n        self.snapshot = self.flags.declared",
+        tests=WATCHER_TESTS,
+        words="last_snapshot or changes_nothing",
+    ),
+    Mutant(
+        PATTERN,
+        removed="subscribing before reading: it reads first",
+        promise="no change falls between reading and subscribing",
+        file=WATCHER,
+        old="""            connection.send_command("SUBSCRIBE", self._channel)
+            connection.read_response()
+            while not self._closing.is_set():""",
+        new="""            snapshot = self._kv.run(self.flags.read_all(strict=True))
+            connection.send_command("SUBSCRIBE", self._channel)
+            connection.read_response()
+            with self._news:
+                self._learned(snapshot)
+                self._news.notify_all()
+            self._await_message(connection)
+            while not self._closing.is_set():""",
+        tests=WATCHER_TESTS,
+        words="no_change_falls",
+    ),
+)

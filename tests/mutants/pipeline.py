@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from mutants.mutant import Mutant
+
+PATTERN = "pipeline"
+WIRE = "kvlab/wire.py"
+EXECUTOR = "kvlab/executor.py"
+AUTO_BATCH = "kvlab/auto_batch.py"
+COUNT = "kvlab/lua/pipeline_count.lua"
+TESTS = ("tests/test_pipeline.py",)
+AUTO_TESTS = ("tests/test_auto_batch.py",)
+WIRE_TESTS = ("tests/test_wire.py", "tests/test_client.py")
+
+MUTANTS = (
+    Mutant(
+        PATTERN,
+        removed="MULTI and EXEC",
+        promise="an atomic batch is applied as a whole or not at all",
+        file=WIRE,
+        old="self._atomic = atomic",
+        new="self._atomic = False",
+        tests=TESTS,
+        words="atomic",
+    ),
+    Mutant(
+        PATTERN,
+        removed="the source of a script in MULTI: its digest alone",
+        promise="a script that the server forgot does not leave a transaction half applied",
+        file=WIRE,
+        old="with_source=self._atomic or i in self._unknown_scripts",
+        new="with_source=i in self._unknown_scripts",
+        tests=WIRE_TESTS,
+    ),
+    Mutant(
+        PATTERN,
+        removed="sending again a script that the server forgot",
+        promise="SCRIPT FLUSH costs a round trip, not an error",
+        file=WIRE,
+        old="if isinstance(reply, NoScriptError) and self._may_load(i):",
+        new="if False:",
+        tests=WIRE_TESTS,
+    ),
+    Mutant(
+        PATTERN,
+        removed="sending a cut transaction again as a whole or not at all",
+        promise="no part of a transaction runs twice",
+        file=WIRE,
+        old="if self._atomic and len(repeatable) < len(unanswered):",
+        new="if False:",
+        tests=WIRE_TESTS,
+    ),
+    Mutant(
+        PATTERN,
+        removed="the difference between what may be sent again and what may not",
+        promise="an op that is not idempotent is sent once",
+        file=WIRE,
+        old="if i in self._sent and self.ops[i].idempotent]",
+        new="if i in self._sent]",
+        tests=WIRE_TESTS,
+    ),
+    Mutant(
+        PATTERN,
+        removed="the difference between unknown and not sent",
+        promise="an op that may have run is never said to be unsent",
+        file=WIRE,
+        old="self.results[i] = OutcomeUnknown(str(error)) if i in self._sent else error",
+        new="self.results[i] = error",
+        tests=WIRE_TESTS,
+    ),
+    Mutant(
+        PATTERN,
+        removed="chunking",
+        promise="a huge list neither fills the server's buffer nor holds up the others",
+        file=EXECUTOR,
+        old="CHUNK = 500",
+        new="CHUNK = 1_000_000",
+        tests=TESTS,
+        words="chunks",
+    ),
+    Mutant(
+        PATTERN,
+        removed="the counter's TTL, set in the step that adds",
+        promise="every counter expires",
+        file=COUNT,
+        old="if left < 0 then",
+        new="if false then",
+        tests=TESTS,
+        words="counters_live",
+    ),
+    Mutant(
+        PATTERN,
+        removed="the look whether a counter has a TTL",
+        promise="a counter lives from its first addition on, not from its last",
+        file=COUNT,
+        old="if left < 0 then",
+        new="if true then",
+        tests=TESTS,
+        words="counters_live",
+    ),
+    Mutant(
+        PATTERN,
+        removed="delivery by position",
+        promise="each reply of a batch reaches its caller",
+        file=AUTO_BATCH,
+        old="mine, at = replies[at : at + len(part)], at + len(part)",
+        new="mine, at = replies[: len(part)], at + len(part)",
+        tests=AUTO_TESTS,
+    ),
+    Mutant(
+        PATTERN,
+        removed="the look whether a waiting caller was cancelled",
+        promise="what still waited when its caller was cancelled is not sent",
+        file=AUTO_BATCH,
+        old="elif not rider.arrived.done():  # else its caller was cancelled: not sent",
+        new="else:",
+        tests=AUTO_TESTS,
+    ),
+    Mutant(
+        PATTERN,
+        removed="an error of one's own for each caller",
+        promise="when a connection fails each caller gets its own error",
+        file=AUTO_BATCH,
+        old="None if cut is None else type(cut)(str(cut))",
+        new="cut",
+        tests=AUTO_TESTS,
+    ),
+    Mutant(
+        PATTERN,
+        removed="the bound of a batch",
+        promise="a batch carries at most max_batch ops",
+        file=AUTO_BATCH,
+        old="if needed > seats and batch:",
+        new="if False:",
+        tests=AUTO_TESTS,
+    ),
+    Mutant(
+        PATTERN,
+        removed="the wait for the calls under way",
+        promise="close() loses no reply",
+        file=AUTO_BATCH,
+        old="while self._calls:",
+        new="while False:",
+        tests=AUTO_TESTS,
+    ),
+)
