@@ -144,7 +144,8 @@ def explore(
 
     ``invariant(world)`` is asked at the end of each run, with a :class:`World`: it answers whether
     all is well, or raises AssertionError. A client that raises breaks the story too, unless it is
-    a redis-py or kvlab error in a run with a fault; so does a deadlock, and ``max_steps``.
+    a redis-py or kvlab error in a run with a fault or a time-out; so does a deadlock, and
+    ``max_steps``.
 
     Faults, ``faults`` of them in one run at most:
 

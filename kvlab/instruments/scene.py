@@ -80,6 +80,7 @@ class Run:
         self._changes: int | None = None
         self._cold = False
         self._taken = 0
+        self._usual: frozenset[Choice] = frozenset()
         self.results: list[Any] = [UNFINISHED] * len(stage.actors)
         self.trace: list[Event] = []
         self.problem: str | None = None
@@ -110,9 +111,10 @@ class Run:
         for number, stop in enumerate(stops):
             if isinstance(stop, ReadsClock):
                 return self._looks(number)
-        found = [choice for n, stop in enumerate(stops) for choice in self._ways(n, stop)]
-        if not found:
-            found = [choice for n, stop in enumerate(stops) for choice in self._later(n, stop)]
+        found = [_go(n) for n, stop in enumerate(stops) if self._can_go(n, stop)]
+        time_passes = not found
+        if time_passes:
+            found = _of_time(stops)
         if not found:
             self.problem = "deadlock: " + " and ".join(
                 f"client {number} waits at {stop.commands[0][0].decode()} for ever"
@@ -120,38 +122,35 @@ class Run:
                 if isinstance(stop, Blocked)
             )
             return ()
+        self._usual = frozenset(found)
         faults = self._mishaps(stops) if self._left and self._faults.between_steps else []
+        if self._left and self._faults.expiries and not time_passes:
+            faults += [choice for choice in _of_time(stops) if choice.kind == "time out"]
         return (*found, *faults)
 
     def _looks(self, number: int) -> Sequence[Choice]:
         jumps = len(self._faults.clock_jumps) if self._left else 0
+        look = Choice("look", number)
+        self._usual = frozenset({look})
         return (
-            Choice("look", number),
+            look,
             *(Choice("jump", number, jump=jump) for jump in range(jumps)),
         )
 
-    def _ways(self, number: int, stop: Any) -> list[Choice]:
-        """How a client may go on while others can as well."""
+    def _can_go(self, number: int, stop: Any) -> bool:
+        """Whether it may go on while others can as well."""
         match stop:
             case Sending() | Local():
-                return [_go(number)]
+                return True
             case Blocked():
-                if stop.answered():
-                    return [_go(number)]
-                return [_time_out(number)] if stop.seconds and self._faults.expiries else []
-            case Asleep() if self._others_moved_since(number, self._woke_at[number]):
-                return [_go(number)]
-        return []
+                return bool(stop.answered())
+            case Asleep():
+                return self._others_moved_since(number, self._woke_at[number])
+        return False
 
     def _others_moved_since(self, number: int, then: int | None) -> bool:
         """Or else one who asks, sleeps and asks again would do so for ever."""
         return then is None or any(event.client != number for event in self.trace[then:])
-
-    def _later(self, number: int, stop: Any) -> list[Choice]:
-        """How it may go on when nobody can otherwise: time passes."""
-        if isinstance(stop, Asleep):
-            return [_go(number)]
-        return [_time_out(number)] if isinstance(stop, Blocked) and stop.seconds else []
 
     def _mishaps(self, stops: Sequence[Any]) -> list[Choice]:
         allowed, found = self._faults, []
@@ -177,7 +176,7 @@ class Run:
     def take(self, choice: Choice) -> Done:
         """See :class:`~kvlab.instruments.search.Execution`."""
         self._taken += 1
-        self._left -= choice.is_fault
+        self._left -= choice not in self._usual
         if choice.kind == "expire":
             self._stage.server.unlink(choice.key)
             self.trace.append(Event("expire", None, key=choice.key))
@@ -190,7 +189,7 @@ class Run:
             assert choice.client is not None
             return self._move(choice, self._stage.actors[choice.client])
         if self._stage.footprints is not None:
-            self._changes = self._stage.footprints.changes()
+            self._has_changed()
         return Done(choice, touched)
 
     def _move(self, choice: Choice, actor: Actor) -> Done:
@@ -236,7 +235,6 @@ class Run:
         footprints, number = self._stage.footprints, choice.client
         if footprints is None or number is None:
             return EVERYTHING
-        changes, self._changes = self._changes, footprints.changes()
         match before:
             case Local(_, touches, reads):
                 return Footprint(reads=touches) if reads else Footprint(writes=touches)
@@ -244,13 +242,19 @@ class Run:
                 return EVERYTHING
             case Sending(commands) if choice.kind in ("go", "lose reply"):
                 touched = footprints.of(commands) | self._watched[number]
-                if changes is not None and changes == self._changes:
-                    touched = touched if isinstance(after, Blocked) else touched.without_change()
+                if touched.writes and not self._has_changed() and not isinstance(after, Blocked):
+                    touched = touched.without_change()
                 for stop in waiting:
                     if stop.answered():  # the server did for it what it had waited to do
                         touched |= footprints.of(stop.commands)
                 return touched
         return Footprint()
+
+    def _has_changed(self) -> bool:
+        """Whether any data are not as they were when last asked."""
+        assert self._stage.footprints is not None
+        before, self._changes = self._changes, self._stage.footprints.changes()
+        return before is None or before != self._changes
 
     def commute(self, one: Done, other: Done) -> bool:
         """See :class:`~kvlab.instruments.search.Execution`."""
@@ -295,6 +299,17 @@ class Run:
                 actor.drop()
         if self._cold:
             raise Again
+
+
+def _of_time(stops: Sequence[Any]) -> list[Choice]:
+    """What the passing of time may bring: a sleeper wakes, a wait is over."""
+    found = []
+    for number, stop in enumerate(stops):
+        if isinstance(stop, Asleep):
+            found.append(_go(number))
+        if isinstance(stop, Blocked) and stop.seconds and not stop.answered():
+            found.append(_time_out(number))
+    return found
 
 
 _go = functools.cache(functools.partial(Choice, "go"))

@@ -12,7 +12,7 @@ import asyncio
 import select
 import selectors
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import hiredis
 import redis
@@ -36,6 +36,7 @@ _STREAMS = {b"XREAD", b"XREADGROUP"}
 
 _BLOCKING = _LAST | _FIRST | _STREAMS
 
+K = TypeVar("K", Kv, AsyncKv)
 Settle = Callable[[], None]
 """Returns when the server has done all that was written to it before."""
 
@@ -308,7 +309,7 @@ def plain(url: str, **options: Any) -> KvRedis:
     """A client that stops nowhere."""
     client = KvRedis(connection_pool=redis.ConnectionPool.from_url(url, **options))
     client.auto_close_connection_pool = True  # or close() would leave the sockets open
-    client.kv = Kv(client, prefix=PREFIX)
+    client.kv = _unnamed(Kv(client, prefix=PREFIX))
     return client
 
 
@@ -319,7 +320,7 @@ def stepped(url: str, lane: Lane, settle: Settle, **options: Any) -> KvRedis:
     pool.connection_class = SteppedUnixConnection if unix else SteppedConnection
     pool.connection_kwargs |= {"lane": lane, "settle": settle}
     client = KvRedis(connection_pool=pool)
-    client.kv = Kv(client, prefix=PREFIX, clock=lane.monotonic, sleep=lane.sleep)
+    client.kv = _unnamed(Kv(client, prefix=PREFIX, clock=lane.monotonic, sleep=lane.sleep))
     return client
 
 
@@ -331,8 +332,14 @@ def stepped_async(url: str, lane: Lane, settle: Settle, **options: Any) -> KvAsy
     pool.connection_class = SteppedAsyncUnixConnection if unix else SteppedAsyncConnection
     pool.connection_kwargs |= {"lane": lane, "settle": settle}
     client = KvAsyncRedis(connection_pool=pool)
-    client.kv = AsyncKv(client, prefix=PREFIX, clock=lane.monotonic)
+    client.kv = _unnamed(AsyncKv(client, prefix=PREFIX, clock=lane.monotonic))
     return client
+
+
+def _unnamed(kv: K) -> K:
+    """Its errors name no socket: that of a private server is another one each time."""
+    kv.where = "the server"
+    return kv
 
 
 def _options(given: dict[str, Any], retry: Any = Retry) -> dict[str, Any]:
