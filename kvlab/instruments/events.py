@@ -15,7 +15,7 @@ A choice is written as a token:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
 from kvlab.instruments.footprints import Footprint
@@ -69,8 +69,7 @@ class Choice:
         return self.kind in FAULTS
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """What happened in one step.
 
     ``commands`` were sent and ``replies`` came back, an exception for an error reply; ``label``
@@ -88,8 +87,7 @@ class Event:
     result: Any = None
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(NamedTuple):
     """A choice that was taken, and what it touched."""
 
     choice: Choice

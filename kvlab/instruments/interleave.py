@@ -88,6 +88,8 @@ class Story:
     def summary(self) -> str:
         """One line."""
         whole = "" if self.complete else f" (of at least {self.at_least:,})"
+        if self.schedules == 1 and self.complete:
+            return f"{'holds' if self.holds else 'broken'} in the only schedule"
         runs = f"{self.schedules:,} schedule{'s' * (self.schedules != 1)}{whole}"
         if self.holds:
             return f"holds in all of {runs}" if self.complete else f"held in {runs}"

@@ -80,7 +80,7 @@ class Run:
         self._changes: int | None = None
         self._cold = False
         self._taken = 0
-        self._usual: frozenset[Choice] = frozenset()
+        self._usual: list[Choice] = []  # what may happen next without a fault
         self.results: list[Any] = [UNFINISHED] * len(stage.actors)
         self.trace: list[Event] = []
         self.problem: str | None = None
@@ -102,16 +102,18 @@ class Run:
 
     def options(self) -> Sequence[Choice]:
         """See :class:`~kvlab.instruments.search.Execution`."""
+        if self.problem:
+            return ()
         stops = [actor.lane.stop for actor in self._stage.actors]
-        if all(isinstance(stop, Ended) for stop in stops) or self.problem:
+        found = [_go(n) for n, stop in enumerate(stops) if self._can_go(n, stop)]
+        if not found and all(isinstance(stop, Ended) for stop in stops):
             return ()
         if self._taken >= self._stage.max_steps:
             self.problem = f"no end after {self._taken} steps"
             return ()
-        for number, stop in enumerate(stops):
+        for number, stop in enumerate(stops if self._faults.clock_jumps else ()):
             if isinstance(stop, ReadsClock):
                 return self._looks(number)
-        found = [_go(n) for n, stop in enumerate(stops) if self._can_go(n, stop)]
         time_passes = not found
         if time_passes:
             found = _of_time(stops)
@@ -122,7 +124,7 @@ class Run:
                 if isinstance(stop, Blocked)
             )
             return ()
-        self._usual = frozenset(found)
+        self._usual = found
         faults = self._mishaps(stops) if self._left and self._faults.between_steps else []
         if self._left and self._faults.expiries and not time_passes:
             faults += [choice for choice in _of_time(stops) if choice.kind == "time out"]
@@ -131,7 +133,7 @@ class Run:
     def _looks(self, number: int) -> Sequence[Choice]:
         jumps = len(self._faults.clock_jumps) if self._left else 0
         look = Choice("look", number)
-        self._usual = frozenset({look})
+        self._usual = [look]
         return (
             look,
             *(Choice("jump", number, jump=jump) for jump in range(jumps)),
@@ -214,8 +216,9 @@ class Run:
         ended = isinstance(lane.stop, Ended)
         self._note_end(actor)
         touched = self._touched(choice, stop, lane.stop, waiting)
-        if choice.kind != "look":
+        if self._stage.footprints is not None:
             self._note_watch(number, commands)
+        if choice.kind != "look":
             result = self.results[number]
             event = Event(choice.kind, number, commands, replies, label, b"", ended, result)
             self.trace.append(event)

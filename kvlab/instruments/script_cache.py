@@ -13,6 +13,8 @@ import redis
 
 from kvlab.instruments.lanes import Command
 
+_ABOUT_SCRIPTS = {b"EVAL", b"EVAL_RO", b"EVALSHA", b"EVALSHA_RO", b"SCRIPT"}
+
 
 class ScriptCache:
     """What the clients have loaded, and what they have missed."""
@@ -38,6 +40,8 @@ class ScriptCache:
     def note(self, commands: Sequence[Command], replies: Sequence[Any]) -> bool:
         """What was sent and answered. True if it met a script missing that no run will miss again:
         that run began unlike the others. Not so after a flush, or where it is always missing."""
+        if not any(command[0].upper() in _ABOUT_SCRIPTS for command in commands):
+            return False
         asked: set[bytes] = set()
         missing = any(isinstance(reply, redis.exceptions.NoScriptError) for reply in replies)
         for command in commands:

@@ -29,6 +29,7 @@ def _leaves_nothing_behind(server: RunningServer) -> Iterator[None]:
     threads = set(threading.enumerate())
     children, descriptors = set(this.children(recursive=True)), this.num_fds()
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    policy = os.sched_getscheduler(0) if hasattr(os, "sched_getscheduler") else None
     yield
     assert (time.time, time.time_ns, time.monotonic, time.sleep) == TIME_FUNCTIONS
     left = {thread for thread in threading.enumerate() if thread.name.startswith("client ")}
@@ -37,6 +38,7 @@ def _leaves_nothing_behind(server: RunningServer) -> Iterator[None]:
     assert this.num_fds() <= descriptors
     if cores is not None:
         assert os.sched_getaffinity(0) == cores
+        assert os.sched_getscheduler(0) == policy
 
 
 def two(kv: Any) -> None:
