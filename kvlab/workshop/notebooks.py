@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,10 @@ MAX_BYTES = 1_000_000
 CELL_SECONDS = 120
 
 _EXERCISE = frozenset({"setup", "exercise", "check"})
+_LINTERS = re.compile(
+    r"[ ]*# (?:fmt: (?:skip|on|off)|noqa(?:: ?[A-Z0-9, ]+)?)(?=[ ]*(?:#|$))", re.M
+)
+"""What the source says to its linters, and no reader needs."""
 _METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -81,7 +86,8 @@ def notebook(page: Page) -> Any:
         v4: Any = nbformat.v4
         new = v4.new_code_cell if cell.cell_type == "code" else v4.new_markdown_cell
         tags = {"tags": sorted(_tags(cell))} if _tags(cell) else {}
-        made.cells.append(new(cell.source, id=f"cell-{number:02}", metadata=tags))
+        text = _LINTERS.sub("", cell.source)
+        made.cells.append(new(text, id=f"cell-{number:02}", metadata=tags))
     return made
 
 

@@ -161,6 +161,9 @@ charts.latency_percentiles({"GET": result}, title=(
 # - **Ratios, not absolute times.** Yours differ from those above. Two variants are measured in
 #   turns in one run, and the ratio is what counts.
 # - **Nothing is typed in.** Titles, tables and captions are computed by the cell above them.
+#
+# Chapters 1 to 8 take one pattern each, in any order. Chapter 9 is for code of your own: it shows
+# how to try any function that uses redis-py in every order of its commands.
 
 # %% [markdown]
 # ## Clean up
