@@ -7,6 +7,7 @@ MODULE = "kvlab/feature_flags.py"
 WATCHER = "kvlab/flag_watcher.py"
 COMMIT = "kvlab/lua/feature_flags_commit.lua"
 TESTS = ("tests/test_feature_flags.py",)
+EXPLORED = ("tests/explored/test_feature_flags.py",)
 WATCHER_TESTS = ("tests/test_flag_watcher.py",)
 
 MUTANTS = (
@@ -27,8 +28,7 @@ MUTANTS = (
         from kvlab.op import Flow
 
         return Flow(steps)""",
-        tests=TESTS,
-        words="half or whole",
+        tests=EXPLORED,
     ),
     Mutant(
         PATTERN,

@@ -9,6 +9,7 @@ LOG = "kvlab/lua/rate_limiting_sliding_window_log.lua"
 COUNTER = "kvlab/lua/rate_limiting_sliding_window_counter.lua"
 BUCKET = "kvlab/lua/rate_limiting_token_bucket.lua"
 TESTS = ("tests/test_rate_limiting.py",)
+EXPLORED = ("tests/explored/test_rate_limiting.py",)
 
 MUTANTS = (
     Mutant(
@@ -68,7 +69,7 @@ MUTANTS = (
         file=MODULE,
         old="idempotent=not counting or op_id is not None",
         new="idempotent=True",
-        tests=TESTS,
+        tests=EXPLORED,
         words="lost",
     ),
     Mutant(

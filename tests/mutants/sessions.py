@@ -11,6 +11,7 @@ READ = "kvlab/lua/sessions_read.lua"
 UPDATE = "kvlab/lua/sessions_update.lua"
 ROTATE = "kvlab/lua/sessions_rotate.lua"
 TESTS = ("tests/test_sessions.py",)
+EXPLORED = ("tests/explored/test_sessions.py",)
 
 _FOR_EVER = "{'0 0 9007199254740991 9007199254740991 null', '{\\n}'}"
 
@@ -52,8 +53,8 @@ MUTANTS = (
         file=UPDATE,
         old="if not found[1] then\n    return false\nend",
         new=f"if not found[1] then\n    found = {_FOR_EVER}\nend",
-        tests=TESTS,
-        words="revives",
+        tests=EXPLORED,
+        words="stays or loses",
     ),
     Mutant(
         PATTERN,

@@ -7,6 +7,7 @@ MODULE = "kvlab/write_through.py"
 STORE = "kvlab/lua/write_through_store.lua"
 FILL = "kvlab/lua/cache_aside_fill.lua"
 TESTS = ("tests/test_write_through.py",)
+EXPLORED = ("tests/explored/test_write_through.py",)
 
 MUTANTS = (
     Mutant(
@@ -34,8 +35,7 @@ MUTANTS = (
         file=STORE,
         old="redis.call('DEL', KEYS[2])\n",
         new="",
-        tests=TESTS,
-        words="order or schedules or explor",
+        tests=EXPLORED,
     ),
     Mutant(
         PATTERN,
