@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _FAULT = COLOURS["naive"]
 _LANES = (COLOURS["hardened"], OTHERS[0], OTHERS[1], OTHERS[2], OTHERS[3])
 _CHARACTER = 7.3  # pixels, of the 12 px monospace used
-_ROW, _TOP, _LEFT, _GAP = 44, 84, 20, 120
+_ROW, _TOP, _LEFT, _GAP = 50, 84, 20, 120
 
 
 def draw(timeline: Timeline, title: str) -> str:
@@ -78,7 +78,7 @@ class _Diagram:
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
             f'viewBox="0 0 {width:.0f} {height:.0f}" font-family="DejaVu Sans Mono, monospace" '
-            f'font-size="12">'
+            f'font-size="12" style="max-width:100%;height:auto">'
             '<rect width="100%" height="100%" fill="white"/>'
             + "".join(lines)
             + "".join(self._parts)

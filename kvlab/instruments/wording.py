@@ -18,7 +18,7 @@ State = Mapping[str, tuple[str, float | None]]
 """What each key holds, in words, and the seconds that it has left, None for no TTL."""
 
 MOST_KEYS = 20
-WORD, LINE, VALUE, NAME = 24, 60, 56, 40  # characters: argument, command, value, name of a key
+WORD, LINE, VALUE, NAME = 24, 64, 44, 40  # characters: argument, command, value, name of a key
 
 _SCRIPTS = {b"EVALSHA", b"EVALSHA_RO", b"EVAL", b"EVAL_RO"}
 
@@ -95,9 +95,20 @@ def _command(command: Command) -> str:
     name, rest = command[0].decode("latin-1").upper(), command[1:]
     if command[0].upper() in _SCRIPTS:
         count = int(command[2])
-        keys, values = map(_word, rest[2 : 2 + count]), map(_word, rest[2 + count :])
-        return _joined([_script(command[0], command[1]), *keys, "|", *values])
+        values = map(_word, rest[2 + count :])
+        return _joined([_script(command[0], command[1]), *_keys(rest[2 : 2 + count]), "|", *values])
     return _joined([name, *map(_word, rest)])
+
+
+def _keys(names: Sequence[bytes]) -> list[str]:
+    """Keys that are named alike: of all but the first, what is their own."""
+    shared = names[0][: names[0].rfind(b":") + 1] if names else b""
+    return [
+        "…" + _word(name[len(shared) :])
+        if at and shared and name.startswith(shared)
+        else _word(name, NAME)
+        for at, name in enumerate(names)
+    ]
 
 
 def _joined(words: Iterable[str]) -> str:
@@ -114,7 +125,7 @@ def _script(name: bytes, given: bytes) -> str:
 @functools.cache
 def _own_scripts() -> Mapping[str, str]:
     return {
-        hashlib.sha1(file.read_bytes(), usedforsecurity=False).hexdigest(): file.name
+        hashlib.sha1(file.read_bytes(), usedforsecurity=False).hexdigest(): file.name[:-4]
         for file in (resources.files("kvlab") / "lua").iterdir()
         if file.name.endswith(".lua")
     }

@@ -211,12 +211,12 @@ from ipywidgets import interact
 
 
 def look(program, crashes=False, lost_replies=False):
-    clients = {"ann": program, "bob": program}
+    clients = {"ann": programs[program], "bob": programs[program]}
     return explore(clients, crashes=crashes, lost_replies=lost_replies, progress=False, **coupons)
 
 
 programs = {"get, then decr": sell, "give back": give_back, "script": in_a_script}
-_ = interact(look, program=programs, crashes=True, lost_replies=False)
+_ = interact(look, program=list(programs), crashes=True, lost_replies=False)
 
 # %% [markdown]
 # ### Ask for more, find more
