@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -22,7 +23,10 @@ TTL, LEASE = 300, 10
 
 db = OneRow()
 cache = CacheAside("users", TTL, jitter=0, early=0, lease=LEASE)
-eager = CacheAside("users", TTL, jitter=0, early=1e6, lease=LEASE, random=lambda: 0.9)
+# Renews whenever the load took two microseconds, which one round trip does.
+eager = CacheAside(
+    "users", 60, jitter=0, early=1e6, lease=LEASE, random=lambda: math.nextafter(1, 0)
+)
 ENTRY, HELD = b"kv:cache:users:{k}:entry", b"kv:cache:users:{k}:lease"
 
 
