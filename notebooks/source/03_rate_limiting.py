@@ -78,7 +78,9 @@ story
 # more just after.
 
 # %%
-from kvlab.instruments import charts
+from ipywidgets import interact
+
+from kvlab.instruments import charts, plots
 
 one_second = NaiveFixedWindow(kv.client, limit=10, window=1, prefix=kv.prefix)
 times = []
@@ -155,6 +157,9 @@ story
 # lost request, a client's clock that jumps, the key's TTL at its end, a server that has forgotten
 # its scripts. The naive ones go through the same space. (`reduce`: of runs that differ only in the
 # order of two looks, one is made.)
+#
+# And what two clients can do, a crowd does: fifty stand before the command that admits them, limit 10,
+# and go on together.
 
 # %%
 from kvlab import FixedWindow, SlidingWindowCounter, SlidingWindowLog, TokenBucket
@@ -189,6 +194,19 @@ space = pd.DataFrame(rows, columns=["limiter", "runs", "broken", "seconds"])
 naive, hardened = space[:2].sum(), space[2:].sum()
 print(f"Two clients, limit 1, each order and fault: naive broken in {naive.broken} of {naive.runs} runs, hardened in {hardened.broken} of {hardened.runs}")  # fmt: skip
 space.style.hide(axis="index").format({"seconds": "{:.1f}"})
+
+# %%
+hits = {"naive sliding": ("ZADD", lambda c: NaiveSlidingWindow(c, prefix=kv.prefix).check("cat"))}
+through = lambda client, op: kvlab.Kv(client, prefix=kv.prefix).run(op).allowed  # noqa: E731
+for name, kind in KINDS.items():
+    limiter = kind("crowd", limit=10, window=LONG)
+    kv.run(limiter.peek("warm"))  # from now on the script is on the server
+    hits[name] = "EVALSHA", lambda client, of=limiter: through(client, of.hit("cat"))
+rows = [(name, "hardened" if name in KINDS else "naive", admissions.admitted_past(url, *hit), 10)
+        for name, hit in hits.items()]  # fmt: skip
+crowd = pd.DataFrame(rows, columns=["case", "variant", "admitted", "limit"])
+most = crowd.groupby("variant")["admitted"].max()
+charts.over_admission(crowd, title=f"50 at once, limit 10: naive admits {most['naive']}, each hardened limiter {most['hardened']}")  # fmt: skip
 
 # %% [markdown]
 # ## A lost reply, once more
@@ -378,10 +396,8 @@ for name, kind in KINDS.items():
 columns = ["limiter", "limit 10", "limit 100", "limit 1000", "worst interval at limit 10"]
 pd.DataFrame(rows, columns=columns).style.hide(axis="index").format(thousands=",")
 
+
 # %%
-from kvlab.instruments import plots
-
-
 def worst_interval(limit=10, burst=10):
     most = [theory.fixed_window_worst(limit), theory.sliding_log_worst(limit)]
     most += [theory.sliding_counter_worst(limit), theory.token_bucket_worst(burst, limit, 1.0)]
@@ -390,11 +406,7 @@ def worst_interval(limit=10, burst=10):
     return plots.bars(frame, x="limiter", y="most", title=title, ylabel="requests", limit=limit)
 
 
-worst_interval()
-
-# %%
-from ipywidgets import interact
-
+display(worst_interval())  # noqa: F821
 _ = interact(worst_interval, limit=(1, 100), burst=(1, 100))
 
 # %% [markdown]
