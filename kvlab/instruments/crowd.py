@@ -1,7 +1,7 @@
 """Readers that meet at one cache entry: at a cold key, at one that changes, when many end at once.
 
 Guarantee: ``crowd`` lets nobody load before every reader has looked into the cache, so the number
-of loads is the cache's doing and not the scheduler's. ``while_held`` has one order only.
+of loads is the cache's doing and not the scheduler's.
 
 A stampede, forced:
 
@@ -18,22 +18,18 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import matplotlib as mpl
 
 from kvlab.errors import KvlabError
 from kvlab.instruments._check import whole
 from kvlab.instruments.experiment import run
-from kvlab.instruments.gate import GatedRedis, GateTimeout
 from kvlab.instruments.machine import HasClient
 from kvlab.instruments.palette import COLOURS, FAINT
 from kvlab.instruments.result import Result
 from kvlab.instruments.style import STYLE, Drawing
 from kvlab.instruments.workload import OpenLoop, Zipf
-
-A = TypeVar("A")
-B = TypeVar("B")
 
 HOLD_AT_MOST = 30.0
 IDLE = "#d4d4d4"
@@ -126,26 +122,6 @@ def _from_zero(visits: Sequence[Visit]) -> list[Visit]:
         )
         for v in visits
     ]
-
-
-def while_held(
-    client: GatedRedis, read: Callable[[], A], meanwhile: Callable[[], B]
-) -> tuple[A, B]:
-    """What ``read`` returns, held at the client's gate while ``meanwhile`` happens, and its result.
-
-    1. ``read`` begins in a thread of its own and comes to the gate
-    2. ``meanwhile`` happens, from beginning to end
-    3. the gate opens, ``read`` goes on; then the client is closed
-    """
-    with client, ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(read)
-        try:
-            if not client.gate.reached.wait(HOLD_AT_MOST):
-                raise GateTimeout(f"the reader did not come to its gate in {HOLD_AT_MOST:g} s")
-            happened = meanwhile()
-        finally:
-            client.gate.open()
-        return reading.result(), happened
 
 
 def filled_together(

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from kvlab import CacheAside, Kv, NaiveCacheAside
-from kvlab.instruments import OpenLoop, Zipf, gated
-from kvlab.instruments.crowd import Loads, chart, crowd, filled_together, while_held
+from kvlab.instruments import OpenLoop, Zipf
+from kvlab.instruments.crowd import Loads, chart, crowd, filled_together
 
 
 def test_naive_readers_all_load_and_hardened_ones_once(kv: Kv) -> None:
@@ -44,33 +44,6 @@ def test_no_load_begins_before_all_have_looked() -> None:
 def test_what_a_reader_raises_is_raised() -> None:
     with pytest.raises(ZeroDivisionError):
         crowd(4, lambda load: load(), lambda: 1 / 0)
-
-
-def test_the_held_reader_writes_last(kv: Kv, url: str) -> None:
-    order: list[str] = []
-    client = gated(url, before="SET")
-
-    def read() -> str:
-        order.append("read")
-        client.set(kv.prefix + "k", "reader")
-        order.append("written")
-        return "read"
-
-    def meanwhile() -> str:
-        order.append("meanwhile")
-        kv.client.set(kv.prefix + "k", "other")
-        return "done"
-
-    assert while_held(client, read, meanwhile) == ("read", "done")
-    assert order == ["read", "meanwhile", "written"]
-    assert kv.client.get(kv.prefix + "k") == b"reader"
-
-
-def test_a_failure_meanwhile_lets_the_reader_go(kv: Kv, url: str) -> None:
-    client = gated(url, before="SET")
-    with pytest.raises(ZeroDivisionError):
-        while_held(client, lambda: client.set(kv.prefix + "k", "v"), lambda: 1 / 0)
-    assert kv.client.get(kv.prefix + "k") == b"v"
 
 
 def test_overlapping_loads_are_counted() -> None:
