@@ -30,15 +30,15 @@ from typing import Any
 from kvlab.errors import InvalidArgument
 from kvlab.instruments._check import real, whole
 from kvlab.instruments._progress import progress_bar
-from kvlab.instruments.events import Choice, Done, Faults, World
-from kvlab.instruments.invariants import Invariant, broken_by
-from kvlab.instruments.lanes import step
-from kvlab.instruments.scene import Run, Stage
-from kvlab.instruments.search import Again, Search
-from kvlab.instruments.stepping import KvRedis
-from kvlab.instruments.theatre import Program, theatre
-from kvlab.instruments.timeline import Timeline
-from kvlab.instruments.wording import state_of
+from kvlab.instruments.explorer.events import Choice, Done, Faults, World
+from kvlab.instruments.explorer.invariants import Invariant, broken_by
+from kvlab.instruments.explorer.lanes import step
+from kvlab.instruments.explorer.scene import Run, Stage
+from kvlab.instruments.explorer.search import Again, Search
+from kvlab.instruments.explorer.stepping import KvRedis
+from kvlab.instruments.explorer.theatre import Program, theatre
+from kvlab.instruments.explorer.timeline import Timeline
+from kvlab.instruments.explorer.wording import state_of
 
 __all__ = ["Story", "Violated", "World", "explore", "replay", "step"]
 
@@ -168,8 +168,8 @@ def explore(
     that is emptied before each run and at the end. While it runs, this thread and the private
     server keep to one core, since only one of them is ever at work.
 
-    Raises InvalidArgument for bad arguments, ``lanes.Hung`` for a client that waits for something
-    else than the server, ``search.Nondeterministic`` for one that does not repeat itself,
+    Raises InvalidArgument for bad arguments, ``Hung`` for a client that waits for something else
+    than the server, ``Nondeterministic`` for one that does not repeat itself (both KvlabError),
     ServerUnavailable when the server ends meanwhile.
     """
     wanted = Faults(

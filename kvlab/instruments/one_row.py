@@ -6,7 +6,7 @@ the row, its version, and how often it was read.
 
 from __future__ import annotations
 
-from kvlab.instruments.lanes import step
+from kvlab.instruments.explorer.lanes import step
 
 
 class OneRow:

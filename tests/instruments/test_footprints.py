@@ -9,7 +9,7 @@ import redis
 from support import ENGINES
 
 from kvlab.engines import RunningServer
-from kvlab.instruments.footprints import EVERYTHING, SCRIPT_CACHE, Footprint, Footprints
+from kvlab.instruments.explorer.footprints import EVERYTHING, SCRIPT_CACHE, Footprint, Footprints
 
 
 def read(*keys: bytes | str) -> Footprint:

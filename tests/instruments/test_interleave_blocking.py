@@ -10,7 +10,7 @@ import pytest
 
 from kvlab import Lock
 from kvlab.instruments import World, explore
-from kvlab.instruments.events import UNFINISHED
+from kvlab.instruments.explorer.events import UNFINISHED
 from kvlab.instruments.gate import ClientCrashed
 
 STREAM = {"s": "$"}

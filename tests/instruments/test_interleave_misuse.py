@@ -17,8 +17,9 @@ import redis
 
 from kvlab.engines import RunningServer
 from kvlab.errors import InvalidArgument, KvlabError, ServerUnavailable
-from kvlab.instruments import explore, lanes, replay, step
-from kvlab.instruments.search import Nondeterministic
+from kvlab.instruments import explore, replay, step
+from kvlab.instruments.explorer import lanes
+from kvlab.instruments.explorer.search import Nondeterministic
 
 TIME_FUNCTIONS = (time.time, time.time_ns, time.monotonic, time.sleep)
 

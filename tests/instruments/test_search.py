@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from kvlab.instruments.search import MOST_AGAIN, Again, Nondeterministic, Search
+from kvlab.instruments.explorer.search import MOST_AGAIN, Again, Nondeterministic, Search
 
 Step = tuple[int, str, str]  # whose, "r" or "w", which variable
 

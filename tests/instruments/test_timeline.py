@@ -11,8 +11,8 @@ import redis
 
 from kvlab import FixedWindow
 from kvlab.instruments import explore, replay, step
-from kvlab.instruments.timeline import HEAD, TAIL, Timeline
-from kvlab.instruments.wording import MOST_KEYS, state_of
+from kvlab.instruments.explorer.timeline import HEAD, TAIL, Timeline
+from kvlab.instruments.explorer.wording import MOST_KEYS, state_of
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import redis
 
-from kvlab.instruments.lanes import Command
+from kvlab.instruments.explorer.lanes import Command
 
 _ABOUT_SCRIPTS = {b"EVAL", b"EVAL_RO", b"EVALSHA", b"EVALSHA_RO", b"SCRIPT"}
 

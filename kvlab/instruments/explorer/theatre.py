@@ -11,14 +11,14 @@ import redis
 from kvlab import engines
 from kvlab.connections import resolve
 from kvlab.errors import InvalidArgument, ServerUnavailable
-from kvlab.instruments.actors import Actor
-from kvlab.instruments.cores import one_core
-from kvlab.instruments.events import Faults
-from kvlab.instruments.footprints import Footprints
-from kvlab.instruments.lanes import own_time
-from kvlab.instruments.scene import Stage
-from kvlab.instruments.script_cache import ScriptCache
-from kvlab.instruments.stepping import KvRedis, plain
+from kvlab.instruments.explorer.actors import Actor
+from kvlab.instruments.explorer.cores import one_core
+from kvlab.instruments.explorer.events import Faults
+from kvlab.instruments.explorer.footprints import Footprints
+from kvlab.instruments.explorer.lanes import own_time
+from kvlab.instruments.explorer.scene import Stage
+from kvlab.instruments.explorer.script_cache import ScriptCache
+from kvlab.instruments.explorer.stepping import KvRedis, plain
 
 Program = Callable[[Any], Any]
 

@@ -24,7 +24,7 @@ from redis.retry import Retry
 
 from kvlab.async_client import AsyncKv
 from kvlab.client import Kv
-from kvlab.instruments.lanes import Blocked, Command, Lane, Order, Sending
+from kvlab.instruments.explorer.lanes import Blocked, Command, Lane, Order, Sending
 
 PREFIX = "kv:"
 RETRIES = 10

@@ -10,9 +10,9 @@ from typing import Any
 
 import redis
 
-from kvlab.instruments.events import Event, Unfinished
+from kvlab.instruments.explorer.events import Event, Unfinished
+from kvlab.instruments.explorer.lanes import Command
 from kvlab.instruments.gate import ClientCrashed
-from kvlab.instruments.lanes import Command
 
 State = Mapping[str, tuple[str, float | None]]
 """What each key holds, in words, and the seconds that it has left, None for no TTL."""

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
-from kvlab.instruments.footprints import Footprint
-from kvlab.instruments.lanes import Command
-from kvlab.instruments.stepping import KvRedis
+from kvlab.instruments.explorer.footprints import Footprint
+from kvlab.instruments.explorer.lanes import Command
+from kvlab.instruments.explorer.stepping import KvRedis
 
 Kind = Literal[
     "go", "crash", "lose reply", "lose request", "time out", "look", "jump", "expire", "flush"
@@ -73,8 +73,8 @@ class Event(NamedTuple):
     """What happened in one step.
 
     ``commands`` were sent and ``replies`` came back, an exception for an error reply; ``label``
-    is that of a :func:`~kvlab.instruments.lanes.step`. ``result`` is the client's, when this was
-    its last step: what it returned, or the exception it raised.
+    is that of a ``step``. ``result`` is the client's, when this was its last step: what it
+    returned, or the exception it raised.
     """
 
     kind: Kind

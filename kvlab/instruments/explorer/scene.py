@@ -9,8 +9,8 @@ from typing import Any
 
 import redis
 
-from kvlab.instruments.actors import Actor
-from kvlab.instruments.events import (
+from kvlab.instruments.explorer.actors import Actor
+from kvlab.instruments.explorer.events import (
     UNFINISHED,
     Choice,
     Done,
@@ -18,8 +18,8 @@ from kvlab.instruments.events import (
     Faults,
     World,
 )
-from kvlab.instruments.footprints import EVERYTHING, SCRIPT_CACHE, Footprint, Footprints
-from kvlab.instruments.lanes import (
+from kvlab.instruments.explorer.footprints import EVERYTHING, SCRIPT_CACHE, Footprint, Footprints
+from kvlab.instruments.explorer.lanes import (
     Asleep,
     Blocked,
     Clock,
@@ -29,9 +29,9 @@ from kvlab.instruments.lanes import (
     ReadsClock,
     Sending,
 )
-from kvlab.instruments.script_cache import ScriptCache
-from kvlab.instruments.search import Again
-from kvlab.instruments.stepping import KvRedis, untimed
+from kvlab.instruments.explorer.script_cache import ScriptCache
+from kvlab.instruments.explorer.search import Again
+from kvlab.instruments.explorer.stepping import KvRedis, untimed
 
 _VOLATILE = """
 local found = {}
@@ -67,7 +67,7 @@ class Stage:
 
 
 class Run:
-    """An :class:`~kvlab.instruments.search.Execution`: one run, from an empty server on."""
+    """One run, from an empty server on: an ``Execution`` of :mod:`.search`."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
@@ -101,7 +101,7 @@ class Run:
     # --- what may happen ---
 
     def options(self) -> Sequence[Choice]:
-        """See :class:`~kvlab.instruments.search.Execution`."""
+        """See ``Execution``."""
         if self.problem:
             return ()
         stops = [actor.lane.stop for actor in self._stage.actors]
@@ -176,7 +176,7 @@ class Run:
     # --- what happens ---
 
     def take(self, choice: Choice) -> Done:
-        """See :class:`~kvlab.instruments.search.Execution`."""
+        """See ``Execution``."""
         self._taken += 1
         self._left -= choice not in self._usual
         if choice.kind == "expire":
@@ -260,7 +260,7 @@ class Run:
         return before is None or before != self._changes
 
     def commute(self, one: Done, other: Done) -> bool:
-        """See :class:`~kvlab.instruments.search.Execution`."""
+        """See ``Execution``."""
         if one.choice.is_fault and other.choice.is_fault:  # the first may be the last allowed
             return False
         if one.choice.client is not None and one.choice.client == other.choice.client:
@@ -289,7 +289,7 @@ class Run:
                 self._watched[number] = Footprint()
 
     def end(self) -> None:
-        """See :class:`~kvlab.instruments.search.Execution`.
+        """See ``Execution``.
 
         Runs are alike only if all find the same scripts loaded: one that had to load some is
         finished and then made again.

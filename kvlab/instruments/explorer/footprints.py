@@ -9,7 +9,7 @@ from typing import Any
 
 import redis
 
-from kvlab.instruments.lanes import Command
+from kvlab.instruments.explorer.lanes import Command
 
 _NOTHING = {b"PING", b"ECHO", b"TIME", b"MULTI", b"EXEC", b"DISCARD", b"UNWATCH"}
 _SCRIPTS = {b"EVAL", b"EVALSHA", b"EVAL_RO", b"EVALSHA_RO", b"FCALL", b"FCALL_RO"}

@@ -5,12 +5,12 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from kvlab.instruments.events import Event, Unfinished
+from kvlab.instruments.explorer.events import Event, Unfinished
+from kvlab.instruments.explorer.wording import answer, changes, said, spoken
 from kvlab.instruments.palette import COLOURS, FAINT, INK, OTHERS
-from kvlab.instruments.wording import answer, changes, said, spoken
 
 if TYPE_CHECKING:
-    from kvlab.instruments.timeline import Timeline
+    from kvlab.instruments.explorer.timeline import Timeline
 
 _FAULT = COLOURS["naive"]
 _LANES = (COLOURS["hardened"], OTHERS[0], OTHERS[1], OTHERS[2], OTHERS[3])

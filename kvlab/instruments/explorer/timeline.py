@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from kvlab.instruments import diagram
-from kvlab.instruments.events import Event
-from kvlab.instruments.wording import State, changes, ending, said
+from kvlab.instruments.explorer import diagram
+from kvlab.instruments.explorer.events import Event
+from kvlab.instruments.explorer.wording import State, changes, ending, said
 
 HEAD, TAIL = 40, 8  # steps shown of a longer run
 

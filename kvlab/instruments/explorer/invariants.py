@@ -12,9 +12,9 @@ from typing import Any
 import redis
 
 from kvlab.errors import KvlabError
-from kvlab.instruments.events import World
+from kvlab.instruments.explorer.events import World
+from kvlab.instruments.explorer.scene import Run
 from kvlab.instruments.gate import ClientCrashed
-from kvlab.instruments.scene import Run
 
 Invariant = Callable[[World], object]
 
