@@ -13,8 +13,13 @@ Time stands still for the clients, except that a sleep, or a blocking command th
 their clocks forward and every TTL with them.
 
 Not promised: orders inside a pipeline that is no MULTI, or between replicas; asyncio tasks of one
-client against each other; pub/sub. The server's own clock is real: what a script works out from
-TIME notices neither a sleep nor a TTL that was made to end. Keep TTLs above a second.
+client against each other, nor a blocking command that they would end; pub/sub; TTLs of hash fields.
+A client that sleeps again sleeps on until another has moved, or nobody else can. The server's own
+clock is real: what a script works out from TIME, or the server from idle times (XAUTOCLAIM),
+notices neither a sleep nor a TTL that was made to end. Keep TTLs above a second.
+
+A client's clock is its own where it asks ``time.time()``; not through ``datetime.now()`` or ``from
+time import time``. ``random`` is seeded alike for each run.
 """
 
 from __future__ import annotations
@@ -153,10 +158,10 @@ def explore(
 
     * ``crashes``: a client stops for good after any of its steps.
     * ``lost_replies``, ``lost_requests``: the command ran and its client gets a ConnectionError;
-      or it did not run and the client gets the same.
+      or it did not run and the client gets the same. Not of blocking commands.
     * ``expiries``: the TTL of any key ends at any time; and blocking commands time out when they
       need not (without it: when nobody can go on otherwise).
-    * ``script_flushes``: the server forgets its scripts.
+    * ``script_flushes``: the server forgets its scripts (with ``url`` all of them).
     * ``clock_jumps``: when a client looks at its wall clock (``time.time``), that has jumped by so
       many seconds.
 
@@ -184,18 +189,19 @@ def explore(
     most = whole("max_schedules", max_schedules, 1)
     seconds = real("max_seconds", max_seconds, 0, above=True)
     steps = whole("max_steps", max_steps, 1)
-    with theatre(clients, setup, wanted, steps, engine, url, client_options, reduce=reduce) as (
-        stage,
-        names,
-    ):
+    with theatre(
+        clients, setup, invariant, wanted, steps, engine, url, client_options, reduce=reduce
+    ) as stage:
         search: Search[Choice, Done, Run] = Search(lambda: Run(stage), reduce=reduce)
         best: tuple[Any, tuple[Choice, ...]] | None = None
         broken: Counter[str] = Counter()
+        moved: set[int | None] = set()
         schedules, began = 0, time.perf_counter()
         complete = True
         with progress_bar(None, "schedules", show=progress) as bar:
             for path, run in search:
                 schedules += 1
+                moved.update(event.client for event in run.trace)
                 bar.update()
                 if (why := broken_by(run, invariant)) is not None:
                     broken[why] += 1
@@ -206,7 +212,13 @@ def explore(
                     complete = not search.unexplored
                     break
         took = time.perf_counter() - began
-        shown = None if best is None else _played(stage, names, _following(best[1]), invariant)
+        for number, name in enumerate(stage.names):
+            if number not in moved and complete and not broken:
+                raise InvalidArgument(
+                    f"{name} sent nothing in any run: it must use the client that it is given, not "
+                    "one of its own"
+                )
+        shown = None if best is None else _played(stage, _following(best[1]), invariant)
     at_least = schedules + search.unexplored
     return Story(schedules, at_least, complete, took, broken, shown)
 
@@ -225,25 +237,41 @@ def replay(
 ) -> Story:
     """Run one schedule, as a :class:`Story` prints it: ``replay("0 0 1 x1 0", clients=…)``.
 
+    ``0`` client 0 goes on; ``x0`` it crashes, ``r0`` and ``q0`` the reply or the request of its
+    next command is lost, ``t0`` its blocking command times out, ``j0`` its clock has jumped;
+    ``e:key`` the key's TTL ends; ``f`` the server forgets its scripts.
+
     What the schedule leaves open goes on in the order of the clients. The other arguments are
-    those of :func:`explore`; every fault that the schedule names is allowed. The story shows the
-    run whether the invariant holds or not. Raises InvalidArgument for a choice that is not there.
+    those of :func:`explore` (``clock_jumps`` too); every fault that the schedule names is allowed.
+    The story shows the run whether the invariant holds or not. Raises InvalidArgument for a choice
+    that is not there.
     """
+    if not isinstance(schedule, str):
+        raise InvalidArgument(f'schedule must be a text like "0 0 1 x1 0", not {schedule!r:.80}')
     tokens = schedule.split()
     allowed = Faults(True, True, True, True, True, _jumps(clock_jumps), len(tokens))
     began = time.perf_counter()
     with theatre(
-        clients, setup, allowed, whole("max_steps", max_steps, 1), engine, url, client_options
-    ) as (stage, names):
+        clients,
+        setup,
+        invariant,
+        allowed,
+        whole("max_steps", max_steps, 1),
+        engine,
+        url,
+        client_options,
+    ) as stage:
         while not _rehearsed(stage, tokens):
             pass
-        shown = _played(stage, names, _spelt(tokens[::-1]), invariant)
+        shown = _played(stage, _spelt(tokens[::-1]), invariant)
     broken = Counter() if shown.problem is None else Counter([shown.problem])
     return Story(1, 1, True, time.perf_counter() - began, broken, shown)
 
 
 def _jumps(given: float | Sequence[float]) -> tuple[float, ...]:
     several = given if isinstance(given, Sequence) else (given,)
+    if any(isinstance(jump, bool) for jump in several):
+        raise InvalidArgument(f"clock_jumps must be seconds, like [3600, -60], not {given!r}")
     return tuple(real("clock_jumps", jump, -1e9, 1e9) for jump in several)
 
 
@@ -273,6 +301,8 @@ def _spelt(left: list[str]) -> Chooser:
         if not left or options[0].kind == "look":
             return options[0]
         possible = " ".join(str(option) for option in options)
+        if left[-1].startswith("j"):
+            possible += "; a jump needs clock_jumps, as it was given to explore"
         at = total - len(left) + 1
         raise InvalidArgument(f"step {at} of the schedule is {left[-1]!r}; possible: {possible}")
 
@@ -307,9 +337,7 @@ def _rehearsed(stage: Stage, tokens: Sequence[str]) -> bool:
     return True
 
 
-def _played(
-    stage: Stage, names: tuple[str, ...], choose: Chooser, invariant: Invariant | None
-) -> Timeline:
+def _played(stage: Stage, choose: Chooser, invariant: Invariant | None) -> Timeline:
     """The run again, with the state of the keys after each step."""
     run = Run(stage)
     states = [state_of(stage.server)]
@@ -338,7 +366,7 @@ def _played(
     problem = broken_by(run, invariant)
     schedule = " ".join(chosen if len(chosen) <= MOST_TOKENS else chosen[:needed])
     timeline = Timeline(
-        names, schedule, tuple(run.trace), tuple(states), tuple(run.results), problem
+        stage.names, schedule, tuple(run.trace), tuple(states), tuple(run.results), problem
     )
     with suppress(Again):
         run.end()

@@ -18,6 +18,7 @@ import pytest
 import redis
 
 from kvlab import CacheAside, Key, Lock, Op, engines
+from kvlab.errors import InvalidArgument
 from kvlab.instruments import Story, Violated, World, explore, replay, step
 from kvlab.rate_limiting import NaiveSlidingWindow
 
@@ -115,9 +116,13 @@ def test_a_local_step_is_a_step() -> None:
 
 
 def test_no_command_no_choice() -> None:
-    story = explore([lambda kv: 1, lambda kv: 2], invariant=lambda w: w.results == [1, 2])
-    assert story
+    story = explore([lambda kv: 1, counts(1)], invariant=lambda w: False, max_schedules=5)
     assert story.schedules == 1
+
+
+def test_a_client_that_sends_nothing_has_not_been_tried() -> None:
+    with pytest.raises(InvalidArgument, match="job sent nothing in any run"):
+        explore({"job": lambda kv: 1, "other": counts(1)})
 
 
 def test_setup_runs_on_an_empty_database_before_each_run() -> None:
@@ -216,7 +221,7 @@ class Checks:
         (all_in_order, "not so: all in order"),
         (with_a_docstring, "not so: nobody waits twice"),
         (asserting_without_words, "not so: asserting without words"),
-        (forgetful, "not so: forgetful (it answered None)"),
+        (forgetful, "not so: forgetful (it answered None; return True when all is well)"),
         (Checks(), "not so: what an object says"),
         (functools.partial(all_in_order), "not so: all in order"),
         (lambda w: w.results == [1] and w.kv is None, "not so: w.results == [1] and w.kv is None"),
@@ -251,8 +256,10 @@ def test_a_client_that_raises_breaks_the_story_only_in_some_orders() -> None:
     def divides(kv: Any) -> float:
         return 1 / int(kv.incr("n") - 1)
 
-    story = explore([divides, counts(1)])
-    assert story.broken == {"client 0 raised ZeroDivisionError: division by zero": 1}
+    story = explore({"divider": divides, "other": counts(1)})
+    line = divides.__code__.co_firstlineno + 1
+    said = f"divider raised ZeroDivisionError: division by zero (in divides, line {line})"
+    assert story.broken == {said: 1}
     assert story.schedule == "0 1"
 
 
@@ -435,12 +442,13 @@ def test_only_redis_errors_of_a_fault_are_accepted() -> None:
         except redis.ConnectionError:
             raise ValueError("not of redis-py") from None
 
+    place = f" (in fails, line {fails.__code__.co_firstlineno + 5})"
     story = explore(
         [fails],
         lost_replies=True,
         client_options={"retry": redis.retry.Retry(redis.backoff.NoBackoff(), 0)},
     )
-    assert story.broken == {"client 0 raised ValueError: not of redis-py": 1}
+    assert story.broken == {"client 0 raised ValueError: not of redis-py" + place: 1}
     assert story.schedules == 3
 
 

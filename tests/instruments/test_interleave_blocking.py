@@ -272,3 +272,22 @@ def test_the_lock_wakes_its_waiter() -> None:
     story = explore([enters, enters], invariant=lambda w: w.results == [True, True])
     assert story
     assert story.schedules > 2
+
+
+def test_a_wait_is_over_before_a_later_push() -> None:
+    def pushes(kv: Any) -> None:
+        kv.get("a")
+        time.sleep(10)
+        kv.rpush("q", "late")
+
+    def in_time(world: World) -> bool:
+        return world.trace[0].client != 0 or world.results[0] is None
+
+    assert explore([lambda kv: kv.blpop("q", timeout=1), pushes], invariant=in_time)
+
+
+def test_a_stream_may_be_named_block() -> None:
+    def reads(kv: Any) -> Any:
+        return kv.xread({"block": "0-0"})
+
+    assert explore([reads], invariant=lambda w: w.results == [[]] or w.results == [{}])

@@ -158,6 +158,7 @@ def test_an_empty_database_is_used_and_left_empty(url: str, direct: redis.Redis)
 
 def test_another_exploration_at_the_same_time_is_refused() -> None:
     def explores(kv: Any) -> None:
+        kv.get("a")
         with pytest.raises(KvlabError, match="another exploration is under way"):
             explore([two])
 
@@ -176,7 +177,7 @@ class _Stop(BaseException):
     """As KeyboardInterrupt, which pytest would take for its own."""
 
 
-@pytest.mark.parametrize("problem", [KeyboardInterrupt, _Stop, TypeError])
+@pytest.mark.parametrize("problem", [KeyboardInterrupt, _Stop])
 def test_what_the_invariant_raises_ends_it(problem: type[BaseException]) -> None:
     seen = 0
 
@@ -192,6 +193,41 @@ def test_what_the_invariant_raises_ends_it(problem: type[BaseException]) -> None
     assert seen == 3
 
 
+def test_an_error_in_the_invariant_breaks_the_story() -> None:
+    def invariant(world: Any) -> bool:
+        return int(world.kv.get("absent")) > 0
+
+    story = explore([two], invariant=invariant)
+    (said,) = story.broken
+    assert said.startswith("the invariant raised TypeError")
+    assert said.endswith(f"(in invariant, line {invariant.__code__.co_firstlineno + 1})")
+
+
+@pytest.mark.parametrize("where", ["setup", "invariant"])
+def test_an_async_function_where_none_is_awaited_is_refused(where: str) -> None:
+    async def never(_: Any) -> bool:
+        return False
+
+    with pytest.raises(InvalidArgument, match=f"{where} must be a plain function"):
+        explore([two], **{where: never})
+
+
+def test_pubsub_is_refused_at_once() -> None:
+    with pytest.raises(KvlabError, match="SUBSCRIBE cannot be explored"):
+        explore([lambda kv: kv.pubsub().subscribe("news"), two])
+
+
+def test_where_the_server_is_cannot_be_said_twice(server: RunningServer) -> None:
+    with pytest.raises(InvalidArgument, match="client_options says db"):
+        explore([two], url=f"{server.url.rpartition('/')[0]}/9", client_options={"db": 3})
+
+
+@pytest.mark.parametrize("clients", [two, [], [1]])
+def test_clients_are_functions(clients: Any) -> None:
+    with pytest.raises(InvalidArgument, match="clients must be"):
+        explore(clients)
+
+
 def test_what_setup_raises_ends_it() -> None:
     with pytest.raises(ZeroDivisionError):
         explore([two], setup=lambda kv: 1 / 0)
@@ -204,7 +240,8 @@ def test_what_a_client_raises_breaks_the_story(problem: type[BaseException]) -> 
         raise problem("so")
 
     story = explore([two, raises])
-    assert story.broken == {f"client 1 raised {problem.__name__}: so": 3}
+    line = raises.__code__.co_firstlineno + 2
+    assert story.broken == {f"client 1 raised {problem.__name__}: so (in raises, line {line})": 3}
     assert story.schedules == 3
 
 

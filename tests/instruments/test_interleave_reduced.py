@@ -64,6 +64,16 @@ def sends(*commands: str) -> Program:
 INCR = "return(redis.call('INCR',KEYS[1]))"
 
 
+def test_a_ttl_can_end_before_the_last_step_only() -> None:
+    """So the last step does not change places with it, though it touches another key."""
+    kept = {"setup": lambda kv: kv.set("a", 1, ex=100), "expiries": True}
+    for reduce in (False, True):
+        story = explore(
+            [sends("INCR n")], invariant=lambda w: w.kv.exists("a"), reduce=reduce, **kept
+        )
+        assert (story.violations, story.schedules) == (1, 2)
+
+
 @pytest.mark.parametrize(
     ("clients", "full", "reduced"),
     [

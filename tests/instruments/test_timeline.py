@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 from xml.etree import ElementTree
@@ -102,6 +103,15 @@ def test_transactions_scripts_and_errors() -> None:
     assert "rate_limiting_fixed_window kv:ratelimit:api:{ann}" in said
     assert "LPUSH a 1 → error WRONGTYPE" in said
     assert " | x → x" in said
+
+
+def test_of_a_long_value_the_part_that_changed_is_shown(direct: redis.Redis) -> None:
+    before = json.dumps({"user": "ann", "items": ["A-1", "B-2", "C-3", "D-4"], "total": 0})
+
+    def client(kv: Any) -> None:
+        kv.set("cart", before.replace("0}", "7}"))
+
+    assert '"total": 7}' in str(shown("", client, setup=lambda kv: kv.set("cart", before)))
 
 
 def test_what_each_type_holds_and_what_changed(direct: redis.Redis) -> None:

@@ -79,6 +79,8 @@ class Footprints:
             return Footprint()
         if name in _SCRIPTS:
             count = int(command[2])
+            if count == 0:  # it may touch keys that it does not name
+                return EVERYTHING
             keys = frozenset(command[3 : 3 + count])
             cache = frozenset({SCRIPT_CACHE})
             if name.endswith(b"_RO"):
@@ -86,6 +88,8 @@ class Footprints:
             if name == b"EVAL":  # leaves its script in the cache
                 return Footprint(writes=keys | cache)
             return Footprint(reads=cache, writes=keys)
+        if name in (b"SORT", b"SORT_RO") and {b"BY", b"GET"} & {w.upper() for w in command[2:]}:
+            return EVERYTHING
         if name == b"SCRIPT":
             return Footprint(writes=frozenset({SCRIPT_CACHE}))
         described = self._describe(name)

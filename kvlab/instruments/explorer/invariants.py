@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import functools
 import linecache
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -17,8 +19,9 @@ from kvlab.instruments.explorer.scene import Run
 from kvlab.instruments.gate import ClientCrashed
 
 Invariant = Callable[[World], object]
+_OURS = Path(__file__).parents[2]
 
-_MEANT = (redis.RedisError, KvlabError, OSError)
+_MEANT = (redis.RedisError, KvlabError, ConnectionError, TimeoutError)
 """What a client may raise when one of its commands met a fault, or the script cache."""
 
 
@@ -31,16 +34,27 @@ def broken_by(run: Run, invariant: Invariant | None) -> str | None:
         if isinstance(result, ClientCrashed) or not isinstance(result, BaseException):
             continue
         if not faulted or not _is_meant(result):
-            return f"client {number} raised {type(result).__name__}: {result}"
+            said = f"{type(result).__name__}: {result}"
+            return f"{run.names[number]} raised {said}{_place(result)}"
     if invariant is None:
         return None
     try:
         answer = invariant(run.world)
-        none = " (it answered None)" if answer is None else ""  # asserts, and no return True?
+        none = " (it answered None; return True when all is well)" if answer is None else ""
         return None if answer else f"not so: {_words(invariant)}{none}"
     except AssertionError as problem:
         # pytest adds lines with the values, which would make every run a case of its own
         return str(problem).partition("\n")[0] or f"not so: {_words(invariant)}"
+    except Exception as problem:  # often a key that a fault has taken away
+        return f"the invariant raised {type(problem).__name__}: {problem}{_place(problem)}"
+
+
+def _place(problem: BaseException) -> str:
+    """Where in the user's own code it was raised."""
+    frames = traceback.extract_tb(problem.__traceback__)
+    own = [one for one in frames if not Path(one.filename).is_relative_to(_OURS)]
+    own = [one for one in own if "site-packages" not in one.filename]
+    return f" (in {own[-1].name}, line {own[-1].lineno})" if own else ""
 
 
 def _is_meant(problem: BaseException) -> bool:

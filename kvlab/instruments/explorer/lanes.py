@@ -149,6 +149,7 @@ class Lane:
         """Let it go on to its next stop."""
         self.replies = []
         self._order = order
+        self._parked.acquire(blocking=False)  # a stop whose waiter was interrupted as it came
         self._running = True
         self._go.release()
         self._wait(HANG_SECONDS)
@@ -183,7 +184,6 @@ class Lane:
                 f"client {self.number} has neither sent a command nor ended in {seconds:g} s: it "
                 "waits for something that is not the server, which may be another client"
             )
-        self._running = False
 
     # --- the program's side ---
 
@@ -201,6 +201,7 @@ class Lane:
         if self.dead:
             raise ClientCrashed("this client has crashed before")
         self.stop = stop
+        self._running = False
         self._parked.release()
         self._go.acquire()
         if self._order == "crash":
@@ -244,6 +245,7 @@ class Lane:
             if self.dead:  # whatever it made of that
                 ended = Ended(error=ClientCrashed(f"client {self.number}"))
             self.stop = ended
+            self._running = False
             self._parked.release()
 
     def _run(self, work: Callable[[], Any]) -> Any:
@@ -307,6 +309,7 @@ def own_time() -> Iterator[None]:
     if not _one_at_a_time.acquire(blocking=False):
         raise KvlabError("another exploration is under way in this process: wait for its end")
     before = [(module, name, getattr(module, name)) for module, name, _ in changed]
+    chance = random.getstate()
     try:
         for module, name, function in changed:
             setattr(module, name, function)
@@ -314,4 +317,5 @@ def own_time() -> Iterator[None]:
     finally:
         for module, name, function in before:
             setattr(module, name, function)
+        random.setstate(chance)
         _one_at_a_time.release()

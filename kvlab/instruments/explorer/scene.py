@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +52,9 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
 end"""
 
 
+THE_END = "the end of a client"
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """What all runs share. ``kv`` is for setup and invariant, ``server`` for the explorer."""
@@ -64,6 +68,7 @@ class Stage:
     """None when nobody asks what commutes."""
     max_steps: int
     scripts: ScriptCache
+    names: tuple[str, ...]
 
 
 class Run:
@@ -71,7 +76,9 @@ class Run:
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
+        self.names = stage.names
         self._clock = Clock()
+        random.seed(0)
         self._left = stage.faults.at_most
         self._faults = stage.faults
         self._steps_of = [0] * len(stage.actors)
@@ -114,12 +121,15 @@ class Run:
         for number, stop in enumerate(stops if self._faults.clock_jumps else ()):
             if isinstance(stop, ReadsClock):
                 return self._looks(number)
+        if due := self._due(stops):
+            self._usual = [due]
+            return self._usual
         time_passes = not found
         if time_passes:
             found = _of_time(stops)
         if not found:
             self.problem = "deadlock: " + " and ".join(
-                f"client {number} waits at {stop.commands[0][0].decode()} for ever"
+                f"{self.names[number]} waits at {stop.commands[0][0].decode()} for ever"
                 for number, stop in enumerate(stops)
                 if isinstance(stop, Blocked)
             )
@@ -138,6 +148,16 @@ class Run:
             look,
             *(Choice("jump", number, jump=jump) for jump in range(jumps)),
         )
+
+    def _due(self, stops: Sequence[Any]) -> Choice | None:
+        """The wait whose time has been up the longest, since somebody slept past its end."""
+        over = [
+            (stop.until, number)
+            for number, stop in enumerate(stops)
+            if isinstance(stop, Blocked) and stop.seconds and stop.until <= self._clock.monotonic
+            if not stop.answered()
+        ]
+        return _time_out(min(over)[1]) if over else None
 
     def _can_go(self, number: int, stop: Any) -> bool:
         """Whether it may go on while others can as well."""
@@ -182,7 +202,7 @@ class Run:
         if choice.kind == "expire":
             self._stage.server.unlink(choice.key)
             self.trace.append(Event("expire", None, key=choice.key))
-            touched = Footprint(writes=frozenset({choice.key}))
+            touched = Footprint(writes=frozenset({choice.key, THE_END}))
         elif choice.kind == "flush":
             self._stage.scripts.flush()
             self.trace.append(Event("flush", None))
@@ -216,6 +236,8 @@ class Run:
         ended = isinstance(lane.stop, Ended)
         self._note_end(actor)
         touched = self._touched(choice, stop, lane.stop, waiting)
+        if ended:  # it may be the last to end: no TTL can after that
+            touched |= Footprint(reads=frozenset({THE_END}))
         if self._stage.footprints is not None:
             self._note_watch(number, commands)
         if choice.kind != "look":

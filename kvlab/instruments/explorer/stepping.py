@@ -24,6 +24,7 @@ from redis.retry import Retry
 
 from kvlab.async_client import AsyncKv
 from kvlab.client import Kv
+from kvlab.errors import KvlabError
 from kvlab.instruments.explorer.lanes import Blocked, Command, Lane, Order, Sending
 
 PREFIX = "kv:"
@@ -34,6 +35,7 @@ _LAST = {b"BLPOP", b"BRPOP", b"BLMOVE", b"BRPOPLPUSH", b"BZPOPMIN", b"BZPOPMAX"}
 _FIRST = {b"BLMPOP", b"BZMPOP"}
 _STREAMS = {b"XREAD", b"XREADGROUP"}
 
+_PUBSUB = {b"SUBSCRIBE", b"PSUBSCRIBE", b"SSUBSCRIBE"}
 _BLOCKING = _LAST | _FIRST | _STREAMS
 
 K = TypeVar("K", Kv, AsyncKv)
@@ -50,12 +52,22 @@ def untimed(command: Command) -> tuple[Command, float] | None:
         at = len(command) - 1
     elif name in _FIRST:
         at = 1
-    elif name in _STREAMS and b"BLOCK" in (words := [word.upper() for word in command]):
-        at = words.index(b"BLOCK") + 1
+    elif (block := _block(command)) is not None:
+        at = block + 1
     else:
         return None
     seconds = float(command[at]) / (1000 if name in _STREAMS else 1)
     return (*command[:at], b"0", *command[at + 1 :]), seconds
+
+
+def _block(command: Command) -> int | None:
+    """Where XREAD or XREADGROUP says BLOCK: among its options, not as the name of a stream."""
+    words = [word.upper() for word in command]
+    begin = 4 if words[0] == b"XREADGROUP" else 1
+    if b"STREAMS" not in words[begin:]:
+        return None
+    options = words[begin : words.index(b"STREAMS", begin)]
+    return begin + options.index(b"BLOCK") if b"BLOCK" in options else None
 
 
 class _Stepped:
@@ -76,6 +88,10 @@ class _Stepped:
         commands = _commands(packed)
         if self.lane.dead and commands == [(b"UNWATCH",)]:  # from a pipeline's __del__
             raise redis.ConnectionError("this client has crashed before")
+        if any(command[0].upper() in _PUBSUB for command in commands):
+            name = commands[0][0].decode()
+            self.lane.misuse = KvlabError(f"{name} cannot be explored: there is no pub/sub here")
+            raise self.lane.misuse
         if self.lane.pending_io:
             self.settle()
         order = self.lane.park(Sending(tuple(commands)))

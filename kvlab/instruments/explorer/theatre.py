@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -15,10 +16,13 @@ from kvlab.instruments.explorer.actors import Actor
 from kvlab.instruments.explorer.cores import one_core
 from kvlab.instruments.explorer.events import Faults
 from kvlab.instruments.explorer.footprints import Footprints
+from kvlab.instruments.explorer.invariants import Invariant
 from kvlab.instruments.explorer.lanes import own_time
 from kvlab.instruments.explorer.scene import Stage
 from kvlab.instruments.explorer.script_cache import ScriptCache
 from kvlab.instruments.explorer.stepping import KvRedis, plain
+
+_WHERE = {"db", "host", "port", "path", "unix_socket_path", "connection_class", "connection_pool"}
 
 Program = Callable[[Any], Any]
 
@@ -27,6 +31,7 @@ Program = Callable[[Any], Any]
 def theatre(
     clients: Sequence[Program] | Mapping[str, Program],
     setup: Callable[[KvRedis], object] | None,
+    invariant: Invariant | None,
     faults: Faults,
     max_steps: int,
     engine: str,
@@ -34,18 +39,25 @@ def theatre(
     client_options: Mapping[str, Any] | None,
     *,
     reduce: bool = False,
-) -> Iterator[tuple[Stage, tuple[str, ...]]]:
+) -> Iterator[Stage]:
     """Everything that the runs of an exploration share; gone at the end, however it comes.
 
     Raises InvalidArgument for clients that are no functions and for a database with keys in it,
     ServerUnavailable when the server ends meanwhile.
     """
+    for name, function in (("setup", setup), ("invariant", invariant)):
+        if inspect.iscoroutinefunction(function):
+            raise InvalidArgument(f"{name} must be a plain function, not an async one")
+    if callable(clients):
+        raise InvalidArgument("clients must be several functions, or one in a list")
     if not isinstance(clients, Mapping):
         clients = {f"client {number}": program for number, program in enumerate(clients)}
     names, programs = tuple(clients), tuple(clients.values())
     if not programs or not all(map(callable, programs)):
         raise InvalidArgument(f"clients must be one or more functions, not {programs!r:.80}")
     options = dict(client_options or {})
+    if elsewhere := options.keys() & _WHERE:
+        raise InvalidArgument(f"client_options says {', '.join(sorted(elsewhere))}: say it by url")
     with _server_alive(), ExitStack() as ends:
         ends.enter_context(own_time())
         if url is None:
@@ -74,7 +86,7 @@ def theatre(
             ends.callback(actors[-1].end)
         footprints = Footprints(inside) if reduce else None
         scripts = ScriptCache(inside)
-        yield Stage(actors, kv, inside, setup, faults, footprints, max_steps, scripts), names
+        yield Stage(actors, kv, inside, setup, faults, footprints, max_steps, scripts, names)
 
 
 @contextmanager

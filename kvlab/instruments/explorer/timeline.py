@@ -27,7 +27,7 @@ class Timeline:
         lines = [self.verdict, f'replay it: "{self.schedule}"', ""]
         if self.states[0]:
             lines += [f"    at first {change}" for change in changes({}, self.states[0])]
-        indent = max(map(len, self.names)) + 2
+        indent = max(map(len, (*self.names, "server"))) + 2
         for number, event in self.told():
             if event is None:
                 lines.append(f"  … {number} steps more")

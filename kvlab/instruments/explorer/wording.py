@@ -17,7 +17,8 @@ from kvlab.instruments.gate import ClientCrashed
 State = Mapping[str, tuple[str, float | None]]
 """What each key holds, in words, and the seconds that it has left, None for no TTL."""
 
-MOST_KEYS = 20
+MOST_KEYS = 100
+WHOLE = 10_000  # characters of a value that are compared
 WORD, LINE, VALUE, NAME = 24, 64, 44, 40  # characters: argument, command, value, name of a key
 
 _SCRIPTS = {b"EVALSHA", b"EVALSHA_RO", b"EVAL", b"EVAL_RO"}
@@ -34,10 +35,12 @@ def _value(client: redis.Redis, name: bytes) -> tuple[str, float | None]:
     found: Any
     match kind if isinstance(kind, str) else kind.decode():
         case "string":
-            shown = _word(client.get(name), VALUE)
+            shown = _word(client.get(name), WHOLE)
         case "hash":
             found = client.hgetall(name)
-            shown = "{" + ", ".join(f"{_word(k)}: {_word(v)}" for k, v in found.items()) + "}"
+            shown = (
+                "{" + ", ".join(f"{_word(k)}: {_word(v, WHOLE)}" for k, v in found.items()) + "}"
+            )
         case "list":
             found = client.lrange(name, 0, 9)
             shown = "[" + ", ".join(map(_word, found)) + "]"
@@ -50,7 +53,7 @@ def _value(client: redis.Redis, name: bytes) -> tuple[str, float | None]:
         case other:
             shown = f"a {other}"
     left: Any = client.pttl(name)
-    return _cut(shown, VALUE), None if left < 0 else left / 1000
+    return _cut(shown, WHOLE), None if left < 0 else left / 1000
 
 
 def said(event: Event) -> str:
@@ -149,7 +152,10 @@ def _reply(reply: Any) -> str:
 def _word(raw: Any, most: int = WORD) -> str:
     text = raw.decode("utf-8", "backslashreplace") if isinstance(raw, bytes) else str(raw)
     text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-    return _cut(text, most) if text and " " not in text else f'"{_cut(text, most)}"'
+    if len(text) > most:  # names that are alike differ at their end
+        text = f"{text[: most // 2]}…{text[-(most - most // 2 - 1) :]}"
+    quote = "'" if '"' in text else '"'
+    return text if text and " " not in text else f"{quote}{text}{quote}"
 
 
 def _cut(text: str, most: int) -> str:
@@ -160,10 +166,18 @@ def changes(before: State, after: State) -> list[str]:
     """The keys that are not as they were; a TTL that only went on running is no change."""
     gone = [f"{_named(name)} is gone" for name in before if name not in after]
     return gone + [
-        f"{_named(name)} = {value}  {_left(left)}"
+        f"{_named(name)} = {_about(before.get(name, ('', None))[0], value)}  {_left(left)}"
         for name, (value, left) in after.items()
         if name not in before or before[name][0] != value or _jumped(before[name][1], left)
     ]
+
+
+def _about(before: str, value: str) -> str:
+    """A value, or of a long one the part where it is not as it was."""
+    both = enumerate(zip(before, value, strict=False))
+    alike = next((at for at, (old, new) in both if old != new), min(len(before), len(value)))
+    at = alike - VALUE // 4
+    return _cut(value if at <= 0 or len(value) <= VALUE else "…" + value[at:], VALUE)
 
 
 def _named(key: str) -> str:
