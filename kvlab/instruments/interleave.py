@@ -28,27 +28,23 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from kvlab.errors import InvalidArgument
 from kvlab.instruments._check import real, whole
 from kvlab.instruments._progress import progress_bar
+from kvlab.instruments.explorer.clients import KvRedis
 from kvlab.instruments.explorer.events import Choice, Done, Faults, World
 from kvlab.instruments.explorer.invariants import Invariant, broken_by
 from kvlab.instruments.explorer.lanes import step
-from kvlab.instruments.explorer.scene import Run, Stage
-from kvlab.instruments.explorer.search import Again, Search
-from kvlab.instruments.explorer.stepping import KvRedis
+from kvlab.instruments.explorer.playing import following, played, rehearsed, spelt
+from kvlab.instruments.explorer.scene import Run
+from kvlab.instruments.explorer.search import Search
 from kvlab.instruments.explorer.theatre import Program, theatre
 from kvlab.instruments.explorer.timeline import Timeline
-from kvlab.instruments.explorer.wording import state_of
 
 __all__ = ["Story", "Violated", "World", "explore", "replay", "step"]
-
-MOST_TOKENS = 40
-"""Of a longer schedule the end is left out, where it does what :func:`replay` does anyway."""
 
 
 class Violated(AssertionError):
@@ -218,7 +214,7 @@ def explore(
                     f"{name} sent nothing in any run: it must use the client that it is given, not "
                     "one of its own"
                 )
-        shown = None if best is None else _played(stage, _following(best[1]), invariant)
+        shown = None if best is None else played(stage, following(best[1]), invariant)
     at_least = schedules + search.unexplored
     return Story(schedules, at_least, complete, took, broken, shown)
 
@@ -261,9 +257,9 @@ def replay(
         url,
         client_options,
     ) as stage:
-        while not _rehearsed(stage, tokens):
+        while not rehearsed(stage, tokens):
             pass
-        shown = _played(stage, _spelt(tokens[::-1]), invariant)
+        shown = played(stage, spelt(tokens[::-1]), invariant)
     broken = Counter() if shown.problem is None else Counter([shown.problem])
     return Story(1, 1, True, time.perf_counter() - began, broken, shown)
 
@@ -278,96 +274,3 @@ def _jumps(given: float | Sequence[float]) -> tuple[float, ...]:
 def _rank(path: Sequence[Choice]) -> tuple[int, int, int]:
     turns = sum(one.client != other.client for one, other in itertools.pairwise(path))
     return sum(choice.is_fault for choice in path), len(path), turns
-
-
-Chooser = Callable[[Sequence[Choice]], Choice]
-
-
-def _following(path: Sequence[Choice]) -> Chooser:
-    left = list(reversed(path))
-    return lambda options: left.pop() if left else options[0]
-
-
-def _spelt(left: list[str]) -> Chooser:
-    """The choices that tokens name, the last one first; then the first of the options each time."""
-    total = len(left)
-
-    def choose(options: Sequence[Choice]) -> Choice:
-        if left:
-            for option in options:
-                if str(option) == left[-1]:
-                    left.pop()
-                    return option
-        if not left or options[0].kind == "look":
-            return options[0]
-        possible = " ".join(str(option) for option in options)
-        if left[-1].startswith("j"):
-            possible += "; a jump needs clock_jumps, as it was given to explore"
-        at = total - len(left) + 1
-        raise InvalidArgument(f"step {at} of the schedule is {left[-1]!r}; possible: {possible}")
-
-    return choose
-
-
-def _perform(run: Run, choose: Chooser, after: Callable[[], None] = lambda: None) -> None:
-    while options := run.options():
-        run.take(choose(options))
-        after()
-
-
-def _rehearsed(stage: Stage, tokens: Sequence[str]) -> bool:
-    """One run of a schedule; whether it began as those after it will.
-
-    Raises InvalidArgument for a schedule that is not one of this program.
-    """
-    run, left = Run(stage), list(reversed(tokens))
-    refused: InvalidArgument | None = None
-    try:
-        _perform(run, _spelt(left))
-    except InvalidArgument as problem:
-        refused = problem
-    try:
-        run.end()
-    except Again:
-        return False
-    if refused is not None:
-        raise refused
-    if left:
-        raise InvalidArgument(f"the run was over before {' '.join(reversed(left))!r}")
-    return True
-
-
-def _played(stage: Stage, choose: Chooser, invariant: Invariant | None) -> Timeline:
-    """The run again, with the state of the keys after each step."""
-    run = Run(stage)
-    states = [state_of(stage.server)]
-    chosen: list[str] = []
-    looks: list[Choice] = []  # since the last step
-    needed = 0  # what follows is what would be chosen anyway
-
-    def choosing(options: Sequence[Choice]) -> Choice:
-        nonlocal needed
-        choice = choose(options)
-        if choice.kind == "look":
-            looks.append(choice)
-            return choice
-        if choice.kind == "jump":
-            chosen.extend(str(one) for one in looks if one.client == choice.client)
-        looks.clear()
-        chosen.append(str(choice))
-        needed = len(chosen) if choice != options[0] else needed
-        return choice
-
-    def look() -> None:
-        if len(states) <= len(run.trace):
-            states.append(state_of(stage.server))
-
-    _perform(run, choosing, look)
-    problem = broken_by(run, invariant)
-    schedule = " ".join(chosen if len(chosen) <= MOST_TOKENS else chosen[:needed])
-    timeline = Timeline(
-        stage.names, schedule, tuple(run.trace), tuple(states), tuple(run.results), problem
-    )
-    with suppress(Again):
-        run.end()
-    return timeline

@@ -1,7 +1,8 @@
 """What :mod:`kvlab.instruments.interleave` is made of, from the bottom up.
 
 ``lanes`` moves client threads one at a time, ``stepping`` makes redis-py's connections stop in
-them, ``footprints`` knows which commands may change places, ``events`` what can happen. ``scene``
-is one run, ``search`` goes along every way, ``theatre`` is the server and all that must be gone at
-the end. ``wording``, ``timeline`` and ``diagram`` tell a run to people.
+them, ``clients`` are what a program is given. ``footprints`` knows which commands may change
+places, ``events`` what can happen. ``scene`` is one run, ``search`` goes along every way,
+``theatre`` is the server and all that must be gone at the end. ``wording``, ``timeline`` and
+``diagram`` tell a run to people; ``playing`` makes a run from its schedule, to be told.
 """

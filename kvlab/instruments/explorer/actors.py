@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kvlab.errors import KvlabError
+from kvlab.instruments.explorer.clients import stepped, stepped_async
 from kvlab.instruments.explorer.lanes import Clock, Lane
-from kvlab.instruments.explorer.stepping import Settle, loop_of, stepped, stepped_async
+from kvlab.instruments.explorer.stepping import Settle, loop_of
 
 
 class Actor:

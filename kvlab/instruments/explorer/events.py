@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
+from kvlab.instruments.explorer.clients import KvRedis
 from kvlab.instruments.explorer.footprints import Footprint
 from kvlab.instruments.explorer.lanes import Command
-from kvlab.instruments.explorer.stepping import KvRedis
 
 Kind = Literal[
     "go", "crash", "lose reply", "lose request", "time out", "look", "jump", "expire", "flush"

@@ -11,6 +11,7 @@ from typing import Any
 import redis
 
 from kvlab.instruments.explorer.actors import Actor
+from kvlab.instruments.explorer.clients import KvRedis
 from kvlab.instruments.explorer.events import (
     UNFINISHED,
     Choice,
@@ -32,7 +33,7 @@ from kvlab.instruments.explorer.lanes import (
 )
 from kvlab.instruments.explorer.script_cache import ScriptCache
 from kvlab.instruments.explorer.search import Again
-from kvlab.instruments.explorer.stepping import KvRedis, untimed
+from kvlab.instruments.explorer.stepping import untimed
 
 _VOLATILE = """
 local found = {}

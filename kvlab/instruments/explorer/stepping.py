@@ -1,4 +1,4 @@
-"""redis-py clients whose connections stop in their lane before they write.
+"""redis-py connections that stop in their lane before they write, and the event loop for them.
 
 One write is one stop: a plain command, a pipeline, a MULTI with all that is in it. What a
 connection says on its own when it connects passes unnoticed. A command that blocks is sent with
@@ -12,24 +12,16 @@ import asyncio
 import select
 import selectors
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import hiredis
 import redis
 import redis.asyncio
 from redis.asyncio.connection import Connection as AsyncConnection
 from redis.asyncio.connection import UnixDomainSocketConnection as AsyncUnixConnection
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from kvlab.async_client import AsyncKv
-from kvlab.client import Kv
 from kvlab.errors import KvlabError
 from kvlab.instruments.explorer.lanes import Blocked, Command, Lane, Order, Sending
-
-PREFIX = "kv:"
-RETRIES = 10
-"""As many as ``redis.Redis()`` has by default; here without a pause between them."""
 
 _LAST = {b"BLPOP", b"BRPOP", b"BLMOVE", b"BRPOPLPUSH", b"BZPOPMIN", b"BZPOPMAX"}
 _FIRST = {b"BLMPOP", b"BZMPOP"}
@@ -38,7 +30,6 @@ _STREAMS = {b"XREAD", b"XREADGROUP"}
 _PUBSUB = {b"SUBSCRIBE", b"PSUBSCRIBE", b"SSUBSCRIBE"}
 _BLOCKING = _LAST | _FIRST | _STREAMS
 
-K = TypeVar("K", Kv, AsyncKv)
 Settle = Callable[[], None]
 """Returns when the server has done all that was written to it before."""
 
@@ -111,16 +102,13 @@ class _Stepped:
             self.lane.pending_io += len(commands)
         return commands, order
 
-    def blocks(self, commands: list[Command]) -> Blocked | None:
+    def blocks(self, commands: list[Command], seconds: float) -> Blocked | None:
         """Where to wait if the one command sent has no answer now."""
-        timed = untimed(commands[0]) if len(commands) == 1 else None
-        if timed is None:
-            return None
         self.settle()
         if self.readable():
             return None
-        until = self.lane.monotonic() + timed[1]
-        return Blocked(tuple(commands), timed[1], until, self.readable, self.number)
+        until = self.lane.monotonic() + seconds
+        return Blocked(tuple(commands), seconds, until, self.readable, self.number)
 
     def readable(self) -> bool:
         """Whether an answer has come."""
@@ -140,11 +128,6 @@ class _Stepped:
         """No reply will be read."""
         self.lane.pending_io -= self.unanswered
         self.unanswered, self.lost = 0, False
-
-
-def _repacked(connection: Any, packed: Any, commands: list[Command]) -> Any:
-    timed = untimed(commands[0]) if len(commands) == 1 else None
-    return packed if timed is None else connection.pack_command(*timed[0])
 
 
 class _SteppedSync(_Stepped):
@@ -177,14 +160,16 @@ class _SteppedSync(_Stepped):
         commands, order = self.ask(command)
         if order == "lose request":
             return
-        send(_repacked(self, command, commands), check_health=False)
+        timed = untimed(commands[0]) if len(commands) == 1 else None
+        data = command if timed is None else this.pack_command(*timed[0])
+        send(data, check_health=False)
         if order == "lose reply":
             for _ in commands:
                 try:
                     self.answered(super().read_response())  # type: ignore[misc]
                 except redis.ResponseError as error:
                     self.answered(error)
-        elif waits := self.blocks(commands):
+        elif timed is not None and (waits := self.blocks(commands, timed[1])):
             self.lane.park(waits)
 
     def read_response(self, *args: Any, **kwargs: Any) -> Any:
@@ -246,14 +231,16 @@ class _SteppedAsync(_Stepped):
         commands, order = self.ask(command)
         if order == "lose request":
             return
-        await send(_repacked(self, command, commands), check_health=False)
+        timed = untimed(commands[0]) if len(commands) == 1 else None
+        data = command if timed is None else this.pack_command(*timed[0])
+        await send(data, check_health=False)
         if order == "lose reply":
             for _ in commands:
                 try:
                     self.answered(await super().read_response())  # type: ignore[misc]
                 except redis.ResponseError as error:
                     self.answered(error)
-        elif waits := self.blocks(commands):
+        elif timed is not None and (waits := self.blocks(commands, timed[1])):
             self.lane.park(waits)
 
     async def read_response(self, *args: Any, **kwargs: Any) -> Any:
@@ -282,99 +269,6 @@ class SteppedAsyncConnection(_SteppedAsync, AsyncConnection):
 
 class SteppedAsyncUnixConnection(_SteppedAsync, AsyncUnixConnection):
     """Unix domain socket, for asyncio."""
-
-
-class KvRedis(redis.Redis):
-    """A redis-py client that also runs ops and flows, under the prefix ``PREFIX``."""
-
-    kv: Kv
-
-    def close(self) -> None:
-        """Also what ``run`` has opened."""
-        self.kv.close()
-        super().close()
-
-    def _execute_command(self, *args: Any, **options: Any) -> Any:
-        """redis-py's own, less the telemetry: a tenth of a step."""
-        pool, client = self.connection_pool, cast(Any, self)
-        connection: Any = self.connection or pool.get_connection()
-        try:
-            return connection.retry.call_with_retry(
-                lambda: client._send_command_parse_response(connection, args[0], *args, **options),
-                lambda _: connection.disconnect(),
-            )
-        finally:
-            if not self.connection:
-                pool.release(connection)
-
-    def run(self, *ops: Any, **options: Any) -> Any:
-        """:meth:`kvlab.Kv.run`."""
-        return self.kv.run(*ops, **options)
-
-
-class KvAsyncRedis(redis.asyncio.Redis):
-    """The same for asyncio."""
-
-    kv: AsyncKv
-
-    async def run(self, *ops: Any, **options: Any) -> Any:
-        """:meth:`kvlab.AsyncKv.run`."""
-        return await self.kv.run(*ops, **options)
-
-
-class _Pool(redis.ConnectionPool):
-    """For one thread: redis-py's own takes as long as the round trip."""
-
-    def get_connection(self, *_: Any, **__: Any) -> Any:
-        waiting: list[Any] = self._available_connections
-        connection: Any = waiting.pop() if waiting else self.make_connection()
-        if connection._sock is None:
-            connection.connect()
-        return connection
-
-    def release(self, connection: Any) -> None:
-        self._available_connections.append(connection)
-
-
-def plain(url: str, **options: Any) -> KvRedis:
-    """A client that stops nowhere."""
-    client = KvRedis(connection_pool=redis.ConnectionPool.from_url(url, **options))
-    client.auto_close_connection_pool = True  # or close() would leave the sockets open
-    client.kv = _unnamed(Kv(client, prefix=PREFIX))
-    return client
-
-
-def stepped(url: str, lane: Lane, settle: Settle, **options: Any) -> KvRedis:
-    """A client of ``lane``, made like ``redis.Redis()``. Its connections open when first used."""
-    pool = _Pool.from_url(url, **_options(options))
-    unix = url.startswith("unix://")
-    pool.connection_class = SteppedUnixConnection if unix else SteppedConnection
-    pool.connection_kwargs |= {"lane": lane, "settle": settle}
-    client = KvRedis(connection_pool=pool)
-    client.kv = _unnamed(Kv(client, prefix=PREFIX, clock=lane.monotonic, sleep=lane.sleep))
-    return client
-
-
-def stepped_async(url: str, lane: Lane, settle: Settle, **options: Any) -> KvAsyncRedis:
-    """The same for asyncio, to be used in a loop that :func:`loop_of` made."""
-    options = _options(options, redis.asyncio.retry.Retry)
-    pool = redis.asyncio.ConnectionPool.from_url(url, **options)
-    unix = url.startswith("unix://")
-    pool.connection_class = SteppedAsyncUnixConnection if unix else SteppedAsyncConnection
-    pool.connection_kwargs |= {"lane": lane, "settle": settle}
-    client = KvAsyncRedis(connection_pool=pool)
-    client.kv = _unnamed(AsyncKv(client, prefix=PREFIX, clock=lane.monotonic))
-    return client
-
-
-def _unnamed(kv: K) -> K:
-    """Its errors name no socket: that of a private server is another one each time."""
-    kv.where = "the server"
-    return kv
-
-
-def _options(given: dict[str, Any], retry: Any = Retry) -> dict[str, Any]:
-    return {"retry": retry(NoBackoff(), RETRIES)} | given
 
 
 class _Selector(selectors.DefaultSelector):

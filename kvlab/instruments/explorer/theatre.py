@@ -13,6 +13,7 @@ from kvlab import engines
 from kvlab.connections import resolve
 from kvlab.errors import InvalidArgument, ServerUnavailable
 from kvlab.instruments.explorer.actors import Actor
+from kvlab.instruments.explorer.clients import KvRedis, plain
 from kvlab.instruments.explorer.cores import one_core
 from kvlab.instruments.explorer.events import Faults
 from kvlab.instruments.explorer.footprints import Footprints
@@ -20,7 +21,6 @@ from kvlab.instruments.explorer.invariants import Invariant
 from kvlab.instruments.explorer.lanes import own_time
 from kvlab.instruments.explorer.scene import Stage
 from kvlab.instruments.explorer.script_cache import ScriptCache
-from kvlab.instruments.explorer.stepping import KvRedis, plain
 
 _WHERE = {"db", "host", "port", "path", "unix_socket_path", "connection_class", "connection_pool"}
 

@@ -13,6 +13,7 @@ import redis
 from kvlab.instruments.explorer.events import Event, Unfinished
 from kvlab.instruments.explorer.lanes import Command
 from kvlab.instruments.gate import ClientCrashed
+from kvlab.op import Script
 
 State = Mapping[str, tuple[str, float | None]]
 """What each key holds, in words, and the seconds that it has left, None for no TTL."""
@@ -127,11 +128,9 @@ def _script(name: bytes, given: bytes) -> str:
 
 @functools.cache
 def _own_scripts() -> Mapping[str, str]:
-    return {
-        hashlib.sha1(file.read_bytes(), usedforsecurity=False).hexdigest(): file.name[:-4]
-        for file in (resources.files("kvlab") / "lua").iterdir()
-        if file.name.endswith(".lua")
-    }
+    files = (resources.files("kvlab") / "lua").iterdir()
+    names = [file.name[:-4] for file in files if file.name.endswith(".lua")]
+    return {Script.load(name).sha: name for name in names}
 
 
 def _reply(reply: Any) -> str:
