@@ -259,6 +259,24 @@ def test_a_wait_of_the_explorer_can_be_interrupted(monkeypatch: pytest.MonkeyPat
         explore([two, two])
 
 
+def test_a_wait_can_be_interrupted_as_the_stop_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client stands, the wait for it has not noticed: the next order must not be taken for
+    carried out by a stop that came before it."""
+    interrupted = iter([KeyboardInterrupt])
+    wait = lanes.Lane._wait
+
+    def late(lane: lanes.Lane, seconds: float) -> None:
+        if lane.number == 1 and (problem := next(interrupted, None)):
+            lane._parked.acquire()
+            lane._parked.release()
+            raise problem
+        wait(lane, seconds)
+
+    monkeypatch.setattr(lanes.Lane, "_wait", late)
+    with pytest.raises(KeyboardInterrupt):
+        explore([two, two])
+
+
 @pytest.mark.parametrize("where", ["between", "at the end"])
 def test_a_server_that_dies_ends_it(where: str) -> None:
     def kills(kv: Any) -> None:
