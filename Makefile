@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test mutants notebooks load bench clean
+.PHONY: help lab test mutants notebooks app load bench clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,9 @@ mutants: $(STAMP) ## take each hardening out of a copy, and see the tests fail
 
 notebooks: $(STAMP) ## build every notebook from its source and execute it
 	@$(BIN)/python -m kvlab.workshop.notebooks $(ARGS)
+
+app: $(STAMP) ## serve the sample web app on loopback, port 8000
+	@$(BIN)/python loadtests/app.py $(ARGS)
 
 load: $(STAMP) ## load the rate limiter with Locust
 	@$(BIN)/kvlab load rate-limiter $(ARGS)
