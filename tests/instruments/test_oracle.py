@@ -63,3 +63,19 @@ def test_only_what_is_beyond_doubt_is_counted() -> None:
     # Two windows, each over by five.
     later = [(a + 100, b + 100) for a, b in spans]
     assert certain_overlap(spans + later, limit=10, window=60).over == 10
+
+
+@pytest.mark.parametrize("algorithm", BOUNDS)
+def test_the_first_admission_too_many_is_shown(algorithm: str) -> None:
+    verdict = judge(algorithm, [7.0, 0.25] * 11, limit=10, window=60)
+    assert (verdict.holds, verdict.moment) == (False, 0.25)
+    fine = judge(algorithm, [0.25], limit=10, window=60)
+    assert fine.moment is None
+    assert (fine + verdict + judge(algorithm, [9.0] * 11, limit=10, window=60)).moment == 0.25
+
+
+def test_one_token_too_many_is_not_lost_in_a_long_run() -> None:
+    steady = [0.0] * 1000 + [0.001 * n for n in range(1, 5001)]  # full all the time
+    assert judge("token-bucket", steady, limit=1000, window=1).holds
+    verdict = judge("token-bucket", [*steady, 4.9995], limit=1000, window=1)
+    assert (verdict.over, verdict.worst, verdict.moment) == (2, 1001, 4.9995)
