@@ -20,7 +20,8 @@ _HOME = {
     "interleave": ("Story", "Violated", "World", "explore", "replay", "step"),
     "gate": ("Gate", "GatedRedis", "ClientCrashed", "gated"),
     "linearizability": ("Operation", "judge_history"),
-    "oracle": ("Verdict", "judge", "certain_overlap"),
+    "oracle": ("Verdict", "DenialVerdict", "judge", "judge_denials", "certain_overlap"),
+    "score_oracle": ("ScoreVerdict", "Submissions", "judge_scores"),
     "origin": ("Origin",),
 }
 _MODULES = (*_HOME, "charts", "plots", "resp", "style")
