@@ -24,6 +24,7 @@ from matplotlib.ticker import (
 
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.palette import COLOURS, FAINT, INK, OTHERS
+from kvlab.instruments.recorder import Recorder
 from kvlab.instruments.result import Result
 from kvlab.instruments.style import (
     DASHES,
@@ -46,6 +47,7 @@ __all__ = [
     "hit_ratio_by_ttl",
     "latency_percentiles",
     "over_admission",
+    "percentile_curves",
     "round_trips",
     "timeline",
 ]
@@ -64,27 +66,41 @@ def latency_percentiles(
         if len(named) > 1:
             title += f", {worst} {ratio:.1f} times that"
     with drawing(title) as (figure, axes):
-        labels = []
         fewest = min(r.count for r in named.values())
-        # a percentile needs at least ten samples beyond it
-        reach = max(min(4.0, np.log10(max(fewest, 1)) - 1), 1.0)
-        at = np.linspace(0, reach, 120)
-        for i, (name, result) in enumerate(named.items()):
-            latency = result.latency
-            milliseconds = [latency.percentile(100 * (1 - 10**-x)) * 1e3 for x in at[1:]]
-            axes.plot(at[1:], milliseconds, color=colour(name, i), linestyle=DASHES[i % 5])
-            text = f"{name}\n{_violations(result)}"
-            labels.append((milliseconds[-1], text, colour(name, i)))
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        ticks = [x for x in (0, 0.301, 1, 2, 3, 4) if x <= reach + 1e-9]
-        axes.set_xticks(ticks, [f"{100 * (1 - 10**-x):.4g} %" for x in ticks])
-        axes.set(xlabel="share of requests answered within", ylabel="latency from due time (ms)")
-        axes.set_xlim(0, reach)
-        label_right(axes, labels)
+        percentile_curves(
+            axes, {n: (r.latency, _violations(r)) for n, r in named.items()}, fewest=fewest
+        )
     return figure
+
+
+def percentile_curves(
+    axes: Axes, curves: Mapping[str, tuple[Recorder, str]], *, fewest: int | None = None
+) -> None:
+    """A curve for each recorder, named at its right end, with a second line of text.
+
+    A curve ends where fewer than ten of its samples lie beyond: of ``fewest`` where given, so
+    that all end alike.
+    """
+    labels = []
+    ends = {
+        name: max(min(4.0, np.log10(max(fewest or recorder.count, 1)) - 1), 1.0)
+        for name, (recorder, _) in curves.items()
+    }
+    for i, (name, (recorder, text)) in enumerate(curves.items()):
+        at = np.linspace(0, ends[name], 120)[1:]
+        milliseconds = [recorder.percentile(100 * (1 - 10**-x)) * 1e3 for x in at]
+        axes.plot(at, milliseconds, color=colour(name, i), linestyle=DASHES[i % 5])
+        labels.append((milliseconds[-1], f"{name}\n{text}", colour(name, i)))
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    reach = max(ends.values())
+    ticks = [x for x in (0, 0.301, 1, 2, 3, 4) if x <= reach + 1e-9]
+    axes.set_xticks(ticks, [f"{100 * (1 - 10**-x):.4g} %" for x in ticks])
+    axes.set(xlabel="share of requests answered within", ylabel="latency from due time (ms)")
+    axes.set_xlim(0, reach)
+    label_right(axes, labels)
 
 
 def hit_ratio_by_ttl(frame: pd.DataFrame, *, title: str | None = None) -> Figure:

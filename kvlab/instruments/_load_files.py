@@ -1,0 +1,102 @@
+"""The files of a load run's folder: JSON, tables, checksums. Knows nothing of what they mean."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from kvlab.errors import InvalidArgument
+
+_KIND, _VERSION = "kvlab-load-run", 1
+FORMAT = f"{_KIND}-{_VERSION}"
+_ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://(?:\S*@)?[^/\s'\"]+")
+
+
+def dumps(data: Any, *, sort: bool = True) -> str:
+    """JSON for people and programs: indented, no NaN."""
+    return json.dumps(data, indent=1, sort_keys=sort, allow_nan=False) + "\n"
+
+
+def encoded(text: str) -> bytes:
+    """UTF-8; what Unicode has no text for is spelled out."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def sha(text: str) -> str:
+    """The SHA-256 of ``text`` as it is written."""
+    return hashlib.sha256(encoded(text)).hexdigest()
+
+
+def as_json(name: str, data: Mapping[str, Any]) -> Any:
+    """``data`` as JSON gives it back; numpy's numbers are numbers."""
+
+    def plain(value: Any) -> Any:
+        if hasattr(value, "item"):
+            return value.item()
+        raise TypeError(f"{type(value).__name__} {value!r:.80}")
+
+    try:
+        return json.loads(json.dumps(dict(data), default=plain, allow_nan=False))
+    except (TypeError, ValueError) as problem:
+        raise InvalidArgument(f"{name} must be what JSON carries: {problem}") from problem
+
+
+def without_address(data: Any) -> Any:
+    """JSON data whose URLs have lost host, port, user and password."""
+    if isinstance(data, str):
+        return _ADDRESS.sub(r"\1://…", data)
+    if isinstance(data, list):
+        return [without_address(item) for item in data]
+    if isinstance(data, dict):
+        return {key: without_address(value) for key, value in data.items()}
+    return data
+
+
+def table(name: str, frame: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
+    """A copy with just these columns and types, or ``InvalidArgument``."""
+    if sorted(frame.columns) != sorted(columns):
+        raise InvalidArgument(f"{name} has columns {list(frame.columns)}, not {list(columns)}")
+    try:
+        return frame[list(columns)].astype(dict(columns)).reset_index(drop=True)
+    except (TypeError, ValueError) as problem:
+        raise InvalidArgument(f"{name} holds what is no number: {problem}") from problem
+
+
+def parse(raw: bytes, columns: Mapping[str, str]) -> pd.DataFrame:
+    """The table that ``to_csv`` wrote, to the last bit."""
+    # As text first: a key named NA is a key, and pandas' own reading of floats may round.
+    frame = pd.read_csv(io.BytesIO(raw), dtype="str", keep_default_na=False)
+    for name, kind in columns.items():
+        if kind != "str":
+            frame[name] = frame[name].replace("", "nan").astype(kind)
+    return frame
+
+
+def same_format(found: Any) -> None:
+    """Raises ``InvalidArgument`` for a format that is not ours, or a newer one."""
+    kind, _, version = str(found).rpartition("-")
+    if kind != _KIND or not version.isdecimal():
+        raise InvalidArgument(f"its format is {found!r}, not {FORMAT}")
+    if int(version) > _VERSION:
+        raise InvalidArgument(f"{found} is newer than {FORMAT}, the newest that this kvlab reads")
+
+
+@contextmanager
+def reading(file: Path, files: Mapping[str, str] | None = None) -> Iterator[bytes]:
+    """The bytes of ``file``, checked against its sum; whatever is wrong with them names it."""
+    try:
+        raw = file.read_bytes()
+        if files is not None and hashlib.sha256(raw).hexdigest() != files[file.name]:
+            raise InvalidArgument("it is damaged, or was changed after the run")
+        yield raw
+    except Exception as problem:
+        says = str(problem) if isinstance(problem, InvalidArgument) else repr(problem)
+        raise InvalidArgument(f"{file} cannot be read: {says}") from problem
