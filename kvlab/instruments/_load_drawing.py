@@ -13,8 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from kvlab.instruments._load_words import percent, printable
 from kvlab.instruments.charts import percentile_curves
-from kvlab.instruments.load_recovery import BACK, percent, recoveries
+from kvlab.instruments.load_recovery import BACK, recoveries
 from kvlab.instruments.load_run import LoadRun
 from kvlab.instruments.palette import FAINT
 from kvlab.instruments.recorder import Recorder
@@ -32,18 +33,18 @@ def standing(run: LoadRun) -> str:
     return f"{run.broken} of {len(run.findings)} broken"
 
 
-def duration(seconds: float) -> str:
-    """Three digits, in the unit that suits."""
-    if not seconds < 1:
-        return f"{seconds:.3g} s"
-    return f"{seconds * 1e3:.3g} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.3g} µs"
-
-
 @contextmanager
 def run_drawing(title: str) -> Iterator[tuple[Figure, Axes]]:
     """``drawing`` for names that are data: a dollar in one begins no formula."""
-    with mpl.rc_context({"text.parse_math": False}), drawing(title) as (figure, axes):
+    with mpl.rc_context({"text.parse_math": False}), drawing("") as (figure, axes):
+        # matplotlib wraps a title as if it were parsed, whatever that setting says.
+        axes.set_title(title.replace("$", r"\$"), wrap=True, parse_math=True)
         yield figure, axes
+
+
+def title_of(figure: Figure) -> str:
+    """What ``run_drawing`` was given."""
+    return figure.axes[0].get_title(loc="left").replace(r"\$", "$")
 
 
 def panels_below(figure: Figure, axes: Axes, count: int) -> list[Axes]:
@@ -98,7 +99,8 @@ def log_ms(axes: Axes) -> None:
 def percentiles(axes: Axes, curves: Mapping[str, tuple[Recorder, str]]) -> None:
     """``percentile_curves`` in the words of a load run; nothing for no curves."""
     if curves:
-        percentile_curves(axes, curves)
+        short = {printable(name, 24): curve for name, curve in curves.items()}
+        percentile_curves(axes, short)
         ticks, labels = axes.get_xticks()[1:], axes.get_xticklabels()[1:]
         axes.set_xticks(ticks, [label.get_text() for label in labels])  # 0 % would touch 50 %
         axes.set(xlabel="share of calls answered within", ylabel="latency, intended start (ms)")

@@ -17,7 +17,7 @@ from kvlab.errors import InvalidArgument
 
 _KIND, _VERSION = "kvlab-load-run", 1
 FORMAT = f"{_KIND}-{_VERSION}"
-_ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://(?:\S*@)?[^/\s'\"]+")
+_ADDRESS = re.compile(r"://(?:\S{0,300}@)?[^/\s'\"]+")
 
 
 def dumps(data: Any, *, sort: bool = True) -> str:
@@ -52,7 +52,7 @@ def as_json(name: str, data: Mapping[str, Any]) -> Any:
 def without_address(data: Any) -> Any:
     """JSON data whose URLs have lost host, port, user and password."""
     if isinstance(data, str):
-        return _ADDRESS.sub(r"\1://…", data)
+        return _ADDRESS.sub("://…", data)
     if isinstance(data, list):
         return [without_address(item) for item in data]
     if isinstance(data, dict):

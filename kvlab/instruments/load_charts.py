@@ -18,7 +18,6 @@ from matplotlib.ticker import MaxNLocator
 from kvlab.errors import InvalidArgument
 from kvlab.instruments._load_drawing import (
     POINTS,
-    duration,
     edges,
     from_zero,
     fullest,
@@ -33,6 +32,7 @@ from kvlab.instruments._load_drawing import (
     time_axis,
     together,
 )
+from kvlab.instruments._load_words import duration, printable, times
 from kvlab.instruments.load_recovery import recoveries
 from kvlab.instruments.load_run import LoadRun
 from kvlab.instruments.palette import COLOURS, FAINT, INK, OTHERS
@@ -152,7 +152,7 @@ def latency_curve(run: LoadRun, *, title: str | None = None) -> Figure:
     """Latency by percentile, a curve for each name of call."""
     named = {name: recorder for name, recorder in run.latency.items() if recorder.count}
     if title is None:
-        ends = [f"{name} {duration(r.percentile(99))}" for name, r in named.items()]
+        ends = [f"{printable(n, 24)} {duration(r.percentile(99))}" for n, r in named.items()]
         title = "p99: " + ", ".join(ends) if ends else "Nothing was called"
     with run_drawing(title) as (figure, axes):
         curves = {name: (r, f"{r.count:,} calls") for name, r in named.items()}
@@ -185,7 +185,7 @@ def compare_throughput(
         (low, least), (high, most) = _extremes(middle)
         title = f"{high}: {most:,.0f} calls/s"
         if len(named) > 1 and least:
-            title += f", {_times(most / least)} {low}"
+            title += f", {times(most / least)} {low}"
     tops = []
     with run_drawing(title) as (figure, axes):
         for i, (name, rate) in enumerate(rates.items()):
@@ -234,10 +234,6 @@ def _answered(run: LoadRun, *, open_loop: bool) -> str:
     return title
 
 
-def _times(ratio: float) -> str:
-    return f"{ratio:,.0f} times" if ratio >= 100 else f"{ratio:.2g} times"
-
-
 def _admitted(frame: pd.DataFrame, over: pd.Series) -> str:
     if not len(frame):
         return "Nothing was admitted"
@@ -269,4 +265,4 @@ def _extremes(values: Mapping[str, float]) -> tuple[tuple[str, float], tuple[str
 def _ratio_title(seconds: Mapping[str, float]) -> str:
     (best, low), (worst, high) = _extremes(seconds)
     title = f"p99: {best} {duration(low)}"
-    return title + (f", {worst} {_times(high / low)} that" if len(seconds) > 1 else "")
+    return title + (f", {worst} {times(high / low)} that" if len(seconds) > 1 else "")

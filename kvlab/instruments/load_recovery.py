@@ -17,17 +17,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from kvlab.instruments._load_words import percent
 from kvlab.instruments.load_run import Fault, LoadRun
 
 __all__ = ["BACK", "Recovery", "recoveries"]
 
 BACK = 0.9
 Floats = npt.NDArray[np.float64]
-
-
-def percent(share: float) -> str:
-    """``0.9`` as ``90 %``."""
-    return f"{share * 100:.0f} %"
 
 
 @dataclass(frozen=True, slots=True)

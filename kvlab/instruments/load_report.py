@@ -22,10 +22,11 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from kvlab.instruments import load_charts
-from kvlab.instruments._load_drawing import REMARK
-from kvlab.instruments.load_recovery import BACK, percent, recoveries
+from kvlab.instruments._load_drawing import REMARK, title_of
+from kvlab.instruments._load_words import percent, printable
+from kvlab.instruments.load_recovery import BACK, recoveries
 from kvlab.instruments.load_run import LoadRun
-from kvlab.instruments.load_summary import generator_says, how_measured, most, plain, summary
+from kvlab.instruments.load_summary import generator_says, how_measured, most, summary
 from kvlab.instruments.palette import COLOURS, FAINT, INK, OTHERS
 
 __all__ = ["page", "summary"]
@@ -55,7 +56,7 @@ def page(run: LoadRun) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["short"] = _short
+    environment.filters["short"] = lambda text: printable(str(text), _LONG)
     environment.filters["number"] = lambda value: "–" if value != value else f"{value:,.0f}"
     source = (resources.files("kvlab.instruments") / "load_report.html").read_text("utf-8")
     return environment.from_string(source).render(
@@ -82,7 +83,7 @@ def _charts(run: LoadRun) -> Iterator[dict[str, str]]:
     for draw in drawn:
         figure = draw(run)
         axes = figure.axes[0]
-        title = axes.get_title(loc="left")
+        title = title_of(figure)
         remarks = [text for text in axes.texts if text.get_gid() == REMARK]
         # The page says both, in its own type.
         axes.set_title("", loc="left", pad=6)
@@ -118,8 +119,3 @@ def _fact(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _short(text: str) -> str:
-    shown = plain(text)
-    return shown if len(shown) <= _LONG else shown[: _LONG - 1] + "…"

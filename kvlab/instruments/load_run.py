@@ -119,8 +119,9 @@ class LoadRun:
     """One run. ``began``: Unix seconds. ``latency``: by name of call, from the intended start.
 
     Failed calls are calls too, with the time they took. ``untested`` says why the run shows
-    nothing. ``settings`` and ``machine`` are what JSON carries. A run without a finding must say
-    why. Raises ``InvalidArgument`` for anything that could not be read back.
+    nothing; a run without a finding must say why. ``settings`` and ``machine`` are what JSON
+    carries. Of the settings, ``rate`` (calls a second) makes it an open loop, and ``users`` and
+    ``target`` are shown. Raises ``InvalidArgument`` for anything that could not be read back.
     """
 
     pattern: str
@@ -147,6 +148,8 @@ class LoadRun:
         for message, count in self.errors.items():
             text = without_address(message)
             errors[text] = errors.get(text, 0) + whole(f"errors of {text!r:.80}", count, 1)
+        if self.open_loop:
+            real("settings' rate", self.settings["rate"], 0, above=True)
         canonical = {
             "settings": without_address(as_json("settings", self.settings)),
             "machine": as_json("machine", self.machine),

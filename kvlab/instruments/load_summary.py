@@ -8,7 +8,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Mapping
 
-from kvlab.instruments.load_recovery import percent, recoveries
+from kvlab.instruments._load_words import percent, printable
+from kvlab.instruments.load_recovery import recoveries
 from kvlab.instruments.load_run import LoadRun
 from kvlab.instruments.recorder import PERCENTILES
 
@@ -71,11 +72,6 @@ def how_measured(run: LoadRun) -> str:
     )
 
 
-def plain(text: str) -> str:
-    """``text`` on one line, with control characters spelled out."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def most(errors: Mapping[str, int], count: int) -> list[tuple[str, int]]:
     """The ``count`` commonest messages."""
     return sorted(errors.items(), key=lambda item: (-item[1], item[0]))[:count]
@@ -103,15 +99,15 @@ def _latencies(run: LoadRun) -> Iterator[str]:
     for row in run.latency_frame().to_dict("records"):
         if row["count"]:
             numbers = "".join(f"{row[f'{name}_us']:>11,.0f}" for name in names)
-            yield f"    {plain(row['name']):.24}, {row['count']:,} calls".ljust(42) + numbers
+            yield f"    {printable(row['name'], 24)}, {row['count']:,} calls".ljust(42) + numbers
 
 
 def _verdict(run: LoadRun) -> Iterator[str]:
     if run.verdict == "SHOWS NOTHING":
         yield f"  SHOWS NOTHING: {run.untested}"
+        return
     for finding in run.findings:
-        if run.verdict != "SHOWS NOTHING":
-            yield f"  {'HOLDS' if finding.holds else 'BROKEN'}: {finding.says}"
+        yield f"  {'HOLDS' if finding.holds else 'BROKEN'}: {finding.says}"
         for line in finding.evidence[:_EVIDENCE]:
             yield f"    {line}"
         if len(finding.evidence) > _EVIDENCE:
@@ -123,7 +119,7 @@ def _verdict(run: LoadRun) -> Iterator[str]:
 def _fit(line: str) -> list[str]:
     """At most ``WIDTH`` wide: broken between clauses where that does, else between words."""
     indent = " " * (len(line) - len(line.lstrip(" ")))
-    line = indent + plain(line.lstrip(" "))
+    line = indent + printable(line.lstrip(" "))
     if len(line) <= WIDTH:
         return [line]
     more = indent + "  "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,12 @@ PLAIN = (
     "untested", "generator",
 )  # fmt: skip
 FAULTS = (Fault("pause", 3.3, 1.7), Fault("flush", 6.0, 0))
+
+
+@pytest.fixture(autouse=True)
+def _page_of_one_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing is slow, and tested elsewhere."""
+    monkeypatch.setattr(load_report, "page", lambda run: f"page of {run.title}")
 
 
 def same(one: LoadRun, other: LoadRun) -> None:
@@ -144,11 +149,6 @@ def test_the_verdict(holds: tuple[bool, ...], untested: str | None, verdict: str
     assert run.broken == holds.count(False)
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return sample(seconds=4).save(tmp_path_factory.mktemp("saved") / "run")
-
-
 def damage_cut(folder: Path) -> None:
     file = folder / "timeline.csv"
     file.write_bytes(b"\n".join(file.read_bytes().split(b"\n")[:-2]) + b"\n")
@@ -194,9 +194,9 @@ def edit(**facts: Any) -> Callable[[Path], None]:
     ],
 )
 def test_a_damaged_folder_is_refused_by_the_file(
-    damage: Callable[[Path], None], says: str, saved: Path, tmp_path: Path
+    damage: Callable[[Path], None], says: str, tmp_path: Path
 ) -> None:
-    folder = Path(shutil.copytree(saved, tmp_path / "run"))
+    folder = sample(seconds=4).save(tmp_path / "run")
     damage(folder)
     with pytest.raises(InvalidArgument, match=says):
         LoadRun.read(folder)
@@ -238,11 +238,6 @@ def test_a_save_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_page_of_the_folder_is_the_page_of_the_run(tmp_path: Path) -> None:
-    run = flat([5, 6])
-    assert (run.save(tmp_path / "r") / "report.html").read_text() == load_report.page(run)
-
-
 def timeline(**columns: Any) -> pd.DataFrame:
     rows = {name: [0.0, 1.0] if name == "second" else [1, 1] for name in TIMELINE}
     return pd.DataFrame(rows | columns)
@@ -260,6 +255,7 @@ def timeline(**columns: Any) -> pd.DataFrame:
         (lambda: flat([5], seconds=0), "seconds must be"),
         (lambda: flat([5], errors={"x": 0}), "errors of 'x' must be at least 1"),
         (lambda: flat([5], settings={"x": {1}}), "settings must be what JSON carries: set"),
+        (lambda: flat([5], settings={"rate": 0}), "settings' rate must be"),
         (lambda: flat([5], machine={"x": math.nan}), "machine must be what JSON carries"),
         (lambda: flat([5], timeline=timeline().drop(columns="due")), "timeline has columns"),
         (lambda: flat([5], timeline=timeline(mood=1)), "timeline has columns"),
