@@ -20,14 +20,15 @@ _HOME = {
     "interleave": ("Story", "Violated", "World", "explore", "replay", "step"),
     "gate": ("Gate", "GatedRedis", "ClientCrashed", "gated"),
     "linearizability": ("Operation", "judge_history"),
+    "load_run": ("LoadRun",),
     "oracle": ("Verdict", "DenialVerdict", "judge", "judge_denials", "certain_overlap"),
     "score_oracle": ("ScoreVerdict", "Submissions", "judge_scores"),
     "origin": ("Origin",),
 }
-_MODULES = (*_HOME, "charts", "plots", "resp", "style")
+_MODULES = (*_HOME, "charts", "load_charts", "plots", "resp", "style")
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 
-__all__ = [*_WHERE, "charts", "plots", "theory"]
+__all__ = [*_WHERE, "charts", "load_charts", "plots", "theory"]
 
 
 def __getattr__(name: str) -> Any:
