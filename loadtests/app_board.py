@@ -37,7 +37,7 @@ OpId = Annotated[
         description="names this submission: sent again with the same body it counts once",
     ),
 ]
-_BEYOND: Answers = {409: problem("the sum would be rounded, or beyond ±(2**53 - 1)")}
+_BEYOND: Answers = {409: problem("beyond what a board counts exactly, or a used key")}
 _READS = INVALID | STORE_DOWN
 _ABSENT: Answers = {404: problem("the member is not on the board")}
 

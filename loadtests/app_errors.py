@@ -1,7 +1,8 @@
 """Every error of the sample app as one JSON shape, ``Problem``; never a stack trace.
 
 * The store gave no answer, or refused: 503 with Retry-After.
-* An argument out of range: 422. A sum beyond what a board counts: 409.
+* An argument out of range: 422. A sum beyond what a board counts, an Idempotency-Key used for
+  something else: 409.
 * Anything else is a mistake in the program: 500, and its trace goes to the log alone.
 """
 
@@ -71,8 +72,13 @@ def install(app: FastAPI) -> None:
     app.exception_handler(Exception)(_mistake)
 
 
-async def _http(_: Request, problem: HTTPException) -> Response:
-    return answer(problem.status_code, str(problem.detail), headers=problem.headers)
+async def _http(request: Request, problem: HTTPException) -> Response:
+    headers = dict(problem.headers or {})
+    if problem.status_code == 405 and (route := request.scope.get("route")) is not None:
+        # The framework names the methods of the first route with this path only.
+        methods = request.app.openapi()["paths"].get(route.path, {})
+        headers["Allow"] = ", ".join(method.upper() for method in methods) or headers["Allow"]
+    return answer(problem.status_code, str(problem.detail), headers=headers)
 
 
 async def _invalid(_: Request, problem: RequestValidationError) -> Response:
@@ -93,8 +99,10 @@ async def _kvlab(_: Request, problem: KvlabError) -> Response:
             return answer(503, "the store cannot be reached", headers=RETRY_AFTER)
         case OutcomeUnknown() | ServerRefused():
             return answer(503, "the store gave no answer", applied=None, headers=RETRY_AFTER)
-        case InvalidArgument() | OpIdReused():
+        case InvalidArgument():
             return answer(422, str(problem))
+        case OpIdReused():
+            return answer(409, "this Idempotency-Key stood for another submission")
         case ScoreOutOfRange():
             return answer(409, str(problem))
     raise problem

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from kvlab.leaderboard_values import MAX_SCORE
 
@@ -138,8 +138,17 @@ class Standings(BaseModel):
 FlagName = Annotated[str, Field(pattern="^[a-z0-9-]{1,64}$")]
 
 
+def _whole(value: object) -> object:
+    """5.0 is a whole number in JSON."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class FlagChange(Body):
-    percent: Annotated[int, Field(ge=0, le=100, description="of the users; 0 off, 100 on")]
+    percent: Annotated[
+        int,
+        Field(ge=0, le=100, description="of the users; 0 off, 100 on"),
+        BeforeValidator(_whole),
+    ]
 
 
 class Flags(BaseModel):
