@@ -126,6 +126,7 @@ def _serve(workers: int, listening: socket.socket, settings: Settings, store: st
         log_level="warning",
         timeout_keep_alive=75,
         timeout_graceful_shutdown=3,
+        timeout_worker_healthcheck=30,  # a laptop that is busy is no dead worker
     )
     limiter = settings.limiter
     shown = f"[{host}]" if ":" in host else host

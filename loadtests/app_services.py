@@ -6,11 +6,12 @@ read from the request alone; nothing here asks the store.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Protocol
 
 from app_settings import Settings
 from fastapi import Depends, HTTPException, Request
@@ -140,11 +141,12 @@ def set_cookie(visitor: Visitor, session: Session | None) -> dict[str, str]:
     return {} if session is None else {"Set-Cookie": visitor.cookie.header(session)}
 
 
-def _is_loopback(host: Any) -> bool:
+@functools.lru_cache(maxsize=1000)
+def _is_loopback(host: str | None) -> bool:
     if host == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host or "").is_loopback
     except ValueError:
         return False
 
