@@ -8,8 +8,12 @@ or never.
 
 The search goes through the history once and keeps every configuration that can be: the model's
 state, and which of the operations under way have had their moment (just-in-time linearization;
-Lowe, "Testing for linearizability", 2017). Objects are judged one by one: a history is
-linearizable if it is for each.
+Lowe, "Testing for linearizability", 2017). Two things keep them few: a read has its moment at the
+first state that gives its answer, and what another configuration can still become is not kept.
+Objects are judged one by one: a history is linearizable if it is for each.
+
+The time doubles with each write under way at once, and with each lost one that may have been seen;
+equal lost ones are cheap.
 """
 
 from __future__ import annotations
@@ -18,10 +22,16 @@ import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from kvlab.errors import InvalidArgument
 from kvlab.instruments._check import whole
+from kvlab.instruments.models import Counter, Model, Mutex, Register, Scores
+
+__all__ = [
+    "UNKNOWN", "Counter", "Judgement", "Model", "Mutex", "Operation", "Register", "Scores",
+    "judge_history",
+]  # fmt: skip
 
 UNKNOWN: Any = type("Unknown", (), {"__repr__": lambda _: "?"})()
 """The answer of an operation that never got one."""
@@ -46,16 +56,6 @@ class Operation:
     def __str__(self) -> str:
         asked = ", ".join(map(repr, self.arguments))
         return f"{self.client}: {self.do}({asked}) → {self.answer!r}"
-
-
-class Model(Protocol):
-    """A sequential object. States are values and can be hashed."""
-
-    def start(self) -> Hashable:
-        """The state at first."""
-
-    def apply(self, state: Any, do: str, arguments: tuple[Any, ...], /) -> tuple[Hashable, Any]:
-        """The state after the operation, and its answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +120,13 @@ class _TooMany(Exception):
     pass
 
 
-# A configuration: the state, and which of the operations under way have had their moment.
-_Configuration = tuple[Hashable, frozenset[int]]
+# States by a number each, so that they are hashed and stepped from once. A configuration: the
+# state, and which of the operations under way have had their moment.
+_State = int
+_Configuration = tuple[_State, frozenset[int]]
+# Where an operation leads from each state; None where its answer would have been another.
+_Steps = dict[_State, _State | None]
+_REMEMBERED = 10_000  # states
 
 
 def _judge(operations: Sequence[Operation], model: Model, limit: int) -> Judgement:
@@ -140,8 +145,12 @@ def _judge(operations: Sequence[Operation], model: Model, limit: int) -> Judgeme
 class _Search:
     def __init__(self, operations: Sequence[Operation], model: Model, limit: int) -> None:
         self._operations, self._model, self._limit = operations, model, limit
-        self._under_way: dict[int, None] = {}  # in the order of their calls
-        self.kept: set[_Configuration] = {(model.start(), frozenset())}
+        # Under way, in the order of their calls. A read without an answer is no evidence.
+        self._reads: dict[int, _Steps] = {}
+        self._writes: dict[int, _Steps] = {}
+        self._states = [model.start()]
+        self._numbers: dict[Hashable, _State] = {self._states[0]: 0}
+        self.kept: set[_Configuration] = {(0, frozenset())}
         self.window: list[int] = []
         self.states: set[Hashable] = set()
         self.culprit: int | None = None
@@ -155,13 +164,23 @@ class _Search:
                 if not self.kept:
                     self.culprit = number
                     return
-                del self._under_way[number]
+                self._reads.pop(number, None)
+                self._writes.pop(number, None)
+                if len(self._states) > _REMEMBERED:
+                    self._forget()
             else:
-                if all(self._operations[n].answer is UNKNOWN for n in self._under_way):
-                    self.window = list(self._under_way)
-                    self.states = {state for state, _ in self.kept}
-                self._under_way[number] = None
-                self.window.append(number)
+                self._called(number)
+
+    def _called(self, number: int) -> None:
+        if not self._reads and all(self._operations[n].answer is UNKNOWN for n in self._writes):
+            self.window = list(self._writes)
+            self.states = {self._states[state] for state, _ in self.kept}
+        self.window.append(number)
+        one = self._operations[number]
+        if one.do not in self._model.reads:
+            self._writes[number] = {}
+        elif one.answer is not UNKNOWN:
+            self._reads[number] = {}
 
     def _events(self) -> list[tuple[bool, int]]:
         """Calls and returns in the order of time; at one and the same moment, calls first."""
@@ -176,12 +195,12 @@ class _Search:
     def _returned(self, number: int) -> set[_Configuration]:
         """What can be after this return: in each configuration the operation has had its moment,
         the others only as far as it needed them before it."""
-        seen, left = set(self.kept), list(self.kept)
-        after: set[_Configuration] = set()
+        seen = {self._answered(*one) for one in self.kept}
+        left, after = list(seen), set[_Configuration]()
         while left:
             state, had = left.pop()
             if number in had:
-                after.add((state, had - {number}))
+                after.add((state, had))
                 continue
             for reached in self._one_more(state, had):
                 if reached not in seen:
@@ -190,105 +209,51 @@ class _Search:
             if len(seen) > self._limit:
                 raise _TooMany
         self.most = max(self.most, len(seen))
-        return after
+        if len(after) > 1:  # one that another of them leads to can be reached later as well
+            after -= {late for state, had in after for late in self._one_more(state, had)}
+        return {(state, had - {number}) for state, had in after}
 
-    def _one_more(self, state: Hashable, had: frozenset[int]) -> Iterator[_Configuration]:
-        """The configurations in which one more operation has had its moment."""
+    def _one_more(self, state: _State, had: frozenset[int]) -> Iterator[_Configuration]:
+        """The configurations in which one more write has had its moment."""
         tried: set[tuple[str, tuple[Any, ...]]] = set()
-        for number in self._under_way:
-            if number in had:
+        for number, steps in self._writes.items():
+            if number in had or (reached := self._step(state, number, steps)) is None:
                 continue
             one = self._operations[number]
-            reached, answer = self._model.apply(state, one.do, one.arguments)
             if one.answer is UNKNOWN:
                 # Of equal ones the first stands for all, and one without effect may come later.
                 if reached == state or (one.do, one.arguments) in tried:
                     continue
                 tried.add((one.do, one.arguments))
-            elif answer != one.answer:
-                continue
-            yield reached, had | {number}
+            yield self._answered(reached, had | {number})
 
+    def _answered(self, state: _State, had: frozenset[int]) -> _Configuration:
+        """With every read that gets its answer here: having it now takes nothing from later."""
+        now = [
+            number
+            for number, steps in self._reads.items()
+            if number not in had and self._step(state, number, steps) is not None
+        ]
+        return state, had.union(now)
 
-@dataclass(frozen=True, slots=True)
-class Register:
-    """``read()`` → value, ``write(value)``, ``swap(expected, value)`` → whether it was so."""
+    def _step(self, state: _State, number: int, steps: _Steps) -> _State | None:
+        if state not in steps:
+            one = self._operations[number]
+            reached, answer = self._model.apply(self._states[state], one.do, one.arguments)
+            right = one.answer is UNKNOWN or answer == one.answer
+            steps[state] = self._number(reached) if right else None
+        return steps[state]
 
-    value: Hashable = None
+    def _number(self, state: Hashable) -> _State:
+        number = self._numbers.setdefault(state, len(self._states))
+        if number == len(self._states):
+            self._states.append(state)
+        return number
 
-    def start(self) -> Hashable:
-        return self.value
-
-    def apply(self, state: Any, do: str, arguments: tuple[Any, ...]) -> tuple[Hashable, Any]:
-        match do, arguments:
-            case "read", ():
-                return state, state
-            case "write", (value,):
-                return value, None
-            case "swap", (expected, value):
-                return (value, True) if state == expected else (state, False)
-        raise _no_such(do, arguments)
-
-
-@dataclass(frozen=True, slots=True)
-class Counter:
-    """``add(n)`` → the sum, ``read()`` → the sum."""
-
-    def start(self) -> int:
-        return 0
-
-    def apply(self, state: int, do: str, arguments: tuple[Any, ...]) -> tuple[int, Any]:
-        match do, arguments:
-            case "read", ():
-                return state, state
-            case "add", (amount,):
-                return state + amount, state + amount
-        raise _no_such(do, arguments)
-
-
-@dataclass(frozen=True, slots=True)
-class Mutex:
-    """``acquire(who)`` → whether it was free, ``release(who)`` → whether it was theirs."""
-
-    def start(self) -> None:
-        return None
-
-    def apply(self, state: Any, do: str, arguments: tuple[Any, ...]) -> tuple[Hashable, Any]:
-        match do, arguments:
-            case "acquire", (who,):
-                return (who, True) if state is None else (state, False)
-            case "release", (who,):
-                return (None, True) if state == who else (state, False)
-        raise _no_such(do, arguments)
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """A leaderboard, high to low: ``add(member, n)`` and ``set(member, score)`` → the score,
-    ``score(member)``, ``rank(member)`` → 1 + how many have more; both None for nobody."""
-
-    def start(self) -> frozenset[tuple[str, float]]:
-        return frozenset()
-
-    def apply(
-        self, state: frozenset[tuple[str, float]], do: str, arguments: tuple[Any, ...]
-    ) -> tuple[Hashable, Any]:
-        scores = dict(state)
-        match do, arguments:
-            case "add", (member, amount):
-                scores[member] = scores.get(member, 0) + amount
-                return frozenset(scores.items()), scores[member]
-            case "set", (member, score):
-                scores[member] = score
-                return frozenset(scores.items()), score
-            case "score", (member,):
-                return state, scores.get(member)
-            case "rank", (member,):
-                if member not in scores:
-                    return state, None
-                return state, 1 + sum(score > scores[member] for score in scores.values())
-        raise _no_such(do, arguments)
-
-
-def _no_such(do: str, arguments: tuple[Any, ...]) -> InvalidArgument:
-    return InvalidArgument(f"the model knows no {do}{arguments!r}")
+    def _forget(self) -> None:
+        """Number anew only the states that are kept."""
+        kept = [(self._states[state], had) for state, had in self.kept]
+        self._states, self._numbers = [], {}
+        self.kept = {(self._number(state), had) for state, had in kept}
+        for steps in (*self._reads.values(), *self._writes.values()):
+            steps.clear()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kvlab.errors import InvalidArgument
-from kvlab.instruments import judge_history
+from kvlab.instruments import judge_history, linearizability
 from kvlab.instruments.linearizability import (
     UNKNOWN,
     Counter,
@@ -33,6 +33,12 @@ def read(called: float, returned: float, answer: Any) -> Operation:
 
 
 NEVER = math.inf
+
+THREE = [
+    op(i, i + 0.5, "add", name, i + 1, answer=i + 1) for i, name in enumerate(("ann", "bob", "cid"))
+]
+BEFORE = (("cid", 3), ("bob", 2), ("ann", 1))
+AFTER = (("cid", 3), ("ann", 1), ("bob", -3))
 
 KNOWN: list[tuple[str, Model, list[Operation], str]] = [
     ("nothing", Register(), [], "valid"),
@@ -150,6 +156,68 @@ KNOWN: list[tuple[str, Model, list[Operation], str]] = [
         ],
         "invalid",
     ),
+    *(
+        (f"neighbours {when}", Scores(), [*THREE, op(4, 7, "add", "bob", -5, answer=-3), seen], is_)
+        for when, seen, is_ in (
+            ("before", op(5, 6, "around", "ann", 1, answer=(("bob", 2), ("ann", 1))), "valid"),
+            ("after", op(5, 6, "around", "ann", 1, answer=AFTER), "valid"),
+            # rank 3, then, when ann has come to 2, ranks 2 to 4
+            ("torn", op(5, 6, "around", "ann", 1, answer=AFTER[1:]), "invalid"),
+            ("too late", op(8, 9, "around", "ann", 1, answer=(("bob", 2), ("ann", 1))), "invalid"),
+            ("of nobody", op(5, 6, "around", "joe", 1, answer=None), "valid"),
+            ("of somebody", op(5, 6, "around", "bob", 1, answer=None), "invalid"),
+        )
+    ),
+    *(
+        (
+            f"neighbours that may have changed, {what}",
+            Scores(),
+            [
+                *THREE,
+                op(4, NEVER, "add", "bob", -5),
+                op(5, NEVER, "around", "ann", 1),
+                op(6, 7, "top", 3, answer=one),
+                op(8, 9, "around", "ann", 1, answer=two),
+            ],
+            is_,
+        )
+        for what, one, two, is_ in (
+            ("and did", BEFORE, AFTER, "valid"),
+            ("and did not", BEFORE, BEFORE[1:], "valid"),
+            ("soon", AFTER, AFTER, "valid"),
+            ("and back", AFTER, BEFORE[1:], "invalid"),
+            ("half", BEFORE, AFTER[1:], "invalid"),
+        )
+    ),
+    (
+        "a tie is listed by bytes, descending",
+        Scores(),
+        [
+            *(op(i, i, "set", name, 7, answer=7) for i, name in enumerate(("é", "10", "z", "2"))),
+            op(5, 5, "add", "😀", 7, answer=7),
+            op(6, 6, "add", "\uffff", 7, answer=7),
+            op(7, 7, "top", 4, answer=(("😀", 7), ("\uffff", 7), ("é", 7), ("z", 7))),
+            op(8, 8, "around", "2", 1, answer=(("z", 7), ("2", 7), ("10", 7))),
+            op(8, 8, "around", "😀", 1, answer=(("😀", 7), ("\uffff", 7))),
+            op(8, 8, "around", "10", 1, answer=(("2", 7), ("10", 7))),
+            op(8, 8, "top", 0, answer=()),
+            op(9, 9, "rank", "10", answer=1),
+            op(9, 9, "score", "10", answer=7),
+        ],
+        "valid",
+    ),
+    (
+        "a score of nothing is a score",
+        Scores(),
+        [
+            op(0, 1, "add", "ann", 0, answer=0),
+            op(2, 3, "score", "ann", answer=0),
+            op(4, 5, "score", "bob", answer=None),
+            op(6, 7, "rank", "ann", answer=1),
+            op(8, 9, "rank", "bob", answer=None),
+        ],
+        "valid",
+    ),
 ]
 
 
@@ -205,6 +273,34 @@ def test_agrees_with_the_definition_on_small_histories(model: Model) -> None:
     assert min(map(verdicts.count, ("valid", "invalid"))) > 30  # the draw asks both questions
 
 
+ASKED = (
+    ("add", "a", 1), ("add", "b", 1), ("set", "a", 2), ("score", "a"), ("rank", "b"),
+    ("around", "a", 1), ("around", "b", 0), ("top", 1),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("remembered", [10_000, 0], ids=["", "forgetting"])
+def test_agrees_with_the_definition_on_small_boards(
+    remembered: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linearizability, "_REMEMBERED", remembered)
+    lot, verdicts = random.Random(8), []
+    for _ in range(400):
+        # Answers of one order, at times that may allow it and may not.
+        state, history = Scores().start(), []
+        for at in range(6):
+            do, *arguments = lot.choice(ASKED)
+            state, answer = Scores().apply(state, do, tuple(arguments))
+            called = at + lot.randrange(-3, 4)
+            returned = NEVER if lot.random() < 0.15 else called + lot.randrange(5)
+            history.append(op(called, returned, do, *arguments, answer=answer))
+        expected = "valid" if by_every_order(history, Scores()) else "invalid"
+        judged = judge_history(history, Scores())
+        assert judged.verdict == expected, history
+        verdicts.append(expected)
+    assert min(map(verdicts.count, ("valid", "invalid"))) > 60
+
+
 def test_an_invalid_history_shows_the_smallest_window() -> None:
     before = [op(t, t + 0.5, "write", t) for t in range(20)]
     wrong = [op(20, 23, "write", 20), read(21, 22, 18)]
@@ -216,6 +312,16 @@ def test_an_invalid_history_shows_the_smallest_window() -> None:
     assert judged.states == (19,)
     assert "read() → 18" in str(judged)
     assert "from 19" in str(judged)
+
+
+def test_a_torn_context_shows_what_moved_meanwhile() -> None:
+    lost = op(3, NEVER, "top", 1)  # says nothing, and makes no window wider
+    torn = op(4, 9, "around", "ann", 0, answer=(("bob", -3),))  # rank 3; ann is 2nd; range 3 to 3
+    moved, later = op(5, 6, "add", "bob", -5, answer=-3), op(10, 11, "score", "ann", answer=1)
+    judged = judge_history([*THREE, lost, torn, moved, later], Scores())
+    assert judged.culprit == torn
+    assert set(judged.window) == {torn, moved}
+    assert judged.states == (BEFORE,)
 
 
 def test_objects_are_judged_one_by_one() -> None:
@@ -232,6 +338,44 @@ def test_too_much_to_look_through_is_unknown() -> None:
     history = [*(op(0, 100 + n, "write", n) for n in range(8)), read(200, 201, 9)]
     assert judge_history(history, Register(), max_configurations=50).verdict == "unknown"
     assert judge_history(history, Register()).verdict == "invalid"
+
+
+def test_reads_that_overlap_cost_nothing() -> None:
+    adds = [op(0, 9 + t, "add", f"m{t}", t + 1, answer=t + 1) for t in range(4)]
+    orders = [(("m3", 4),), (("m2", 3),), (("m0", 1),), ()]
+    tops = [op(1, 20 + t, "top", 1, answer=orders[t % 4]) for t in range(40)]
+    judged = judge_history([*adds, *tops], Scores())
+    assert judged.verdict == "valid"
+    assert judged.most <= 2**4 * 4  # of 44 under way
+    assert judge_history([*adds, *tops, op(60, 61, "top", 1, answer=())], Scores()).most <= 2**4 * 4
+
+
+def test_lost_writes_that_nobody_has_seen_cost_nothing() -> None:
+    lost = [op(t, NEVER, "add", f"m{t}", t + 1) for t in range(40)]
+    empty = [op(50 + t, 51 + t, "top", 1, answer=()) for t in range(40)]
+    judged = judge_history([*lost, *empty], Scores())
+    assert (judged.verdict, judged.most) == ("valid", 1)
+    # One of ten is seen: looked for once, and the others stay open.
+    some = [op(100 + t, 101 + t, "top", 1, answer=(("m5", 6),)) for t in range(40)]
+    judged = judge_history([*lost[:10], *empty, *some], Scores())
+    assert judged.verdict == "valid"
+    gone = op(200, 201, "top", 1, answer=())
+    assert judge_history([*lost[:10], *empty, *some, gone], Scores()).culprit == gone
+
+
+def test_what_another_can_become_is_not_kept() -> None:
+    asked: list[str] = []
+
+    class Counting(Scores):
+        def apply(self, state: Any, do: str, arguments: tuple[Any, ...]) -> tuple[Any, Any]:
+            asked.append(do)
+            return super().apply(state, do, arguments)
+
+    lost = [op(t, NEVER, "add", f"m{t}", t + 1) for t in range(8)]
+    seen = [op(100 + 2 * t, 101 + 2 * t, "top", 1, answer=(("m5", 6),)) for t in range(40)]
+    assert judge_history([*lost, *seen], Counting()).holds
+    # All outcomes of eight are tried once, and the first read of them decides.
+    assert asked.count("top") < 2**8 + 2 * len(seen)
 
 
 def test_many_equal_unknown_operations_stay_cheap() -> None:
