@@ -114,8 +114,9 @@ class Scores:
             case "score", (_,):
                 return state, None if place is None else state[place][1]
             case "rank", (_,):
-                better = place is not None and sum(s > state[place][1] for _, s in state)
-                return state, None if place is None else 1 + better
+                return state, None if place is None else 1 + sum(
+                    score > state[place][1] for _, score in state
+                )
             case "around", (_, n):
                 return state, None if place is None else state[max(0, place - n) : place + n + 1]
         raise _no_such(do, arguments)
