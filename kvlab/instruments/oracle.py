@@ -255,7 +255,7 @@ def _used_counter(record: _Record, now: Micros, limit: int, width: int, burst: i
 def _used_bucket(record: _Record, now: Micros, limit: int, width: int, burst: int) -> _Used:
     scale, drain = _scaled(limit, width)
     size = burst * scale
-    if size > _EVER:
+    if 2 * size > _EVER:
         raise InvalidArgument(f"a burst of {burst} at this rate cannot be counted exactly")
     # A unit weighs most when it came last: of a span that is over at its end, else just now.
     filled = np.sort(np.concatenate([record.admitted, record.ended]))
