@@ -1,0 +1,48 @@
+"""Levels and arrivals of a load, by arithmetic."""
+
+from __future__ import annotations
+
+import pytest
+
+from kvlab.errors import InvalidArgument
+from kvlab.instruments.load_shape import SHAPES, Arrivals
+
+
+@pytest.mark.parametrize(
+    ("shape", "levels"),
+    [
+        ("constant", [1, 1, 1, 1, 1]),
+        ("step", [0.25, 0.25, 0.5, 0.75, 1]),
+        ("spike", [0.2, 0.2, 1, 0.2, 0.2]),
+    ],
+)
+def test_levels(shape: str, levels: list[float]) -> None:
+    assert [SHAPES[shape](share) for share in (0.0, 0.2, 0.4, 0.6, 1.0)] == levels
+
+
+def test_as_many_arrive_as_the_rate_says() -> None:
+    arrivals = Arrivals(1000, began=50.0, seed=3)
+    due = arrivals.overdue(60.0)
+    assert due == sorted(due)
+    assert due[0] > 50.0
+    assert len(due) == pytest.approx(10_000, rel=0.05)
+    assert arrivals.next() > 60.0
+
+
+def test_a_shape_bends_the_rate() -> None:
+    due = Arrivals(1000, 0.0, 4, SHAPES["spike"], seconds=10.0).overdue(10.0)
+    middle = sum(4 <= at < 6 for at in due)
+    assert middle == pytest.approx(2000, rel=0.1)
+    assert len(due) - middle == pytest.approx(1600, rel=0.1)
+
+
+def test_the_rate_may_change() -> None:
+    arrivals = Arrivals(10, 0.0, 5)
+    arrivals.rate = 1000.0
+    assert len(arrivals.overdue(1.0)) == pytest.approx(1000, rel=0.2)
+
+
+@pytest.mark.parametrize("rate", [0, -1, float("nan"), float("inf")])
+def test_a_rate_is_a_number_above_zero(rate: float) -> None:
+    with pytest.raises(InvalidArgument, match="rate"):
+        Arrivals(rate, 0.0, 0)
