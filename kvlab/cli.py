@@ -58,20 +58,39 @@ def lab(context: typer.Context) -> None:
 @app.command(context_settings=_PASSES_OPTIONS_ON)
 def load(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="Which load test: rate-limiter.")] = "rate-limiter",
+    name: Annotated[
+        str, typer.Argument(help="Which load test: rate-limiter or leaderboard.")
+    ] = "rate-limiter",
     naive: Annotated[bool, typer.Option(help="Load the tutorial's version: it must fail.")] = False,
     time: Annotated[str, typer.Option(help="How long: 30s, 2m, 1h30m.")] = "30s",
     users: Annotated[int, typer.Option(help="Concurrent users.")] = 20,
+    reports: Annotated[str, typer.Option(help="Where the folder of the run goes.")] = "loads",
+    web: Annotated[bool, typer.Option(help="Locust's page instead, on loopback.")] = False,
 ) -> None:
     """Load a pattern with Locust and judge what happened; exit code 1 when its promise broke.
 
-    Other options go to Locust: --algorithm token-bucket, --limit 50, --processes 2,
-    --host redis://…; the load test's own are listed by: locust -f loadtests/rate_limiter.py --help
+    Each run leaves a folder with a report. Other options go to the load test and to Locust:
+
+    \b
+    --rate 2000                 open loop: arrivals a second
+    --shape step|spike          how the load changes over the run
+    --fault pause@5:2           also cut@8, flush@10, restart@12:1; may be repeated
+    --lose-replies 100          each 100th answer is lost
+    --app                       through the sample web app
+    --processes 2               as many generators
+    --host redis://…            another store, or http://… for an app that runs
+    --algorithm --limit --window --keys --control      of the rate limiter
+    --members --skew --mode --ties                     of the leaderboard
+
+    All are told by: locust -f loadtests/leaderboard.py --help
     """
     from kvlab.workshop import load as loads
 
     more = [*context.args, *(["--naive"] if naive else [])]
-    raise typer.Exit(loads.run(name, users=users, length=loads.seconds(time), more=more))
+    length = loads.seconds(time)
+    raise typer.Exit(
+        loads.run(name, users=users, length=length, more=more, reports=reports, web=web)
+    )
 
 
 @app.command()

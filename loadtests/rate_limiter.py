@@ -1,29 +1,37 @@
-"""Loads the rate limiter directly through ``kv.run``, and judges what it admitted.
+"""Loads the rate limiter and judges what it admitted, and what it did not.
 
     locust -f loadtests/rate_limiter.py --headless --users 20 --run-time 30s
     kvlab load rate-limiter --algorithm token-bucket
 
-At the end the admissions, by the server times that the decisions carry, are compared with the
-algorithm's own bound (``kvlab.instruments.oracle``); one too many makes the exit code 1. The naive
-sliding window tells no time, so it is judged only by what is beyond doubt, and is caught all the
-same. ``--host`` takes a Redis URL; without it the embedded server is used.
+At the end every admission, by the server time that its decision carries, is held against the
+algorithm's own bound, and every denial against what it must let through
+(``kvlab.instruments.oracle``); one too many of either makes the exit code 1. The naive sliding
+window tells no time, so it is judged only by what is beyond doubt, and is caught all the same.
+
+``--host`` takes a Redis URL; without it the embedded server is used. ``--app`` goes through the
+sample web app; one that runs already is named by ``--host http://…`` and must have the same
+algorithm, limit and window, and trust the addresses that 127.0.0.1 forwards.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import random
-import sys
+import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from kv_user import KvUser, evidence_of, ready, report
-from locust import events, task
-from locust.argument_parser import LocustArgumentParser
-from locust.env import Environment
-from locust.runners import WorkerRunner
+from kv_user import KvUser, Process
+from load_test import Judgement, install
+from locust import task
 
+import kvlab
 from kvlab import FixedWindow, SlidingWindowCounter, SlidingWindowLog, TokenBucket
-from kvlab.errors import InvalidArgument
-from kvlab.instruments.oracle import Verdict, certain_overlap, judge
+from kvlab.instruments._check import whole
+from kvlab.instruments.decisions import Decisions
+from kvlab.instruments.load_run import Finding
+from kvlab.instruments.oracle import certain_overlap, judge, judge_denials
 from kvlab.rate_limiting import NaiveSlidingWindow
 
 LIMITERS: dict[str, Any] = {
@@ -32,16 +40,9 @@ LIMITERS: dict[str, Any] = {
     "sliding-counter": SlidingWindowCounter,
     "token-bucket": TokenBucket,
 }
-
-
-@events.init_command_line_parser.add_listener
-def _options(parser: LocustArgumentParser) -> None:
-    own = parser.add_argument_group("rate limiter")
-    own.add_argument("--algorithm", choices=LIMITERS, default="sliding-log", help="which limiter")
-    own.add_argument("--limit", type=int, default=10, help="admissions a window and key")
-    own.add_argument("--window", type=float, default=1.0, help="the window, in seconds")
-    own.add_argument("--keys", type=int, default=2, help="how many keys share the load")
-    own.add_argument("--naive", action="store_true", help="the tutorial's sliding window instead")
+_TOLD = (200, 429)
+CONTROL = 5
+"""With --control each so-manieth user is naive."""
 
 
 def limiter(given: Any) -> Any:
@@ -49,71 +50,167 @@ def limiter(given: Any) -> Any:
     return LIMITERS[given.algorithm]("load", limit=given.limit, window=given.window)
 
 
-@events.init.add_listener
-def _first(environment: Environment, **_: Any) -> None:
-    given = environment.parsed_options
-    if given.keys < 1:
-        sys.exit(f"kvlab: keys must be at least 1, not {given.keys}")
-    try:
-        first = limiter(given).peek("client-0")
-    except InvalidArgument as problem:
-        sys.exit(f"kvlab: {problem}")
-    ready(environment, first)
+class RateLimiterLoad:
+    """See :class:`load_test.LoadTest`."""
 
+    pattern = "rate-limiter"
 
-class RateLimited(KvUser):
-    """Asks the limiter as fast as it answers: a closed loop, each user one request at a time."""
-
-    def on_start(self) -> None:
-        given = self.environment.parsed_options
-        self.keys = [f"client-{number}" for number in range(given.keys)]
-        self.limiter = limiter(given)
-        self.naive = NaiveSlidingWindow(
-            self.kv.client, given.limit, int(given.window * 1000), prefix=self.kv.prefix
+    def options(self, add: Callable[..., Any]) -> None:
+        add("--algorithm", choices=list(LIMITERS), default="sliding-log", help="which limiter")
+        add("--limit", type=int, default=10, help="admissions a window and key")
+        add("--window", type=float, default=1.0, help="the window, in seconds")
+        add("--keys", type=int, default=2, help="how many keys share the load")
+        add(
+            "--control",
+            action="store_true",
+            help="one user of five uses the tutorial's sliding "
+            "window, on keys of its own: it must be caught in the same run",
         )
 
-    @task
-    def hit(self) -> None:
-        key = random.choice(self.keys)
-        if self.environment.parsed_options.naive:
-            allowed, began, ended = self.timed("naive hit", lambda: self.naive.check(key))
-            if allowed:
-                self.evidence.facts.append([key, began, ended])
-            return
-        decision, _, _ = self.timed("hit", lambda: self.kv.run(self.limiter.hit(key)))
-        if decision is not None and decision.allowed:
-            self.evidence.facts.append([key, decision.at])
+    def first(self, given: Any) -> kvlab.Op[Any]:
+        whole("keys", given.keys, 1)
+        op: kvlab.Op[Any] = limiter(given).peek("client-0")
+        return op
+
+    def title(self, given: Any) -> str:
+        name = "the naive sliding window" if given.naive else given.algorithm
+        return f"Rate limiter: {name}, {given.limit} per {given.window:g} s, {given.keys} keys"
+
+    def app_settings(self, given: Any) -> dict[str, object]:
+        return {"algorithm": given.algorithm, "limit": given.limit, "window": given.window}
+
+    def facts(self, given: Any) -> Decisions:
+        return Decisions()
+
+    def beside(self, process: Process) -> None:
+        """Nothing."""
+
+    def judge(self, process: Process, began: float) -> Judgement:
+        given, facts = process.environment.parsed_options, process.evidence.facts
+        findings = [] if given.naive else _findings(facts, given)
+        if given.naive or given.control:
+            findings.append(_naive_finding(facts, given))
+        sum(len(facts.admissions(key)) for key in facts.keys)
+        denied = sum(len(facts.denials(key)) for key in facts.keys)
+        untested = None
+        if not given.naive and not denied:
+            untested = "no request was denied; take fewer keys, a lower limit or more users"
+        windows = facts.windows(began, given.window, given.limit)
+        return Judgement(findings, untested, windows)
 
 
-@events.quitting.add_listener
-def _judge(environment: Environment, **_: Any) -> None:
-    if isinstance(environment.runner, WorkerRunner):
-        return
-    given, evidence = environment.parsed_options, evidence_of(environment)
-    verdict = _verdict(evidence.facts, given)
-    name = "the naive sliding window" if given.naive else given.algorithm
-    report(
-        environment,
-        f"Rate limiter: {name}, {given.limit} per {given.window:g} s, {given.keys} keys",
-        f"{evidence.calls:,} decisions, {verdict.admitted:,} admitted",
+def _findings(facts: Decisions, given: Any) -> list[Finding]:
+    settings = {"limit": given.limit, "window": given.window}
+    over = [judge(given.algorithm, facts.admissions(key), **settings) for key in facts.keys]
+    under = [
+        judge_denials(
+            given.algorithm,
+            facts.admissions(key),
+            facts.denials(key),
+            unknown=facts.unknown_spans(key),
+            **settings,
+        )
+        for key in facts.keys
+    ]
+    return [_over(sum(over[1:], over[0])), _under(sum(under[1:], under[0]))] if over else []
+
+
+def _over(verdict: Any) -> Finding:
+    says = (
         f"{verdict.bound}; the most seen is {verdict.worst:g}, the bound {verdict.limit:g}, "
-        f"admissions too many: {verdict.over:,}",
-        holds=verdict.holds,
-        untested="no request was denied; take fewer keys, a lower limit or more users"
-        if verdict.admitted == evidence.calls
-        else None,
+        f"admissions too many: {verdict.over:,} of {verdict.admitted:,}"
+    )
+    return Finding("over-admission", verdict.holds, says)
+
+
+def _under(verdict: Any) -> Finding:
+    says = (
+        "nobody is denied who is within the limit; denials without reason: "
+        f"{verdict.unjustified:,} of {verdict.denied:,}"
+    )
+    evidence = () if verdict.holds else (str(verdict),)
+    return Finding("denials", verdict.holds, says, evidence)
+
+
+def _naive_finding(facts: Decisions, given: Any) -> Finding:
+    verdicts = [
+        certain_overlap(facts.untimed_spans(key), limit=given.limit, window=given.window)
+        for key in facts.untimed_keys
+    ]
+    if not verdicts:
+        return Finding("naive", False, "the naive sliding window admitted nothing")
+    verdict = sum(verdicts[1:], verdicts[0])
+    if given.naive:
+        return _over(verdict)
+    return Finding(
+        "control",
+        not verdict.holds,
+        f"the naive sliding window, beside it, is caught: {verdict.over:,} admissions too many "
+        f"beyond doubt, of {verdict.admitted:,}",
     )
 
 
-def _verdict(facts: list[list[Any]], given: Any) -> Verdict:
-    by_key: dict[str, list[Any]] = {"": []}
-    for key, *moments in facts:
-        by_key.setdefault(key, []).append(moments if given.naive else moments[0])
-    settings = {"limit": given.limit, "window": given.window}
-    verdicts = [
-        certain_overlap(moments, **settings)
-        if given.naive
-        else judge(given.algorithm, moments, **settings)
-        for moments in by_key.values()
-    ]
-    return sum(verdicts[1:], verdicts[0])
+class RateLimited(KvUser):
+    """Asks the limiter again and again."""
+
+    def prepare(self) -> None:
+        given = self.given = self.process.given
+        number = next(self.process.numbers)
+        is_naive = given.naive or (given.control and number % CONTROL == CONTROL - 1)
+        if is_naive:
+            self.hit_once = self._hit_naive
+            self.naive = NaiveSlidingWindow(
+                self.process.naive_client, given.limit, int(given.window * 1000), self.kv.prefix
+            )
+        elif self.http is not None:
+            self.hit_once = self._hit_app
+        else:
+            self.hit_once = self._hit
+            self.limiter = limiter(given)
+
+    @property
+    def facts(self) -> Decisions:
+        """Of now: what was noted before may be on its way to the master."""
+        facts: Decisions = self.process.evidence.facts
+        return facts
+
+    @task
+    def hit(self) -> None:
+        self.hit_once(random.randrange(self.given.keys))
+
+    def _hit(self, number: int) -> None:
+        key = f"client-{number}"
+        decision = self.timed(
+            "hit",
+            lambda: self.kv.run(self.limiter.hit(key)),
+            partial(self._unknown, key),
+        )
+        if decision is not None:
+            self.facts.decided(key, decision.at, allowed=decision.allowed)
+
+    def _unknown(self, key: str, began: float, now: float) -> None:
+        self.facts.unknown(key, began, now + self.given.kvlab["late"])
+
+    def _hit_app(self, number: int) -> None:
+        key = _address(self.given.kvlab["tag"], number)
+        decision = self.timed(
+            "POST /api/work",
+            lambda: self.http.post("/api/work", headers={"X-Forwarded-For": key}, expected=_TOLD),
+            partial(self._unknown, key),
+        )
+        if decision is not None and decision["decided_at"] is not None:
+            self.facts.decided(key, decision["decided_at"], allowed=decision["allowed"])
+
+    def _hit_naive(self, number: int) -> None:
+        key = f"naive-{number}"
+        began = time.time()
+        if self.timed("naive hit", lambda: self.naive.check(key), lambda *_: None):
+            self.facts.admitted_within(key, began, time.time())
+
+
+def _address(tag: int, number: int) -> str:
+    """An address in a /64 of its own, which other runs do not use."""
+    return str(ipaddress.IPv6Address((0xFD << 120) | (tag % 2**32 << 88) | (number << 64) | 1))
+
+
+install(RateLimiterLoad())

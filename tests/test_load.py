@@ -1,25 +1,59 @@
-"""The load test can tell right from wrong, and says in one line what it cannot do."""
+"""The load tests can tell right from wrong, and say in one line what they cannot do."""
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from kvlab.engines import RunningServer
-from kvlab.errors import InvalidArgument
-from kvlab.workshop.load import seconds
+from kvlab.errors import InvalidArgument, KvlabError
+from kvlab.instruments.load_run import LoadRun
+from kvlab.workshop.load import record, seconds
 
 ROOT = Path(__file__).parents[1]
+KVLAB_LOAD = (sys.executable, "-m", "kvlab", "load")
+
+# Locust patches the interpreter and takes two seconds to import: once for all, in a process of its
+# own. What ends Locust's own start is printed as the interpreter would.
+REFUSALS = """
+import contextlib, io, json, sys
+sys.path.insert(0, sys.argv[1])
+import rate_limiter
+from locust import events
+from locust.argument_parser import parse_options
+from locust.env import Environment
+
+told = []
+for arguments in json.loads(sys.argv[2]):
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        try:
+            given = parse_options(["-f", "rate_limiter.py", "--headless", *arguments])
+            environment = Environment(parsed_options=given, host=given.host)
+            environment.create_local_runner()
+            events.init.fire(environment=environment, runner=environment.runner, web_ui=None)
+        except SystemExit as ended:
+            told.append(said.getvalue() if ended.code == 2 else ended.code)
+        else:
+            told.append("")
+print(json.dumps(told))
+"""
 
 
-def load(server: RunningServer, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "kvlab", "load", "rate-limiter", "--time", "3s", *arguments]
+def load(
+    server: RunningServer, reports: Path, name: str, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """``kvlab load`` for a second."""
     return subprocess.run(
-        command,
+        [*KVLAB_LOAD, name, "--time", "1s", "--reports", str(reports), *arguments],
         cwd=ROOT,
         env=os.environ | {"KVLAB_URL": server.url},
         capture_output=True,
@@ -29,48 +63,211 @@ def load(server: RunningServer, *arguments: str) -> subprocess.CompletedProcess[
     )
 
 
-def test_a_hardened_limiter_holds_over_two_processes(server: RunningServer) -> None:
-    ended = load(server, "--algorithm", "sliding-log", "--processes", "2")
-    assert "HOLDS: at most the limit in any interval" in ended.stdout, ended.stderr
-    assert "the most seen is 10, the bound 10, admissions too many: 0" in ended.stdout
-    assert ended.returncode == 0
+def only_run(reports: Path) -> LoadRun:
+    (folder,) = reports.iterdir()
+    return LoadRun.read(folder)
 
 
-def test_the_naive_limiter_fails_the_same_run(server: RunningServer) -> None:
+# --- the rate limiter ---
+
+
+@pytest.mark.parametrize("algorithm", ["sliding-counter", "token-bucket"])
+def test_a_hardened_limiter_holds(server: RunningServer, tmp_path: Path, algorithm: str) -> None:
+    ended = load(server, tmp_path, "rate-limiter", "--algorithm", algorithm)
+    run = only_run(tmp_path)
+    assert [(one.name, one.holds) for one in run.findings] == [
+        ("over-admission", True),
+        ("denials", True),
+    ]
+    assert run.holds
+    assert ended.returncode == 0, ended.stderr
+    assert "admissions too many: 0" in ended.stdout
+
+
+def test_the_naive_limiter_fails_the_same_run(server: RunningServer, tmp_path: Path) -> None:
     # One key, one admission a second, twenty users who all count before anyone adds.
-    ended = load(server, "--naive", "--keys", "1", "--limit", "1")
+    ended = load(server, tmp_path, "rate-limiter", "--naive", "--keys", "1", "--limit", "1")
     assert "BROKEN: at most the limit in any interval" in ended.stdout, ended.stderr
     assert ended.returncode == 1
+    assert not only_run(tmp_path).holds
 
 
-def test_a_run_that_denies_nobody_shows_nothing(server: RunningServer) -> None:
-    ended = load(server, "--limit", "1000000")
+def test_two_processes_tell_all_that_they_saw(server: RunningServer, tmp_path: Path) -> None:
+    load(server, tmp_path, "rate-limiter", "--processes", "2", "--control", "--limit", "1")
+    run = only_run(tmp_path)
+    assert [(one.name, one.holds) for one in run.findings] == [
+        ("over-admission", True),
+        ("denials", True),
+        ("control", True),
+    ]
+    assert run.generator is not None
+    assert run.generator.processes == 2
+    with server.client() as client:
+        assert client.keys("kvlab:load*") == []  # nothing is left
+
+
+def test_a_server_that_fails_meanwhile(tmp_path: Path) -> None:
+    run = record(
+        "rate-limiter",
+        seconds=4,
+        limit=1,
+        control=True,
+        fault=["pause@0.8:0.5", "cut@1.7", "flush@2", "restart@2.2:0.3"],
+    )
+    assert [fault.kind for fault in run.faults] == ["pause", "cut", "flush", "restart"]
+    assert run.errors  # it was felt
+    assert [(one.name, one.holds) for one in run.findings] == [
+        ("over-admission", True),
+        ("denials", True),
+        ("control", True),
+    ]
+
+
+def test_a_run_that_denies_nobody_shows_nothing(server: RunningServer, tmp_path: Path) -> None:
+    ended = load(server, tmp_path, "rate-limiter", "--limit", "1000000")
     assert "SHOWS NOTHING: no request was denied" in ended.stdout, ended.stderr
     assert ended.returncode == 1
 
 
-def test_no_server_is_one_line(server: RunningServer) -> None:
-    ended = load(server, "--host", "redis://127.0.0.1:1")
-    assert ended.returncode == 1
-    assert ended.stderr.startswith("kvlab: no connection to 127.0.0.1:1, nothing was sent")
-    assert "Traceback" not in ended.stderr
+# --- the leaderboard ---
+
+
+@pytest.mark.parametrize("mode", ["add", "best"])
+def test_scores_are_exact_although_answers_are_lost(mode: str) -> None:
+    run = record("leaderboard", seconds=1, mode=mode, members=20, lose_replies=20)
+    assert [(one.name, one.holds) for one in run.findings] == [
+        ("scores", True),
+        ("linearizable", True),
+    ]
+
+
+def test_the_naive_board_counts_twice_and_tells_ranks_that_never_were() -> None:
+    run = record("leaderboard", seconds=1, naive=True, members=20, lose_replies=20)
+    assert [(one.name, one.holds) for one in run.findings] == [
+        ("scores", False),
+        ("linearizable", False),
+    ]
+    assert run.findings[0].evidence
+
+
+# --- through the web app ---
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["--algorithm", "leaky"], "invalid choice: 'leaky'"),
-        (["--users", "0"], "users must be at least 1"),
-        (["--limit", "0"], "limit must be a whole number"),
-        (["--window", "-1"], "window must be from"),
-        (["--time", "soon"], "the time must be like 30s"),
-    ],
+    ("name", "findings"),
+    [("rate-limiter", ["over-admission", "denials"]), ("leaderboard", ["scores"])],
 )
-def test_bad_arguments_are_refused(server: RunningServer, arguments: list[str], says: str) -> None:
-    ended = load(server, *arguments)
-    assert says in ended.stderr
-    assert ended.returncode != 0
+def test_the_app_keeps_the_promises_too(name: str, findings: list[str]) -> None:
+    run = record(name, seconds=2, app=True)
+    assert [one.name for one in run.findings] == findings
+    assert run.holds
+    assert not run.errors
+
+
+# --- time ---
+
+
+def test_an_open_loop_counts_from_when_a_call_was_due() -> None:
+    # The server sleeps for a second of three: at least every fourth call was due meanwhile.
+    run = record("rate-limiter", seconds=3, rate=200, users=5, fault=["pause@1:1"])
+    assert run.latency["hit"].percentile(75) > 0.01
+    assert 400 < run.timeline["due"].sum() < 800
+
+
+def test_a_closed_loop_does_not_ask_meanwhile() -> None:
+    run = record("rate-limiter", seconds=3, users=4, shape="step", fault=["pause@1:1"])
+    assert run.latency["hit"].percentile(75) < 0.1
+    assert run.latency["hit"].max > 0.5
+    users = run.timeline["users"]
+    assert users.max() == 4
+    assert users[users > 0].min() < 4  # in steps
+
+
+# --- what goes wrong ---
+
+
+def test_a_worker_that_is_killed_leaves_no_verdict(server: RunningServer, tmp_path: Path) -> None:
+    arguments = ["--processes", "2", "--time", "5s", "--reports", str(tmp_path)]
+    running = subprocess.Popen(
+        [*KVLAB_LOAD, "rate-limiter", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"KVLAB_URL": server.url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    with server.client() as client:  # the load has begun
+        deadline = time.monotonic() + 30
+        while not client.keys("kvlab:load*") and time.monotonic() < deadline:
+            time.sleep(0.05)
+    locust = psutil.Process(running.pid).children()[0]
+    locust.children()[0].send_signal(signal.SIGKILL)
+    said, _ = running.communicate(timeout=60)
+    assert "SHOWS NOTHING: 1 of 2 workers never said what they saw" in " ".join(said.split())
+    assert running.returncode == 1
+
+
+REFUSED = [
+    (["--algorithm", "leaky"], "invalid choice: 'leaky'"),
+    (["--shape", "wave"], "invalid choice: 'wave'"),
+    (["--users", "0"], "kvlab: users must be at least 1"),
+    (["--limit", "0"], "kvlab: limit must be a whole number"),
+    (["--window", "-1"], "kvlab: window must be from"),
+    (["--keys", "0"], "kvlab: keys must be"),
+    (["--rate", "-1"], "kvlab: rate must be"),
+    (["--rate", "nan"], "kvlab: rate must be"),
+    (["--lose-replies", "-1"], "kvlab: lose-replies must be"),
+    (["--fault", "explode@2"], "kvlab: a fault is written like"),
+    (["--fault", "pause@1", "--host", "redis://127.0.0.1:1"], "kvlab: faults are for a server"),
+    (["--host", "redis://127.0.0.1:1"], "kvlab: no connection to 127.0.0.1:1, nothing was sent"),
+    (["--host", "http://127.0.0.1:1"], "kvlab: no answer from 127.0.0.1:1"),
+    (["--host", "redis://10.1.2.3:6379"], "kvlab: 10.1.2.3 is not this machine"),
+    (["--host", "nonsense"], "kvlab: not a Redis URL"),
+]
+
+
+def test_what_cannot_be_is_one_line(server: RunningServer) -> None:
+    cases = [arguments for arguments, _ in REFUSED]
+    ended = subprocess.run(
+        [sys.executable, "-c", REFUSALS, str(ROOT / "loadtests"), json.dumps(cases)],
+        env=os.environ | {"KVLAB_URL": server.url, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=True,
+    )
+    told = json.loads(ended.stdout.splitlines()[-1])
+    for (arguments, says), said in zip(REFUSED, map(str.strip, told), strict=True):
+        assert says in said.splitlines()[-1], (arguments, said)
+        assert said.count("\n") == 0 or said.startswith("usage: "), (arguments, said)
+
+
+def test_no_server_ends_with_one_line(server: RunningServer, tmp_path: Path) -> None:
+    ended = load(server, tmp_path, "leaderboard", "--host", "redis://127.0.0.1:1")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("kvlab: no connection to 127.0.0.1:1, nothing was sent")
+    assert ended.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_port_in_use_is_one_line(server: RunningServer, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        ended = load(server, tmp_path, "rate-limiter", "--web", "--web-port", port)
+    assert f"the web UI cannot have port {port}" in ended.stderr
+    assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
+
+
+def test_what_cannot_run_is_an_error() -> None:
+    with pytest.raises(InvalidArgument, match="there is no load test 'sessions'"):
+        record("sessions")
+    with pytest.raises(InvalidArgument, match="users must be at least 1"):
+        record("leaderboard", users=0)
+    with pytest.raises(KvlabError, match="members must be"):
+        record("leaderboard", members=0)
 
 
 def test_times_are_read_as_people_write_them() -> None:

@@ -1,20 +1,24 @@
-"""The Locust runs behind ``kvlab load``: headless, with sensible defaults, and a verdict."""
+"""The Locust runs behind ``kvlab load`` and chapter 10: headless, with a verdict and a folder."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from kvlab.errors import InvalidArgument, KvlabError
+from kvlab.instruments.load_run import LoadRun
 
-RUNS = {"rate-limiter": "rate_limiter.py"}
+RUNS = {"rate-limiter": "rate_limiter.py", "leaderboard": "leaderboard.py"}
+REPORTS = "loads"
 _UNITS = {"h": 3600, "m": 60, "s": 1}
+_BROKEN = 1  # the exit code of a run that was made, and whose promise broke
 
 
 def seconds(text: str) -> int:
@@ -29,11 +33,54 @@ def seconds(text: str) -> int:
     return total
 
 
-def run(name: str, *, users: int, length: int, more: Sequence[str] = ()) -> int:
+def run(
+    name: str,
+    *,
+    users: int = 20,
+    length: int | None = 30,
+    more: Sequence[str] = (),
+    reports: str | Path = REPORTS,
+    web: bool = False,
+) -> int:
     """Run one load test for ``length`` seconds; its exit code: 0 only when the promise held.
 
-    Raises :class:`InvalidArgument` for an unknown name. ``more`` goes to Locust.
+    ``more`` goes to Locust; ``reports`` is where the run's folder goes. ``web``: on Locust's page
+    instead, which starts and ends the runs. Raises :class:`InvalidArgument` for an unknown name.
     """
+    command = _command(name, users, more, reports)
+    if not web:
+        command += ["--headless", "--only-summary", "--run-time", f"{length}s"]
+    process = subprocess.Popen(command)
+    try:
+        if not web:
+            _show_progress(process, length or 0)
+        return process.wait()
+    except KeyboardInterrupt:
+        # Ctrl-C reached Locust too: it stops its users and still gives the verdict.
+        return process.wait()
+
+
+def record(
+    name: str, *, seconds: int = 5, users: int = 20, **options: bool | float | str | Sequence[str]
+) -> LoadRun:
+    """Make one run, quietly, and give its record, whether its promise held or not.
+
+    ``options`` are those of the locust file: ``record("rate-limiter", algorithm="fixed-window",
+    naive=True, fault=["pause@2:1"])``. Raises :class:`KvlabError` with what Locust said when there
+    was no run.
+    """
+    with tempfile.TemporaryDirectory(prefix="kvlab-load-") as reports:
+        command = _command(name, users, _arguments(options), reports)
+        command += ["--headless", "--only-summary", "--run-time", f"{seconds}s"]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        folders = list(Path(reports).iterdir())
+        if ended.returncode not in (0, _BROKEN) or not folders:
+            said = ended.stderr.strip().splitlines()[-5:]
+            raise KvlabError("the load test made no run:\n" + "\n".join(said))
+        return LoadRun.read(folders[0])
+
+
+def _command(name: str, users: int, more: Sequence[str], reports: str | Path) -> list[str]:
     if name not in RUNS:
         raise InvalidArgument(f"there is no load test {name!r}; there is: {', '.join(RUNS)}")
     if users < 1:
@@ -41,16 +88,22 @@ def run(name: str, *, users: int, length: int, more: Sequence[str] = ()) -> int:
     file = Path(__file__).parents[2] / "loadtests" / RUNS[name]
     if not file.exists():
         raise KvlabError(f"loadtests/{file.name} is missing: run this from the workbook's folder")
-    command = [sys.executable, "-m", "locust", "-f", str(file), "--headless", "--only-summary"]
-    command += ["--loglevel", "WARNING", "--users", str(users), "--spawn-rate", str(users)]
-    command += ["--run-time", f"{length}s", "--stop-timeout", "5", *more]
-    process = subprocess.Popen(command)
-    try:
-        _show_progress(process, length)
-        return process.wait()
-    except KeyboardInterrupt:
-        # Ctrl-C reached Locust too: it stops its users and still gives the verdict.
-        return process.wait()
+    command = [sys.executable, "-m", "locust", "-f", str(file), "--loglevel", "WARNING"]
+    command += ["--users", str(users), "--spawn-rate", str(users), "--reports", str(reports)]
+    return [*command, *more]
+
+
+def _arguments(options: Mapping[str, bool | float | str | Sequence[str]]) -> list[str]:
+    arguments = []
+    for name, value in options.items():
+        option = "--" + name.replace("_", "-")
+        if isinstance(value, bool):
+            arguments += [option] * value
+        elif isinstance(value, int | float | str):
+            arguments += [option, str(value)]
+        else:
+            arguments += [word for one in value for word in (option, one)]
+    return arguments
 
 
 def _show_progress(process: subprocess.Popen[bytes], length: int) -> None:

@@ -1,0 +1,71 @@
+"""The sample app as a load test's users see it: one connection each, JSON both ways."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from geventhttpclient import HTTPClient
+from geventhttpclient.response import HTTPParseError
+
+from kvlab.errors import InvalidArgument
+
+TIMEOUT = 10.0
+
+
+class HttpFailed(OSError):
+    """No answer, or none that says what became of the request."""
+
+
+class HttpTarget:
+    """``url``: http://host:port. Connections are kept open."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise InvalidArgument(
+                f"the app's address must be like http://127.0.0.1:8000, not {url!r}"
+            )
+        self._client = HTTPClient.from_url(url, connection_timeout=TIMEOUT, network_timeout=TIMEOUT)
+        self._where = parts.netloc
+
+    def get(self, path: str, expected: tuple[int, ...] = (200,)) -> Any:
+        """The JSON of the answer. Raises HttpFailed for a status that is not ``expected``."""
+        return self._ask("GET", path, b"", {}, expected)
+
+    def post(
+        self,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] = {},
+        expected: tuple[int, ...] = (200,),
+    ) -> Any:
+        """As :meth:`get`."""
+        text = b"" if body is None else json.dumps(body).encode()
+        return self._ask(
+            "POST", path, text, {"Content-Type": "application/json", **headers}, expected
+        )
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        expected: tuple[int, ...],
+    ) -> Any:
+        try:
+            response = self._client.request(method, path, body=body, headers=headers)
+            content = response.read()
+        except (OSError, HTTPParseError) as problem:
+            raise HttpFailed(f"no answer from {self._where}: {problem}") from problem
+        if response.status_code not in expected:
+            raise HttpFailed(
+                f"status {response.status_code} from {self._where}{path.split('?')[0]}"
+            )
+        return json.loads(content)
