@@ -24,7 +24,7 @@ time import time``. ``random`` is seeded alike for each run.
 
 from __future__ import annotations
 
-import itertools
+import functools
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -33,14 +33,13 @@ from typing import Any
 
 from kvlab.errors import InvalidArgument
 from kvlab.instruments._check import real, whole
-from kvlab.instruments._progress import progress_bar
 from kvlab.instruments.explorer.clients import KvRedis
-from kvlab.instruments.explorer.events import Choice, Done, Faults, World
-from kvlab.instruments.explorer.invariants import Invariant, broken_by
+from kvlab.instruments.explorer.crew import can_fork, found_together
+from kvlab.instruments.explorer.events import Faults, World
+from kvlab.instruments.explorer.findings import Limits, found_alone
+from kvlab.instruments.explorer.invariants import Invariant
 from kvlab.instruments.explorer.lanes import step
 from kvlab.instruments.explorer.playing import following, played, rehearsed, spelt
-from kvlab.instruments.explorer.scene import Run
-from kvlab.instruments.explorer.search import Search
 from kvlab.instruments.explorer.theatre import Program, theatre
 from kvlab.instruments.explorer.timeline import Timeline
 
@@ -136,6 +135,7 @@ def explore(
     engine: str = "valkey",
     url: str | None = None,
     client_options: Mapping[str, Any] | None = None,
+    processes: int = 1,
     progress: bool = True,
 ) -> Story:
     """Run the clients under every order of their steps, and of the faults that are allowed.
@@ -165,13 +165,18 @@ def explore(
     that change nothing, make one. Right only if clients share nothing but the server, or say so by
     :func:`step`, and the invariant asks for results and data, not for the order in the trace.
 
+    ``processes``: so many search at once, each with a server and a core of its own; the story is
+    the same. They are forked from this one: what functions leave in variables stays in its process,
+    while a file or a database that they use would be shared. Not with ``reduce`` or ``url``, nor
+    where there is no fork (Windows).
+
     It runs on a private server of ``engine``, or on ``url``: a database that must be empty, and
     that is emptied before each run and at the end. While it runs, this thread and the private
     server keep to one core, since only one of them is ever at work.
 
     Raises InvalidArgument for bad arguments, ``Hung`` for a client that waits for something else
     than the server, ``Nondeterministic`` for one that does not repeat itself (both KvlabError),
-    ServerUnavailable when the server ends meanwhile.
+    ServerUnavailable when the server ends meanwhile, KvlabError when another process is killed.
     """
     wanted = Faults(
         crashes,
@@ -182,41 +187,36 @@ def explore(
         _jumps(clock_jumps),
         whole("faults", faults, 0),
     )
-    most = whole("max_schedules", max_schedules, 1)
-    seconds = real("max_seconds", max_seconds, 0, above=True)
+    limits = Limits(
+        whole("max_schedules", max_schedules, 1), real("max_seconds", max_seconds, 0, above=True)
+    )
     steps = whole("max_steps", max_steps, 1)
-    with theatre(
-        clients, setup, invariant, wanted, steps, engine, url, client_options, reduce=reduce
-    ) as stage:
-        search: Search[Choice, Done, Run] = Search(lambda: Run(stage), reduce=reduce)
-        best: tuple[Any, tuple[Choice, ...]] | None = None
-        broken: Counter[str] = Counter()
-        moved: set[int | None] = set()
-        schedules, began = 0, time.perf_counter()
-        complete = True
-        with progress_bar(None, "schedules", show=progress) as bar:
-            for path, run in search:
-                schedules += 1
-                moved.update(event.client for event in run.trace)
-                bar.update()
-                if (why := broken_by(run, invariant)) is not None:
-                    broken[why] += 1
-                    rank = _rank(path)
-                    if best is None or rank < best[0]:
-                        best = rank, path
-                if schedules >= most or time.perf_counter() - began >= seconds:
-                    complete = not search.unexplored
-                    break
-        took = time.perf_counter() - began
+    if whole("processes", processes, 1) > 1:
+        _must_be_splittable(processes, reduce, url)
+    staged = functools.partial(
+        theatre, clients, setup, invariant, wanted, steps, engine, url, client_options
+    )
+    found = None
+    if processes > 1:
+        found = found_together(processes, staged, invariant, limits, progress)
+    with staged(reduce=reduce) as stage:
+        if found is None:
+            found = found_alone(stage, invariant, limits, progress, reduce=reduce)
+        complete = not found.unexplored
         for number, name in enumerate(stage.names):
-            if number not in moved and complete and not broken:
+            if number not in found.moved and complete and not found.broken:
                 raise InvalidArgument(
                     f"{name} sent nothing in any run: it must use the client that it is given, not "
                     "one of its own"
                 )
-        shown = None if best is None else played(stage, following(best[1]), invariant)
-    at_least = schedules + search.unexplored
-    return Story(schedules, at_least, complete, took, broken, shown)
+        shown = None
+        if found.best is not None:
+            path = found.best[1]
+            while processes > 1 and not rehearsed(stage, [str(choice) for choice in path]):
+                pass  # until this server knows the scripts too
+            shown = played(stage, following(path), invariant)
+    at_least = found.schedules + found.unexplored
+    return Story(found.schedules, at_least, complete, found.seconds, found.broken, shown)
 
 
 def replay(
@@ -264,13 +264,20 @@ def replay(
     return Story(1, 1, True, time.perf_counter() - began, broken, shown)
 
 
+def _must_be_splittable(processes: int, reduce: bool, url: str | None) -> None:
+    if reduce:
+        why = "with reduce=True: what a part may leave out is known only after those before it"
+    elif url is not None:
+        why = "with url: it is one database, and each process needs one of its own"
+    elif not can_fork():
+        why = "here: functions get into another process by fork alone, and this system has none"
+    else:
+        return
+    raise InvalidArgument(f"processes must be 1, not {processes}, {why}")
+
+
 def _jumps(given: float | Sequence[float]) -> tuple[float, ...]:
     several = given if isinstance(given, Sequence) else (given,)
     if any(isinstance(jump, bool) for jump in several):
         raise InvalidArgument(f"clock_jumps must be seconds, like [3600, -60], not {given!r}")
     return tuple(real("clock_jumps", jump, -1e9, 1e9) for jump in several)
-
-
-def _rank(path: Sequence[Choice]) -> tuple[int, int, int]:
-    turns = sum(one.client != other.client for one, other in itertools.pairwise(path))
-    return sum(choice.is_fault for choice in path), len(path), turns

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
-import os
 import threading
-import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,25 +18,7 @@ from kvlab.instruments import explore, replay, step
 from kvlab.instruments.explorer import lanes
 from kvlab.instruments.explorer.search import Nondeterministic
 
-TIME_FUNCTIONS = (time.time, time.time_ns, time.monotonic, time.sleep)
-
-
-@pytest.fixture(autouse=True)
-def _leaves_nothing_behind(server: RunningServer) -> Iterator[None]:
-    this = psutil.Process()
-    threads = set(threading.enumerate())
-    children, descriptors = set(this.children(recursive=True)), this.num_fds()
-    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
-    policy = os.sched_getscheduler(0) if hasattr(os, "sched_getscheduler") else None
-    yield
-    assert (time.time, time.time_ns, time.monotonic, time.sleep) == TIME_FUNCTIONS
-    left = {thread for thread in threading.enumerate() if thread.name.startswith("client ")}
-    assert left <= threads
-    assert set(this.children(recursive=True)) <= children
-    assert this.num_fds() <= descriptors
-    if cores is not None:
-        assert os.sched_getaffinity(0) == cores
-        assert os.sched_getscheduler(0) == policy
+pytestmark = pytest.mark.usefixtures("leaves_nothing_behind")
 
 
 def two(kv: Any) -> None:

@@ -124,6 +124,40 @@ def test_unexplored_counts_what_is_still_to_be_taken() -> None:
     assert left[-1] == 0
 
 
+@pytest.mark.parametrize("every", [1, 2, 5])
+def test_parts_given_away_make_the_whole_and_no_run_twice(every: int) -> None:
+    """Wherever a search is split, and parts again: the runs, put by their places in order."""
+    threads = [[("w", "x")] * 3, [("w", "x")] * 2, [("w", "x")]]
+    whole = [path for path, _ in Search(lambda: Threads(threads))]
+    found, parts = [], [()]  # type: ignore[var-annotated]
+    while parts:
+        search = Search(lambda: Threads(threads), part=parts.pop())
+        for path, _ in search:
+            found.append((search.place, path))
+            left = search.unexplored
+            if len(found) % every == 0 and (part := search.split()) is not None:
+                parts.append(part)
+                assert search.unexplored == left - 1
+            else:
+                assert search.unexplored == left
+    assert [path for _, path in sorted(found)] == whole
+
+
+def test_a_part_is_the_largest_that_is_left() -> None:
+    search = Search(lambda: Threads([[("w", "x")] * 2] * 2))
+    next(iter(search))  # 0 0 1 1
+    given = [[step[0] for _, step in search.split() or ()] for _ in range(3)]
+    assert given == [[1], [0, 1], []]
+
+
+def test_a_part_whose_way_is_not_found_again_is_told() -> None:
+    first = Search(lambda: Threads([[("w", "x")], [("w", "x")]]))
+    next(iter(first))
+    elsewhere = Search(lambda: Threads([[("w", "y")], [("w", "x")]]), part=first.split() or ())
+    with pytest.raises(Nondeterministic, match="after the start the choices were"):
+        next(iter(elsewhere))
+
+
 def test_a_run_that_begins_unlike_the_others_is_made_again() -> None:
     warm: set[str] = set()
 

@@ -33,6 +33,23 @@ def one_core(server: int | None) -> Iterator[None]:
         yield
 
 
+def different_cores(count: int) -> list[int | None]:
+    """Cores for so many processes, each another one as far as there are. None: any, where cores
+    cannot be chosen."""
+    if not hasattr(os, "sched_getaffinity"):
+        return [None] * count
+    cores = sorted(os.sched_getaffinity(0))
+    first = cores.index(_current(set(cores)))
+    return [cores[(first + number) % len(cores)] for number in range(count)]
+
+
+def stay_on(core: int | None) -> None:
+    """This process does, from now on, and so do its children."""
+    if core is not None:
+        with suppress(PermissionError):
+            os.sched_setaffinity(0, {core})
+
+
 def _current(allowed: set[int]) -> int:
     """The core in use: two processes that explore at once are then seldom on the same."""
     try:

@@ -6,19 +6,25 @@ Languages using VeriSoft", POPL 1997). With ``reduce``, of all the runs that dif
 order of neighbouring choices that commute, one is completed (sleep sets; Godefroid, "Partial-Order
 Methods for the Verification of Concurrent Systems", LNCS 1032, 1996).
 
+A search can give parts of itself away, to be searched elsewhere. It costs nothing: wherever a run
+is made, it is made from the start.
+
 Nothing here knows of servers, clients or commands.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from kvlab.errors import KvlabError
 
 C = TypeVar("C", bound=Hashable)
 D = TypeVar("D")
+
+Part = tuple[tuple[tuple[C, ...], C], ...]
+"""The way to a part of a search: at each step the options, and which of them is taken."""
 
 MOST_AGAIN = 100
 """Times in a row that a run may be made again."""
@@ -59,23 +65,42 @@ class _Node(Generic[C, D]):
     awake: list[C]  # still to be taken, the next one last
     asleep: dict[C, D]  # taken, or covered by a run that took it earlier
     taken: C
-    done: D
+    done: D = field(init=False)
 
 
 class Search(Generic[C, D, E_co]):
     """Iterate over it: each item is the choices of one complete run, and its execution.
 
     ``unexplored``: options seen so far and not yet taken; each leads to at least one run more
-    (with ``reduce``, to a run that may be cut as known already).
+    (with ``reduce``, to a run that may be cut as known already). ``part``: of this alone, as
+    another search of the same program gave it away.
     """
 
-    def __init__(self, begin: Callable[[], E_co], *, reduce: bool = False) -> None:
+    def __init__(
+        self, begin: Callable[[], E_co], *, reduce: bool = False, part: Part[C] = ()
+    ) -> None:
         self._begin, self._reduce = begin, reduce
-        self._path: list[_Node[C, D]] = []
+        self._path: list[_Node[C, D]] = [_Node(options, [], {}, taken) for options, taken in part]
 
     @property
     def unexplored(self) -> int:
         return sum(len(node.awake) for node in self._path)
+
+    @property
+    def place(self) -> tuple[int, ...]:
+        """Of the last run, among all: of two runs, the whole search comes first to the lesser."""
+        return tuple(node.options.index(node.taken) for node in self._path)
+
+    def split(self) -> Part[C] | None:
+        """Give away one of the largest parts that nobody has begun; None when there is none.
+
+        Not with ``reduce``: what may be left out of a part is known only after its siblings.
+        """
+        for depth, node in enumerate(self._path):
+            if node.awake:
+                way = tuple((above.options, above.taken) for above in self._path[:depth])
+                return (*way, (node.options, node.awake.pop(0)))
+        return None
 
     def __iter__(self) -> Iterator[tuple[tuple[C, ...], E_co]]:
         again = 0
@@ -111,7 +136,8 @@ class Search(Generic[C, D, E_co]):
             if not awake:
                 return False
             choice = awake.pop()
-            node = _Node(options, awake, asleep, choice, execution.take(choice))
+            node = _Node(options, awake, asleep, choice)
+            node.done = execution.take(choice)
             self._path.append(node)
             asleep = self._still_asleep(execution, node)
         return True
