@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from kvlab import FixedWindow, Lock
 from kvlab.errors import InvalidArgument, KvlabError, ServerUnavailable
 from kvlab.instruments import Story, World, explore
 from kvlab.instruments.explorer import lanes
+from kvlab.instruments.explorer.crew import Board, led
 from kvlab.instruments.explorer.events import Choice
 from kvlab.instruments.explorer.findings import Findings, Rank
 from kvlab.instruments.explorer.search import Nondeterministic
@@ -182,14 +184,20 @@ def test_every_run_is_made_once_and_each_process_makes_some(tmp_path: Path, proc
             meeting.wait()
         order = "".join(str(event.client) for event in world.trace)
         with made.open("a") as file:
-            file.write(f"{os.getpid()} {order}\n")
+            file.write(f"{os.getpid()} {order} {sorted(allowed())}\n")
         return True
 
     assert explore([thrice] * 3, invariant=invariant, processes=processes).schedules == 1680
-    lines = [line.split() for line in made.read_text().splitlines()]
-    assert len(lines) == len({order for _, order in lines}) == 1680
-    assert len({pid for pid, _ in lines}) == processes
+    lines = [line.split(maxsplit=2) for line in made.read_text().splitlines()]
+    assert len(lines) == len({order for _, order, _ in lines}) == 1680
+    assert len({pid for pid, _, _ in lines}) == processes
+    assert len({cores for _, _, cores in lines}) == min(processes, len(allowed()) or 1)
     assert here == [], "no run in this process"
+
+
+def allowed() -> set[int]:
+    """The cores that this thread may use; none where that cannot be said."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 
 
 def test_what_is_shown_does_not_depend_on_who_reports_first() -> None:
@@ -231,6 +239,16 @@ def test_when_time_is_up_each_ends_its_run() -> None:
     assert story.schedules in (1, 2)
     assert story.schedules < story.at_least <= 20
     assert not story.complete
+
+
+def test_parts_that_nobody_has_taken_are_counted_as_unexplored() -> None:
+    ours, theirs = multiprocessing.Pipe()
+    way = (((Choice("go", 0), Choice("go", 1)), Choice("go", 1)),)
+    for news in (way, way, Findings(schedules=1, unexplored=3)):
+        theirs.send(news)
+    with ours, theirs:
+        assert led([ours], Board(), lambda: None).unexplored == 5
+        assert theirs.recv() == (), "the whole search comes first"
 
 
 # --- what ends it ---
@@ -332,13 +350,16 @@ def test_a_process_that_is_killed_ends_it_and_its_server(tmp_path: Path) -> None
     gone(int(pid) for pid in servers.read_text().split())
 
 
-def test_ctrl_c_ends_it() -> None:
+def test_ctrl_c_ends_it_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     def presses() -> None:  # it reaches the whole foreground
         for pid in (os.getpid(), os.getppid()):
             os.kill(pid, signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt) as caught:
-        explore([thrice] * 3, invariant=in_third_run(presses), processes=2)
+    with tempfile.TemporaryDirectory(prefix="kv-") as directory:
+        monkeypatch.setattr(tempfile, "tempdir", directory)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            explore([thrice] * 6, invariant=in_third_run(presses), processes=2)
+        assert os.listdir(directory) == [], "one that had to be killed leaves its server's files"
     assert not hasattr(caught.value, "__notes__"), "it is the parent's own, not a child's"
 
 

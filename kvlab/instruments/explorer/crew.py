@@ -47,7 +47,7 @@ _GRACE_SECONDS = 15.0  # for the end of a child; longer than it waits for a clie
 Theatre = Callable[[], AbstractContextManager[Stage]]
 
 
-class _Board(ctypes.Structure):
+class Board(ctypes.Structure):
     """What every process sees at once."""
 
     _fields_ = (("left", ctypes.c_longlong), ("idle", ctypes.c_int), ("over", ctypes.c_bool))
@@ -68,7 +68,7 @@ def found_together(
 
     Raises what a child raised, and KvlabError for a child that was killed.
     """
-    board = _Board.from_buffer(mmap.mmap(-1, ctypes.sizeof(_Board)))
+    board = Board.from_buffer(mmap.mmap(-1, ctypes.sizeof(Board)))
     board.left = limits.schedules
     lock = multiprocessing.get_context("fork").Lock()
     parent, began = os.getpid(), time.perf_counter()
@@ -103,12 +103,12 @@ def found_together(
 
     with _forked(processes, work, board) as pipes:
         with progress_bar(None, "schedules", show=progress) as bar:
-            found = _led(pipes, board, lambda: bar.update(limits.schedules - board.left - bar.n))
+            found = led(pipes, board, lambda: bar.update(limits.schedules - board.left - bar.n))
         found.seconds = time.perf_counter() - began
     return found
 
 
-def _led(pipes: Sequence[Connection], board: _Board, look: Callable[[], object]) -> Findings:
+def led(pipes: Sequence[Connection], board: Board, look: Callable[[], object]) -> Findings:
     """The parent's share of the work."""
     idle: list[Connection] = list(pipes)
     stock: list[Part[Choice]] = [()]  # the whole search
@@ -156,7 +156,7 @@ def _order(pipe: Connection) -> Part[Choice] | None:
 
 @contextmanager
 def _forked(
-    count: int, work: Callable[[Connection], None], board: _Board
+    count: int, work: Callable[[Connection], None], board: Board
 ) -> Iterator[list[Connection]]:
     """Children that do ``work``, and the pipes to them; gone at the end."""
     context = multiprocessing.get_context("fork")
