@@ -1,7 +1,8 @@
 """How many orders a second the explorer runs, and how soon it finds the tutorial's races.
 
 ``python -m benchmarks.interleave``: each exploration has a private Valkey of its own. Seconds and
-schedules a second are medians over the turns, with the lowest and the highest.
+schedules a second are medians over the turns, with the lowest and the highest. What takes longest
+is explored by one process and by two, in turn; their seconds include the start of the two.
 
 Beside it frontrun (https://pypi.org/project/frontrun), which interleaves threads by their bytecode
 and by the keys of redis-py's commands: the same naive functions, one client of redis-py a thread,
@@ -92,8 +93,9 @@ PROGRAMS = (
     Program("fixed window and a crash, 1 client", [checks], has_a_ttl, {"crashes": True}),
     Program("lock, 2 clients, every fault", [locks] * 2, no_fence_twice, ALL),
     Program("sliding window, 3, reduced", [slides] * 3, at_most_one, {"reduce": True}, True),
-    Program("sliding window, 3 clients", [slides] * 3, at_most_one, long=True),
 )
+UNREDUCED = Program("sliding window, 3", [slides] * 3, at_most_one)
+PROCESSES = 2
 
 
 def told(program: Program, turns: int) -> str:
@@ -116,10 +118,33 @@ def told(program: Program, turns: int) -> str:
     one = stories[0]
     assert all((s.schedules, s.violations) == (one.schedules, one.violations) for s in stories)
     soon = f"   first in run {first[0][0]}, {_ms(t for _, t in first)}" if first else ""
+    return _line(program.name, stories) + soon
+
+
+def side_by_side(program: Program, turns: int) -> list[str]:
+    """A line each for one process and for several, in turn; and how many times as fast."""
+    stories: dict[int, list[Story]] = {1: [], PROCESSES: []}
+    for _ in range(turns):
+        for processes, made in stories.items():
+            made.append(explore(program.clients, invariant=program.invariant, processes=processes))
+    one = stories[1][0]
+    every = [story for made in stories.values() for story in made]
+    assert {(s.summary, s.schedule) for s in every} == {(one.summary, one.schedule)}
+    lines = []
+    for processes, made in stories.items():
+        name = f"{program.name}, {processes} process{'es' * (processes > 1)}"
+        lines.append(_line(name, made))
+    both = zip(stories[1], stories[PROCESSES], strict=True)
+    faster = _spread([alone.seconds / together.seconds for alone, together in both], ".2f")
+    return [*lines, f"{'':35}{PROCESSES} processes are {faster} times as fast as one"]
+
+
+def _line(name: str, stories: Sequence[Story]) -> str:
+    one = stories[0]
     return (
-        f"{program.name:35}{one.schedules:7,} schedules, {one.violations:6,} broken  "
+        f"{name:35}{one.schedules:7,} schedules, {one.violations:6,} broken  "
         f"{_spread([s.seconds for s in stories], '.2f')} s  "
-        f"{_spread([s.schedules / s.seconds for s in stories], ',.0f')} a second{soon}"
+        f"{_spread([s.schedules / s.seconds for s in stories], ',.0f')} a second"
     )
 
 
@@ -212,6 +237,8 @@ def main() -> None:
     for program in PROGRAMS:
         if not (program.long and given.short):
             print(told(program, min(given.turns, LONG_TURNS) if program.long else given.turns))
+    if not given.short:
+        print(*side_by_side(UNREDUCED, min(given.turns, LONG_TURNS)), sep="\n")
     peer(min(given.turns, LONG_TURNS))
 
 
