@@ -1,0 +1,110 @@
+"""What the load generator costs, and long loads with faults and their verdicts.
+
+``python -m benchmarks.load``: calls a second of one Locust process over those of a bare redis-py
+loop, the same limiter script on the same private Valkey, measured in turns; and of two processes
+over one. Then a million decisions of the rate limiter while the server is paused, cut off and made
+to forget its scripts, a naive limiter beside it; and 200,000 submissions to a leaderboard of which
+answers are lost, to ours and to the naive one. ``--short``: only the first part. Exit code 1 when
+a promise broke, or when a naive version was not caught.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import subprocess
+import sys
+
+from kvlab import engines
+from kvlab.instruments import LoadRun, compare
+from kvlab.instruments.load_summary import summary
+from kvlab.workshop.load import record
+
+SECONDS, TURNS, USERS = 4, 5, 20
+DECISIONS, SUBMISSIONS = 1_000_000, 200_000
+SUBMITTED = 0.5  # of the calls to a leaderboard
+LOSE = 200
+
+BARE = """
+import sys, time
+import redis
+from kvlab import SlidingWindowLog
+from kvlab.wire import encode
+url, seconds = sys.argv[1], float(sys.argv[2])
+client = redis.Redis.from_url(url)
+op = SlidingWindowLog("load", 10, 1.0).hit("bare")
+_, sha, *rest = encode(op, "bare:")
+client.script_load(op.command.source)
+calls, end = 0, time.perf_counter() + seconds
+while time.perf_counter() < end:
+    client.evalsha(sha, *rest)
+    calls += 1
+print(calls / seconds)
+"""
+
+
+def bare(url: str) -> float:
+    """Calls a second of a plain redis-py loop, in a process of its own."""
+    command = [sys.executable, "-c", BARE, url, str(SECONDS)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def locust(url: str, processes: int = 1) -> float:
+    """Calls a second of a Locust run. Raises unless its promises held."""
+    more = {"processes": processes} if processes > 1 else {}
+    run = record("rate-limiter", seconds=SECONDS, users=USERS, host=url, **more)
+    if not run.holds:
+        raise SystemExit(summary(run))
+    return run.rate
+
+
+def faults(seconds: int) -> list[str]:
+    """One of each kind in every ten seconds of the run."""
+    planned = []
+    for at in range(2, seconds - 8, 10):
+        planned += [f"pause@{at}:0.5", f"cut@{at + 3}", f"flush@{at + 5}"]
+    return planned
+
+
+def told(run: LoadRun, *, should_hold: bool = True) -> bool:
+    """Print a run; whether it ended as it should."""
+    print(f"\n{summary(run)}", flush=True)
+    return run.holds == should_hold
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--short", action="store_true", help="what the generator costs, no more")
+    short = parser.parse_args().short
+    with engines.start("valkey") as server:
+        url = server.url
+        print(f"closed loop, {USERS} users, {TURNS} turns of {SECONDS} s")
+        over_bare = compare(lambda: locust(url), lambda: bare(url), turns=TURNS)
+        print(f"one Locust process over a bare redis-py loop: {over_bare}")
+        two = compare(lambda: locust(url, 2), lambda: locust(url), turns=TURNS)
+        print(f"two Locust processes over one: {two}", flush=True)
+    if short:
+        return
+    seconds = math.ceil(DECISIONS / (sorted(two.a)[0] * 0.7))
+    held = told(
+        record(
+            "rate-limiter",
+            seconds=seconds,
+            users=USERS,
+            processes=2,
+            control=True,
+            limit=5,
+            fault=faults(seconds),
+        )
+    )
+    seconds = math.ceil(SUBMISSIONS / SUBMITTED / (sorted(two.b)[0] * 0.6))
+    held &= told(record("leaderboard", seconds=seconds, users=USERS, lose_replies=LOSE))
+    held &= told(
+        record("leaderboard", seconds=10, users=USERS, lose_replies=LOSE, naive=True),
+        should_hold=False,
+    )
+    sys.exit(not held)
+
+
+if __name__ == "__main__":
+    main()
