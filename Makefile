@@ -28,7 +28,7 @@ notebooks: $(STAMP) ## build every notebook from its source and execute it
 app: $(STAMP) ## serve the sample web app on loopback, port 8000
 	@$(BIN)/python loadtests/app.py $(ARGS)
 
-load: $(STAMP) ## load the rate limiter with Locust
+load: $(STAMP) ## load the rate limiter with Locust, and judge what it admitted
 	@$(BIN)/kvlab load rate-limiter $(ARGS)
 
 bench: $(STAMP) ## measure every pattern and its peers
