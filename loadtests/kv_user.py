@@ -99,9 +99,9 @@ class Process:
     """What the users of one process share in one run.
 
     ``given.kvlab`` is what the process that judges tells the others, beside the options:
-    ``store``, a URL; ``users``, how many in all; ``seconds``, the length of the run or None;
-    ``tag``, a number that no other run has; ``late``, the seconds after a client gave up in which
-    its command may still run.
+    ``store``, a URL; ``prefix``, of the keys; ``users``, how many in all; ``seconds``, the length
+    of the run or None; ``tag``, a number that no other run has; ``late``, the seconds after a
+    client gave up in which its command may still run.
     """
 
     def __init__(self, environment: Any, evidence: Evidence) -> None:
@@ -127,7 +127,9 @@ class Process:
         """The executor, made when first asked for."""
         with self._connecting:
             if self._kv is None:
-                self._kv = kvlab.Kv(self._client(retry=Retry(NoBackoff(), 0)), prefix=PREFIX)
+                self._kv = kvlab.Kv(
+                    self._client(retry=Retry(NoBackoff(), 0)), prefix=self.given.kvlab["prefix"]
+                )
             return self._kv
 
     @property

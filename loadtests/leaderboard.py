@@ -24,7 +24,7 @@ from typing import Any
 
 from board_facts import Ask, BoardFacts, sample
 from http_target import HttpTarget
-from kv_user import PREFIX, KvUser, Process
+from kv_user import KvUser, Process
 from load_test import Judgement, install
 from locust import tag, task
 
@@ -231,7 +231,9 @@ def _asked(process: Process, number: int) -> Ask:
 
 
 def _naive_asked(process: Process, number: int) -> Ask:
-    board = NaiveLeaderboard(process.naive_client, f"{PREFIX}:{_sampled(process, number)}:")
+    board = NaiveLeaderboard(
+        process.naive_client, f"{process.kv.prefix}{_sampled(process, number)}:"
+    )
 
     def ask(do: str, arguments: tuple[Any, ...]) -> Any:
         match do, arguments:

@@ -215,10 +215,13 @@ class _Run:
             _port_is_free(given.web_host or "127.0.0.1", given.web_port)
         first = self.test.first(given)
         late = max((fault.seconds for fault in self.plan), default=0.0) + LATE
-        given.kvlab = {"store": self._store(), "seconds": given.run_time, "late": late}
+        # A prefix of its own: two load tests at once must not clear each other's keys.
+        prefix = f"{PREFIX}:{time.time_ns():x}"
+        given.kvlab = {"prefix": prefix, "seconds": given.run_time, "late": late}
+        given.kvlab["store"] = self._store()
         self.process.kv.run(first)
         if given.app:
-            settings = {"trusted_proxies": "127.0.0.1", "prefix": PREFIX}
+            settings = {"trusted_proxies": "127.0.0.1", "prefix": given.kvlab["prefix"]}
             settings |= self.test.app_settings(given)
             app = self.own.enter_context(serving(given.kvlab["store"], **settings))
             self.environment.host = app.url

@@ -150,6 +150,22 @@ def test_the_naive_board_counts_twice_and_tells_ranks_that_never_were() -> None:
     assert run.findings[0].evidence
 
 
+def test_two_loads_at_once_leave_each_other_alone(server: RunningServer, tmp_path: Path) -> None:
+    begin = [*KVLAB_LOAD, "rate-limiter", "--time", "2s", "--reports"]
+    both = [
+        subprocess.Popen(
+            [*begin, str(tmp_path / name)],
+            cwd=ROOT,
+            env=os.environ | {"KVLAB_URL": server.url},
+            stdout=subprocess.DEVNULL,
+        )
+        for name in ("one", "other")
+    ]
+    assert [running.wait(90) for running in both] == [0, 0]
+    assert only_run(tmp_path / "one").holds
+    assert only_run(tmp_path / "other").holds
+
+
 # --- through the web app ---
 
 
