@@ -172,6 +172,7 @@ class _Run:
         self.greenlets: list[gevent.Greenlet] = []
         self.workers: set[str] = set()
         self.refused: str | None = None
+        self.unread = 0
         self.said = ""
         share(environment, Process(environment, Evidence(test.facts(self.given))))
         if not self.is_worker:
@@ -263,7 +264,7 @@ class _Run:
             self.greenlets += [gevent.spawn(self._inflicts, fault) for fault in self.plan]
 
     def _starts_afresh(self, process: Process) -> None:
-        self.faults, self.users, self.refused = [], {}, None
+        self.faults, self.users, self.refused, self.unread = [], {}, None, 0
         if self.is_master:
             self.workers = {client.id for client in self.environment.runner.clients.ready}
         try:  # the web UI may have changed an option
@@ -333,10 +334,18 @@ class _Run:
 
     def _hears(self, client_id: str, data: dict[str, Any]) -> None:
         if "kvlab" in data:
-            self.process.evidence.add(data["kvlab"])
+            self._takes_in(data["kvlab"])
 
     def _hears_the_end(self, msg: Any, **_: Any) -> None:
-        self.process.evidence.add(msg.data)
+        self._takes_in(msg.data)
+
+    def _takes_in(self, data: dict[str, Any]) -> None:
+        is_read = False
+        try:
+            self.process.evidence.add(data)
+            is_read = True
+        finally:  # Locust logs an error, and goes on
+            self.unread += not is_read
 
     # --- after the run ---
 
@@ -355,6 +364,14 @@ class _Run:
             self.environment.process_exit_code = 1
         if not self.given.headless:  # there may be another run before the end
             self._says()
+
+    def _missing(self) -> str | None:
+        """What was seen and did not get here."""
+        if self.unread:
+            return f"{self.unread} reports of workers could not be read: of another version?"
+        if silent := self.workers - self.process.evidence.processes.keys():
+            return f"{len(silent)} of {len(self.workers)} workers never said what they saw"
+        return None
 
     def _cleans_up(self) -> None:
         with contextlib.suppress(KvlabError):  # a store that is gone holds nothing of ours
@@ -375,9 +392,8 @@ class _Run:
         except (KvlabError, redis.RedisError) as problem:
             judged = Judgement((), f"the store could not be asked at the end: {problem}")
         untested = judged.untested
-        if silent := self.workers - evidence.processes.keys():
-            judged = Judgement(())  # of what is known in part, nothing can be said
-            untested = f"{len(silent)} of {len(self.workers)} workers never said what they saw"
+        if problem := self._missing():
+            judged, untested = Judgement(()), problem  # part of it is no ground for a verdict
         if not evidence.calls:
             untested = self.refused or "nothing was called"
         return LoadRun(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -90,7 +91,17 @@ def _command(name: str, users: int, more: Sequence[str], reports: str | Path) ->
         raise KvlabError(f"loadtests/{file.name} is missing: run this from the workbook's folder")
     command = [sys.executable, "-m", "locust", "-f", str(file), "--loglevel", "WARNING"]
     command += ["--users", str(users), "--spawn-rate", str(users), "--reports", str(reports)]
+    if "--processes" in more:
+        # By its usual port the workers of one load test would find the master of another.
+        port = str(_free_port())
+        command += ["--master-port", port, "--master-bind-port", port]
     return [*command, *more]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _arguments(options: Mapping[str, bool | float | str | Sequence[str]]) -> list[str]:
