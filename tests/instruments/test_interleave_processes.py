@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -26,7 +27,7 @@ from kvlab.instruments import Story, World, explore
 from kvlab.instruments.explorer import lanes
 from kvlab.instruments.explorer.crew import Board, led
 from kvlab.instruments.explorer.events import Choice
-from kvlab.instruments.explorer.findings import Findings, Rank
+from kvlab.instruments.explorer.findings import Findings
 from kvlab.instruments.explorer.search import Nondeterministic
 from kvlab.rate_limiting import NaiveFixedWindow, NaiveSlidingWindow
 
@@ -201,14 +202,19 @@ def allowed() -> set[int]:
 
 
 def test_what_is_shown_does_not_depend_on_who_reports_first() -> None:
+    def noted(place: tuple[int, ...], path: tuple[Choice, ...]) -> Findings:
+        found = Findings()
+        found.note(path, SimpleNamespace(trace=()), "so", SimpleNamespace(place=place))  # type: ignore[arg-type]
+        return found
+
     path = (Choice("go", 0), Choice("go", 1))
-    first = Findings(best=(Rank(0, 2, 1, (0, 0)), path))
-    later = Findings(best=(Rank(0, 2, 1, (1, 0)), path[::-1]))
+    first, later = noted((0, 0), path), noted((1, 0), path[::-1])
     for one, other in ((first, later), (later, first)):
         total = Findings()
         total.add(one)
         total.add(other)
         assert total.best == first.best
+        assert total.broken == {"so": 2}
 
 
 # --- limits ---
@@ -292,15 +298,25 @@ def test_what_setup_raises_ends_it() -> None:
         explore([thrice], setup=lambda kv: 1 / 0, processes=2)
 
 
+class Worded(Exception):
+    """Made from another argument than its words, as a pipe does not know."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} is broken")
+
+
 def test_an_error_that_cannot_travel_sends_its_words() -> None:
     class Local(Exception):
         pass
 
-    def setup(_: Any) -> None:
-        raise Local("of a class that only this function knows")
+    for problem in (Local("known here alone"), Worded("a thing")):
 
-    with pytest.raises(KvlabError, match=r"^Local: of a class that only this function knows"):
-        explore([thrice], setup=setup, processes=2)
+        def setup(_: Any, problem: Exception = problem) -> None:
+            raise problem
+
+        with pytest.raises(KvlabError) as caught:
+            explore([thrice], setup=setup, processes=2)
+        assert str(caught.value) == f"{type(problem).__name__}: {problem}"
 
 
 def test_a_client_that_hangs_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
