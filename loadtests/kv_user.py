@@ -100,8 +100,9 @@ class Process:
 
     ``given.kvlab`` is what the process that judges tells the others, beside the options:
     ``store``, a URL; ``prefix``, of the keys; ``users``, how many in all; ``seconds``, the length
-    of the run or None; ``tag``, a number that no other run has; ``late``, the seconds after a
-    client gave up in which its command may still run.
+    of the run or None; ``width``, the seconds of an interval of its timeline; ``tag``, a number
+    that no other run has; ``late``, the seconds after a client gave up in which its command may
+    still run.
     """
 
     def __init__(self, environment: Any, evidence: Evidence) -> None:
@@ -174,7 +175,7 @@ class Process:
         if self.arrivals is not None:
             ahead = time.time() - time.perf_counter()
             for due in self.arrivals.overdue(time.perf_counter()):
-                self.evidence.seconds[int(due + ahead)].due += 1
+                self.evidence.due(due + ahead)
         name = getattr(self.environment.runner, "client_id", "local")
         busy = (time.process_time() - self._cpu) / (time.time() - self._since)
         self.evidence.processes[name] = {"cpu": busy, "noop": self._noop}
@@ -262,7 +263,7 @@ class KvUser(User):
         evidence, now = self.process.evidence, time.time()
         if self.due is not None:
             late, self.due = start - self.due, None
-            evidence.seconds[int(now - taken - late)].due += 1
+            evidence.due(now - taken - late)
             taken += late
         evidence.record(name, now, taken, problem)
         self.environment.events.request.fire(

@@ -30,7 +30,7 @@ from kvlab.connections import resolve
 from kvlab.engines import RunningServer
 from kvlab.errors import InvalidArgument, KvlabError
 from kvlab.instruments.fault_plan import PlannedFault, durable_server
-from kvlab.instruments.load_evidence import Evidence, Facts
+from kvlab.instruments.load_evidence import COARSE, Evidence, Facts, width
 from kvlab.instruments.load_run import Fault, Finding, Generator, LoadRun
 from kvlab.instruments.load_shape import SHAPES
 from kvlab.instruments.load_summary import summary
@@ -249,14 +249,18 @@ class _Run:
     def _starts(self, **_: Any) -> None:
         given = self.environment.parsed_options
         if not self.is_worker:
-            given.kvlab |= {"users": given.num_users, "tag": time.time_ns()}
+            given.kvlab |= {
+                "users": given.num_users,
+                "tag": time.time_ns(),
+                "width": width(given.run_time),
+            }
         self.process.close()
-        fresh = Process(self.environment, Evidence(self.test.facts(given)))
+        fresh = Process(self.environment, self._nothing_yet())
         share(self.environment, fresh)
         if not self.is_worker:
             self._starts_afresh(fresh)
         if not self.is_master:
-            fresh.begin(noop_rate(given, Evidence(self.test.facts(given))))
+            fresh.begin(noop_rate(given, self._nothing_yet()))
             self.greenlets.append(gevent.spawn(self.test.beside, fresh))
         self.began = time.time()
         if not self.is_worker:
@@ -320,13 +324,15 @@ class _Run:
     def _asked_to_stop(self, **_: Any) -> None:
         self.environment.runner.stop()
 
+    def _nothing_yet(self) -> Evidence:
+        given = self.environment.parsed_options
+        told = getattr(given, "kvlab", {})  # a worker is told when the run begins
+        return Evidence(self.test.facts(given), told.get("width", COARSE))
+
     def _seen(self) -> dict[str, Any]:
         """What this worker saw since it last said so."""
         process = self.process
-        seen, process.evidence = (
-            process.evidence,
-            Evidence(self.test.facts(self.environment.parsed_options)),
-        )
+        seen, process.evidence = process.evidence, self._nothing_yet()
         return seen.to_dict()
 
     def _tells(self, client_id: str, data: dict[str, Any]) -> None:

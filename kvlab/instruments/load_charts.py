@@ -98,7 +98,7 @@ def latency_over_time(run: LoadRun, *, title: str | None = None) -> Figure:
         if frame["p99_us"].notna().any():
             worst = frame.loc[frame["p99_us"].idxmax()]
             title += f", {duration(worst['p99_us'] / 1e6)} in the worst interval"
-            title += f", at {worst['second']:g} s"
+            title += f", at {round(worst['second'], 2):,.10g} s"
     with run_drawing(title) as (figure, axes):
         labels = []
         for name, column in columns.items():

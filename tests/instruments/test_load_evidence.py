@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kvlab.instruments.decisions import Decisions
-from kvlab.instruments.load_evidence import Evidence
+from kvlab.instruments.load_evidence import COARSE, FINE, SHORT, Evidence, width
 from kvlab.instruments.load_run import TIMELINE
 
 
@@ -37,16 +37,32 @@ def test_a_call_counts_in_the_second_in_which_it_ended() -> None:
     seen.record("hit", 10.9, 0.5)
     seen.record("hit", 11.0, 0.2, problem="refused")
     seen.record("peek", 12.5, 0.1)
-    seen.seconds[12].due += 3
+    for at in (12.0, 12.4, 12.9):
+        seen.due(at)
     lines = seen.timeline(10.2, 2.5, {10: 4, 12: 2}, open_loop=True)
     assert list(lines.columns) == list(TIMELINE)
-    assert lines["second"].tolist() == [0, 1, 2]
+    assert lines["second"].tolist() == [0, 0.8, 1.8]  # the clock's seconds, as the run sees them
     assert lines["calls"].tolist() == [1, 1, 1]
     assert lines["errors"].tolist() == [0, 1, 0]
     assert lines["due"].tolist() == [0, 0, 3]
     assert lines["users"].tolist() == [4, 4, 2]
     assert lines["p50_us"].tolist() == pytest.approx([5e5, 2e5, 1e5], rel=1e-3)
     assert seen.errors == {"hit: refused": 1}
+
+
+def test_a_short_run_is_told_in_quarters_of_a_second() -> None:
+    seen = Evidence(Decisions(), width(SHORT))
+    for ended in (10.1, 10.24, 10.25, 10.6):
+        seen.record("hit", ended, 0.01)
+    seen.due(10.3)
+    master = Evidence(Decisions(), width(SHORT))
+    master.add(seen.to_dict())
+    lines = master.timeline(10.1, 0.6, {10: 2}, open_loop=True)
+    assert lines["second"].tolist() == pytest.approx([0, 0.15, 0.4])
+    assert lines["calls"].tolist() == [2, 1, 1]
+    assert lines["due"].tolist() == [0, 1, 0]
+    assert width(SHORT) == FINE
+    assert width(SHORT + 1) == width(None) == COARSE
 
 
 def test_a_closed_loop_has_nothing_due() -> None:
