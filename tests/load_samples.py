@@ -171,4 +171,6 @@ def _windows(
         for key in range(keys):
             extra = int(draw.poisson(2)) if naive and draw.random() < 0.4 else 0
             rows.append([f"client-{key}", float(second), 0 if idle else limit + extra, limit])
-    return pd.DataFrame(rows, columns=["key", "second", "admitted", "bound"])
+    return pd.DataFrame(rows, columns=["key", "second", "admitted", "bound"]).assign(
+        busiest=lambda frame: frame["admitted"]
+    )

@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from kvlab.instruments.load_run import WINDOWS
+
 Times = npt.NDArray[np.float64]
 
 _KINDS = ("admitted", "denied", "unknown", "untimed")
@@ -68,7 +70,7 @@ class Decisions:
         return np.array(self._untimed.get(key, ()), np.float64).reshape(-1, 2)
 
     def windows(self, began: float, window: float, bound: int) -> pd.DataFrame:
-        """Admissions by key and window of the clock: columns key, second, admitted, bound.
+        """Admissions by key and window of the clock: columns as ``load_run.WINDOWS``.
 
         ``second``: where the window starts, from ``began``. What has no time of its own counts
         where its call ended.
@@ -77,12 +79,21 @@ class Decisions:
         moments = {key: self.admissions(key) for key in self.keys}
         moments |= {key: self.untimed_spans(key)[:, 1] for key in self.untimed_keys}
         for key, times in moments.items():
-            numbers, counts = np.unique(np.floor(times / window), return_counts=True)
+            micros = np.sort(np.round(times * 1e6).astype(np.int64))
+            width = round(window * 1e6)
+            numbers, first, counts = np.unique(
+                micros // width, return_index=True, return_counts=True
+            )
+            inside = np.arange(1, len(micros) + 1)
+            inside -= np.searchsorted(micros, micros - width, "right")
+            busiest = np.maximum.reduceat(inside, first) if len(inside) else inside
             rows += [
-                (key, number * window - began, int(count), float(bound))
-                for number, count in zip(numbers.tolist(), counts.tolist(), strict=True)
+                (key, number * width / 1e6 - began, count, float(bound), most)
+                for number, count, most in zip(
+                    numbers.tolist(), counts.tolist(), busiest.tolist(), strict=True
+                )
             ]
-        return pd.DataFrame(rows, columns=["key", "second", "admitted", "bound"])
+        return pd.DataFrame(rows, columns=list(WINDOWS))
 
     def to_dict(self) -> dict[str, Any]:
         """For another process on a machine with the same order of bytes."""

@@ -62,8 +62,15 @@ TIMELINE = {
     "p999_us": "float64",
     "max_us": "float64",
 }
-# ``second``: where the window starts. ``bound``: what the algorithm allows, nan where none is said.
-WINDOWS = {"key": "str", "second": "float64", "admitted": "int64", "bound": "float64"}
+# ``second``: where the window starts. ``bound``: what is allowed in it, nan where none is said.
+# ``busiest``: the most admitted in any interval of a window's length that ends in this one.
+WINDOWS = {
+    "key": "str",
+    "second": "float64",
+    "admitted": "int64",
+    "bound": "float64",
+    "busiest": "int64",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from kvlab.errors import InvalidArgument
 from kvlab.instruments import load_charts as charts
 from kvlab.instruments._load_drawing import title_of
-from kvlab.instruments.load_run import Fault, Finding, LoadRun
+from kvlab.instruments.load_run import WINDOWS, Fault, Finding, LoadRun
 from kvlab.instruments.recorder import Recorder
 
 USUAL = [1000] * 10
@@ -38,7 +38,7 @@ def dipped(**more: object) -> LoadRun:
 def windows(admitted: list[int], bound: float | list[float]) -> LoadRun:
     frame = pd.DataFrame(
         {"key": "a", "second": np.arange(len(admitted)), "admitted": admitted, "bound": bound}
-    )
+    ).assign(busiest=admitted)
     return flat([10] * len(admitted), windows=frame, findings=(HARD, BROKEN))
 
 
@@ -202,6 +202,7 @@ def test_a_long_run_keeps_its_worst_moments() -> None:
     admitted = np.full(n, 10)
     admitted[1000] = 12
     frame = pd.DataFrame({"key": "a", "second": np.arange(n), "admitted": admitted, "bound": 10})
+    frame["busiest"] = admitted
     run = replace(run, timeline=run.timeline.assign(p99_us=p99), windows=frame)
     latency = charts.latency_over_time(run).axes[0]
     values = latency.patches[1].get_data().values
@@ -219,7 +220,7 @@ def test_a_long_run_keeps_its_worst_moments() -> None:
 @pytest.mark.parametrize("rates", [[], [7]])
 def test_a_run_of_next_to_nothing_is_drawn(rates: list[int]) -> None:
     run = flat(rates, [Fault("pause", 0.5, 1)], seconds=2.0, untested="too short")
-    run = replace(run, windows=pd.DataFrame(columns=["key", "second", "admitted", "bound"]))
+    run = replace(run, windows=pd.DataFrame(columns=list(WINDOWS)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for draw in (

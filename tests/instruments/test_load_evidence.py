@@ -86,4 +86,8 @@ def test_decisions_of_two_processes_are_all_there() -> None:
     assert one.unknown_spans("a").tolist() == [[1.5, 1.6]]
     assert one.untimed_keys == ["n"]
     windows = one.windows(1.0, 1.0, 5).sort_values(["key", "second"])
-    assert windows.values.tolist() == [["a", 0.0, 2, 5.0], ["a", 1.0, 1, 5.0], ["n", 3.0, 1, 5.0]]
+    assert windows.values.tolist() == [
+        ["a", 0.0, 2, 5.0, 2],
+        ["a", 1.0, 1, 5.0, 2],  # with the one at 1.5
+        ["n", 3.0, 1, 5.0, 1],
+    ]
