@@ -197,8 +197,8 @@ def test_a_closed_loop_does_not_ask_meanwhile() -> None:
     assert run.latency["hit"].percentile(75) < 0.1
     assert run.latency["hit"].max > 0.5
     users = run.timeline["users"]
-    assert users.max() == 4
-    assert users[users > 0].min() < 4  # in steps
+    assert users.is_monotonic_increasing  # in steps
+    assert users.nunique() > 1
 
 
 # --- what goes wrong ---
