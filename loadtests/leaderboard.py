@@ -25,7 +25,8 @@ from typing import Any
 from board_facts import Ask, BoardFacts, sample
 from http_target import HttpTarget
 from kv_user import KvUser, Process
-from load_test import Judgement, install
+from load_judgement import Judgement
+from load_test import install
 from locust import tag, task
 
 import kvlab
@@ -44,7 +45,7 @@ _DRAWN = 10_000
 
 
 class LeaderboardLoad:
-    """See :class:`load_test.LoadTest`."""
+    """See :class:`load_judgement.LoadTest`."""
 
     pattern = "leaderboard"
 

@@ -23,7 +23,8 @@ from functools import partial
 from typing import Any
 
 from kv_user import KvUser, Process
-from load_test import Judgement, install
+from load_judgement import Judgement
+from load_test import install
 from locust import task
 
 import kvlab
@@ -51,7 +52,7 @@ def limiter(given: Any) -> Any:
 
 
 class RateLimiterLoad:
-    """See :class:`load_test.LoadTest`."""
+    """See :class:`load_judgement.LoadTest`."""
 
     pattern = "rate-limiter"
 

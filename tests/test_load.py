@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -202,6 +203,38 @@ def test_a_closed_loop_does_not_ask_meanwhile() -> None:
 
 
 # --- what goes wrong ---
+
+
+def test_ctrl_c_ends_with_a_verdict_and_leaves_nothing(tmp_path: Path) -> None:
+    arguments = ["--time", "60s", "--reports", str(tmp_path), "--fault", "pause@50"]
+    running = subprocess.Popen(
+        [*KVLAB_LOAD, "rate-limiter", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    server = _child_named("valkey-server", psutil.Process(running.pid))
+    time.sleep(2)  # some of the load
+    os.killpg(running.pid, signal.SIGINT)
+    said, problems = running.communicate(timeout=60)
+    assert "HOLDS: at most the limit" in said, problems
+    assert "Traceback" not in problems
+    assert running.returncode == 0
+    assert only_run(tmp_path).holds
+    assert not server.is_running()
+
+
+def _child_named(name: str, parent: psutil.Process) -> psutil.Process:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        for child in parent.children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if child.name() == name:
+                    return child
+        time.sleep(0.05)
+    raise AssertionError(f"no {name} within 30 s")
 
 
 def test_a_worker_that_is_killed_leaves_no_verdict(server: RunningServer, tmp_path: Path) -> None:

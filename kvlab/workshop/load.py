@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -52,6 +53,7 @@ def run(
     if not web:
         command += ["--headless", "--only-summary", "--run-time", f"{length}s"]
     process = subprocess.Popen(command)
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
         if not web:
             _show_progress(process, length or 0)

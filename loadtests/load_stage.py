@@ -1,0 +1,83 @@
+"""What stands around a load run: the store, perhaps the sample app, and faults at set times."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import gevent
+from http_target import HttpTarget
+
+from kvlab.connections import resolve
+from kvlab.engines import RunningServer
+from kvlab.errors import InvalidArgument
+from kvlab.instruments.fault_plan import PlannedFault, durable_server
+from kvlab.instruments.load_run import Fault
+from kvlab.workshop.web_app import serving
+
+LATE = 1.0
+"""Seconds after its client gave up in which a command may still run, if nobody stops the server."""
+
+
+class Stage:
+    """``host``: what the users load, as Locust has it; ``store``: the URL behind it."""
+
+    def __init__(self, given: Any, host: str | None, prefix: str) -> None:
+        self._own = contextlib.ExitStack()
+        self._plan = [PlannedFault.parse(text) for text in given.fault]
+        self._server: RunningServer | None = None
+        self.host, self.prefix = host, prefix
+        self.faults: list[Fault] = []
+        if self._plan:
+            if host:
+                raise InvalidArgument(
+                    "faults are for a server that nobody else uses: leave --host out and one is "
+                    "started"
+                )
+            self._server = self._own.enter_context(durable_server())
+            self.store = self._server.url
+        else:
+            self.store = resolve(None if self.is_http else host)
+
+    @property
+    def is_http(self) -> bool:
+        return str(self.host or "").startswith(("http://", "https://"))
+
+    @property
+    def late(self) -> float:
+        """Seconds after a client gave up in which its command may still run."""
+        return max((fault.seconds for fault in self._plan), default=0.0) + LATE
+
+    def serve(self, settings: Mapping[str, object]) -> None:
+        """Start the sample app: from now on the users load that."""
+        settings = {"trusted_proxies": "127.0.0.1", "prefix": self.prefix, **settings}
+        self.host = self._own.enter_context(serving(self.store, **settings)).url
+
+    def greet(self) -> None:
+        """Raises HttpFailed when it is an app and does not answer."""
+        if self.is_http:
+            HttpTarget(str(self.host)).get("/healthz")
+
+    def begin(self) -> list[gevent.Greenlet]:
+        """A run begins: what will inflict the faults."""
+        self.faults = []
+        began = time.time()
+        return [gevent.spawn(self._inflict, fault, began) for fault in self._plan]
+
+    def _inflict(self, fault: PlannedFault, run_began: float) -> None:
+        assert self._server is not None
+        gevent.sleep(max(0.0, run_began + fault.at - time.time()))
+        began = time.time()
+        fault.inflict(self._server, gevent.sleep)
+        at, took = round(began - run_began, 3), round(time.time() - began, 3)
+        self.faults.append(Fault(fault.kind, at, took))
+
+    def recover(self) -> None:
+        """The run is over, perhaps in the middle of a restart."""
+        if self._server is not None and self._server.has_ended():
+            self._server.restart()
+
+    def close(self) -> None:
+        self._own.close()
