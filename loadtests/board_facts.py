@@ -17,7 +17,7 @@ from kvlab.instruments.linearizability import UNKNOWN, Operation
 from kvlab.instruments.score_oracle import Submissions
 
 CLIENTS, EACH, MEMBERS = 4, 6, 4
-EVERY = 0.5
+EVERY = 0.2
 MOST = 200
 """Histories of one process."""
 
@@ -64,7 +64,7 @@ def _answer(plain: Any) -> Any:
 
 
 def sample(board_of: Callable[[int], Ask], facts: Callable[[], BoardFacts], seed: int) -> None:
-    """Every half second, a history on a board of its own: for a greenlet, until it is killed."""
+    """Again and again, a history on a board of its own: for a greenlet, until it is killed."""
     chance = random.Random(seed)
     for number in range(MOST):
         gevent.sleep(EVERY)

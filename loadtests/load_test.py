@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import signal
 import sys
 import time
 from pathlib import Path
@@ -59,6 +60,7 @@ class _Run:
         self.said = ""
         share(environment, Process(environment, Evidence(test.facts(self.given))))
         if not self.is_worker:
+            _interrupt_only(gevent.getcurrent())
             try:
                 self._prepare()
             except (KvlabError, HttpFailed) as problem:
@@ -249,6 +251,15 @@ class _Run:
         self.process.close()
         if self.stage is not None:
             self.stage.close()
+
+
+def _interrupt_only(main: Any) -> None:
+    """Let Ctrl-C end Locust's main greenlet, not whichever runs: that would be a user's call."""
+
+    def interrupt() -> None:
+        gevent.get_hub().loop.run_callback(main.throw, KeyboardInterrupt)
+
+    gevent.signal_handler(signal.SIGINT, interrupt)
 
 
 def _unused(folder: Path, began: float, pattern: str) -> Path:

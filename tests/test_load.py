@@ -74,9 +74,8 @@ def only_run(reports: Path) -> LoadRun:
 # --- the rate limiter ---
 
 
-@pytest.mark.parametrize("algorithm", ["sliding-counter", "token-bucket"])
-def test_a_hardened_limiter_holds(server: RunningServer, tmp_path: Path, algorithm: str) -> None:
-    ended = load(server, tmp_path, "rate-limiter", "--algorithm", algorithm)
+def test_a_hardened_limiter_holds(server: RunningServer, tmp_path: Path) -> None:
+    ended = load(server, tmp_path, "rate-limiter", "--algorithm", "token-bucket")
     run = only_run(tmp_path)
     assert [(one.name, one.holds) for one in run.findings] == [
         ("over-admission", True),
@@ -135,9 +134,8 @@ def test_a_run_that_denies_nobody_shows_nothing(server: RunningServer, tmp_path:
 # --- the leaderboard ---
 
 
-@pytest.mark.parametrize("mode", ["add", "best"])
-def test_scores_are_exact_although_answers_are_lost(mode: str) -> None:
-    run = record("leaderboard", seconds=1, mode=mode, members=20, lose_replies=20)
+def test_scores_are_exact_although_answers_are_lost() -> None:
+    run = record("leaderboard", seconds=1, members=20, lose_replies=20)
     assert [(one.name, one.holds) for one in run.findings] == [
         ("scores", True),
         ("linearizable", True),
@@ -145,7 +143,7 @@ def test_scores_are_exact_although_answers_are_lost(mode: str) -> None:
 
 
 def test_the_naive_board_counts_twice_and_tells_ranks_that_never_were() -> None:
-    run = record("leaderboard", seconds=1, naive=True, members=20, lose_replies=20)
+    run = record("leaderboard", seconds=2, naive=True, members=20, lose_replies=20)
     assert [(one.name, one.holds) for one in run.findings] == [
         ("scores", False),
         ("linearizable", False),
