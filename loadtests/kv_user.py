@@ -168,7 +168,8 @@ class Process:
         """So many more users are here, who take their part of the arrivals."""
         self._users += users
         if self.arrivals is not None and self._users:
-            self.arrivals.rate = self.given.rate * self._users / self.given.kvlab["users"]
+            rate = self.given.rate * self._users / self.given.kvlab["users"]
+            self.arrivals.change(rate, time.perf_counter())
 
     def end(self) -> None:
         """The run is over: note what is only known now."""

@@ -39,7 +39,6 @@ class Arrivals:
 
     A Poisson process: intervals are exponential. ``began`` and the times given out are seconds of
     one clock; ``seconds`` is the length of the run, for the shape, None for a run without an end.
-    ``rate`` may be set at any time.
     """
 
     def __init__(
@@ -54,6 +53,17 @@ class Arrivals:
         self._shape, self._began, self._seconds = shape, began, seconds
         self._random = random.Random(seed)
         self._last = began
+
+    def change(self, rate: float, now: float) -> None:
+        """From ``now`` on, ``rate``. What is drawn beyond, and a chance has no memory, moves along.
+
+        Otherwise the users who start one after another, each with its part of the rate, would
+        draw their first gaps at a small rate, one behind the other.
+        """
+        rate = real("rate", rate, 0, 1e7, above=True)
+        if self._last > now:
+            self._last = now + (self._last - now) * self.rate / rate
+        self.rate = rate
 
     def next(self) -> float:
         """When the next one is due. Each is given out once."""
