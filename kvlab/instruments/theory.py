@@ -99,3 +99,26 @@ def token_bucket_worst(burst: int, rate: float, seconds: float) -> int:
 def calls_at_round_trip(round_trips: float, round_trip: float, service: float = 0.0) -> float:
     """Seconds for a request that waits ``round_trips`` times and then costs ``service`` seconds."""
     return real("round_trips", round_trips, 0) * real("round_trip", round_trip, 0) + service
+
+
+# The wait that is in a percentile when a server answers at once, but for one pause.
+
+
+def closed_loop_pause(
+    percent: float, pause: float, seconds: float, users: int, rate: float
+) -> float:
+    """``pause`` or 0: each of ``users`` waits once, among all the calls that were made.
+
+    ``rate``: calls a second while the server answers. Those who would have called meanwhile are
+    missing (coordinated omission, Gil Tene).
+    """
+    calls = real("rate", rate, 0) * max(seconds - pause, 0) + whole("users", users, 1)
+    return pause if users >= (1 - percent / 100) * calls else 0.0
+
+
+def open_loop_pause(percent: float, pause: float, seconds: float) -> float:
+    """``pause − (1 − q)·seconds``, at least 0, at whatever rate.
+
+    Waits are even from 0 to ``pause``: (pause − w) / seconds of the calls waited longer than w.
+    """
+    return max(real("pause", pause, 0) - (1 - percent / 100) * real("seconds", seconds, 0), 0.0)

@@ -12,7 +12,9 @@ from kvlab.instruments.theory import (
     calls_at_round_trip,
     che_characteristic_time,
     che_lru_hit_ratio,
+    closed_loop_pause,
     fixed_window_worst,
+    open_loop_pause,
     sliding_counter_worst,
     sliding_log_worst,
     token_bucket_worst,
@@ -74,6 +76,30 @@ def test_worst_cases() -> None:
     assert token_bucket_worst(10, 10 / 60, 60) == 19
     assert token_bucket_worst(4, 1, 0) == 4
     assert calls_at_round_trip(3, 0.001, 0.5) == pytest.approx(0.503)
+
+
+@pytest.mark.parametrize("users", [1, 5, 50])
+@pytest.mark.parametrize("pause", [0.05, 0.5, 2.0])
+def test_a_pause_as_both_loops_see_it(users: int, pause: float) -> None:
+    seconds, begins, service = 10.0, 4.0003, 0.01
+    closed = []
+    for _ in range(users):
+        now = 0.0
+        while now < seconds:
+            done = now + service
+            if now <= begins < done:
+                done += pause
+            closed.append(done - now - service)
+            now = done
+    due = np.arange(0, seconds, 0.001)
+    waited = np.where((due >= begins) & (due < begins + pause), begins + pause - due, 0)
+    for percent in (50, 90, 99):
+        formula = closed_loop_pause(percent, pause, seconds, users, users / service)
+        assert formula == pytest.approx(np.percentile(closed, percent), abs=0.002)
+        formula = open_loop_pause(percent, pause, seconds)
+        assert formula == pytest.approx(np.percentile(waited, percent), abs=0.002)
+    many = closed_loop_pause(99, pause, seconds, 2 * users, users)  # a slow call for each
+    assert many == pause
 
 
 @pytest.mark.parametrize("chances", [[], [0.5, 0.4], [1.5, -0.5], [[1.0]]])
