@@ -32,8 +32,9 @@ CHAPTERS = {
     "pipeline": "Pipeline",
     "feature_flags": "Feature flags",
     "explore_your_own_code": "Your own code",
+    "load_tests": "Load tests",
 }
-_MODULES = {"explore_your_own_code": "instruments.interleave"}
+_MODULES = {"explore_your_own_code": "instruments.interleave", "load_tests": "workshop.load"}
 """Where the module is not called as its chapter is."""
 
 

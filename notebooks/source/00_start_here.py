@@ -163,7 +163,8 @@ charts.latency_percentiles({"GET": result}, title=(
 # - **Nothing is typed in.** Titles, tables and captions are computed by the cell above them.
 #
 # Chapters 1 to 8 take one pattern each, in any order. Chapter 9 is for code of your own: it shows
-# how to try any function that uses redis-py in every order of its commands.
+# how to try any function that uses redis-py in every order of its commands. Chapter 10 is about
+# load: tests with Locust that know the right answer.
 
 # %% [markdown]
 # ## Clean up
