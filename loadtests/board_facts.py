@@ -63,18 +63,23 @@ def _answer(plain: Any) -> Any:
     return tuple(map(tuple, plain)) if isinstance(plain, list | tuple) else plain
 
 
-def sample(board_of: Callable[[int], Ask], facts: Callable[[], BoardFacts], seed: int) -> None:
-    """Again and again, a history on a board of its own: for a greenlet, until it is killed."""
+def sample(
+    board_of: Callable[[int], Ask], facts: Callable[[], BoardFacts], seed: int, *, ranks: bool
+) -> None:
+    """Again and again, a history on a board of its own: for a greenlet, until it is killed.
+
+    ``ranks``: ask for ranks too, of a board that gives equal scores one rank.
+    """
     chance = random.Random(seed)
     for number in range(MOST):
         gevent.sleep(EVERY)
-        history = _history(board_of(number), chance)
+        history = _history(board_of(number), chance, ranks)
         facts().histories.append(history)
 
 
-def _history(ask: Ask, chance: random.Random) -> list[Operation]:
+def _history(ask: Ask, chance: random.Random, ranks: bool) -> list[Operation]:
     """A few clients at once, each asking one thing after another."""
-    plans = [[_draw(chance) for _ in range(EACH)] for _ in range(CLIENTS)]
+    plans = [[_draw(chance, ranks) for _ in range(EACH)] for _ in range(CLIENTS)]
     played = [
         gevent.spawn(lambda n=n, plan=plan: list(_played(ask, n, plan)))
         for n, plan in enumerate(plans)
@@ -83,14 +88,14 @@ def _history(ask: Ask, chance: random.Random) -> list[Operation]:
     return list(itertools.chain.from_iterable(one.value or () for one in played))
 
 
-def _draw(chance: random.Random) -> tuple[str, tuple[Any, ...]]:
+def _draw(chance: random.Random, ranks: bool) -> tuple[str, tuple[Any, ...]]:
     member = f"m{chance.randrange(MEMBERS)}"
     return chance.choice(
         [
             ("add", (member, chance.randrange(1, 4))),
             ("add", (member, chance.randrange(1, 4))),
-            ("rank", (member,)),
-            ("around", (member, 1)),
+            ("rank", (member,)) if ranks else ("around", (member, 0)),
+            ("around", (member, chance.randrange(2))),
         ]
     )
 

@@ -75,8 +75,9 @@ class LeaderboardLoad:
     def beside(self, process: Process) -> None:
         """Sample histories, in a greenlet of its own."""
         if process.http_url is None:
-            make = _naive_asked if process.given.naive else _asked
-            sample(partial(make, process), lambda: process.evidence.facts, os.getpid())
+            naive = process.given.naive  # its ranks tell equals apart, by name: no fault of order
+            make = partial(_naive_asked if naive else _asked, process)
+            sample(make, lambda: process.evidence.facts, os.getpid(), ranks=not naive)
 
     def judge(self, process: Process, began: float) -> Judgement:
         facts: BoardFacts = process.evidence.facts
@@ -101,12 +102,21 @@ def _order(facts: BoardFacts) -> Finding:
         "sampled ranks and neighbours fit one order of what was asked; histories that do not: "
         f"{len(wrong)} of {len(judged)}" + (f", undecided {undecided}" if undecided else "")
     )
-    evidence = []
-    if wrong:
-        evidence = ["the smallest window that no order explains:"]
-        smallest = min(wrong, key=lambda one: len(one.window))
-        evidence += [f"  {operation}" for operation in smallest.window]
-    return Finding("linearizable", not wrong, says, tuple(evidence))
+    evidence = _unexplained(min(wrong, key=lambda one: len(one.window))) if wrong else ()
+    return Finding("linearizable", not wrong, says, evidence)
+
+
+def _unexplained(judged: Any) -> tuple[str, ...]:
+    """The part of a history that is wrong, in lines."""
+    boards = [
+        ", ".join(f"{member} {score:g}" for member, score in sorted(state)) or "nobody"
+        for state in judged.states
+    ]
+    return (
+        f"no order explains {judged.culprit}",
+        f"on a board of {' or '.join(boards)}, with",
+        *(f"  {operation}" for operation in judged.window if operation is not judged.culprit),
+    )
 
 
 def _board(given: Any, name: str = "load") -> Leaderboard:
@@ -240,8 +250,6 @@ def _naive_asked(process: Process, number: int) -> Ask:
         match do, arguments:
             case "add", (member, points):  # increment_score, with its answer
                 return board.client.zincrby(board.key, points, member)
-            case "rank", (member,):
-                return board.get_user_rank(member)
         entries = board.get_player_context(*arguments)
         return entries and tuple((member.decode(), score) for member, score in entries)
 
