@@ -96,7 +96,7 @@ def recorded(
 
 def _settings(given: Any) -> dict[str, Any]:
     """The options that a reader needs: the load test's own, and a few of Locust's."""
-    own = vars(given).keys() - default_args_dict().keys() - {"reports", "kvlab"}
+    own = vars(given).keys() - default_args_dict().keys() - {"reports", "no_page", "kvlab"}
     names = (*sorted(own), "spawn_rate", "processes", "tags", "exclude_tags")
     found = {name: getattr(given, name) for name in names}
     settings = {name: value for name, value in found.items() if value not in (None, "", [])}

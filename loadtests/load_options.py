@@ -59,6 +59,12 @@ def add_options(parser: Any) -> Callable[..., Any]:
         include_in_web_ui=False,
         help="each run leaves a folder in this one",
     )
+    add(
+        "--no-page",
+        action="store_true",
+        include_in_web_ui=False,
+        help="leave the report's page out: a second less",
+    )
     return add
 
 

@@ -218,9 +218,10 @@ class _Run:
         with contextlib.suppress(KvlabError):  # a store that is gone holds nothing of ours
             self.process.kv.clear()
         folder, holds = _unused(Path(self.given.reports), self.began, run.pattern), run.holds
-        said = f"\n{summary(run)}\n  report: {folder / 'report.html'}"
+        page = folder / ("run.json" if self.given.no_page else "report.html")
+        said = f"\n{summary(run)}\n  report: {page}"
         try:
-            run.save(folder)
+            run.save(folder, report=not self.given.no_page)
         except (OSError, InvalidArgument) as failed:
             said, holds = f"\n{summary(run)}\n  NO REPORT: {failed}", False
         self.environment.process_exit_code = 0 if holds else 1

@@ -20,12 +20,19 @@ from kvlab.instruments.load_run import TIMELINE
 from kvlab.instruments.recorder import Recorder
 
 SHORT, FINE, COARSE = 20.0, 0.25, 1.0
+MOST, UNKNOWN = 600, 5.0
 _PERCENTILES = {"p50_us": 50, "p99_us": 99, "p999_us": 99.9, "max_us": 100}
 
 
 def width(run_time: float | None) -> float:
-    """The seconds of an interval: a second, and a quarter of one in a run of up to ``SHORT``."""
-    return FINE if run_time and run_time <= SHORT else COARSE
+    """The seconds of an interval: a quarter of one in a run of up to ``SHORT``, then whole ones.
+
+    There are ``MOST`` of them or fewer, since each holds a histogram; of a run without an end
+    ``UNKNOWN`` seconds each.
+    """
+    if run_time is None:
+        return UNKNOWN
+    return FINE if run_time <= SHORT else max(COARSE, math.ceil(run_time / MOST))
 
 
 class Facts(Protocol):

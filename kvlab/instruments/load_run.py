@@ -248,11 +248,8 @@ class LoadRun:
             frame[column] = frame[of] / width
         return frame[width >= usual / 2].reset_index(drop=True)
 
-    def save(self, folder: str | PathLike[str]) -> Path:
-        """Write the folder, which must be new or empty; returns it."""
-        # The page needs this module for its types, and matplotlib, which reading does without.
-        from kvlab.instruments.load_report import page
-
+    def save(self, folder: str | PathLike[str], *, report: bool = True) -> Path:
+        """Write the folder, which must be new or empty; returns it. ``report``: the page too."""
         target = Path(folder).resolve()
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise InvalidArgument(f"{target} is there already; no run is written over another")
@@ -265,9 +262,13 @@ class LoadRun:
             kept["windows.csv"] = self.windows.to_csv(index=False)
         texts = kept | {
             "latency.csv": self.latency_frame().to_csv(index=False),
-            "report.html": page(self),
             "run.json": dumps(self._facts() | {"files": {n: sha(t) for n, t in kept.items()}}),
         }
+        if report:
+            # It needs this module for its types, and matplotlib, which the rest does without.
+            from kvlab.instruments.load_report import page
+
+            texts["report.html"] = page(self)
         beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
         beside.mkdir(parents=True)
         try:

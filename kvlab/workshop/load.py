@@ -73,7 +73,7 @@ def record(
     was no run.
     """
     with tempfile.TemporaryDirectory(prefix="kvlab-load-") as reports:
-        command = _command(name, users, _arguments(options), reports)
+        command = _command(name, users, [*_arguments(options), "--no-page"], reports)
         command += ["--headless", "--only-summary", "--run-time", f"{seconds}s"]
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
         folders = list(Path(reports).iterdir())

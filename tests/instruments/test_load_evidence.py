@@ -62,7 +62,9 @@ def test_a_short_run_is_told_in_quarters_of_a_second() -> None:
     assert lines["calls"].tolist() == [2, 1, 1]
     assert lines["due"].tolist() == [0, 1, 0]
     assert width(SHORT) == FINE
-    assert width(SHORT + 1) == width(None) == COARSE
+    assert width(SHORT + 1) == width(600) == COARSE
+    assert width(3600) == 6
+    assert width(None) > COARSE
 
 
 def test_a_closed_loop_has_nothing_due() -> None:
