@@ -16,7 +16,7 @@ from kvlab.instruments.recorder import PERCENTILES
 __all__ = ["WIDTH", "generator_says", "how_measured", "summary"]
 
 WIDTH = 100
-_ERRORS, _EVIDENCE = 5, 5
+_ERRORS, _EVIDENCE, _FAULTS = 5, 5, 8
 
 
 def summary(run: LoadRun) -> str:
@@ -30,7 +30,10 @@ def summary(run: LoadRun) -> str:
     if len(run.errors) > _ERRORS:
         lines.append(f"    and {len(run.errors) - _ERRORS} other messages")
     lines += _latencies(run)
-    lines += [f"  {recovery.says}" for recovery in recoveries(run)]
+    told = recoveries(run)
+    lines += [f"  {recovery.says}" for recovery in told[:_FAULTS]]
+    if len(told) > _FAULTS:
+        lines.append(f"  and {len(told) - _FAULTS} more faults: the report has them")
     if run.generator is not None:
         lines.append(f"  generator: {generator_says(run)}")
         if run.generator.warning:

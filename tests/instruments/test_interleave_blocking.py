@@ -242,7 +242,7 @@ def test_a_poller_that_waits_in_vain_runs_into_max_steps() -> None:
             time.sleep(1)
 
     story = explore([polls], max_steps=10)
-    assert story.broken == {"no end after 10 steps": 1}
+    assert story.broken == {"no end after 10 steps (max_steps)": 1}
 
 
 def test_a_crashed_waiter_takes_nothing_with_it_unless_it_was_served() -> None:

@@ -221,6 +221,13 @@ def test_the_verdict_ends_the_summary(holds: bool, untested: str | None, last: l
     assert not [line for line in lines[: -len(last)] if line.strip().startswith(("HOLDS", "BRO"))]
 
 
+def test_the_summary_of_many_faults_tells_the_first() -> None:
+    faults = tuple(Fault("flush", float(at), 0.0) for at in range(1, 13))
+    lines = summary(flat([5.0] * 15, faults=faults)).splitlines()
+    assert sum("flush at" in line for line in lines) == 8
+    assert "  and 4 more faults: the report has them" in lines
+
+
 def test_the_summary_keeps_to_its_width_and_moves_no_cursor() -> None:
     lines = summary(hostile()).split("\n")
     assert max(map(len, lines)) <= WIDTH

@@ -117,7 +117,7 @@ class Run:
         if not found and all(isinstance(stop, Ended) for stop in stops):
             return ()
         if self._taken >= self._stage.max_steps:
-            self.problem = f"no end after {self._taken} steps"
+            self.problem = f"no end after {self._taken} steps (max_steps)"
             return ()
         for number, stop in enumerate(stops if self._faults.clock_jumps else ()):
             if isinstance(stop, ReadsClock):
