@@ -115,7 +115,7 @@ class Process:
         self._connecting = threading.Lock()
         self._kv: kvlab.Kv | None = None
         self._naive: redis.Redis | None = None
-        self._cpu = self._since = self._noop = 0.0
+        self._cpu = self._since = 0.0
 
     @property
     def http_url(self) -> str | None:
@@ -152,9 +152,9 @@ class Process:
         )
         return redis.Redis(connection_pool=pool)
 
-    def begin(self, noop_per_second: float) -> None:
+    def begin(self) -> None:
         """The run begins."""
-        self._cpu, self._since, self._noop = time.process_time(), time.time(), noop_per_second
+        self._cpu, self._since = time.process_time(), time.time()
         if self.given.rate:
             self.arrivals = Arrivals(
                 self.given.rate,
@@ -179,7 +179,9 @@ class Process:
                 self.evidence.due(due + ahead)
         name = getattr(self.environment.runner, "client_id", "local")
         busy = (time.process_time() - self._cpu) / (time.time() - self._since)
-        self.evidence.processes[name] = {"cpu": busy, "noop": self._noop}
+        # Now and not at the begin, which would delay the users of this process.
+        noop = _noop_rate(self.given, Evidence(self.evidence.facts))
+        self.evidence.processes[name] = {"cpu": busy, "noop": noop}
 
     def close(self) -> None:
         """Close every connection."""
@@ -301,7 +303,7 @@ class _Idle(KvUser):
             raise StopUser
 
 
-def noop_rate(given: Any, evidence: Evidence) -> float:
+def _noop_rate(given: Any, evidence: Evidence) -> float:
     """How many calls a second a user here can make when a call does nothing.
 
     The same loop, recorders and events as in a run, in an environment of its own.

@@ -17,7 +17,7 @@ from typing import Any
 
 import gevent
 from http_target import HttpFailed
-from kv_user import PREFIX, Process, noop_rate, process_of, share
+from kv_user import PREFIX, Process, process_of, share
 from load_judgement import LoadTest, recorded
 from load_options import Shape, add_options, check
 from load_stage import Stage
@@ -122,7 +122,7 @@ class _Run:
         if not self.is_worker:
             self._starts_afresh(fresh)
         if not self.is_master:
-            fresh.begin(noop_rate(given, self._nothing_yet()))
+            fresh.begin()
             self.greenlets.append(gevent.spawn(self.test.beside, fresh))
         self.began = time.time()
         if not self.is_worker:
