@@ -152,7 +152,7 @@ def test_the_naive_board_counts_twice_and_tells_ranks_that_never_were() -> None:
 
 
 def test_two_loads_at_once_leave_each_other_alone(server: RunningServer, tmp_path: Path) -> None:
-    begin = [*KVLAB_LOAD, "rate-limiter", "--time", "2s", "--processes", "1", "--reports"]
+    begin = [*KVLAB_LOAD, "rate-limiter", "--time", "2s", "--processes=1", "--reports"]
     both = [
         subprocess.Popen(
             [*begin, str(tmp_path / name)],

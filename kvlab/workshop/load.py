@@ -93,7 +93,7 @@ def _command(name: str, users: int, more: Sequence[str], reports: str | Path) ->
         raise KvlabError(f"loadtests/{file.name} is missing: run this from the workbook's folder")
     command = [sys.executable, "-m", "locust", "-f", str(file), "--loglevel", "WARNING"]
     command += ["--users", str(users), "--spawn-rate", str(users), "--reports", str(reports)]
-    if "--processes" in more:
+    if any(word.partition("=")[0] == "--processes" for word in more):
         # By its usual port the workers of one load test would find the master of another.
         port = str(_free_port())
         command += ["--master-port", port, "--master-bind-port", port]
