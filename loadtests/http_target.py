@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,13 +24,19 @@ class HttpTarget:
     """``url``: http://host:port. Connections are kept open."""
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(url)
+            usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # half an IPv6 address, a port beyond 65535
+            usable = False
+        if not usable:
+            said = re.sub(r"//.*@", "//…@", url)
             raise InvalidArgument(
-                f"the app's address must be like http://127.0.0.1:8000, not {url!r}"
+                f"the app's address must be like http://127.0.0.1:8000, not {said!r}"
             )
         self._client = HTTPClient.from_url(url, connection_timeout=TIMEOUT, network_timeout=TIMEOUT)
-        self._where = parts.netloc
+        # Without a user and a password: this goes into reports.
+        self._where = parts.netloc.rpartition("@")[2]
 
     def get(self, path: str, expected: tuple[int, ...] = (200,)) -> Any:
         """The JSON of the answer. Raises HttpFailed for a status that is not ``expected``."""
@@ -68,4 +75,7 @@ class HttpTarget:
             raise HttpFailed(
                 f"status {response.status_code} from {self._where}{path.split('?')[0]}"
             )
-        return json.loads(content)
+        try:
+            return json.loads(content)
+        except ValueError:
+            raise HttpFailed(f"no JSON from {self._where}{path.split('?')[0]}") from None

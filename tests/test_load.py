@@ -270,6 +270,9 @@ REFUSED = [
     (["--fault", "pause@1", "--host", "redis://127.0.0.1:1"], "kvlab: faults are for a server"),
     (["--host", "redis://127.0.0.1:1"], "kvlab: no connection to 127.0.0.1:1, nothing was sent"),
     (["--host", "http://127.0.0.1:1"], "kvlab: no answer from 127.0.0.1:1"),
+    (["--host", "http://bob:secret@127.0.0.1:1"], "kvlab: no answer from 127.0.0.1:1"),
+    (["--host", "http://[::1"], "kvlab: the app's address must be like"),
+    (["--host", "http://127.0.0.1:99999"], "kvlab: the app's address must be like"),
     (["--host", "redis://10.1.2.3:6379"], "kvlab: 10.1.2.3 is not this machine"),
     (["--host", "nonsense"], "kvlab: not a Redis URL"),
 ]
