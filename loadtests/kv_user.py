@@ -258,6 +258,8 @@ class KvUser(User):
             unknown(began, time.time())
         except gevent.GreenletExit:  # the run is over and waits no longer
             unknown(began, time.time())
+            over = TimeoutError("the run was over before the answer came")
+            self._count(name, start, time.perf_counter() - start, over)
             raise
         self._count(name, start, time.perf_counter() - start, problem)
         return result

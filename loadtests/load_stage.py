@@ -30,6 +30,11 @@ class Stage:
         self._server: RunningServer | None = None
         self.host, self.prefix = host, prefix
         self.faults: list[Fault] = []
+        if late := [fault for fault in self._plan if given.run_time and fault.at >= given.run_time]:
+            raise InvalidArgument(
+                f"a {late[0].kind} at {late[0].at:g} s is after the end of a run of "
+                f"{given.run_time:g} s"
+            )
         if self._plan:
             if host:
                 raise InvalidArgument(
@@ -70,9 +75,11 @@ class Stage:
         assert self._server is not None
         gevent.sleep(max(0.0, run_began + fault.at - time.time()))
         began = time.time()
-        fault.inflict(self._server, gevent.sleep)
-        at, took = round(began - run_began, 3), round(time.time() - began, 3)
-        self.faults.append(Fault(fault.kind, at, took))
+        try:
+            fault.inflict(self._server, gevent.sleep)
+        finally:  # the run may end first: it was felt all the same
+            at, took = round(began - run_began, 3), round(time.time() - began, 3)
+            self.faults.append(Fault(fault.kind, at, took))
 
     def recover(self) -> None:
         """The run is over, perhaps in the middle of a restart."""

@@ -125,6 +125,13 @@ def test_a_server_that_fails_meanwhile(tmp_path: Path) -> None:
     ]
 
 
+def test_a_fault_that_outlasts_the_run_is_told_and_so_are_those_who_waited() -> None:
+    run = record("rate-limiter", seconds=3, users=4, fault=["pause@1:9"], stop_timeout=0)
+    assert [fault.kind for fault in run.faults] == ["pause"]
+    assert run.latency["hit"].max > 1
+    assert run.errors == {"hit: the run was over before the answer came": 4}
+
+
 def test_a_run_that_denies_nobody_shows_nothing(server: RunningServer, tmp_path: Path) -> None:
     ended = load(server, tmp_path, "rate-limiter", "--limit", "1000000")
     assert "SHOWS NOTHING: no request was denied" in ended.stdout, ended.stderr
@@ -267,6 +274,7 @@ REFUSED = [
     (["--rate", "nan"], "kvlab: rate must be"),
     (["--lose-replies", "-1"], "kvlab: lose-replies must be"),
     (["--fault", "explode@2"], "kvlab: a fault is written like"),
+    (["--fault", "cut@9", "--run-time", "5s"], "kvlab: a cut at 9 s is after the end"),
     (["--fault", "pause@1", "--host", "redis://127.0.0.1:1"], "kvlab: faults are for a server"),
     (["--host", "redis://127.0.0.1:1"], "kvlab: no connection to 127.0.0.1:1, nothing was sent"),
     (["--host", "http://127.0.0.1:1"], "kvlab: no answer from 127.0.0.1:1"),
