@@ -88,9 +88,12 @@ class LeaderboardLoad:
             f"{verdict.unknown:,} without an answer"
         )
         findings = [Finding("scores", verdict.holds, says, verdict.examples)]
-        if facts.histories:
-            findings.append(_order(facts))
         untested = None if verdict.acknowledged else "nothing was submitted"
+        if process.http_url is None:
+            if any(facts.histories):
+                findings.append(_order(facts))
+            else:
+                untested = untested or "no history was sampled: who stood where was not judged"
         return Judgement(findings, untested)
 
 

@@ -158,6 +158,35 @@ def test_the_naive_board_counts_twice_and_tells_ranks_that_never_were() -> None:
     assert run.findings[0].evidence
 
 
+EMPTY = """
+import sys
+from types import SimpleNamespace
+sys.path.insert(0, sys.argv[1])
+import leaderboard
+from board_facts import BoardFacts
+
+leaderboard._target = lambda process: SimpleNamespace(scores=lambda: {"m1": 3})
+facts = BoardFacts("add")
+facts.submissions.add("m1", 3)
+facts.histories = [[], []]
+process = SimpleNamespace(http_url=None, evidence=SimpleNamespace(facts=facts))
+judged = leaderboard.LeaderboardLoad().judge(process, 0.0)
+print([one.name for one in judged.findings], judged.untested)
+"""
+
+
+def test_histories_without_an_operation_show_nothing() -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", EMPTY, str(ROOT / "loadtests")],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    ).stdout
+    assert said.startswith("['scores'] no history was sampled")
+
+
 def test_two_loads_at_once_leave_each_other_alone(server: RunningServer, tmp_path: Path) -> None:
     begin = [*KVLAB_LOAD, "rate-limiter", "--time", "2s", "--processes=1", "--reports"]
     both = [
