@@ -18,6 +18,8 @@ from kvlab.instruments.load_evidence import Evidence, Facts
 from kvlab.instruments.load_run import Fault, Finding, Generator, LoadRun
 from kvlab.instruments.machine import environment as measured_on
 
+UNSENT = 0.001
+"""From this share of arrivals that were never sent on, a percentile of those that were misleads."""
 BUSY = 0.9
 """From this share of a core on, a generator keeps its own calls waiting."""
 
@@ -89,7 +91,7 @@ def recorded(
         faults=tuple(sorted(faults, key=lambda fault: fault.at)),
         findings=tuple(judged.findings),
         untested=judged.untested if evidence.calls else problem or "nothing was called",
-        generator=_generator(evidence, seconds),
+        generator=_generator(evidence, seconds, open_loop=bool(given.rate)),
         windows=judged.windows,
     )
 
@@ -103,7 +105,7 @@ def _settings(given: Any) -> dict[str, Any]:
     return settings | {"users": given.kvlab["users"], "rate": given.rate or None}
 
 
-def _generator(evidence: Evidence, seconds: float) -> Generator | None:
+def _generator(evidence: Evidence, seconds: float, *, open_loop: bool) -> Generator | None:
     processes = evidence.processes
     if not processes:
         return None
@@ -117,4 +119,12 @@ def _generator(evidence: Evidence, seconds: float) -> Generator | None:
             f"made {made:,.0f} calls a second ({noop:,.0f} when a call does nothing). Latencies "
             "contain waiting for it. Take --rate, fewer users or more --processes."
         )
+    due = sum(interval.due for interval in evidence.intervals.values())
+    if open_loop and (unsent := due - evidence.calls) > UNSENT * due:
+        late = (
+            f"{unsent:,} of {due:,} arrivals were never sent: each of the users still waited for "
+            "an answer. The percentiles leave out those who waited longest. Take more users or a "
+            "lower --rate."
+        )
+        warning = late if warning is None else f"{warning} {late}"
     return Generator(len(processes), noop, None, cpu, warning)

@@ -227,6 +227,13 @@ def test_an_open_loop_counts_from_when_a_call_was_due() -> None:
     assert 400 < run.timeline["due"].sum() < 800
 
 
+def test_arrivals_that_were_never_sent_are_told() -> None:
+    run = record("rate-limiter", seconds=2, rate=100_000, users=1)
+    assert run.timeline["due"].sum() > run.calls
+    assert run.generator is not None
+    assert "arrivals were never sent" in (run.generator.warning or "")
+
+
 def test_a_closed_loop_does_not_ask_meanwhile() -> None:
     run = record("rate-limiter", seconds=3, users=4, shape="step", fault=["pause@1:1"])
     assert run.latency["hit"].percentile(75) < 0.1
