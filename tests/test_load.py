@@ -126,9 +126,10 @@ def test_a_server_that_fails_meanwhile(tmp_path: Path) -> None:
 
 
 def test_a_fault_that_outlasts_the_run_is_told_and_so_are_those_who_waited() -> None:
-    run = record("rate-limiter", seconds=3, users=4, fault=["pause@1:9"], stop_timeout=0)
+    # Two seconds later the client itself would give up.
+    run = record("rate-limiter", seconds=2, users=4, fault=["pause@1:9"], stop_timeout=0)
     assert [fault.kind for fault in run.faults] == ["pause"]
-    assert run.latency["hit"].max > 1
+    assert run.latency["hit"].max > 0.5
     assert run.errors == {"hit: the run was over before the answer came": 4}
 
 
