@@ -187,8 +187,6 @@ def explore(
         _jumps(clock_jumps),
         whole("faults", faults, 0),
     )
-    if not wanted.at_most and (wanted.between_steps or wanted.clock_jumps):
-        raise InvalidArgument("faults=0 allows none of the faults that are switched on")
     limits = Limits(
         whole("max_schedules", max_schedules, 1), real("max_seconds", max_seconds, 0, above=True)
     )

@@ -260,15 +260,14 @@ class LoadRun:
         }
         if self.windows is not None:
             kept["windows.csv"] = self.windows.to_csv(index=False)
-        texts = kept | {
-            "latency.csv": self.latency_frame().to_csv(index=False),
-            "run.json": dumps(self._facts() | {"files": {n: sha(t) for n, t in kept.items()}}),
-        }
+        texts = kept | {"latency.csv": self.latency_frame().to_csv(index=False)}
         if report:
             # It needs this module for its types, and matplotlib, which the rest does without.
             from kvlab.instruments.load_report import page
 
             texts["report.html"] = page(self)
+        # Written last: what has no run.json is no run.
+        texts["run.json"] = dumps(self._facts() | {"files": {n: sha(t) for n, t in kept.items()}})
         beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
         beside.mkdir(parents=True)
         try:

@@ -207,12 +207,6 @@ def test_clients_are_functions(clients: Any) -> None:
         explore(clients)
 
 
-@pytest.mark.parametrize("kind", [{"crashes": True}, {"clock_jumps": 5.0}])
-def test_faults_that_cannot_happen_are_refused(kind: Any) -> None:
-    with pytest.raises(InvalidArgument, match="faults=0 allows none"):
-        explore([two], faults=0, **kind)
-
-
 def test_what_setup_raises_ends_it() -> None:
     with pytest.raises(ZeroDivisionError):
         explore([two], setup=lambda kv: 1 / 0)
