@@ -85,6 +85,8 @@ def _history(ask: Ask, chance: random.Random, ranks: bool) -> list[Operation]:
         for n, plan in enumerate(plans)
     ]
     gevent.joinall(played)
+    if not all(one.successful() for one in played):
+        return []  # in part it would be another history
     return list(itertools.chain.from_iterable(one.value or () for one in played))
 
 

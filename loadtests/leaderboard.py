@@ -91,14 +91,17 @@ class LeaderboardLoad:
         untested = None if verdict.acknowledged else "nothing was submitted"
         if process.http_url is None:
             if any(facts.histories):
-                findings.append(_order(facts))
+                order, decided = _order(facts)
+                findings.append(order)
+                untested = untested or (None if decided else "no sampled history could be decided")
             else:
                 untested = untested or "no history was sampled: who stood where was not judged"
         return Judgement(findings, untested)
 
 
-def _order(facts: BoardFacts) -> Finding:
-    judged = [judge_history(history, Scores()) for history in facts.histories]
+def _order(facts: BoardFacts) -> tuple[Finding, int]:
+    """The finding, and how many histories it stands on."""
+    judged = [judge_history(history, Scores()) for history in facts.histories if history]
     wrong = [one for one in judged if one.verdict == "invalid"]
     undecided = sum(one.verdict == "unknown" for one in judged)
     says = (
@@ -106,7 +109,7 @@ def _order(facts: BoardFacts) -> Finding:
         f"{len(wrong)} of {len(judged)}" + (f", undecided {undecided}" if undecided else "")
     )
     evidence = _unexplained(min(wrong, key=lambda one: len(one.window))) if wrong else ()
-    return Finding("linearizable", not wrong, says, evidence)
+    return Finding("linearizable", not wrong, says, evidence), len(judged) - undecided
 
 
 def _unexplained(judged: Any) -> tuple[str, ...]:

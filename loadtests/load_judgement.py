@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import pandas as pd
 import redis
 from http_target import HttpFailed
-from kv_user import Process
+from kv_user import OVER, Process
 from locust.argument_parser import default_args_dict
 
 import kvlab
@@ -89,11 +89,20 @@ def recorded(
         latency=dict(evidence.latency),
         errors=dict(evidence.errors),
         faults=tuple(sorted(faults, key=lambda fault: fault.at)),
-        findings=tuple(judged.findings),
+        findings=(*judged.findings, *_unanswered(given, evidence)),
         untested=judged.untested if evidence.calls else problem or "nothing was called",
         generator=_generator(evidence, seconds, open_loop=bool(given.rate)),
         windows=judged.windows,
     )
+
+
+def _unanswered(given: Any, evidence: Evidence) -> tuple[Finding, ...]:
+    """Calls that failed although nothing was done to the store."""
+    failed = sum(n for said, n in evidence.errors.items() if not said.endswith(OVER))
+    if not failed or given.fault or given.lose_replies:
+        return ()
+    says = f"every call is answered, as nothing was done to the store; failed: {failed:,}"
+    return (Finding("answers", False, f"{says} of {evidence.calls:,}"),)
 
 
 def _settings(given: Any) -> dict[str, Any]:
@@ -109,14 +118,15 @@ def _generator(evidence: Evidence, seconds: float, *, open_loop: bool) -> Genera
     processes = evidence.processes
     if not processes:
         return None
+    busiest = max(one["cpu"] for one in processes.values())
     noop = sum(one["noop"] for one in processes.values()) / len(processes)
     cpu = sum(one["cpu"] for one in processes.values()) / len(processes)
     warning = None
-    if cpu > BUSY:
+    if busiest > BUSY:
         made = evidence.calls / seconds / len(processes)
         warning = (
-            f"the generator set the pace, not the store: each process used {cpu:.0%} of a core and "
-            f"made {made:,.0f} calls a second ({noop:,.0f} when a call does nothing). Latencies "
+            f"the generator set the pace, not the store: one process used {busiest:.0%} of a "
+            f"core, each made {made:,.0f} calls a second ({noop:,.0f} when a call does nothing). Latencies "
             "contain waiting for it. Take --rate, fewer users or more --processes."
         )
     due = sum(interval.due for interval in evidence.intervals.values())

@@ -69,7 +69,10 @@ def add_options(parser: Any) -> Callable[..., Any]:
 
 
 def check(given: Any) -> None:
-    """Raises InvalidArgument for options that no load test can use."""
+    """Raises InvalidArgument for options that no load test can use.
+
+    Before each run: the web UI may have changed one.
+    """
     if given.num_users is not None and given.num_users < 1:
         raise InvalidArgument(f"users must be at least 1, not {given.num_users}")
     if not 0 <= given.rate < 1e7:
@@ -78,11 +81,10 @@ def check(given: Any) -> None:
         raise InvalidArgument(f"lose-replies must be 0 or more, not {given.lose_replies}")
     if given.shape != "constant" and not given.run_time:
         raise InvalidArgument(f"--shape {given.shape} needs a --run-time")
-    if not given.headless:
-        _port_is_free(given.web_host or "127.0.0.1", given.web_port)
 
 
-def _port_is_free(host: str, port: int) -> None:
+def check_port(host: str, port: int) -> None:
+    """Raises InvalidArgument when the web UI cannot have it."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import gevent
+import redis
 from http_target import HttpTarget
 
 from kvlab.connections import resolve
 from kvlab.engines import RunningServer
-from kvlab.errors import InvalidArgument
+from kvlab.errors import InvalidArgument, KvlabError
 from kvlab.instruments.fault_plan import PlannedFault, durable_server
 from kvlab.instruments.load_run import Fault
 from kvlab.workshop.web_app import serving
@@ -30,6 +31,7 @@ class Stage:
         self._server: RunningServer | None = None
         self.host, self.prefix = host, prefix
         self.faults: list[Fault] = []
+        self.problem: str | None = None
         if late := [fault for fault in self._plan if given.run_time and fault.at >= given.run_time]:
             raise InvalidArgument(
                 f"a {late[0].kind} at {late[0].at:g} s is after the end of a run of "
@@ -67,7 +69,7 @@ class Stage:
 
     def begin(self) -> list[gevent.Greenlet]:
         """A run begins: what will inflict the faults."""
-        self.faults = []
+        self.faults, self.problem = [], None
         began = time.time()
         return [gevent.spawn(self._inflict, fault, began) for fault in self._plan]
 
@@ -77,6 +79,8 @@ class Stage:
         began = time.time()
         try:
             fault.inflict(self._server, gevent.sleep)
+        except (KvlabError, redis.RedisError, OSError) as problem:
+            self.problem = f"the {fault.kind} at {fault.at:g} s could not be done: {problem}"
         finally:  # the run may end first: it was felt all the same
             at, took = round(began - run_began, 3), round(time.time() - began, 3)
             self.faults.append(Fault(fault.kind, at, took))

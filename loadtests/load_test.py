@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import signal
 import sys
 import time
@@ -19,7 +20,7 @@ import gevent
 from http_target import HttpFailed
 from kv_user import PREFIX, Process, process_of, share
 from load_judgement import LoadTest, recorded
-from load_options import Shape, add_options, check
+from load_options import Shape, add_options, check, check_port
 from load_stage import Stage
 from locust import events
 from locust.env import Environment
@@ -32,6 +33,8 @@ from kvlab.instruments.load_summary import summary
 WORKER_SECONDS = 10.0
 """Beyond the stop timeout: how long to wait for what a worker has to say."""
 ASKED, TOLD = "kvlab stop", "kvlab told"
+PARENT = "KVLAB_LOAD_PARENT"
+"""The environment variable that says with whom to end."""
 
 
 def install(test: LoadTest) -> None:
@@ -51,6 +54,7 @@ class _Run:
         self.is_worker = isinstance(environment.runner, WorkerRunner)
         self.is_master = isinstance(environment.runner, MasterRunner)
         self.stage: Stage | None = None
+        self.app_settings: dict[str, object] = {}
         self.users: dict[int, int] = {}
         self.began = 0.0
         self.greenlets: list[gevent.Greenlet] = []
@@ -61,6 +65,8 @@ class _Run:
         share(environment, Process(environment, Evidence(test.facts(self.given))))
         if not self.is_worker:
             _interrupt_only(gevent.getcurrent())
+            if parent := os.environ.get(PARENT):
+                gevent.spawn(_end_with, int(parent), gevent.getcurrent())
             try:
                 self._prepare()
             except (KvlabError, HttpFailed) as problem:
@@ -88,6 +94,8 @@ class _Run:
     def _prepare(self) -> None:
         given = self.given
         check(given)
+        if not given.headless:
+            check_port(given.web_host or "127.0.0.1", given.web_port)
         if given.shape != "constant" and not given.rate:
             self.environment.shape_class = Shape(given, self.environment.runner)
         first = self.test.first(given)
@@ -102,7 +110,8 @@ class _Run:
         }
         self.process.kv.run(first)
         if given.app:
-            stage.serve(self.test.app_settings(given))
+            self.app_settings = self.test.app_settings(given)
+            stage.serve(self.app_settings)
         stage.greet()
         self.environment.host = stage.host
 
@@ -110,9 +119,11 @@ class _Run:
 
     def _starts(self, **_: Any) -> None:
         given = self.environment.parsed_options
+        self.began = time.time()
         if not self.is_worker:
             given.kvlab |= {
                 "users": given.num_users,
+                "seconds": given.run_time,
                 "tag": time.time_ns(),
                 "width": width(given.run_time),
             }
@@ -121,20 +132,23 @@ class _Run:
         share(self.environment, fresh)
         if not self.is_worker:
             self._starts_afresh(fresh)
-        if not self.is_master:
+        if not self.is_master and self.refused is None:
             fresh.begin()
             self.greenlets.append(gevent.spawn(self.test.beside, fresh))
-        self.began = time.time()
         if not self.is_worker:
+            self.began = time.time()
             self.greenlets.append(gevent.spawn(self._counts_users))
-        if self.stage is not None:
+        if self.stage is not None and self.refused is None:
             self.greenlets += self.stage.begin()
 
     def _starts_afresh(self, process: Process) -> None:
         self.users, self.refused, self.unread = {}, None, 0
         if self.is_master:
             self.workers = {client.id for client in self.environment.runner.clients.ready}
-        try:  # the web UI may have changed an option
+        try:
+            check(process.given)
+            if process.given.app and self.test.app_settings(process.given) != self.app_settings:
+                raise InvalidArgument("the app keeps the options that it was started with")
             process.kv.run(self.test.first(process.given))
             process.kv.clear()
         except KvlabError as problem:
@@ -212,7 +226,7 @@ class _Run:
 
     def _reports(self, seconds: float) -> None:
         assert self.stage is not None
-        problem = self._missing() or self.refused
+        problem = self._missing() or self.refused or self.stage.problem
         faults = self.stage.faults
         run = recorded(self.test, self.process, self.began, seconds, self.users, faults, problem)
         with contextlib.suppress(KvlabError):  # a store that is gone holds nothing of ours
@@ -224,7 +238,8 @@ class _Run:
             run.save(folder, report=not self.given.no_page)
         except (OSError, InvalidArgument) as failed:
             said, holds = f"\n{summary(run)}\n  NO REPORT: {failed}", False
-        self.environment.process_exit_code = 0 if holds else 1
+        # Of several runs, by the web UI, one that does not hold is enough.
+        self.environment.process_exit_code = self.environment.process_exit_code or int(not holds)
         if self.given.headless:
             self.said = said  # below Locust's own tables
         else:
@@ -252,6 +267,13 @@ class _Run:
         self.process.close()
         if self.stage is not None:
             self.stage.close()
+
+
+def _end_with(parent: int, main: Any) -> None:
+    """End Locust when the process that started it is gone, by kill -9 too."""
+    while os.getppid() == parent:
+        gevent.sleep(1)
+    gevent.get_hub().loop.run_callback(main.throw, KeyboardInterrupt)
 
 
 def _interrupt_only(main: Any) -> None:

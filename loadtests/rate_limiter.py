@@ -29,6 +29,7 @@ from locust import task
 
 import kvlab
 from kvlab import FixedWindow, SlidingWindowCounter, SlidingWindowLog, TokenBucket
+from kvlab.errors import InvalidArgument
 from kvlab.instruments._check import whole
 from kvlab.instruments.decisions import Decisions
 from kvlab.instruments.load_run import Finding
@@ -70,6 +71,11 @@ class RateLimiterLoad:
 
     def first(self, given: Any) -> kvlab.Op[Any]:
         whole("keys", given.keys, 1)
+        least = CONTROL * (given.processes or 1)
+        if given.control and given.num_users and given.num_users < least:
+            raise InvalidArgument(
+                f"--control needs at least {least} users, {CONTROL} a process: one of them is naive"
+            )
         op: kvlab.Op[Any] = limiter(given).peek("client-0")
         return op
 
@@ -91,10 +97,11 @@ class RateLimiterLoad:
         findings = [] if given.naive else _findings(facts, given)
         if given.naive or given.control:
             findings.append(_naive_finding(facts, given))
-        sum(len(facts.admissions(key)) for key in facts.keys)
         denied = sum(len(facts.denials(key)) for key in facts.keys)
         untested = None
-        if not given.naive and not denied:
+        if given.naive:
+            denied = process.evidence.calls - facts.untimed
+        if not denied:
             untested = "no request was denied; take fewer keys, a lower limit or more users"
         windows = facts.windows(began, given.window, given.limit)
         return Judgement(findings, untested, windows)
@@ -128,6 +135,7 @@ def _under(verdict: Any) -> Finding:
     says = (
         "nobody is denied who is within the limit; denials without reason: "
         f"{verdict.unjustified:,} of {verdict.denied:,}"
+        + (f", {verdict.unknown:,} answers unknown" if verdict.unknown else "")
     )
     evidence = () if verdict.holds else (str(verdict),)
     return Finding("denials", verdict.holds, says, evidence)

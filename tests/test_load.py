@@ -94,6 +94,14 @@ def test_the_naive_limiter_fails_the_same_run(server: RunningServer, tmp_path: P
     assert not only_run(tmp_path).holds
 
 
+def test_a_naive_limiter_that_denies_nobody_shows_nothing(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    ended = load(server, tmp_path, "rate-limiter", "--naive", "--limit", "1000000")
+    assert "no request was denied" in ended.stdout, ended.stderr
+    assert ended.returncode == 1
+
+
 def test_two_processes_tell_all_that_they_saw(server: RunningServer, tmp_path: Path) -> None:
     load(server, tmp_path, "rate-limiter", "--processes", "2", "--control", *RACY)
     run = only_run(tmp_path)
@@ -268,6 +276,29 @@ def test_ctrl_c_ends_with_a_verdict_and_leaves_nothing(tmp_path: Path) -> None:
     assert not server.is_running()
 
 
+def test_a_load_ends_with_the_process_that_started_it(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    arguments = ["--time", "60s", "--reports", str(tmp_path)]
+    running = subprocess.Popen(
+        [*KVLAB_LOAD, "leaderboard", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"KVLAB_URL": server.url},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    with server.client() as client:  # the load has begun
+        deadline = time.monotonic() + 30
+        while not client.keys("kvlab:load*") and time.monotonic() < deadline:
+            time.sleep(0.05)
+        (locust,) = psutil.Process(running.pid).children()
+        running.kill()
+        running.wait()
+        psutil.wait_procs([locust], 30)
+        assert not locust.is_running()
+        assert client.keys("kvlab:load*") == []
+
+
 def _child_named(name: str, parent: psutil.Process) -> psutil.Process:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
@@ -309,6 +340,7 @@ REFUSED = [
     (["--keys", "0"], "kvlab: keys must be"),
     (["--rate", "-1"], "kvlab: rate must be"),
     (["--rate", "nan"], "kvlab: rate must be"),
+    (["--control", "--users", "4"], "kvlab: --control needs at least 5 users"),
     (["--lose-replies", "-1"], "kvlab: lose-replies must be"),
     (["--fault", "explode@2"], "kvlab: a fault is written like"),
     (["--fault", "cut@9", "--run-time", "5s"], "kvlab: a cut at 9 s is after the end"),

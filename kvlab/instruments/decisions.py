@@ -55,6 +55,11 @@ class Decisions:
     def untimed_keys(self) -> list[str]:
         return sorted(self._untimed)
 
+    @property
+    def untimed(self) -> int:
+        """How many admissions have no time."""
+        return sum(map(len, self._untimed.values())) // 2
+
     def admissions(self, key: str) -> Times:
         return np.array(self._admitted.get(key, ()), np.float64)
 

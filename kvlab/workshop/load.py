@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -52,7 +53,7 @@ def run(
     command = _command(name, users, more, reports)
     if not web:
         command += ["--headless", "--only-summary", "--run-time", f"{length}s"]
-    process = subprocess.Popen(command)
+    process = subprocess.Popen(command, env=_environment())
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
         if not web:
@@ -75,7 +76,9 @@ def record(
     with tempfile.TemporaryDirectory(prefix="kvlab-load-") as reports:
         command = _command(name, users, [*_arguments(options), "--no-page"], reports)
         command += ["--headless", "--only-summary", "--run-time", f"{seconds}s"]
-        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        ended = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=_environment()
+        )
         folders = list(Path(reports).iterdir())
         if ended.returncode not in (0, _BROKEN) or not folders:
             said = ended.stderr.strip().splitlines()[-5:]
@@ -98,6 +101,10 @@ def _command(name: str, users: int, more: Sequence[str], reports: str | Path) ->
         port = str(_free_port())
         command += ["--master-port", port, "--master-bind-port", port]
     return [*command, *more]
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"KVLAB_LOAD_PARENT": str(os.getpid())}  # the run ends with this process
 
 
 def _free_port() -> int:
