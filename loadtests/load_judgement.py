@@ -126,8 +126,8 @@ def _generator(evidence: Evidence, seconds: float, *, open_loop: bool) -> Genera
         made = evidence.calls / seconds / len(processes)
         warning = (
             f"the generator set the pace, not the store: one process used {busiest:.0%} of a "
-            f"core, each made {made:,.0f} calls a second ({noop:,.0f} when a call does nothing). Latencies "
-            "contain waiting for it. Take --rate, fewer users or more --processes."
+            f"core, each made {made:,.0f} calls a second ({noop:,.0f} when a call does nothing). "
+            "Latencies contain waiting for it. Take --rate, fewer users or more --processes."
         )
     due = sum(interval.due for interval in evidence.intervals.values())
     if open_loop and (unsent := due - evidence.calls) > UNSENT * due:
