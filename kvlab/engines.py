@@ -226,7 +226,7 @@ class RunningServer:
 
     def _start_on_a_free_port(self) -> None:
         for _ in range(10):
-            self.port = _free_port()
+            self.port = free_port()
             if self._start():
                 return
         raise ServerUnavailable(f"{self.name} lost the race for a free port ten times")
@@ -325,7 +325,8 @@ def last_lines(text: str, count: int = 8) -> str:
     return "\n".join(f"    {line}" for line in lines)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on, fit for a cluster node; for now."""
     while True:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))

@@ -20,6 +20,11 @@ class HttpFailed(OSError):
     """No answer, or none that says what became of the request."""
 
 
+def is_http(host: str | None) -> bool:
+    """Whether a host, as Locust has it, is an app's and no store's."""
+    return (host or "").startswith(("http://", "https://"))
+
+
 class HttpTarget:
     """``url``: http://host:port. Connections are kept open."""
 

@@ -22,7 +22,7 @@ import gevent
 import gevent.monkey
 import redis
 from gevent.pool import Group
-from http_target import HttpTarget
+from http_target import HttpTarget, is_http
 from locust import User, task
 from locust.env import Environment
 from locust.exception import StopUser
@@ -121,8 +121,8 @@ class Process:
     @property
     def http_url(self) -> str | None:
         """The app's, when the load goes through one."""
-        host = str(self.environment.host or "")
-        return host if host.startswith(("http://", "https://")) else None
+        host: str | None = self.environment.host
+        return host if is_http(host) else None
 
     @property
     def kv(self) -> kvlab.Kv:

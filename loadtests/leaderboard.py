@@ -125,8 +125,8 @@ def _unexplained(judged: Any) -> tuple[str, ...]:
     )
 
 
-def _board(given: Any, name: str = "load") -> Leaderboard:
-    return Leaderboard(name, ties=given.ties, op_horizon=_HORIZON)
+def _board(given: Any) -> Leaderboard:
+    return Leaderboard("load", ties=given.ties, op_horizon=_HORIZON)
 
 
 # --- the boards that users play on --------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 
 import gevent
 import redis
-from http_target import HttpTarget
+from http_target import HttpTarget, is_http
 
 from kvlab.connections import resolve
 from kvlab.engines import RunningServer
@@ -46,11 +46,7 @@ class Stage:
             self._server = self._own.enter_context(durable_server())
             self.store = self._server.url
         else:
-            self.store = resolve(None if self.is_http else host)
-
-    @property
-    def is_http(self) -> bool:
-        return str(self.host or "").startswith(("http://", "https://"))
+            self.store = resolve(None if is_http(host) else host)
 
     @property
     def late(self) -> float:
@@ -64,7 +60,7 @@ class Stage:
 
     def greet(self) -> None:
         """Raises HttpFailed when it is an app and does not answer."""
-        if self.is_http:
+        if is_http(self.host):
             HttpTarget(str(self.host)).get("/healthz")
 
     def begin(self) -> list[gevent.Greenlet]:

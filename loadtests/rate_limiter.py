@@ -22,13 +22,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from app_settings import LIMITERS
 from kv_user import KvUser, Process
 from load_judgement import Judgement
 from load_test import install
 from locust import task
 
 import kvlab
-from kvlab import FixedWindow, SlidingWindowCounter, SlidingWindowLog, TokenBucket
 from kvlab.errors import InvalidArgument
 from kvlab.instruments._check import whole
 from kvlab.instruments.decisions import Decisions
@@ -36,12 +36,6 @@ from kvlab.instruments.load_run import Finding
 from kvlab.instruments.oracle import certain_overlap, judge, judge_denials
 from kvlab.rate_limiting import NaiveSlidingWindow
 
-LIMITERS: dict[str, Any] = {
-    "fixed-window": FixedWindow,
-    "sliding-log": SlidingWindowLog,
-    "sliding-counter": SlidingWindowCounter,
-    "token-bucket": TokenBucket,
-}
 _TOLD = (200, 429)
 CONTROL = 5
 """With --control each so-manieth user is naive."""

@@ -58,7 +58,7 @@ def test_the_doctor_finds_a_working_place_healthy(runtime: Path) -> None:
 
 
 def test_the_doctor_says_what_to_do_and_hides_the_password(runtime: Path) -> None:
-    unreachable = f"redis://user:hush@127.0.0.1:{engines._free_port()}/0"
+    unreachable = f"redis://user:hush@127.0.0.1:{engines.free_port()}/0"
     done = kvlab("doctor", env={"KVLAB_URL": unreachable})
     assert done.returncode == 1
     assert "hush" not in done.stdout + done.stderr

@@ -146,9 +146,9 @@ def test_a_lost_race_for_the_port_is_run_again(
     present: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with engines.start("valkey") as first:
-        free = engines._free_port
+        free = engines.free_port
         offered = iter([first.port])
-        monkeypatch.setattr(engines, "_free_port", lambda: next(offered, None) or free())
+        monkeypatch.setattr(engines, "free_port", lambda: next(offered, None) or free())
         with engines.start(present) as second:
             assert second.port != first.port
             with second.client() as client:

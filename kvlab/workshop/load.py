@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from kvlab.engines import free_port
 from kvlab.errors import InvalidArgument, KvlabError
 from kvlab.instruments.load_run import LoadRun
 
@@ -98,19 +98,13 @@ def _command(name: str, users: int, more: Sequence[str], reports: str | Path) ->
     command += ["--users", str(users), "--spawn-rate", str(users), "--reports", str(reports)]
     if any(word.partition("=")[0] == "--processes" for word in more):
         # By its usual port the workers of one load test would find the master of another.
-        port = str(_free_port())
+        port = str(free_port())
         command += ["--master-port", port, "--master-bind-port", port]
     return [*command, *more]
 
 
 def _environment() -> dict[str, str]:
     return os.environ | {"KVLAB_LOAD_PARENT": str(os.getpid())}  # the run ends with this process
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _arguments(options: Mapping[str, bool | float | str | Sequence[str]]) -> list[str]:
