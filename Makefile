@@ -26,7 +26,7 @@ notebooks: $(STAMP) ## build every notebook from its source and execute it
 	@$(BIN)/python -m kvlab.workshop.notebooks $(ARGS)
 
 app: $(STAMP) ## serve the sample web app on loopback, port 8000
-	@$(BIN)/python loadtests/app.py $(ARGS)
+	@$(BIN)/python -m kvlab.sample_app $(ARGS)
 
 load: $(STAMP) ## load the rate limiter with Locust, and judge what it admitted
 	@$(BIN)/kvlab load rate-limiter $(ARGS)

@@ -18,9 +18,10 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from kvlab import AsyncKv, CacheAside, Kv, NaiveCacheAside, WriteThrough, aconnect, connect, engines
+from kvlab import AsyncKv, CacheAside, Kv, NaiveCacheAside, WriteThrough, aconnect, connect
 from kvlab.errors import MissingExtra
-from kvlab.instruments.comparison import compare
+from kvlab.instruments.measure.comparison import compare
+from kvlab.server import engines
 
 ROW = {"id": 7, "name": "Customer 7", "orders": [{"sku": i, "cents": 100 * i} for i in range(15)]}
 OPS = 500

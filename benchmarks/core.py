@@ -17,7 +17,8 @@ from collections.abc import Awaitable, Callable
 import redis
 import redis.asyncio
 
-from kvlab import AsyncKv, Key, Kv, Op, Script, engines
+from kvlab import AsyncKv, Key, Kv, Op, Script
+from kvlab.server import engines
 
 ROUNDS = 40
 CALLS = 100

@@ -19,9 +19,10 @@ from typing import Any
 
 import redis
 
-from kvlab import Held, Kv, Lock, Script, engines
+from kvlab import Held, Kv, Lock, Script
+from kvlab.core.wire import encode
 from kvlab.instruments import compare
-from kvlab.wire import encode
+from kvlab.server import engines
 
 PAIRS, TURNS, WOKEN_TURNS = 300, 15, 7
 WAITERS = (1, 10)

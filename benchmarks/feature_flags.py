@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from kvlab import FeatureFlags, Flag, FlagWatcher, Kv, NaiveFlags, connect
-from kvlab.instruments.comparison import compare
+from kvlab.instruments.measure.comparison import compare
 
 CHECKS = 1_000
 WATCHERS = 100

@@ -27,9 +27,10 @@ from typing import Any
 
 import redis
 
-from kvlab import Lock, engines
+from kvlab import Lock
 from kvlab.instruments import Story, World, explore
 from kvlab.rate_limiting import NaiveFixedWindow, NaiveSlidingWindow
+from kvlab.server import engines
 
 TURNS, LONG_TURNS = 7, 3
 PEER_SECONDS = 60

@@ -18,9 +18,10 @@ from typing import Any
 import redis
 from tqdm.auto import tqdm
 
-from kvlab import Kv, Leaderboard, Op, engines
-from kvlab.instruments.comparison import compare
-from kvlab.instruments.machine import environment
+from kvlab import Kv, Leaderboard, Op
+from kvlab.instruments.measure.comparison import compare
+from kvlab.instruments.measure.machine import environment
+from kvlab.server import engines
 
 TIES = ("first", "shared", "dense")
 BASE = 10_000

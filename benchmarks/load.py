@@ -15,10 +15,11 @@ import math
 import subprocess
 import sys
 
-from kvlab import engines
-from kvlab.instruments import LoadRun, compare
-from kvlab.instruments.load_summary import summary
-from kvlab.workshop.load import record
+from kvlab.instruments import compare
+from kvlab.load.command import record
+from kvlab.load.record.run import LoadRun
+from kvlab.load.record.summary import summary
+from kvlab.server import engines
 
 SECONDS, TURNS, USERS = 4, 5, 20
 DECISIONS, SUBMISSIONS = 1_000_000, 200_000
@@ -29,7 +30,7 @@ BARE = """
 import sys, time
 import redis
 from kvlab import SlidingWindowLog
-from kvlab.wire import encode
+from kvlab.core.wire import encode
 url, seconds = sys.argv[1], float(sys.argv[2])
 client = redis.Redis.from_url(url)
 op = SlidingWindowLog("load", 10, 1.0).hit("bare")

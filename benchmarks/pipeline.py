@@ -20,8 +20,8 @@ from typing import Any
 import redis.asyncio
 
 from kvlab import AutoBatch, Key, Op, aconnect, connect
-from kvlab.instruments.comparison import compare
-from kvlab.instruments.faults import Proxy
+from kvlab.instruments.faults.proxy import Proxy
+from kvlab.instruments.measure.comparison import compare
 
 BURST = 5_000
 USERS, EACH = 300, 20

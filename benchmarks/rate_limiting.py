@@ -13,16 +13,10 @@ from typing import Any
 
 import redis
 
-from kvlab import (
-    FixedWindow,
-    Kv,
-    SlidingWindowCounter,
-    SlidingWindowLog,
-    TokenBucket,
-    engines,
-)
+from kvlab import FixedWindow, Kv, SlidingWindowCounter, SlidingWindowLog, TokenBucket
+from kvlab.core.wire import encode
 from kvlab.instruments import compare
-from kvlab.wire import encode
+from kvlab.server import engines
 
 HITS, TURNS = 200, 11
 LIMIT, WINDOW = 100_000, 3600

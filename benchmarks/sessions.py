@@ -17,7 +17,7 @@ from typing import Any
 import redis
 
 from kvlab import Kv, NaiveSessions, SessionStore, connect
-from kvlab.instruments.comparison import compare
+from kvlab.instruments.measure.comparison import compare
 
 DATA = {"theme": "dark", "cart": [{"sku": i, "n": 1} for i in range(10)], "csrf": "x" * 43}
 OPS = 1000

@@ -6,16 +6,18 @@ decision = kv.run(FixedWindow("api", limit=10, window=60).hit("203.0.113.7"))
 
 from __future__ import annotations
 
-from kvlab.async_client import AsyncKv, aconnect
 from kvlab.cache_aside import CacheAside, Fill, Lookup, NaiveCacheAside
-from kvlab.client import Kv, connect
+from kvlab.core.async_client import AsyncKv, aconnect
+from kvlab.core.client import Kv, connect
+from kvlab.core.flow import Call, Flow, Now, Wait, flow, together
+from kvlab.core.hold import Held, Holding
+from kvlab.core.key import Key, segment
+from kvlab.core.op import Op, Script
 from kvlab.distributed_lock import Lock, NaiveLock, fenced_get, fenced_set
 from kvlab.feature_flags import FeatureFlags, Flag, FlagSnapshot, NaiveFlags
-from kvlab.flag_watcher import AsyncFlagWatcher, FlagWatcher
-from kvlab.hold import Held, Holding
+from kvlab.feature_flags.watcher import AsyncFlagWatcher, FlagWatcher
 from kvlab.leaderboard import Leaderboard, NaiveLeaderboard
-from kvlab.leaderboard_values import Entry, Page, Submission
-from kvlab.op import Call, Flow, Key, Now, Op, Script, Wait, flow, segment, together
+from kvlab.leaderboard.values import Entry, Page, Submission
 from kvlab.pipeline import AutoBatch, NaivePipeline
 from kvlab.rate_limiting import (
     Decision,
@@ -26,11 +28,10 @@ from kvlab.rate_limiting import (
     SlidingWindowLog,
     TokenBucket,
 )
-from kvlab.session_cookie import SessionCookie
 from kvlab.sessions import REMOVE, ListedSession, NaiveSessions, Session, SessionStore
+from kvlab.sessions.cookie import SessionCookie
+from kvlab.version import __version__ as __version__
 from kvlab.write_through import NaiveWriteThrough, Removed, Saved, WriteThrough
-
-__version__ = "0.1.0"
 
 __all__ = [
     "REMOVE",

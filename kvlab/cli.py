@@ -84,7 +84,7 @@ def load(
 
     All are told by: locust -f loadtests/leaderboard.py --help
     """
-    from kvlab.workshop import load as loads
+    from kvlab.load import command as loads
 
     more = [*context.args, *(["--naive"] if naive else [])]
     length = loads.seconds(time)
@@ -155,7 +155,7 @@ def open_lab(arguments: list[str]) -> int:
     """Join the embedded server, run JupyterLab on loopback until it ends, return its exit
     status."""
     import kvlab
-    from kvlab import server
+    from kvlab.server import embedded as server
 
     directory = Path.cwd() / NOTEBOOKS
     if not directory.is_dir():

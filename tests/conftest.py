@@ -10,18 +10,24 @@ import itertools
 import os
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import psutil
 import pytest
+import redis
 from support import ENGINES, WAYS, SteppedClock, faketime_library
 
 import kvlab.server
-from kvlab import Kv, engines
-from kvlab.engines import RunningServer
+from kvlab import Kv
+from kvlab.server import engines
+from kvlab.server.engines import RunningServer
 
 _numbers = itertools.count(1)
+TIME_FUNCTIONS = (time.time, time.time_ns, time.monotonic, time.sleep)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -122,6 +128,39 @@ def stepped(
     clock.set(clock.START)
     for kv in _executor(server):
         yield kv, clock
+
+
+@pytest.fixture
+def url(server: RunningServer) -> str:
+    """The server, empty."""
+    with server.client() as client:
+        client.flushall()
+    return server.url
+
+
+@pytest.fixture
+def direct(url: str) -> Iterator[redis.Redis]:
+    """A client that goes straight to the server."""
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+def leaves_nothing_behind(server: RunningServer) -> Iterator[None]:
+    this = psutil.Process()
+    threads = set(threading.enumerate())
+    children, descriptors = set(this.children(recursive=True)), this.num_fds()
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    policy = os.sched_getscheduler(0) if hasattr(os, "sched_getscheduler") else None
+    yield
+    assert (time.time, time.time_ns, time.monotonic, time.sleep) == TIME_FUNCTIONS
+    left = {thread for thread in threading.enumerate() if thread.name.startswith("client ")}
+    assert left <= threads
+    assert set(this.children(recursive=True)) <= children
+    assert this.num_fds() <= descriptors
+    if cores is not None:
+        assert os.sched_getaffinity(0) == cores
+        assert os.sched_getscheduler(0) == policy
 
 
 def pytest_report_header() -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kvlab import engines
+from kvlab.server import engines
 from kvlab.workshop import doctor
 from kvlab.workshop.doctor import Finding, Report, State
 

@@ -9,9 +9,13 @@ import pytest
 
 import kvlab
 
-FOLDER = Path(kvlab.__file__).parent / "lua"
-SCRIPTS = sorted(FOLDER.glob("*.lua"))
-MODULES = {path.stem for path in FOLDER.parent.glob("*.py")}
+PACKAGE = Path(kvlab.__file__).parent
+SCRIPTS = sorted(PACKAGE.rglob("*.lua"))
+
+
+def named(path: Path) -> str:
+    """``<pattern>/<verb>``: what ``Script.load`` is given."""
+    return path.relative_to(PACKAGE).with_suffix("").as_posix()
 
 
 def parts(path: Path) -> tuple[str, str]:
@@ -25,7 +29,7 @@ def numbered(text: str, start: str = "") -> set[tuple[str, str]]:
     return set(re.findall(rf"{start}(KEYS|ARGV)\[(\d+)\]", text))
 
 
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SCRIPTS, ids=named)
 def test_the_header_says_what_the_body_uses(path: Path) -> None:
     header, body = parts(path)
     named, used = numbered(header, "-- "), numbered(body)
@@ -38,12 +42,11 @@ def test_the_header_says_what_the_body_uses(path: Path) -> None:
     assert re.search(r"^-- Returns \S", header, re.MULTILINE)
 
 
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
-def test_a_script_is_named_after_its_pattern_and_is_used(path: Path) -> None:
-    module = next((m for m in MODULES if path.stem.startswith(m + "_")), None)
-    assert module is not None, "the name is <pattern>_<verb>"
-    sources = "".join(p.read_text(encoding="utf-8") for p in FOLDER.parent.glob("*.py"))
-    assert f'"{path.stem}"' in sources, "nothing loads it"
+@pytest.mark.parametrize("path", SCRIPTS, ids=named)
+def test_a_script_lies_beside_the_pattern_that_uses_it(path: Path) -> None:
+    assert path.parent.parent == PACKAGE, "a script lies in the room of its pattern"
+    sources = "".join(p.read_text(encoding="utf-8") for p in path.parent.glob("*.py"))
+    assert f'"{named(path)}"' in sources, "nothing in this room loads it"
 
 
 def test_there_are_scripts() -> None:

@@ -9,30 +9,32 @@ import importlib
 from typing import Any
 
 _HOME = {
-    "workload": ("Uniform", "Zipf", "Hotspot", "Scan", "ClosedLoop", "OpenLoop", "Trace"),
-    "recorder": ("Recorder",),
-    "result": ("Result",),
-    "experiment": ("run",),
-    "machine": ("environment",),
-    "comparison": ("repeat", "compare", "Comparison"),
-    "theory": ("ttl_hit_ratio", "che_lru_hit_ratio"),
-    "faults": ("Proxy", "paused"),
-    "interleave": ("Story", "Violated", "World", "explore", "replay", "step"),
-    "gate": ("Gate", "GatedRedis", "ClientCrashed", "gated"),
-    "linearizability": ("Operation", "judge_history"),
-    "load_run": ("LoadRun",),
-    "oracle": ("Verdict", "DenialVerdict", "judge", "judge_denials", "certain_overlap"),
-    "score_oracle": ("ScoreVerdict", "Submissions", "judge_scores"),
-    "origin": ("Origin",),
+    "charts": ("charts",),
+    "charts.shapes": ("plots",),
+    "explorer.explore": ("Story", "Violated", "World", "explore", "replay", "step"),
+    "faults.client_gate": ("Gate", "GatedRedis", "ClientCrashed", "gated"),
+    "faults.proxy": ("Proxy", "paused"),
+    "faults.slow_database": ("Origin",),
+    "judges.limiter": ("Verdict", "DenialVerdict", "judge", "judge_denials", "certain_overlap"),
+    "judges.linearizability": ("Operation", "judge_history"),
+    "judges.scores": ("ScoreVerdict", "Submissions", "judge_scores"),
+    "measure.comparison": ("repeat", "compare", "Comparison"),
+    "measure.experiment": ("run",),
+    "measure.machine": ("environment",),
+    "measure.recorder": ("Recorder",),
+    "measure.result": ("Result",),
+    "measure.theory": ("theory", "ttl_hit_ratio", "che_lru_hit_ratio"),
+    "measure.workload": ("Uniform", "Zipf", "Hotspot", "Scan", "ClosedLoop", "OpenLoop", "Trace"),
 }
-_MODULES = (*_HOME, "charts", "load_charts", "plots", "resp", "style")
+_MODULES = {"charts", "plots", "theory"}
+"""Of these names the module itself is meant."""
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 
-__all__ = [*_WHERE, "charts", "load_charts", "plots", "theory"]
+__all__ = [*_WHERE]
 
 
 def __getattr__(name: str) -> Any:
-    module = _WHERE.get(name) or (name if name in _MODULES else None)
+    module = _WHERE.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
@@ -43,7 +45,7 @@ def __getattr__(name: str) -> Any:
         raise ModuleNotFoundError(
             f'{__name__}.{name} needs {missing.name}: pip install "kvlab[lab]"', name=missing.name
         ) from missing
-    return getattr(loaded, name) if name in _WHERE else loaded
+    return loaded if name in _MODULES else getattr(loaded, name)
 
 
 def __dir__() -> list[str]:

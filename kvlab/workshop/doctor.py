@@ -24,9 +24,10 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from kvlab import engines, server
-from kvlab.connections import resolve
+from kvlab.core.server_url import resolve
 from kvlab.errors import KvlabError
+from kvlab.server import embedded as server
+from kvlab.server import engines
 
 INSTALL = 'pip install "kvlab[lab]"'
 PACKAGES: Mapping[str, bool] = {  # name -> whether the workbook cannot do without

@@ -15,9 +15,9 @@ from typing import Any
 import nbformat
 
 import kvlab
-from kvlab import engines
 from kvlab.errors import KvlabError
-from kvlab.instruments.faults import Proxy
+from kvlab.instruments.faults.proxy import Proxy
+from kvlab.server import engines
 from kvlab.workshop import round_trips
 from kvlab.workshop.round_trips import Case
 
@@ -34,19 +34,19 @@ CHAPTERS = {
     "explore_your_own_code": "Your own code",
     "load_tests": "Load tests",
 }
-_MODULES = {"explore_your_own_code": "instruments.interleave", "load_tests": "workshop.load"}
-"""Where the module is not called as its chapter is."""
+_ROOMS = {"explore_your_own_code": "instruments.explorer", "load_tests": "load"}
+"""Where the room is not called as its chapter is."""
 
 
 def table(root: Path = ROOT) -> str:
-    """Pattern → module → notebook → finding, as Markdown; a chapter yet to come is marked."""
-    rows = ["| pattern | module | chapter | what its notebook found |", "| --- | --- | --- | --- |"]
+    """Pattern → room → notebook → finding, as Markdown; a chapter yet to come is marked."""
+    rows = ["| pattern | room | chapter | what its notebook found |", "| --- | --- | --- | --- |"]
     for number, (about, title) in enumerate(CHAPTERS.items(), start=1):
-        name, module = f"{number:02}_{about}", _MODULES.get(about, about)
+        name, room = f"{number:02}_{about}", _ROOMS.get(about, about)
         path = root / "notebooks" / f"{name}.ipynb"
-        file = f"kvlab/{module.replace('.', '/')}.py"
-        there = (root / file).exists()
-        code = f"[`kvlab.{module}`]({file})" if there else f"`kvlab.{module}`, to come"
+        folder = f"kvlab/{room.replace('.', '/')}"
+        there = (root / folder).is_dir()
+        code = f"[`kvlab.{room}`]({folder})" if there else f"`kvlab.{room}`, to come"
         if path.exists():
             chapter, finding = f"[{name}](notebooks/{name}.ipynb)", _printed(path, "finding")
         else:

@@ -21,7 +21,7 @@
 # %%
 import pandas as pd
 
-from kvlab import engines
+from kvlab.server import engines
 
 pd.DataFrame(
     [(e.name, e.version or "absent", e.missing or "") for e in engines.engines().values()],
@@ -108,7 +108,7 @@ cost = pd.DataFrame(rows, columns=["round trip, ms", "how", "ms", "network alone
 cost.round(1).style.hide(axis="index").format(precision=1)
 
 # %%
-from kvlab.instruments import plots
+from kvlab.instruments.charts import shapes as plots
 
 at_5 = cost[cost["round trip, ms"] == 5].set_index("how")["ms"]
 plots.lines(

@@ -20,7 +20,7 @@ import pandas as pd
 
 import kvlab
 from kvlab import CacheAside, NaiveCacheAside
-from kvlab.connections import resolve
+from kvlab.core.server_url import resolve
 from kvlab.instruments import ClientCrashed, Origin, Proxy, environment, explore
 
 kv, origin = kvlab.connect(url := resolve(), prefix="kvlab:ch01"), Origin()
@@ -49,7 +49,7 @@ print(inspect.getsource(NaiveCacheAside.get))
 # memory, `OneRow`; each access to it is a step that can come at any time, like a command.
 
 # %%
-from kvlab.instruments.one_row import OneRow
+from kvlab.instruments.explorer.one_row import OneRow
 
 db = OneRow()
 each = {"setup": db.reset, "progress": False}  # every run begins with the same row
@@ -111,7 +111,7 @@ pd.DataFrame(rows, columns=columns).style.hide(axis="index")
 # %% tags=["cover"]
 from functools import partial
 
-from kvlab.instruments.crowd import chart, crowd
+from kvlab.chapters.cache_aside_cold_key import chart, crowd
 
 READERS, load = 64, partial(origin.profile, 7)
 visits = {"naive": crowd(READERS, lambda held: naive.get(7, held), load)}
@@ -241,8 +241,8 @@ table.rename_axis("round trips").reset_index().style.hide(axis="index")
 # repetition: the cold edge is what we look at.
 
 # %%
+from kvlab.chapters.cache_aside_cold_key import filled_together
 from kvlab.instruments import OpenLoop, Zipf
-from kvlab.instruments.crowd import filled_together
 
 short = NaiveCacheAside(kv.client, ttl=1, prefix=kv.prefix)
 spread = CacheAside("spread", ttl=1, jitter=0.5, early=1)
@@ -312,7 +312,7 @@ for reader, look in (("far from the end", calm), ("first near it", near), ("seco
 # one TTL of warm-up, more than ten of counting.
 
 # %%
-from kvlab.instruments import hit_ratio
+from kvlab.chapters import cache_aside_hit_ratio as hit_ratio
 
 ratios = hit_ratio.measure(
     kv, lambda name, ttl: CacheAside(name, ttl, jitter=0, early=0), seed=1,

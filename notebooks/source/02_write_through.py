@@ -20,7 +20,7 @@ import redis
 
 import kvlab
 from kvlab import CacheAside, Key, NaiveCacheAside, NaiveWriteThrough, Op, WriteThrough
-from kvlab.connections import resolve
+from kvlab.core.server_url import resolve
 from kvlab.instruments import Origin, environment, explore, replay
 
 url = resolve()
@@ -39,7 +39,7 @@ import json
 import time
 from timeit import timeit
 
-from kvlab.instruments.one_row import OneRow
+from kvlab.instruments.explorer.one_row import OneRow
 
 naive = NaiveWriteThrough(kv.client, ttl=300, prefix=kv.prefix)
 print(inspect.getsource(NaiveWriteThrough.save))
@@ -265,7 +265,8 @@ print(f"after its TTL: {behind(brief, 9)} versions behind")
 # **Predict.** Which of the three serve stale reads? Which one loads most often?
 
 # %%
-from kvlab.instruments import OpenLoop, staleness
+from kvlab.chapters import write_through_staleness as staleness
+from kvlab.instruments import OpenLoop
 
 aside = NaiveCacheAside(kv.client, ttl=300, prefix=kv.prefix)
 variants = {

@@ -18,8 +18,9 @@ import time
 import pandas as pd
 
 import kvlab
-from kvlab.connections import resolve
-from kvlab.instruments import Proxy, admissions, environment, explore, replay
+from kvlab.chapters import rate_limiting_admissions as admissions
+from kvlab.core.server_url import resolve
+from kvlab.instruments import Proxy, environment, explore, replay
 
 url = resolve()  # the embedded Valkey, or KVLAB_URL
 kv = kvlab.connect(url, prefix="kvlab:ch03")
@@ -80,7 +81,8 @@ story
 # %%
 from ipywidgets import interact
 
-from kvlab.instruments import charts, plots
+from kvlab.instruments import charts
+from kvlab.instruments.charts import shapes as plots
 
 one_second = NaiveFixedWindow(kv.client, limit=10, window=1, prefix=kv.prefix)
 times = []
@@ -279,7 +281,8 @@ admissions.strips(asked, admitted, WINDOW, title=(
 ))  # fmt: skip
 
 # %%
-from kvlab.instruments import certain_overlap, judge, theory
+from kvlab.instruments import certain_overlap, judge
+from kvlab.instruments.measure import theory
 
 worst = [theory.fixed_window_worst(10), theory.sliding_log_worst(10)]
 worst += [theory.sliding_counter_worst(10), theory.token_bucket_worst(10, 10 / WINDOW, WINDOW)]
@@ -316,7 +319,8 @@ waits.assign(true=true.map({True: "yes", False: "no"})).style.hide(axis="index")
 # The tutorial limits by `X-Forwarded-For`. The client writes that header.
 
 # %%
-from kvlab.client_address import client_address, naive_client_address
+from kvlab.rate_limiting.client_address import client_address
+from kvlab.rate_limiting.naive import naive_client_address
 
 claims = [f"198.51.100.{n}" for n in range(100)]  # one attacker, a new name for each request
 proxies = ["10.0.0.0/8"]  # ours: each appends the address that it saw
@@ -356,7 +360,8 @@ title = "To admit one request: naive {} round trips, hardened {}"
 charts.round_trips(trips, title=title.format(*trips["round_trips"]))
 
 # %%
-from kvlab.instruments import ClosedLoop, Uniform, experiment
+from kvlab.instruments import ClosedLoop, Uniform
+from kvlab.instruments.measure import experiment
 
 bound, spans, moments = {"limit": 30, "window": 0.4}, [], []
 judged = {

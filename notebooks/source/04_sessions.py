@@ -18,11 +18,12 @@ import pandas as pd
 
 import kvlab
 from kvlab import Kv, NaiveSessions, Op, SessionCookie, SessionStore
-from kvlab.instruments import charts, environment, explore, gated, plots
+from kvlab.instruments import charts, environment, explore, gated
+from kvlab.instruments.charts import shapes as plots
 
 kv = kvlab.connect(prefix="kvlab:ch04")
 kv.clear()
-url = kvlab.connections.resolve()
+url = kvlab.core.connections.resolve()
 store = SessionStore()
 pd.Series(environment(kv), name="where the numbers below were measured").to_frame()
 
@@ -252,7 +253,7 @@ for sid in good * 50:
     (tag, secret), at = sid.split("."), randbelow(65)
     forged += [sid[:at], sid[:at] + "\0" + sid[at:], sid + token_urlsafe(200)]
     forged += [f"{tag}.{token_urlsafe(32)}", f"{token_urlsafe(16)}.{secret}"]
-    forged += [kvlab.session_values.handle_of(sid)]
+    forged += [kvlab.sessions.values.handle_of(sid)]
 let_in = sum(found is not None for found in kv.run([store.read(sid) for sid in forged]))
 control = sum(found is not None for found in kv.run([store.read(sid) for sid in good]))
 print(f"{len(forged):,} forged ids: {let_in} let in. {len(good)} good ones: {control} let in.")
@@ -295,7 +296,7 @@ print("two values of the name in one request:", cookie.parse("__Host-session=a; 
 # pause longer than `idle`. The formula (dashes) says how many are left; the points are counted on the server.
 
 # %%
-from kvlab.instruments.lifetimes import Users, lifetimes, still_in, watch
+from kvlab.chapters.sessions_lifetimes import Users, lifetimes, still_in, watch
 
 timed, habit = SessionStore("timed", idle=1, absolute=3), {"mean_gap": 0.4, "idle": 1}
 old, crowd = NaiveSessions(kv.client, ttl=1, prefix=kv.prefix), range(80)
@@ -381,9 +382,9 @@ plots.bars(memory, x="size", y="bytes", by="variant", form="{:,.0f}", xlabel="da
            title=f"A session takes {more.min()} to {more.max()} bytes more hardened than naive")  # fmt: skip
 
 # %%
+from kvlab.chapters.sessions_lifetimes import logins
 from kvlab.instruments import ClosedLoop, Uniform
 from kvlab.instruments import run as experiment
-from kvlab.instruments.lifetimes import logins
 
 shops, results, ended = {"naive": naive, "hardened": Hardened(kv.client)}, {}, {}
 for name, shop in shops.items():

@@ -17,7 +17,7 @@ from redis import Redis
 
 import kvlab
 from kvlab import Kv, Lock, NaiveLock, fenced_get, fenced_set
-from kvlab.connections import resolve
+from kvlab.core.server_url import resolve
 from kvlab.instruments import Proxy, environment, explore
 
 url = resolve()
@@ -174,7 +174,7 @@ table.style.hide(axis="index")
 # TTL cost when the holder is not frozen but dead?
 
 # %%
-from kvlab.instruments import frozen
+from kvlab.chapters import distributed_lock_freeze as frozen
 
 frozen.chart(frozen.frozen(ttl=5, pause=7))
 
@@ -279,8 +279,8 @@ print("kvlab: {} EVALSHA, {} BLPOP    redis-py: {} SET    both came in: {}".form
 # waiter is inside before the holder has begun to release.
 
 # %%
+from kvlab.chapters.distributed_lock_contention import polling, wake_up_chart, wake_ups
 from kvlab.instruments import charts
-from kvlab.instruments.contention import polling, wake_up_chart, wake_ups
 
 kv.clear()
 ask, give_back = lambda: naive.acquire("poll"), lambda token: naive.release("poll", token)
@@ -303,7 +303,13 @@ wake_up_chart(woken, title=f"The woken waiter is inside after {hardened:.1f} ms,
 from contextlib import nullcontext
 from threading import Barrier
 
-from kvlab.instruments.contention import add_one, contend, in_turns, most_inside, stays_chart
+from kvlab.chapters.distributed_lock_contention import (
+    add_one,
+    contend,
+    in_turns,
+    most_inside,
+    stays_chart,
+)
 
 MANY, number, found = 50, kv.prefix + "number", {}
 crowds = {"no lock": (nullcontext, Barrier(MANY).wait), "hardened": (lambda: kv.hold(lock), None)}

@@ -21,7 +21,7 @@ import pandas as pd
 
 import kvlab
 from kvlab import Leaderboard, NaiveLeaderboard, Op
-from kvlab.connections import resolve
+from kvlab.core.server_url import resolve
 from kvlab.errors import InvalidArgument, PeriodClosed
 from kvlab.instruments import ClientCrashed, Proxy, environment, explore
 
@@ -78,7 +78,7 @@ missing
 # ## The fix: one script
 #
 # `around` finds the position, reads the stretch around it and counts the rank of its first entry
-# in one Lua script, `leaderboard_read.lua`. The server runs it alone, so there is no "between". It
+# in one Lua script, `leaderboard/read.lua`. The server runs it alone, so there is no "between". It
 # is also one round trip in place of two. Printed is what is sent; below, what it answers at the four
 # moments of this story: before anybody passes Ann, and after each of the three.
 #
@@ -291,7 +291,9 @@ def next_question():
 # %%
 from dataclasses import replace
 
-from kvlab.instruments import ClosedLoop, Uniform, charts, experiment, scale
+from kvlab.chapters import leaderboard_growth as scale
+from kvlab.instruments import ClosedLoop, Uniform, charts
+from kvlab.instruments.measure import experiment
 
 
 def measured(name, names):
@@ -326,7 +328,7 @@ charts.latency_percentiles({"naive": naive_runs, "hardened": hardened_runs}, tit
 # score.
 
 # %%
-from kvlab.op import Script
+from kvlab.core.op import Script
 
 SIZES, STEP = (1_000, 10_000, 100_000, 1_000_000), 1_000
 FILL = Script("fill", "local t = {} for i = tonumber(ARGV[1]), tonumber(ARGV[2]) - 1 do "
@@ -435,7 +437,7 @@ explore({"got 5": lambda kv: my_best(kv, 5), "got 9": lambda kv: my_best(kv, 9)}
 # %% tags=["setup"]
 import kvlab
 from kvlab import Leaderboard
-from kvlab.connections import resolve
+from kvlab.core.server_url import resolve
 from kvlab.instruments import Proxy
 
 url = resolve()

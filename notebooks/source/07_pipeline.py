@@ -18,7 +18,7 @@ import pandas as pd
 
 import kvlab
 from kvlab import Key, Kv, NaivePipeline, Op
-from kvlab.connections import resolve
+from kvlab.core.server_url import resolve
 from kvlab.instruments import environment, explore
 
 url = resolve()
@@ -74,7 +74,7 @@ pd.DataFrame(trips, columns=["dashboard", "round trips", "commands"]).style.hide
 # each time.
 
 # %%
-from kvlab.instruments.cuts import cut_and_repeated
+from kvlab.chapters.pipeline_lost_connection import cut_and_repeated
 
 COUNTERS, DIES_BEFORE = {f"c{i}": 1 for i in range(1000)}, 155
 
@@ -177,7 +177,7 @@ def in_multi(kv, ops):
 
 
 # %%
-from kvlab.instruments.cuts import in_turns
+from kvlab.chapters.pipeline_lost_connection import in_turns
 
 deaths = in_turns(
     kv, url, lambda: add_to_counters(f"batch {next(number)}", FIFTY), turns=7,
@@ -207,7 +207,7 @@ charts.latency_percentiles({way: runs[way] for way in ("naive", "hardened")}, ti
 # **Predict.** 100 values from a server 20 ms away, asked for one by one: how long? In one run?
 
 # %%
-from kvlab.instruments.batches import by_distance
+from kvlab.chapters.pipeline_batches import by_distance
 
 reads = [Op("GET", Key(f"n:{i}"), decode=int) for i in range(500)]
 kv.run([Op("SET", Key(f"n:{i}"), i, "EX", 600) for i in range(500)])
@@ -218,7 +218,7 @@ with Proxy(url) as proxy, kvlab.connect(proxy.url, prefix=kv.prefix) as far:
     )  # fmt: skip
 
 # %%
-from kvlab.instruments import batch_charts
+from kvlab.chapters import pipeline_charts as batch_charts
 
 farthest = distance[distance["delay"] == distance["delay"].max()].set_index("size")["seconds"] * 1e3
 batch_charts.time_by_distance(distance, title=(
@@ -234,7 +234,7 @@ batch_charts.time_by_distance(distance, title=(
 # How large should a batch be? The nearest server there is, no proxy; 500 values in batches:
 
 # %%
-from kvlab.instruments.batches import throughput
+from kvlab.chapters.pipeline_batches import throughput
 
 SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 sizes = throughput(kv.run, reads, range(500), sizes=SIZES, turns=7)
@@ -271,7 +271,7 @@ interact(
 # Forced: the client stops when it has read its first reply, and we ask the server what it holds.
 
 # %%
-from kvlab.instruments.cuts import held_back
+from kvlab.chapters.pipeline_lost_connection import held_back
 
 MANY, BYTES = 5_000, 8_000
 kv.run(Op("SET", Key("big"), "x" * BYTES, "EX", 60))
@@ -339,7 +339,7 @@ awaits.style.hide(axis="index")
 # %%
 import redis.asyncio as aredis
 
-from kvlab.instruments.batches import bursts
+from kvlab.chapters.pipeline_batches import bursts
 
 N, PEER = 1_000, "redis-py,\npool of 50"
 pool = aredis.BlockingConnectionPool.from_url(url, max_connections=50, timeout=None)
@@ -418,8 +418,8 @@ kv.close()
 # %% tags=["setup"]
 import kvlab
 from kvlab import Key, Kv, Op
-from kvlab.connections import resolve
-from kvlab.instruments.cuts import cut_midway
+from kvlab.chapters.pipeline_lost_connection import cut_midway
+from kvlab.core.server_url import resolve
 
 url = resolve()
 kv = kvlab.connect(url, prefix="kvlab:ex07")

@@ -21,7 +21,7 @@ import pandas as pd
 import redis
 
 import kvlab
-from kvlab.connections import resolve
+from kvlab.core.server_url import resolve
 from kvlab.instruments import environment
 
 # %%
@@ -153,8 +153,8 @@ explore([read, change], setup=lambda kv: kv.hset("plan", mapping={"name": "free"
 # is as good as a fair draw?
 
 # %%
+from kvlab.chapters import feature_flags_rollout as rollouts
 from kvlab.feature_flags import bucket
-from kvlab.instruments import rollouts
 
 USERS = range(100_000)
 places = [bucket("new-checkout", user) / 10_000 for user in USERS]
@@ -303,8 +303,8 @@ trips.pivot(index="checks", columns="variant", values="round_trips")
 # work, in a thread of this process, is part of the hardened time.
 
 # %%
+from kvlab.chapters.feature_flags_torn_reads import Pairs, turning
 from kvlab.instruments import compare
-from kvlab.instruments.half_changes import Pairs, turning
 
 pairs = Pairs()
 turn_both = lambda on: [as_text.set_flag(flag, on) for flag in PAIR]  # noqa: E731
@@ -317,7 +317,7 @@ with FlagWatcher(kv, flags) as watcher, turning(write, pause=0.002):
     )
 
 # %%
-from kvlab.instruments import plots
+from kvlab.instruments.charts import shapes as plots
 
 micros = [pd.Series(side).median() * 1e6 for side in (cost.a, cost.b)]
 told = [f"{name} {pairs.halves[name]:,} of {asked:,}" for name, asked in pairs.asked.items()]

@@ -24,8 +24,9 @@ from math import comb
 
 import pandas as pd
 
-from kvlab import engines
-from kvlab.instruments import Violated, explore, plots, replay, step
+from kvlab.instruments import Violated, explore, replay, step
+from kvlab.instruments.charts import shapes as plots
+from kvlab.server import engines
 
 like_mine = {"decode_responses": True}  # what you give to redis.Redis(...)
 print(f"each exploration starts a private server: Valkey {engines.find('valkey').version}")

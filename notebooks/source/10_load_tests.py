@@ -26,9 +26,12 @@ import pandas as pd
 from ipywidgets import interact
 
 import kvlab
-from kvlab.instruments import environment, load_charts, plots, theory
-from kvlab.instruments.load_summary import summary
-from kvlab.workshop.load import record
+from kvlab.instruments import environment
+from kvlab.instruments.charts import shapes as plots
+from kvlab.instruments.measure import theory
+from kvlab.load.command import record
+from kvlab.load.record import charts as load_charts
+from kvlab.load.record.summary import summary
 
 # %%
 kv, began = kvlab.connect(prefix="kvlab:ch10"), perf_counter()

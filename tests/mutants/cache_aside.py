@@ -3,11 +3,11 @@ from __future__ import annotations
 from mutants.mutant import Mutant
 
 PATTERN = "cache_aside"
-MODULE = "kvlab/cache_aside.py"
-READ = "kvlab/lua/cache_aside_read.lua"
-FILL = "kvlab/lua/cache_aside_fill.lua"
-RELEASE = "kvlab/lua/cache_aside_release.lua"
-TESTS = ("tests/test_cache_aside.py",)
+MODULE = "kvlab/cache_aside/cache.py"
+READ = "kvlab/cache_aside/read.lua"
+FILL = "kvlab/cache_aside/fill.lua"
+RELEASE = "kvlab/cache_aside/release.lua"
+TESTS = ("tests/cache_aside/test_cache_aside.py",)
 
 MUTANTS = (
     Mutant(

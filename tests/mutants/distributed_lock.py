@@ -3,14 +3,14 @@ from __future__ import annotations
 from mutants.mutant import Mutant
 
 PATTERN = "distributed_lock"
-MODULE = "kvlab/distributed_lock.py"
-HOLD = "kvlab/hold.py"
-ACQUIRE = "kvlab/lua/distributed_lock_acquire.lua"
-RENEW = "kvlab/lua/distributed_lock_renew.lua"
-RELEASE = "kvlab/lua/distributed_lock_release.lua"
-FENCED_SET = "kvlab/lua/distributed_lock_fenced_set.lua"
-TESTS = ("tests/test_distributed_lock.py",)
-HOLD_TESTS = ("tests/test_hold.py",)
+MODULE = "kvlab/distributed_lock/lock.py"
+HOLD = "kvlab/core/hold.py"
+ACQUIRE = "kvlab/distributed_lock/acquire.lua"
+RENEW = "kvlab/distributed_lock/renew.lua"
+RELEASE = "kvlab/distributed_lock/release.lua"
+FENCED_SET = "kvlab/distributed_lock/fenced_set.lua"
+TESTS = ("tests/distributed_lock/test_distributed_lock.py",)
+HOLD_TESTS = ("tests/core/test_hold.py",)
 
 MUTANTS = (
     Mutant(

@@ -3,12 +3,14 @@ from __future__ import annotations
 from mutants.mutant import Mutant
 
 PATTERN = "feature_flags"
-MODULE = "kvlab/feature_flags.py"
-WATCHER = "kvlab/flag_watcher.py"
-COMMIT = "kvlab/lua/feature_flags_commit.lua"
-TESTS = ("tests/test_feature_flags.py",)
-EXPLORED = ("tests/explored/test_feature_flags.py",)
-WATCHER_TESTS = ("tests/test_flag_watcher.py",)
+MODULE = "kvlab/feature_flags/flags.py"
+ROLLOUT = "kvlab/feature_flags/rollout.py"
+SNAPSHOT = "kvlab/feature_flags/snapshot.py"
+WATCHER = "kvlab/feature_flags/watcher.py"
+COMMIT = "kvlab/feature_flags/commit.lua"
+TESTS = ("tests/feature_flags/test_feature_flags.py",)
+EXPLORED = ("tests/feature_flags/test_feature_flags_explored.py",)
+WATCHER_TESTS = ("tests/feature_flags/test_flag_watcher.py",)
 
 MUTANTS = (
     Mutant(
@@ -25,7 +27,7 @@ MUTANTS = (
                 version = yield Op(_COMMIT, self.values, self.changes, *two, decode=int)
             return version
 
-        from kvlab.op import Flow
+        from kvlab.core.flow import Flow
 
         return Flow(steps)""",
         tests=EXPLORED,
@@ -49,7 +51,7 @@ MUTANTS = (
                 reply += [name, (yield Op("HGET", self.values, name))]
             return self._snapshot(reply)
 
-        from kvlab.op import Flow
+        from kvlab.core.flow import Flow
 
         return Flow(steps)""",
         tests=TESTS,
@@ -88,7 +90,7 @@ MUTANTS = (
         PATTERN,
         removed="the salt of the hash",
         promise="rollouts of different flags are independent",
-        file=MODULE,
+        file=ROLLOUT,
         old="return bucket(name if self.salt is None else self.salt, user) < below",
         new='return bucket("", user) < below',
         tests=TESTS,
@@ -98,7 +100,7 @@ MUTANTS = (
         PATTERN,
         removed="the fixed hash: Python's own in its place",
         promise="every process finds a user in the same bucket",
-        file=MODULE,
+        file=ROLLOUT,
         old='int.from_bytes(hashlib.sha256(text).digest()[:8], "big")',
         new="hash(text)",
         tests=TESTS,
@@ -108,7 +110,7 @@ MUTANTS = (
         PATTERN,
         removed="the comparison with the percentage: the draw is salted by it",
         promise="a rollout grows without throwing anybody out",
-        file=MODULE,
+        file=ROLLOUT,
         old="return bucket(name if self.salt is None else self.salt, user) < below",
         new='return bucket((self.salt or name) + f"{below}", user) < below',
         tests=TESTS,
@@ -118,7 +120,7 @@ MUTANTS = (
         PATTERN,
         removed="the error for a flag that nobody declared",
         promise="a typing error in a flag's name is heard",
-        file=MODULE,
+        file=SNAPSHOT,
         old="        if found is None:",
         new="        if found is None:\n            return False\n        if found is None:",
         tests=TESTS,

@@ -3,11 +3,11 @@ from __future__ import annotations
 from mutants.mutant import Mutant
 
 PATTERN = "leaderboard"
-MODULE = "kvlab/leaderboard.py"
-VALUES = "kvlab/leaderboard_values.py"
-SUBMIT = "kvlab/lua/leaderboard_submit.lua"
-READ = "kvlab/lua/leaderboard_read.lua"
-TESTS = ("tests/test_leaderboard.py",)
+MODULE = "kvlab/leaderboard/board.py"
+VALUES = "kvlab/leaderboard/values.py"
+SUBMIT = "kvlab/leaderboard/submit.lua"
+READ = "kvlab/leaderboard/read.lua"
+TESTS = ("tests/leaderboard/test_leaderboard.py",)
 
 MUTANTS = (
     Mutant(
@@ -64,7 +64,7 @@ MUTANTS = (
             first = max(0, found.rank - 1 - n)
             return (yield from self._read("from", first, found.rank + n - first, at, decode))
 
-        from kvlab.op import Flow
+        from kvlab.core.flow import Flow
 
         return Flow(steps)""",
         tests=TESTS,
@@ -125,10 +125,10 @@ MUTANTS = (
         removed="the server's clock: a caller's, years ahead, in its place",
         promise="a client whose clock is wrong submits to the same period as all",
         file=MODULE,
-        old='            Script.load("leaderboard_submit"),',
+        old='            Script.load("leaderboard/submit"),',
         new="""            Script(
-                "leaderboard_submit",
-                Script.load("leaderboard_submit").source.replace(
+                "leaderboard/submit",
+                Script.load("leaderboard/submit").source.replace(
                     "redis.call('TIME')", f"{{{int(__import__('time').time()) + 10**9}, 0}}"
                 ),
             ),""",

@@ -3,13 +3,13 @@ from __future__ import annotations
 from mutants.mutant import Mutant
 
 PATTERN = "pipeline"
-WIRE = "kvlab/wire.py"
-EXECUTOR = "kvlab/executor.py"
-AUTO_BATCH = "kvlab/auto_batch.py"
-COUNT = "kvlab/lua/pipeline_count.lua"
-TESTS = ("tests/test_pipeline.py",)
-AUTO_TESTS = ("tests/test_auto_batch.py",)
-WIRE_TESTS = ("tests/test_wire.py", "tests/test_client.py")
+WIRE = "kvlab/core/wire.py"
+EXECUTOR = "kvlab/core/executor.py"
+AUTO_BATCH = "kvlab/core/auto_batch.py"
+COUNT = "kvlab/pipeline/count.lua"
+TESTS = ("tests/pipeline/test_pipeline.py",)
+AUTO_TESTS = ("tests/core/test_auto_batch.py",)
+WIRE_TESTS = ("tests/core/test_wire.py", "tests/core/test_client.py")
 
 MUTANTS = (
     Mutant(

@@ -3,13 +3,13 @@ from __future__ import annotations
 from mutants.mutant import Mutant
 
 PATTERN = "rate_limiting"
-MODULE = "kvlab/rate_limiting.py"
-FIXED = "kvlab/lua/rate_limiting_fixed_window.lua"
-LOG = "kvlab/lua/rate_limiting_sliding_window_log.lua"
-COUNTER = "kvlab/lua/rate_limiting_sliding_window_counter.lua"
-BUCKET = "kvlab/lua/rate_limiting_token_bucket.lua"
-TESTS = ("tests/test_rate_limiting.py",)
-EXPLORED = ("tests/explored/test_rate_limiting.py",)
+MODULE = "kvlab/rate_limiting/limiters.py"
+FIXED = "kvlab/rate_limiting/fixed_window.lua"
+LOG = "kvlab/rate_limiting/sliding_window_log.lua"
+COUNTER = "kvlab/rate_limiting/sliding_window_counter.lua"
+BUCKET = "kvlab/rate_limiting/token_bucket.lua"
+TESTS = ("tests/rate_limiting/test_rate_limiting.py",)
+EXPLORED = ("tests/rate_limiting/test_rate_limiting_explored.py",)
 
 MUTANTS = (
     Mutant(

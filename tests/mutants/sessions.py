@@ -3,15 +3,15 @@ from __future__ import annotations
 from mutants.mutant import Mutant
 
 PATTERN = "sessions"
-MODULE = "kvlab/sessions.py"
-VALUES = "kvlab/session_values.py"
-COOKIE = "kvlab/session_cookie.py"
-CREATE = "kvlab/lua/sessions_create.lua"
-READ = "kvlab/lua/sessions_read.lua"
-UPDATE = "kvlab/lua/sessions_update.lua"
-ROTATE = "kvlab/lua/sessions_rotate.lua"
-TESTS = ("tests/test_sessions.py",)
-EXPLORED = ("tests/explored/test_sessions.py",)
+MODULE = "kvlab/sessions/store.py"
+VALUES = "kvlab/sessions/values.py"
+COOKIE = "kvlab/sessions/cookie.py"
+CREATE = "kvlab/sessions/create.lua"
+READ = "kvlab/sessions/read.lua"
+UPDATE = "kvlab/sessions/update.lua"
+ROTATE = "kvlab/sessions/rotate.lua"
+TESTS = ("tests/sessions/test_sessions.py",)
+EXPLORED = ("tests/sessions/test_sessions_explored.py",)
 
 _FOR_EVER = "{'0 0 9007199254740991 9007199254740991 null', '{\\n}'}"
 

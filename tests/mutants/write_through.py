@@ -3,11 +3,11 @@ from __future__ import annotations
 from mutants.mutant import Mutant
 
 PATTERN = "write_through"
-MODULE = "kvlab/write_through.py"
-STORE = "kvlab/lua/write_through_store.lua"
-FILL = "kvlab/lua/cache_aside_fill.lua"
-TESTS = ("tests/test_write_through.py",)
-EXPLORED = ("tests/explored/test_write_through.py",)
+MODULE = "kvlab/write_through/writer.py"
+STORE = "kvlab/write_through/store.lua"
+FILL = "kvlab/cache_aside/fill.lua"
+TESTS = ("tests/write_through/test_write_through.py",)
+EXPLORED = ("tests/write_through/test_write_through_explored.py",)
 
 MUTANTS = (
     Mutant(

@@ -1,9 +1,7 @@
-"""What :mod:`kvlab.instruments.interleave` is made of, from the bottom up.
+"""The explorer: runs small programs under every order of their commands, with faults.
 
-``lanes`` moves client threads one at a time, ``stepping`` makes redis-py's connections stop in
-them, ``clients`` are what a program is given. ``footprints`` knows which commands may change
-places, ``events`` what can happen. ``scene`` is one run, ``search`` goes along every way,
-``theatre`` is the server and all that must be gone at the end; ``findings`` is what is kept of the
-runs, ``crew`` makes them in several processes. ``wording``, ``timeline`` and ``diagram`` tell a run
-to people; ``playing`` makes a run from its schedule, to be told.
+``explore`` and ``replay`` are in :mod:`~kvlab.instruments.explorer.explore`. From the bottom up:
+``run`` is one run of the clients, ``search`` goes along every way, ``findings`` keeps what the
+runs showed, ``processes`` makes them in several processes, ``playing`` makes a run from its
+schedule, ``telling`` tells a run to people.
 """

@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from kvlab.instruments._progress import progress_bar
-from kvlab.instruments.explorer.events import Choice, Done
 from kvlab.instruments.explorer.invariants import Invariant, broken_by
-from kvlab.instruments.explorer.scene import Run, Stage
+from kvlab.instruments.explorer.run.events import Choice, Done
+from kvlab.instruments.explorer.run.scene import Run, Stage
 from kvlab.instruments.explorer.search import Search
+from kvlab.instruments.measure.progress import progress_bar
 
 RunSearch = Search[Choice, Done, Run]
 

@@ -6,7 +6,6 @@ import ast
 import functools
 import linecache
 import traceback
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,11 @@ from typing import Any
 import redis
 
 from kvlab.errors import KvlabError
-from kvlab.instruments.explorer.events import World
-from kvlab.instruments.explorer.scene import Run
-from kvlab.instruments.gate import ClientCrashed
+from kvlab.instruments.explorer.run.events import Invariant
+from kvlab.instruments.explorer.run.scene import Run
+from kvlab.instruments.faults.client_gate import ClientCrashed
 
-Invariant = Callable[[World], object]
-_OURS = Path(__file__).parents[2]
+_OURS = Path(__file__).parents[2]  # kvlab
 
 _MEANT = (redis.RedisError, KvlabError, ConnectionError, TimeoutError)
 """What a client may raise when one of its commands met a fault, or the script cache."""

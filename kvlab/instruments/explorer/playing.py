@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from kvlab.errors import InvalidArgument
-from kvlab.instruments.explorer.events import Choice
 from kvlab.instruments.explorer.invariants import Invariant, broken_by
-from kvlab.instruments.explorer.scene import Run, Stage
+from kvlab.instruments.explorer.run.events import Choice
+from kvlab.instruments.explorer.run.scene import Run, Stage
 from kvlab.instruments.explorer.search import Again
-from kvlab.instruments.explorer.timeline import Timeline
-from kvlab.instruments.explorer.wording import state_of
+from kvlab.instruments.explorer.telling.timeline import Timeline
+from kvlab.instruments.explorer.telling.wording import state_of
 
 MOST_TOKENS = 40
 """Of a longer schedule the end is left out, where it does what a replay does anyway."""

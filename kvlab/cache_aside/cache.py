@@ -1,0 +1,236 @@
+"""The cache: its keys, its ops, and ``fetch``, which reads, loads and fills."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+import secrets
+from collections.abc import Awaitable, Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from kvlab.cache_aside.lookup import Fill, Lookup, _fill, _lookup
+from kvlab.core.flow import Call, Now, Wait, flow
+from kvlab.core.json_values import checked_version, encoded, milliseconds, number, seconds
+from kvlab.core.key import Key, segment
+from kvlab.core.op import Op, Raw, Script
+from kvlab.errors import (
+    InvalidArgument,
+    KvlabError,
+    OutcomeUnknown,
+    ServerRefused,
+    ServerUnavailable,
+)
+
+T = TypeVar("T")
+Steps = Generator[Any, Any, T]
+Load = Callable[[], "T | Awaitable[T]"]
+
+READ = Script.load("cache_aside/read")
+FILL = Script.load("cache_aside/fill")
+RELEASE = Script.load("cache_aside/release")
+
+FIRST_STEP, LONGEST_STEP = 0.005, 0.25
+
+# What a server says that is there and cannot serve now; NOAUTH or NOPERM are the caller's to see.
+_CANNOT_SERVE = {"OOM", "LOADING", "READONLY", "MASTERDOWN", "BUSY", "CLUSTERDOWN", "TRYAGAIN"}
+
+
+@dataclass(frozen=True, slots=True)
+class CacheAside:
+    """A cache in front of a loader. Times are in seconds.
+
+    * ``ttl``: for how long a value may be served, at most.
+    * ``jitter``: the share of its life that an entry may lose by lot, 0 ≤ jitter < 1.
+    * ``negative_ttl``: the same as ``ttl`` for ``None``; by default 30 s or ``ttl`` if shorter.
+    * ``early``: the β of "Optimal Probabilistic Cache Stampede Prevention" (XFetch; Vattani,
+      Chierichetti and Lowenstein, VLDB 2015): an entry is renewed when −β·(load time)·ln(u)
+      exceeds what is left of its life, u drawn at each read. Larger is earlier; 0 is never.
+    * ``lease``: for how long one caller may load. Longer than nearly every load.
+    * ``random``: draws from [0, 1) for jitter and early renewal.
+    """
+
+    name: str
+    ttl: float
+    jitter: float = 0.1
+    negative_ttl: float | None = None
+    early: float = 1.0
+    lease: float = 10.0
+    random: Callable[[], float] = field(default=random.random, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        segment(self.name)
+        seconds("ttl", self.ttl)
+        if self.negative_ttl is not None:
+            seconds("negative_ttl", self.negative_ttl)
+        seconds("lease", self.lease)
+        number("early", self.early, 0, 1e6)
+        number("jitter", self.jitter, 0, math.nextafter(1, 0))
+
+    def key(self, key: str | int, what: str) -> Key:
+        """The key of an ``entry``, its ``lease`` or its ``version``."""
+        return Key(f"cache:{segment(self.name)}:{{{segment(key)}}}:{what}")
+
+    def read(self, key: str | int, *, unreadable: bytes | None = None) -> Op[Lookup]:
+        """Look, and on a miss take the lease if it is free.
+
+        The op stands for one caller's attempt: run again it finds the lease its own while that
+        lives, so a lost answer does no harm. Make a new op for each attempt.
+        """
+        return self._read(key, secrets.token_hex(16), unreadable)
+
+    def _read(self, key: str | int, nonce: str, unreadable: bytes | None) -> Op[Lookup]:
+        ahead = -self.early * math.log1p(-self.random())
+        return Op(
+            READ,
+            self.key(key, "entry"),
+            self.key(key, "lease"),
+            nonce,
+            milliseconds(self.lease),
+            f"{ahead:.17g}",
+            *(() if unreadable is None else (unreadable,)),
+            decode=_lookup,
+            idempotent=True,
+        )
+
+    def fill(
+        self, key: str | int, lease: str, value: Any, *, version: int | None = None
+    ) -> Op[Fill]:
+        """Store a value loaded under ``lease``, which ends with it.
+
+        Raises :class:`~kvlab.errors.NotJson` at once for a value that JSON would not give back.
+        ``version``: the row's, if known; see :mod:`kvlab.write_through`.
+        """
+        life = self.life(value)
+        return Op(
+            FILL,
+            *(self.key(key, what) for what in ("entry", "lease", "version")),
+            lease,
+            encoded(value),
+            life,
+            max(life, milliseconds(self.lease)),
+            "" if version is None else checked_version(version),
+            decode=_fill,
+            idempotent=True,
+        )
+
+    def release(self, key: str | int, lease: str) -> Op[None]:
+        """Give the lease back without a value: the next caller loads."""
+        if not lease:  # every lease begins with ""
+            raise InvalidArgument(f"lease must be the one that read answered, not {lease!r}")
+        return Op(RELEASE, self.key(key, "lease"), lease, decode=_nothing, idempotent=True)
+
+    def invalidate(self, key: str | int) -> Op[None]:
+        """Forget the value, and make every fill fail whose load is under way.
+
+        Call it after the database has committed. Raises what any op raises when the server
+        cannot be reached: the old value may then be served until its TTL ends.
+        """
+        entry, lease = self.key(key, "entry"), self.key(key, "lease")
+        return Op("DEL", entry, lease, decode=_nothing, idempotent=True)
+
+    @flow
+    def fetch(self, key: str | int, load: Load[T]) -> Steps[T]:
+        """The cached value, or what ``load()`` returns (None: no such row).
+
+        Raises what ``load`` raises, and :class:`~kvlab.errors.NotJson` for a value that is not
+        JSON. If an early renewal fails, the value that is still good is returned instead.
+        """
+        value: T = yield from self.fetching(key, load, _without_version)
+        return value
+
+    def fetching(
+        self, key: str | int, load: Load[Any], split: Callable[[Any], tuple[T, int | None]]
+    ) -> Steps[T]:
+        """The steps of ``fetch``; ``split`` parts what was loaded into value and version."""
+        nonce = secrets.token_hex(16)
+        unreadable, step, since = None, FIRST_STEP, None
+        while True:
+            try:
+                found = yield from self._read(key, nonce, unreadable)
+            except (ServerUnavailable, OutcomeUnknown):
+                break
+            except ServerRefused as refused:
+                if refused.code not in _CANNOT_SERVE:
+                    raise
+                break
+            except GeneratorExit:
+                raise
+            except BaseException:  # cancelled: the answer may have been a lease
+                yield from self._give_back(key, nonce)
+                raise
+            if found.lease is not None:
+                return (yield from self._lead(key, found, load, split))
+            if found.hit:
+                value: T = found.value
+                return value
+            if found.unreadable is not None:
+                unreadable = found.unreadable
+                continue
+            now = yield from Now()
+            since = now if since is None else since
+            if now - since >= 2 * self.lease:
+                break
+            yield from Wait(min(step, found.wait))
+            step = min(step * 1.5, LONGEST_STEP)
+        # A load that says the version answers another question than one that does not.
+        what = "entry" if split is _without_version else "version"
+        loaded = yield from Call(load, share=self.key(key, what).name)
+        return split(loaded)[0]
+
+    def _lead(
+        self,
+        key: str | int,
+        found: Lookup,
+        load: Load[Any],
+        split: Callable[[Any], tuple[T, int | None]],
+    ) -> Steps[T]:
+        assert found.lease is not None
+        try:
+            # Not shared: a call that began under an earlier lease may have read an older row.
+            loaded = yield from Call(load)
+        except GeneratorExit:
+            raise
+        except BaseException as problem:
+            yield from self._give_back(key, found.lease)
+            if not found.hit or not isinstance(problem, Exception):
+                raise
+            old: T = found.value
+            return old
+        try:
+            value, version = split(loaded)
+            filling = self.fill(key, found.lease, value, version=version)
+            try:
+                yield from filling
+            except (ServerUnavailable, OutcomeUnknown):
+                pass  # nobody to give the lease back to
+            except ServerRefused:
+                yield from self._give_back(key, found.lease)
+        except GeneratorExit:
+            raise
+        except BaseException:
+            yield from self._give_back(key, found.lease)
+            raise
+        return value
+
+    def _give_back(self, key: str | int, lease: str) -> Steps[None]:
+        with contextlib.suppress(KvlabError):  # then it runs out
+            yield from self.release(key, lease)
+
+    def life(self, value: Any) -> int:
+        """For how long an entry of this value is to live, in ms, jitter drawn."""
+        longest = self.ttl if value is not None else self._negative_ttl
+        return milliseconds(longest * (1 - self.jitter * self.random()))
+
+    @property
+    def _negative_ttl(self) -> float:
+        return min(self.ttl, 30.0) if self.negative_ttl is None else self.negative_ttl
+
+
+def _nothing(_: Raw) -> None:
+    return None
+
+
+def _without_version(loaded: T) -> tuple[T, None]:
+    return loaded, None

@@ -1,0 +1,250 @@
+"""The choke point on asyncio: :class:`AsyncKv`, the twin of :class:`~kvlab.Kv`."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Literal, Self, TypeVar, overload
+
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from kvlab.core.connections import (
+    BROKEN,
+    MAX_CONNECTIONS,
+    AsyncConnections,
+    error_reply,
+    not_connected,
+    own_connection,
+    packed,
+    patience,
+)
+from kvlab.core.executor import DEADLINE, TIMEOUT, Answer, Executor, Request, Running, Trace, Trip
+from kvlab.core.flow import Call, Flow, Wait
+from kvlab.core.hold import HoldableLock, Holding, ahold
+from kvlab.core.op import A, B, C, D, Op, Raw
+from kvlab.core.server_url import resolve
+from kvlab.core.wire import Command, checked_prefix, transport_error
+
+T = TypeVar("T")
+
+
+async def aconnect(
+    url: str | None = None,
+    *,
+    prefix: str = "kvlab:",
+    allow_remote: bool | None = None,
+    timeout: float = TIMEOUT,
+    deadline: float = DEADLINE,
+    trace: Trace | None = None,
+) -> AsyncKv:
+    """:func:`~kvlab.connect` for asyncio, for use in the event loop that awaits it."""
+    # Joining the embedded server may have to start it: not on the event loop's thread.
+    url = await asyncio.to_thread(resolve, url, allow_remote)
+    client = redis.asyncio.Redis.from_url(
+        url,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        max_connections=MAX_CONNECTIONS,
+        retry=Retry(NoBackoff(), 0),
+    )
+    return AsyncKv(
+        client,
+        prefix=prefix,
+        timeout=timeout,
+        deadline=deadline,
+        trace=trace,
+        on_close=client.aclose,
+    )
+
+
+class AsyncKv(Executor):
+    """:class:`Kv` for asyncio: the same ops and flows, awaited. Belongs to one event loop.
+
+    A cancelled ``run`` closes the connection on which an answer was still due, so that no
+    answer reaches another caller. A flow sees the cancellation and may run ops to clean up.
+    """
+
+    client: redis.asyncio.Redis
+
+    def __init__(
+        self,
+        client: redis.asyncio.Redis,
+        *,
+        prefix: str = "kvlab:",
+        timeout: float = TIMEOUT,
+        deadline: float = DEADLINE,
+        trace: Trace | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        on_close: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        super().__init__(
+            client, prefix=prefix, timeout=timeout, deadline=deadline, trace=trace, clock=clock
+        )
+        self.client = client
+        self.sleep = sleep
+        self._on_close = on_close
+        make = own_connection(client, self.timeout, Retry(NoBackoff(), 0), awaited=True)
+        # With one redis-py sends by asyncio.wait_for, which loses cancellations before 3.12.
+        make.keywords["socket_timeout"] = None
+        self._packer = make()
+        most = client.connection_pool.max_connections
+        self._connections = AsyncConnections(make, most, self.deadline, self.timeout)
+        self._shared: dict[str, asyncio.Future[Any]] = {}
+
+    @overload
+    async def run(self, op: Op[T] | Flow[T], /) -> T: ...
+    @overload
+    async def run(self, a: Op[A], b: Op[B], /, *, atomic: bool = ...) -> tuple[A, B]: ...
+    @overload
+    async def run(
+        self, a: Op[A], b: Op[B], c: Op[C], /, *, atomic: bool = ...
+    ) -> tuple[A, B, C]: ...
+    @overload
+    async def run(
+        self, a: Op[A], b: Op[B], c: Op[C], d: Op[D], /, *, atomic: bool = ...
+    ) -> tuple[A, B, C, D]: ...
+    @overload
+    async def run(self, *ops: Op[Any], atomic: bool = ...) -> tuple[Any, ...]: ...
+    @overload
+    async def run(
+        self, *ops: Op[Any], atomic: bool = ..., return_exceptions: Literal[True]
+    ) -> tuple[Any, ...]: ...
+    @overload
+    async def run(self, ops: Iterable[Op[T]], /, *, atomic: bool = ...) -> list[T]: ...
+    @overload
+    async def run(
+        self, ops: Iterable[Op[T]], /, *, atomic: bool = ..., return_exceptions: Literal[True]
+    ) -> list[T | Exception]: ...
+    async def run(self, *ops: Any, atomic: bool = False, return_exceptions: bool = False) -> Any:
+        """Like :meth:`Kv.run`, awaited; a flow's loader may be async."""
+        return await self._fulfil(self._running(ops, atomic, return_exceptions))
+
+    async def _fulfil(self, running: Running[T]) -> T:
+        answer: Any = None
+        problem: BaseException | None = None
+        try:
+            while True:
+                request = running.send(answer) if problem is None else running.throw(problem)
+                try:
+                    answer, problem = await self._answer(request), None
+                except BaseException as raised:
+                    answer, problem = None, raised
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        finally:
+            running.close()
+
+    async def _answer(self, request: Request) -> Any:
+        match request:
+            case Trip():
+                return await self._trip(request.commands, request.blocking)
+            case Wait(seconds):
+                return await self.sleep(seconds)
+            case Call(function, args, None):
+                return await _awaited(function, args)
+            case Call(function, args, str(share)):
+                return await self._share(share, lambda: _awaited(function, args))
+
+    async def _trip(self, commands: list[Command], blocking: float | None) -> Answer:
+        request = packed(self._packer, commands)
+        extra = blocking is not None
+        wait = self.timeout if blocking is None else patience(blocking, self.timeout)
+        try:
+            connection = await self._connections.get(extra=extra)
+        except BROKEN as problem:
+            return [], not_connected(problem, self.where)
+        now = asyncio.get_running_loop().time
+        replies: list[Raw] = []
+        complete = False
+        try:
+            # One timer, moved on now and then: setting it takes longer than reading a reply.
+            async with asyncio.timeout(wait) as limit:
+                moved = now()
+                await connection.send_packed_command(request)
+                for _ in commands:
+                    replies.append(await _reply(connection))
+                    if wait is not None and now() > moved + wait / 4:
+                        moved = now()
+                        limit.reschedule(moved + wait)
+            complete = True
+            return replies, None
+        except BROKEN as problem:
+            return replies, transport_error(problem, sent=True, where=self.where)
+        finally:  # an answer may still be due, after cancellation too: nobody else may read it
+            await self._connections.put(connection, complete=complete, extra=extra)
+
+    async def _share(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        while (under_way := self._shared.get(name)) is not None:
+            await asyncio.wait([under_way])
+            if not under_way.cancelled():
+                return under_way.result()
+            # The caller that made the call was cancelled: somebody else makes it again.
+        mine = self._shared[name] = asyncio.get_running_loop().create_future()
+        try:
+            value = await call()
+        except Exception as problem:
+            mine.set_exception(problem)
+            mine.exception()  # seen: nobody may be waiting
+            raise
+        except BaseException:
+            mine.cancel()
+            raise
+        else:
+            mine.set_result(value)
+            return value
+        finally:
+            del self._shared[name]
+
+    def hold(
+        self, lock: HoldableLock, *, wait: float = 10.0, renew: bool = False
+    ) -> AbstractAsyncContextManager[Holding]:
+        """:meth:`Kv.hold`, for ``async with``."""
+        return ahold(self, lock, wait, renew)
+
+    def within(self, part: str) -> AsyncKv:
+        """An executor for a namespace inside this one: a participant, a test, a run."""
+        return AsyncKv(
+            self.client,
+            prefix=self.prefix + checked_prefix(part),
+            timeout=self.timeout,
+            deadline=self.deadline,
+            trace=self.trace,
+            clock=self.clock,
+            sleep=self.sleep,
+        )
+
+    async def clear(self) -> int:
+        """Remove the keys of this namespace and no other; returns how many."""
+        return await self._fulfil(self._clearing())
+
+    async def close(self) -> None:
+        """Close the connections that this executor opened; harmless when repeated."""
+        await self._connections.close()
+        if self._on_close is not None:
+            await self._on_close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+async def _reply(connection: Any) -> Raw:
+    try:
+        return await connection.read_response(disable_decoding=True, disconnect_on_error=False)
+    except RedisError as problem:
+        return error_reply(problem)
+
+
+async def _awaited(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    value = function(*args)
+    return await value if inspect.isawaitable(value) else value

@@ -1,0 +1,290 @@
+"""The choke point: every op reaches the server through :class:`Kv`, or its async twin.
+
+The client that an executor is given is never changed: see ``kvlab.core.connections``. ``connect``
+finds the server.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import CancelledError, Future
+from contextlib import AbstractContextManager
+from typing import Any, Literal, Self, TypeVar, overload
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from kvlab.core.connections import (
+    BROKEN,
+    MAX_CONNECTIONS,
+    Connections,
+    error_reply,
+    not_connected,
+    own_connection,
+    packed,
+    patience,
+)
+from kvlab.core.executor import DEADLINE, TIMEOUT, Answer, Executor, Request, Running, Trace, Trip
+from kvlab.core.flow import Call, Flow, Wait
+from kvlab.core.hold import HoldableLock, Holding, hold
+from kvlab.core.op import A, B, C, D, Op, Raw
+from kvlab.core.server_url import resolve
+from kvlab.core.wire import Command, checked_prefix, transport_error
+from kvlab.errors import InvalidArgument
+
+T = TypeVar("T")
+
+
+def connect(
+    url: str | None = None,
+    *,
+    prefix: str = "kvlab:",
+    allow_remote: bool | None = None,
+    timeout: float = TIMEOUT,
+    deadline: float = DEADLINE,
+    trace: Trace | None = None,
+) -> Kv:
+    """An executor on the server at ``url``, else ``KVLAB_URL``, else the embedded Valkey.
+
+    Nothing is sent yet: a dead server shows at the first ``run``. Where no embedded server
+    exists, fakeredis takes its place and a warning says so. Raises
+    :class:`~kvlab.errors.RemoteNotAllowed` for a server on another machine without an explicit
+    yes, :class:`~kvlab.errors.InvalidArgument` for an unusable URL.
+    """
+    url = resolve(url, allow_remote)
+    client = redis.Redis.from_url(
+        url,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        max_connections=MAX_CONNECTIONS,
+        retry=Retry(NoBackoff(), 0),
+    )
+    return Kv(
+        client,
+        prefix=prefix,
+        timeout=timeout,
+        deadline=deadline,
+        trace=trace,
+        on_close=client.close,
+    )
+
+
+class Kv(Executor):
+    """Runs ops and flows on a redis-py client. Safe to share between threads.
+
+    * ``client``: any ``redis.Redis`` (own pool, TLS, Sentinel, fakeredis); ``kv.client``.
+    * ``prefix``: the namespace that every :class:`~kvlab.Key` is put into.
+    * ``timeout``: seconds to wait for a connection, and again for an answer.
+    * ``deadline``: seconds within which an idempotent op is sent again when its answer is lost,
+      and to wait for a free connection (at most as many as the client's pool may open).
+    * ``trace``: called with a :class:`~kvlab.core.wire.RoundTrip` after each round trip; what it
+      raises reaches the caller of ``run``.
+    * ``clock``, ``sleep``: time as flows see it, for tests.
+    """
+
+    client: redis.Redis
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        *,
+        prefix: str = "kvlab:",
+        timeout: float = TIMEOUT,
+        deadline: float = DEADLINE,
+        trace: Trace | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        on_close: Callable[[], None] | None = None,
+    ) -> None:
+        super().__init__(
+            client, prefix=prefix, timeout=timeout, deadline=deadline, trace=trace, clock=clock
+        )
+        self.client = client
+        self.sleep = sleep
+        self._on_close = on_close
+        make = own_connection(client, self.timeout, Retry(NoBackoff(), 0), awaited=False)
+        self._packer = make()
+        self._connections = Connections(make, client.connection_pool.max_connections, self.deadline)
+        self._shared: dict[str, Future[Any]] = {}
+        self._sharing = threading.Lock()
+
+    @overload
+    def run(self, op: Op[T] | Flow[T], /) -> T: ...
+    @overload
+    def run(self, a: Op[A], b: Op[B], /, *, atomic: bool = ...) -> tuple[A, B]: ...
+    @overload
+    def run(self, a: Op[A], b: Op[B], c: Op[C], /, *, atomic: bool = ...) -> tuple[A, B, C]: ...
+    @overload
+    def run(
+        self, a: Op[A], b: Op[B], c: Op[C], d: Op[D], /, *, atomic: bool = ...
+    ) -> tuple[A, B, C, D]: ...
+    @overload
+    def run(self, *ops: Op[Any], atomic: bool = ...) -> tuple[Any, ...]: ...
+    @overload
+    def run(
+        self, *ops: Op[Any], atomic: bool = ..., return_exceptions: Literal[True]
+    ) -> tuple[Any, ...]: ...
+    @overload
+    def run(self, ops: Iterable[Op[T]], /, *, atomic: bool = ...) -> list[T]: ...
+    @overload
+    def run(
+        self, ops: Iterable[Op[T]], /, *, atomic: bool = ..., return_exceptions: Literal[True]
+    ) -> list[T | Exception]: ...
+    def run(self, *ops: Any, atomic: bool = False, return_exceptions: bool = False) -> Any:
+        """Run what is given, in one round trip (a flow: in as many as it takes).
+
+        * ``run(op)`` → its result; ``run(flow)`` → what the flow returns.
+        * ``run(a, b, …)`` → a tuple. The ops are independent; their order is not promised.
+        * ``run([ops])`` → a list, also of none or one; long ones travel in several chunks.
+        * ``atomic=True``: in one MULTI, in the order given, never chunked.
+
+        Raises :class:`~kvlab.errors.ServerUnavailable` when nothing could be sent,
+        :class:`~kvlab.errors.OutcomeUnknown` when the answer never came,
+        :class:`~kvlab.errors.ServerRefused` for an error reply. Of several ops,
+        :class:`~kvlab.errors.BatchFailed` carries one of these for each that failed, unless
+        ``return_exceptions`` puts them among the results.
+        """
+        return self._fulfil(self._running(ops, atomic, return_exceptions))
+
+    def _fulfil(self, running: Running[T]) -> T:
+        answer: Any = None
+        problem: BaseException | None = None
+        try:
+            while True:
+                request = running.send(answer) if problem is None else running.throw(problem)
+                try:
+                    answer, problem = self._answer(request), None
+                except BaseException as raised:
+                    answer, problem = None, raised
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        finally:
+            running.close()
+
+    def _answer(self, request: Request) -> Any:
+        match request:
+            case Trip():
+                return self._trip(request.commands, request.blocking)
+            case Wait(seconds):
+                return self.sleep(seconds)
+            case Call(function, args, None):
+                return _not_async(function(*args), function)
+            case Call(function, args, str(share)):
+                return self._share(share, lambda: _not_async(function(*args), function))
+
+    def _trip(self, commands: list[Command], blocking: float | None) -> Answer:
+        request = packed(self._packer, commands)
+        extra = blocking is not None
+        wait = {} if blocking is None else {"timeout": patience(blocking, self.timeout)}
+        try:
+            connection = self._connections.get(extra=extra)
+        except BROKEN as problem:
+            return [], not_connected(problem, self.where)
+        replies: list[Raw] = []
+        complete = False
+        try:
+            connection.send_packed_command(request)
+            for _ in commands:
+                try:
+                    reply = connection.read_response(
+                        disable_decoding=True, disconnect_on_error=False, **wait
+                    )
+                except RedisError as problem:
+                    reply = error_reply(problem)
+                replies.append(reply)
+            complete = True
+            return replies, None
+        except BROKEN as problem:
+            return replies, transport_error(problem, sent=True, where=self.where)
+        finally:  # an answer may still be due, after KeyboardInterrupt too: nobody else may read it
+            self._connections.put(connection, complete=complete, extra=extra)
+
+    def _share(self, name: str, call: Callable[[], Any]) -> Any:
+        name = f"{os.getpid()} {name}"  # forked: a call of the parent's never ends here
+        while True:
+            with self._sharing:
+                under_way = self._shared.get(name)
+                if under_way is None:
+                    mine = self._shared[name] = Future()
+                    break
+            try:
+                return under_way.result()
+            except CancelledError:
+                if not under_way.cancelled():
+                    raise
+                # The caller that made the call was interrupted: somebody else makes it again.
+        try:
+            try:
+                value = call()
+            finally:
+                with self._sharing:
+                    del self._shared[name]
+        except Exception as problem:
+            mine.set_exception(problem)
+            raise
+        except BaseException:
+            mine.cancel()
+            raise
+        mine.set_result(value)
+        return value
+
+    def hold(
+        self, lock: HoldableLock, *, wait: float = 10.0, renew: bool = False
+    ) -> AbstractContextManager[Holding]:
+        """``with kv.hold(lock) as held``: run the body under the lock.
+
+        Waits for it at most ``wait`` seconds (0: one try), then raises
+        :class:`~kvlab.errors.LockNotAcquired`. Without ``renew`` the body has the lock's TTL.
+        Raises :class:`~kvlab.errors.LockLost` at the end if the lock was lost; see
+        ``kvlab.core.hold``.
+        """
+        return hold(self, lock, wait, renew)
+
+    def within(self, part: str) -> Kv:
+        """An executor for a namespace inside this one: a participant, a test, a run."""
+        return Kv(
+            self.client,
+            prefix=self.prefix + checked_prefix(part),
+            timeout=self.timeout,
+            deadline=self.deadline,
+            trace=self.trace,
+            clock=self.clock,
+            sleep=self.sleep,
+        )
+
+    def clear(self) -> int:
+        """Remove the keys of this namespace and no other; returns how many.
+
+        A key written meanwhile may stay.
+        """
+        return self._fulfil(self._clearing())
+
+    def close(self) -> None:
+        """Close the connections that this executor opened; harmless when repeated.
+
+        A ``run`` after it raises :class:`~kvlab.errors.Closed`.
+        """
+        self._connections.close()
+        if self._on_close is not None:
+            self._on_close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _not_async(value: T, function: object) -> T:
+    if inspect.isawaitable(value):
+        if inspect.iscoroutine(value):
+            value.close()
+        raise InvalidArgument(f"{function!r} is async; run this flow on kvlab.AsyncKv")
+    return value

@@ -1,0 +1,211 @@
+"""How ops and flows are run, said once for threads and for asyncio.
+
+:class:`Executor` turns what a caller wants run into a generator of requests: a round trip, a
+call of the user's code, a wait. ``Kv`` and ``AsyncKv`` only fulfil requests.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from kvlab.core.flow import Call, Flow, Now, Together, Wait
+from kvlab.core.key import Key
+from kvlab.core.op import Op, Raw
+from kvlab.core.wire import (
+    Command,
+    Exchange,
+    RoundTrip,
+    TransportError,
+    checked_ops,
+    checked_prefix,
+    delivered,
+)
+from kvlab.errors import InvalidArgument, ServerRefused, ServerUnavailable
+
+T = TypeVar("T")
+
+TIMEOUT = 2.0
+"""Seconds to wait for a connection, and again for an answer."""
+DEADLINE = 5.0
+"""Seconds after which an idempotent op is no longer sent again."""
+CHUNK = 500
+"""Ops of a list that share a round trip."""
+_PAUSE = 0.02
+
+Trace = Callable[[RoundTrip], None]
+
+
+class Trip(NamedTuple):
+    """A round trip to make; answered with the replies and what cut them short, if anything."""
+
+    commands: list[Command]
+    blocking: float | None
+
+
+Answer = tuple[list[Raw], TransportError | None]
+Request = Trip | Call[Any] | Wait
+Running = Generator[Request, Any, T]
+
+
+class Executor:
+    """What both executors share: the namespace, the settings, the count, and how to run."""
+
+    def __init__(
+        self,
+        client: Any,
+        *,
+        prefix: str,
+        timeout: float,
+        deadline: float,
+        trace: Trace | None,
+        clock: Callable[[], float],
+    ) -> None:
+        if not hasattr(client, "connection_pool"):
+            raise InvalidArgument(f"needs a redis-py client with a connection pool, not {client!r}")
+        self.prefix = checked_prefix(prefix)
+        self.timeout = _seconds("timeout", timeout)
+        self.deadline = _seconds("deadline", deadline)
+        self.trace = trace
+        self.clock = clock
+        kwargs = client.connection_pool.connection_kwargs
+        service = getattr(client.connection_pool, "service_name", None)
+        address = f"{kwargs.get('host')}:{kwargs.get('port')}"
+        self.where = str(kwargs.get("path") or service or address)
+        self.round_trips = 0
+        self._counting = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.where}, prefix={self.prefix!r})"
+
+    def name(self, key: Key) -> str:
+        """The key or channel as the server sees it."""
+        return self.prefix + key.name
+
+    def _running(
+        self, given: tuple[Any, ...], atomic: bool, return_exceptions: bool
+    ) -> Running[Any]:
+        if len(given) == 1 and not atomic and not return_exceptions:
+            only = given[0]
+            if isinstance(only, Op):
+                return (yield from self._one(only))
+            if isinstance(only, Flow):
+                return (yield from self._flow(only))
+        if len(given) == 1 and not isinstance(given[0], Op | Flow):
+            ops = checked_ops(_listed(given[0]), atomic=atomic)
+            results = yield from self._in_chunks(ops, atomic)
+            return delivered(results, return_exceptions=return_exceptions)
+        return (yield from self._together(given, atomic, return_exceptions))
+
+    def _one(self, op: Op[T]) -> Running[T]:
+        (result,) = (yield from self._exchange((op,), atomic=False)).finished()
+        if isinstance(result, Exception):
+            raise result
+        return result  # type: ignore[no-any-return]
+
+    def _together(
+        self, given: tuple[Any, ...], atomic: bool = False, return_exceptions: bool = False
+    ) -> Running[tuple[Any, ...]]:
+        ops = checked_ops(given, atomic=atomic)
+        results = (yield from self._exchange(ops, atomic)).finished() if ops else []
+        return tuple(delivered(results, return_exceptions=return_exceptions))
+
+    def _in_chunks(self, ops: Sequence[Op[Any]], atomic: bool) -> Running[list[Any]]:
+        size = max(len(ops), 1) if atomic else CHUNK
+        results: list[Any] = []
+        for start in range(0, len(ops), size):
+            exchange = yield from self._exchange(ops[start : start + size], atomic)
+            cut_short = exchange.lost
+            results += exchange.finished()
+            if cut_short:
+                unsent = Exchange(ops[start + size :], self.prefix)
+                unsent.absorb([], ServerUnavailable("not sent: an earlier part had no answer"))
+                return results + unsent.finished()
+        return results
+
+    def _exchange(self, ops: Sequence[Op[Any]], atomic: bool) -> Running[Exchange]:
+        exchange = Exchange(ops, self.prefix, atomic=atomic)
+        blocking = ops[0].blocking if len(ops) == 1 else None
+        began = self.clock()
+        while True:
+            sent, started = exchange.pending, self.clock()
+            try:
+                replies, error = yield Trip(exchange.commands(), blocking)
+            except ServerRefused as refused:  # the connection itself
+                exchange.refuse(refused)
+                return exchange
+            exchange.absorb(replies, error)
+            self._count(exchange, sent, started, error)
+            if not exchange.pending:
+                return exchange
+            if error is not None:
+                if self.clock() - began + _PAUSE >= self.deadline:
+                    return exchange
+                yield Wait(_PAUSE)
+
+    def _count(
+        self, exchange: Exchange, sent: list[int], started: float, error: TransportError | None
+    ) -> None:
+        if isinstance(error, ServerUnavailable):
+            return
+        with self._counting:
+            self.round_trips += 1
+        if self.trace is not None:
+            ops = tuple(exchange.ops[i] for i in sent)
+            self.trace(RoundTrip(ops, started, self.clock() - started, error))
+
+    def _flow(self, flow: Flow[T]) -> Running[T]:
+        steps = iter(flow)
+        value: Any = None
+        problem: BaseException | None = None
+        try:
+            while True:
+                step = steps.send(value) if problem is None else steps.throw(problem)
+                try:
+                    value, problem = (yield from self._step(step)), None
+                except GeneratorExit:
+                    raise
+                except BaseException as raised:
+                    value, problem = None, raised
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        finally:
+            steps.close()
+
+    def _step(self, step: Any) -> Running[Any]:
+        match step:
+            case Op():
+                return (yield from self._one(step))
+            case Together(ops) | (tuple() as ops):
+                return (yield from self._together(ops))
+            case Call() | Wait():
+                return (yield step)
+            case Now():
+                return self.clock()
+        raise InvalidArgument(f"a flow may yield ops, calls and waits, not {step!r:.80}")
+
+    def _clearing(self) -> Running[int]:
+        # Of the characters that a prefix may have, none means anything to SCAN's patterns.
+        cursor, removed, pattern = b"0", 0, self.prefix + "*"
+        while True:
+            scan: Op[Any] = Op("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, idempotent=True)
+            cursor, keys = yield from self._one(scan)
+            if keys:
+                removed += yield from self._one(Op("UNLINK", *keys, decode=int))
+            if cursor == b"0":
+                return removed
+
+
+def _listed(given: Any) -> list[Any]:
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        raise InvalidArgument(f"run takes ops, one flow, or a list of ops, not {given!r:.80}")
+    return list(given)
+
+
+def _seconds(name: str, value: float) -> float:
+    if not (isinstance(value, int | float) and 0 < value < math.inf):
+        raise InvalidArgument(f"{name} must be a positive number of seconds, not {value!r}")
+    return float(value)

@@ -1,0 +1,105 @@
+"""A flow needs several round trips: a generator function that yields ops, calls and waits."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Concatenate, Generic, NoReturn, TypeVar, cast, overload
+
+from kvlab.core.op import A, B, C, Op, P, T, T_co
+from kvlab.errors import InvalidArgument, NotRunYet
+
+# --- flows ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Several independent ops of a flow in one round trip; see :func:`together`."""
+
+    ops: tuple[Op[Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """A call of the user's own code, such as a loader; the async executor awaits what it returns.
+
+    With ``share`` callers in one executor that ask for the same name while a call is under way
+    wait for that one and get its result.
+    """
+
+    function: Callable[..., T | Awaitable[T]]
+    args: tuple[Any, ...] = ()
+    share: str | None = None
+
+    def __iter__(self) -> Generator[Call[T], Any, T]:
+        value: T = yield self
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A pause, in seconds."""
+
+    seconds: float
+
+    def __iter__(self) -> Generator[Wait, None, None]:
+        yield self
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """The executor's monotonic clock, in seconds: for durations, never for dates."""
+
+    def __iter__(self) -> Generator[Now, float, float]:
+        return (yield self)
+
+
+Step = Op[Any] | Together | tuple[Op[Any], ...] | Call[Any] | Wait | Now
+
+
+@overload
+def together(a: Op[A], b: Op[B], /) -> Generator[Together, Any, tuple[A, B]]: ...
+@overload
+def together(a: Op[A], b: Op[B], c: Op[C], /) -> Generator[Together, Any, tuple[A, B, C]]: ...
+@overload
+def together(*ops: Op[Any]) -> Generator[Together, Any, tuple[Any, ...]]: ...
+def together(*ops: Op[Any]) -> Generator[Together, Any, tuple[Any, ...]]:
+    """In a flow: ``a, b = yield from together(op_a, op_b)``, one round trip."""
+    results: tuple[Any, ...] = yield Together(ops)
+    return results
+
+
+@dataclass(frozen=True, slots=True)
+class Flow(Generic[T_co]):
+    """A generator function with its arguments: data, so it can be run again and again."""
+
+    function: Callable[..., Generator[Any, Any, T_co]]
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def __iter__(self) -> Generator[Any, Any, T_co]:
+        return self.function(*self.args, **self.kwargs)
+
+    def __bool__(self) -> NoReturn:
+        raise NotRunYet(f"this flow has not run yet: kv.run(flow)  [{self}]")
+
+    def __str__(self) -> str:
+        return f"<flow {self.function.__qualname__}>"
+
+
+S = TypeVar("S")
+
+
+def flow(
+    function: Callable[Concatenate[S, P], Generator[Any, Any, T]],
+) -> Callable[Concatenate[S, P], Flow[T]]:
+    """Make a generator function (a method, most often) return a :class:`Flow`."""
+    if not inspect.isgeneratorfunction(function):
+        raise InvalidArgument(f"a flow is a generator function; {function!r} yields nothing")
+
+    def make(first: S, *args: P.args, **kwargs: P.kwargs) -> Flow[T]:
+        return Flow(function, (first, *args), kwargs)
+
+    return cast(Callable[Concatenate[S, P], Flow[T]], functools.update_wrapper(make, function))

@@ -1,0 +1,231 @@
+"""``with kv.hold(lock) as held`` and ``async with akv.hold(lock) as held``: a body under a lock.
+
+Guarantee: the body starts only while the lock is held, whatever ends it releases the lock, and a
+loss reaches it: ``held.check()`` raises :class:`~kvlab.errors.LockLost` from the moment on at which
+the server may have given the lock away, and leaving the body raises it when the release finds the
+lock lost. The moment is counted on the executor's monotonic clock from before the acquire (or the
+last renewal that succeeded) was sent, so it is never later than the server's.
+
+With ``renew=True`` the lock is renewed every third of its TTL, by a daemon thread or an asyncio
+task that ends with the body. A renewal without an answer is tried again at the next third; a lock
+found gone ends the renewing. Either way the body learns it from ``held.check()`` and at its end.
+It is not interrupted: neither threads nor cancellation can stop a write that is on its way.
+
+Not promised: that a body which does not call ``held.check()``, or is frozen right after it, stops
+in time. Only a resource that compares ``held.fence`` stops that.
+
+Any lock will do that has the four members of :class:`HoldableLock`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from kvlab.core.flow import Flow, Now, Wait, flow
+from kvlab.core.op import Op
+from kvlab.errors import KvlabError, LockLost, LockNotAcquired
+
+RENEWALS_PER_TTL = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One hold of a lock.
+
+    ``fence`` is higher than that of every earlier hold: pass it along with each write.
+    ``since``: the executor's monotonic clock just before the acquire was sent, in seconds; None
+    from a bare op, which reads no clock.
+    """
+
+    token: str = field(repr=False)
+    fence: int
+    since: float | None = field(default=None, compare=False)
+
+
+class SyncExecutor(Protocol):
+    """What ``hold`` needs of an executor: ``kvlab.Kv``."""
+
+    @property
+    def clock(self) -> Callable[[], float]: ...
+    def run(self, what: Any, /) -> Any: ...
+
+
+class AsyncExecutor(Protocol):
+    """What ``ahold`` needs of an executor: ``kvlab.AsyncKv``."""
+
+    @property
+    def clock(self) -> Callable[[], float]: ...
+    def run(self, what: Any, /) -> Coroutine[Any, Any, Any]: ...
+
+
+class HoldableLock(Protocol):
+    """What ``hold`` needs of a lock."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def ttl(self) -> float: ...
+    def acquire(self, wait: float) -> Flow[Held | None]: ...
+    def renew(self, held: Held) -> Op[bool]: ...
+    def release(self, held: Held) -> Op[bool]: ...
+
+
+class Holding:
+    """What the body of ``hold`` sees."""
+
+    def __init__(self, lock: HoldableLock, held: Held, clock: Callable[[], float]) -> None:
+        self.lock, self.held = lock, held
+        self._clock = clock
+        self._until = (clock() if held.since is None else held.since) + lock.ttl
+        self._gone = False
+        self._trouble: Exception | None = None
+
+    def __repr__(self) -> str:
+        return f"<holding {self.lock!r}, fence {self.fence}, {self.remaining:.3f} s left>"
+
+    @property
+    def fence(self) -> int:
+        """Rises from hold to hold; at most 2**53 - 1."""
+        return self.held.fence
+
+    @property
+    def remaining(self) -> float:
+        """Seconds for which the lock is surely held; 0 once it may be lost."""
+        return 0.0 if self._gone else max(0.0, self._until - self._clock())
+
+    def check(self) -> None:
+        """Raise :class:`~kvlab.errors.LockLost` if the lock may have another holder by now.
+
+        Costs no round trip. What failed last, if anything did, is its ``__cause__``.
+        """
+        if self._gone:
+            raise self.lost("a renewal found it gone") from self._trouble
+        if self._clock() >= self._until:
+            raise self.lost(f"its {self.lock.ttl:g} s have passed") from self._trouble
+
+    def lost(self, how: str) -> LockLost:
+        """The error that says so."""
+        return LockLost(self.lock.name, self.fence, how)
+
+    @flow
+    def renewal(self) -> Generator[Any, Any, bool]:
+        """Renew once; False when the lock is gone and trying again is of no use."""
+        asked = yield from Now()
+        try:
+            renewed = yield from self.lock.renew(self.held)
+        except Exception as problem:  # told by check() when time is up; until then, again
+            self._trouble = problem
+            return True
+        if renewed:
+            self._until, self._trouble = asked + self.lock.ttl, None
+        else:
+            self._gone = True
+        return renewed
+
+    @flow
+    def renewals(self) -> Generator[Any, Any, None]:
+        """Renew every third of the TTL until the lock is gone."""
+        while True:
+            yield Wait(self.lock.ttl / RENEWALS_PER_TTL)
+            if not (yield from self.renewal()):
+                return
+
+    @flow
+    def end(
+        self, problem: BaseException | None, once_more: bool = True
+    ) -> Generator[Any, Any, None]:
+        """Release. ``problem`` is what ended the body: it goes on, a failure becomes its note."""
+        try:
+            released = yield from self.lock.release(self.held)
+        except KvlabError as failure:
+            if problem is not None:
+                problem.add_note(f"releasing lock {self.lock.name!r:.80} failed: {failure}")
+                return
+            self._trouble = failure
+            self.check()  # past its time, and no answer to say otherwise
+            raise
+        except GeneratorExit:
+            raise
+        except BaseException as interrupt:  # it may not have been sent yet
+            if once_more:
+                yield from self.end(interrupt, once_more=False)
+            raise
+        if released:
+            return
+        if problem is None:
+            raise self.lost("the release found it gone") from self._trouble
+        if not isinstance(problem, LockLost):
+            problem.add_note(str(self.lost("the release found it gone")))
+
+
+@contextmanager
+def hold(kv: SyncExecutor, lock: HoldableLock, wait: float, renew: bool) -> Iterator[Holding]:
+    """See :meth:`kvlab.Kv.hold`."""
+    held = kv.run(lock.acquire(wait))
+    if held is None:
+        raise LockNotAcquired(lock.name, wait)
+    holding = Holding(lock, held, kv.clock)
+    try:
+        if renew:
+            with _renewing(kv, holding):
+                yield holding
+        else:
+            yield holding
+    except BaseException as problem:
+        kv.run(holding.end(problem))
+        raise
+    kv.run(holding.end(None))
+
+
+@contextmanager
+def _renewing(kv: SyncExecutor, holding: Holding) -> Iterator[None]:
+    ended = threading.Event()
+
+    def renew() -> None:
+        while not ended.wait(holding.lock.ttl / RENEWALS_PER_TTL):
+            if not kv.run(holding.renewal()):
+                return
+
+    thread = threading.Thread(target=renew, name=f"renew {holding.lock.name:.40}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+@asynccontextmanager
+async def ahold(
+    kv: AsyncExecutor, lock: HoldableLock, wait: float, renew: bool
+) -> AsyncIterator[Holding]:
+    """See :meth:`kvlab.AsyncKv.hold`."""
+    held = await kv.run(lock.acquire(wait))
+    if held is None:
+        raise LockNotAcquired(lock.name, wait)
+    holding = Holding(lock, held, kv.clock)
+    try:
+        if renew:
+            async with _arenewing(kv, holding):
+                yield holding
+        else:
+            yield holding
+    except BaseException as problem:
+        await kv.run(holding.end(problem))
+        raise
+    await kv.run(holding.end(None))
+
+
+@asynccontextmanager
+async def _arenewing(kv: AsyncExecutor, holding: Holding) -> AsyncIterator[None]:
+    task = asyncio.create_task(kv.run(holding.renewals()))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])

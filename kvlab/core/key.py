@@ -1,0 +1,50 @@
+"""Keys: the executor's prefix comes before each, and user text is encoded as a segment."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from kvlab.errors import InvalidArgument
+
+MAX_SEGMENT = 200
+"""Longest piece of user text that stays readable in a key, in bytes after encoding."""
+
+_PLAIN = re.compile(rf"[A-Za-z0-9_.-]{{1,{MAX_SEGMENT}}}")
+
+
+def segment(text: str | int) -> str:
+    """Encode user text as one piece of a key.
+
+    Two different texts never give the same piece (an int stands for its decimal digits); the
+    piece holds neither ``:`` nor braces nor control characters, and at most
+    ``MAX_SEGMENT`` bytes: longer text becomes ``~`` and its SHA-256. Empty text becomes ``~``.
+    """
+    if isinstance(text, int) and not isinstance(text, bool):
+        text = int.__repr__(text)
+    if not isinstance(text, str):
+        raise InvalidArgument(f"key text must be str or int, not {text!r:.80}")
+    text = str.__str__(text)  # of a str enum its value, whatever its own str() says
+    if _PLAIN.fullmatch(text):
+        return text
+    raw = text.encode("utf-8", "surrogatepass")
+    if len(raw) <= MAX_SEGMENT:
+        encoded = quote(raw, safe="").replace("~", "%7E")
+        if len(encoded) <= MAX_SEGMENT:
+            return encoded or "~"
+    return "~" + hashlib.sha256(raw).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key or channel name inside the namespace: the executor puts the prefix before it.
+
+    The name is taken as it is; pass user text through :func:`segment` first.
+    """
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name

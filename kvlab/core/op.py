@@ -1,0 +1,176 @@
+"""An operation is data.
+
+An :class:`Op` is a command (or a Lua script) with its arguments, how to decode the reply, and
+whether repeating it is harmless. A :class:`Flow` is what needs several round trips: a generator
+function that yields ops, calls and waits. Nothing here talks to a network, reads a clock or
+draws a random number; an executor (``kvlab.Kv``, ``kvlab.AsyncKv``) does.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+import shlex
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any, Generic, NoReturn, ParamSpec, TypeVar
+
+from kvlab.core.key import Key, segment
+from kvlab.errors import InvalidArgument, NotRunYet
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True)
+class Script:
+    """A Lua script. ``name`` is shown to people; the server knows it by ``sha``."""
+
+    name: str
+    source: str = field(repr=False)
+
+    @functools.cached_property
+    def sha(self) -> str:
+        return hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+    @classmethod
+    @functools.cache
+    def load(cls, name: str) -> Script:
+        """The script ``kvlab/<name>.lua``; ``name`` is ``<pattern>/<verb>``."""
+        file = resources.files("kvlab").joinpath(f"{name}.lua")
+        return cls(name, file.read_text(encoding="utf-8"))
+
+
+Arg = Key | str | bytes | int | float
+Raw = Any
+"""A reply in RESP2's shapes, undecoded: bytes, int, None, or a list of these."""
+
+
+def _raw(reply: Raw) -> Any:
+    return reply
+
+
+_STATEFUL = re.compile(
+    r"(ASKING|AUTH|CLIENT\s+REPLY|DISCARD|EXEC|HELLO|MONITOR|MULTI|P?SYNC|QUIT|READONLY|READWRITE|"
+    r"RESET|SELECT|[PS]?(UN)?SUBSCRIBE|(UN)?WATCH)(\s|$)",
+    re.IGNORECASE,
+)
+
+
+@functools.lru_cache(maxsize=1000)
+def _check_command(words: object) -> bool:
+    """Refuse what no server knows or a connection cannot bear; whether it is a bare CLIENT."""
+    if not isinstance(words, str) or not words.strip() or not words.isascii():
+        raise InvalidArgument(f"a command is its name or a Script, not {words!r:.80}")
+    if _STATEFUL.match(words.lstrip()):
+        raise InvalidArgument(f"{words} changes a connection that others use next; use kv.client")
+    return words.strip().upper() == "CLIENT"
+
+
+# Of 617 digits. Python gives up at 4300, or fewer if told so, and then hiredis ends the process.
+_WIDEST = 1 << 2048
+
+
+def _check_args(args: tuple[Arg, ...]) -> None:
+    for arg in args:
+        kind = type(arg)
+        text = arg.name if kind is Key else arg  # type: ignore[union-attr]
+        if isinstance(text, str):
+            try:
+                text.isascii() or text.encode()
+            except UnicodeEncodeError as problem:
+                raise InvalidArgument(f"text must be valid Unicode: {problem}") from None
+        elif kind is int:
+            if not -_WIDEST < text < _WIDEST:  # type: ignore[operator]
+                raise InvalidArgument("an int must have at most 2048 bits")
+        elif kind not in (float, bytes):
+            raise InvalidArgument(f"an argument is Key, str, bytes, int or float, not {arg!r:.80}")
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Op(Generic[T_co]):
+    """One command, or one script, with all that an executor needs to run it.
+
+    ``Op("SET", Key("greeting"), "hi", "EX", 5)``; ``Op(script, Key("a"), Key("b"), 10)``: a
+    script's keys come first.
+
+    * ``decode`` turns the raw reply into the result; without it the raw reply is the result.
+    * ``idempotent``: running it twice leaves and answers the same as once, so an executor may
+      send it again when the answer is lost.
+    * ``blocking``: for how many seconds the server may hold back the answer (``math.inf``: for
+      ever); None for a command that answers at once.
+    * ``fallback``: what to answer when the server cannot be reached or does not answer, given
+      the error; without it the error is raised.
+
+    Raises :class:`~kvlab.errors.InvalidArgument` for an argument that cannot be sent and for
+    commands that change the connection they travel on (SELECT, MULTI, SUBSCRIBE …).
+    """
+
+    command: str | Script
+    args: tuple[Arg, ...]
+    decode: Callable[[Raw], T_co]
+    idempotent: bool
+    blocking: float | None
+    fallback: Callable[[Exception], T_co] | None
+
+    def __init__(
+        self,
+        command: str | Script,
+        *args: Arg,
+        decode: Callable[[Raw], T_co] = _raw,
+        idempotent: bool = False,
+        blocking: float | None = None,
+        fallback: Callable[[Exception], T_co] | None = None,
+    ) -> None:
+        put = object.__setattr__
+        put(self, "command", command)
+        put(self, "args", args)
+        put(self, "decode", decode)
+        put(self, "idempotent", idempotent)
+        put(self, "blocking", blocking)
+        put(self, "fallback", fallback)
+        _check_args(args)
+        if not isinstance(command, Script):
+            if _check_command(command) and args:
+                what = args[0]
+                said = what.decode("latin-1") if isinstance(what, bytes) else str(what)
+                _check_command(f"CLIENT {segment(said)}")
+        elif self.keys != args[: len(self.keys)]:
+            raise InvalidArgument(f"a script's keys come before its other arguments: {args!r:.80}")
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        return tuple(arg for arg in self.args if isinstance(arg, Key))
+
+    def __iter__(self) -> Generator[Op[Any], Any, T_co]:
+        # In a flow: `value = yield from op`.
+        value: T_co = yield self
+        return value
+
+    def __bool__(self) -> NoReturn:
+        raise NotRunYet(f"this op has not run yet: kv.run(op)  [{self}]")
+
+    def __str__(self) -> str:
+        """The redis-cli line it stands for, without the prefix."""
+        if isinstance(self.command, Script):
+            keys = [_shell(k) for k in self.keys]
+            argv = [_shell(a) for a in self.args[len(keys) :]]
+            path = f"kvlab/{self.command.name}.lua"
+            return " ".join(["redis-cli", "--eval", path, *keys, ",", *argv])
+        return " ".join(["redis-cli", self.command, *map(_shell, self.args)])
+
+
+def _shell(arg: Arg) -> str:
+    text = arg.decode("latin-1") if isinstance(arg, bytes) else str(arg)
+    if text.isprintable() and (text.isascii() or not isinstance(arg, bytes)):
+        return shlex.quote(text)
+    raw = arg if isinstance(arg, bytes) else text.encode("utf-8", "surrogatepass")
+    shown = (chr(b) if 32 <= b < 127 and b not in b"'\\" else f"\\x{b:02x}" for b in raw)
+    return f"$'{''.join(shown)}'"

@@ -1,0 +1,72 @@
+"""Where the server is: the URL given, else KVLAB_URL, else the embedded server."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import warnings
+from urllib.parse import urlsplit
+
+from redis.connection import Connection, parse_url
+from redis.exceptions import (
+    RedisError,
+)
+
+from kvlab.errors import InvalidArgument, RemoteNotAllowed
+
+
+def resolve(url: str | None = None, allow_remote: bool | None = None) -> str:
+    """The URL to connect to: the argument, or ``KVLAB_URL``, or the embedded server's.
+
+    Raises :class:`RemoteNotAllowed` for a host that is not loopback, unless ``allow_remote`` or
+    ``KVLAB_ALLOW_REMOTE=1`` says yes; :class:`InvalidArgument` for what is no Redis URL.
+    """
+    url = url or os.environ.get("KVLAB_URL")
+    if not url:
+        from kvlab.server import embedded as server
+
+        embedded = server.join()
+        if embedded.note:
+            warnings.warn(embedded.note, stacklevel=3)
+        return embedded.url
+    if allow_remote is None:
+        allow_remote = os.environ.get("KVLAB_ALLOW_REMOTE") == "1"
+    host = _host(url)
+    if not allow_remote and not _is_loopback(host):
+        raise RemoteNotAllowed(
+            f"{host} is not this machine. If you mean it, pass allow_remote=True or set "
+            "KVLAB_ALLOW_REMOTE=1; kvlab reads and removes only keys of its own prefix."
+        )
+    return url
+
+
+def _host(url: str) -> str | None:
+    """The host of a Redis URL; None for a unix socket. No message repeats any of the URL."""
+    try:
+        given, path = parse_url(url), urlsplit(url).path  # redis-py takes hosts from queries too
+    except ValueError:
+        raise InvalidArgument(
+            "not a Redis URL: redis://, rediss:// or unix:// is expected, and in user names and "
+            "passwords %-escapes for other characters than letters and digits"
+        ) from None
+    kind, options = given.get("connection_class", Connection), dict(given)
+    for pools in ("connection_class", "max_connections"):
+        options.pop(pools, None)
+    try:
+        kind(**options)
+    except (TypeError, ValueError, RedisError):
+        raise InvalidArgument("not a Redis URL: an option after its ? is unknown") from None
+    if url.startswith("unix:"):
+        return None
+    if path.strip("/") and not path.strip("/").isdigit():
+        raise InvalidArgument("not a Redis URL: redis://HOST:PORT/DATABASE is expected")
+    return str(given.get("host") or "localhost")
+
+
+def _is_loopback(host: str | None) -> bool:
+    if host is None or host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,211 @@
+"""What goes over the wire for a batch of ops, and what the replies mean. Pure: no sockets here.
+
+``Kv`` and ``AsyncKv`` drive an :class:`Exchange`: send ``commands()``, hand what came back to
+``absorb()``, and go on while ``pending``. Both therefore agree on scripts, transactions, lost
+replies and what may be sent again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.exceptions import BusyLoadingError, NoScriptError
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from kvlab.core.flow import Flow
+from kvlab.core.key import Key
+from kvlab.core.op import Op, Raw, Script
+from kvlab.errors import (
+    BatchFailed,
+    InvalidArgument,
+    KvlabError,
+    OutcomeUnknown,
+    ServerRefused,
+    ServerUnavailable,
+)
+
+Command = tuple[Any, ...]
+TransportError = ServerUnavailable | OutcomeUnknown
+
+_PREFIX = re.compile(r"[A-Za-z0-9_.-]+(:[A-Za-z0-9_.-]+)*:?")
+
+
+def checked_prefix(prefix: str) -> str:
+    """The namespace in its one form, ending in ``:``; :class:`InvalidArgument` for any other."""
+    if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
+        raise InvalidArgument(
+            f"prefix must be parts of letters, digits, '_', '.', '-', joined by ':', not {prefix!r}"
+        )
+    return prefix if prefix.endswith(":") else prefix + ":"
+
+
+def encode(op: Op[Any], prefix: str, *, with_source: bool = False) -> Command:
+    """The command line of an op, keys carrying the prefix."""
+    args = [prefix + arg.name if type(arg) is Key else arg for arg in op.args]
+    if isinstance(op.command, str):
+        return (op.command, *args)
+    script = op.command
+    if with_source:
+        return ("EVAL", script.source, len(op.keys), *args)
+    return ("EVALSHA", script.sha, len(op.keys), *args)
+
+
+@dataclass(frozen=True, slots=True)
+class RoundTrip:
+    """What a trace hook is told after each round trip; times are monotonic, in seconds."""
+
+    ops: tuple[Op[Any], ...]
+    started: float
+    seconds: float
+    error: TransportError | None
+
+
+class Exchange:
+    """A batch of ops on its way: which still wait for an answer, and the results so far."""
+
+    __slots__ = ("_atomic", "_prefix", "_sent", "_unknown_scripts", "ops", "pending", "results")
+
+    def __init__(self, ops: Sequence[Op[Any]], prefix: str, *, atomic: bool = False) -> None:
+        self.ops = ops
+        self.results: list[Any] = [None] * len(ops)
+        self.pending = list(range(len(ops)))
+        self._prefix = prefix
+        self._atomic = atomic
+        self._unknown_scripts: set[int] = set()
+        self._sent: set[int] = set()
+
+    def commands(self) -> list[Command]:
+        """What to send now, in one round trip."""
+        commands = [
+            encode(
+                self.ops[i],
+                self._prefix,
+                # In MULTI a missing script would leave its neighbours applied without it.
+                with_source=self._atomic or i in self._unknown_scripts,
+            )
+            for i in self.pending
+        ]
+        return [("MULTI",), *commands, ("EXEC",)] if self._atomic else commands
+
+    def absorb(self, replies: list[Raw], error: TransportError | None) -> None:
+        """Take the replies, fewer than the commands when ``error`` cut them short."""
+        if self._atomic:
+            replies = self._open_transaction(replies, error)
+        waiting, self.pending = self.pending, []
+        for i, reply in zip(waiting, replies, strict=False):
+            self._settle(i, reply)
+        if error is not None:
+            self._lose(waiting[len(replies) :], error)
+
+    def _lose(self, unanswered: list[int], error: TransportError) -> None:
+        if isinstance(error, OutcomeUnknown):
+            self._sent.update(unanswered)
+        # A transaction is sent again as a whole or not at all.
+        repeatable = [i for i in unanswered if i in self._sent and self.ops[i].idempotent]
+        if self._atomic and len(repeatable) < len(unanswered):
+            repeatable = []
+        self.pending += repeatable
+        for i in unanswered:
+            # Once sent, an op that cannot be sent again is unknown, not unsent.
+            self.results[i] = OutcomeUnknown(str(error)) if i in self._sent else error
+        self.pending.sort()
+
+    def refuse(self, refused: ServerRefused) -> None:
+        """Nothing of what is pending was sent; what was sent before and lost stays unknown."""
+        for i in self.pending:
+            if i not in self._sent:
+                self.results[i] = refused
+        self.pending = []
+
+    def _settle(self, i: int, reply: Raw) -> None:
+        if isinstance(reply, NoScriptError) and self._may_load(i):
+            self._unknown_scripts.add(i)
+            self.pending.append(i)
+            return
+        try:
+            result = refusal(reply) if isinstance(reply, Exception) else self.ops[i].decode(reply)
+        except Exception as problem:
+            result = problem
+        self.results[i] = result
+
+    def _may_load(self, i: int) -> bool:
+        return isinstance(self.ops[i].command, Script) and i not in self._unknown_scripts
+
+    def _open_transaction(self, replies: list[Raw], error: TransportError | None) -> list[Raw]:
+        if error is not None:
+            return []
+        opened, queued, executed = replies[0], replies[1:-1], replies[-1]
+        if isinstance(executed, list):
+            return executed
+        if isinstance(opened, Exception):  # what followed ran by itself
+            return [OutcomeUnknown(f"ran one by one, MULTI was refused: {opened}")] * len(queued)
+        cause = next((r for r in queued if isinstance(r, Exception)), executed)
+        aborted = f"EXECABORT not executed, the transaction was refused: {cause}"
+        return [r if isinstance(r, Exception) else ServerRefused(aborted) for r in queued]
+
+    @property
+    def lost(self) -> bool:
+        """Whether some op had no answer."""
+        return any(isinstance(r, ServerUnavailable | OutcomeUnknown) for r in self.results)
+
+    def finished(self) -> list[Any]:
+        """The results, with the fallbacks of the ops that have one."""
+        for i, result in enumerate(self.results):
+            if isinstance(result, ServerUnavailable | OutcomeUnknown):
+                fallback = self.ops[i].fallback
+                try:
+                    self.results[i] = result if fallback is None else fallback(result)
+                except Exception as problem:
+                    self.results[i] = problem
+        return self.results
+
+
+def refusal(error: Exception) -> Exception:
+    """redis-py's error for an error reply, as ours."""
+    if isinstance(error, KvlabError):
+        return error
+    if isinstance(error, BusyLoadingError):
+        return ServerUnavailable(f"nothing ran: {reply_text(error)}")
+    refused = ServerRefused(reply_text(error))
+    refused.__cause__ = error
+    return refused
+
+
+def reply_text(error: Exception) -> str:
+    """The error reply as the server said it: redis-py takes the first word off some."""
+    code = getattr(error, "status_code", None)
+    return f"{code} {error}" if code else str(error)
+
+
+def checked_ops(ops: Sequence[Any], *, atomic: bool) -> Sequence[Op[Any]]:
+    """Refuse what cannot travel in a batch."""
+    for op in ops:
+        if isinstance(op, Flow):
+            raise InvalidArgument(f"a flow takes several round trips; run it alone: {op}")
+        if not isinstance(op, Op):
+            raise InvalidArgument(f"not an op: {op!r:.80}")
+        if op.blocking is not None and (atomic or len(ops) > 1):
+            raise InvalidArgument(f"a blocking op would hold up its batch; run it alone: {op}")
+    return ops
+
+
+def delivered(results: list[Any], *, return_exceptions: bool) -> list[Any]:
+    """The results of a batch, or the error that the batch deserves."""
+    failed = [r for r in results if isinstance(r, BaseException)]
+    if failed and not return_exceptions:
+        if len(failed) == len(results) and all(isinstance(r, ServerUnavailable) for r in failed):
+            raise failed[0]
+        raise BatchFailed(results)
+    return results
+
+
+def transport_error(error: Exception, *, sent: bool, where: str) -> TransportError:
+    """Why a round trip has no answer, as one of our two errors."""
+    kind = type(error).__name__
+    said = f"{kind}: {error}" if isinstance(error, RedisConnectionError) else str(error) or kind
+    if sent:
+        return OutcomeUnknown(f"sent to {where}, but no answer came: {said}")
+    return ServerUnavailable(f"no connection to {where}, nothing was sent: {said}")

@@ -1,0 +1,31 @@
+"""The smallest resource that checks fences: it refuses the write of a holder who came earlier."""
+
+from __future__ import annotations
+
+from kvlab.core.key import Key, segment
+from kvlab.core.op import Op, Script
+from kvlab.distributed_lock.lock import MIN_TTL, _milliseconds, _number
+from kvlab.errors import InvalidArgument
+
+MAX_FENCE = 2**53 - 1
+_FENCED_SET = Script.load("distributed_lock/fenced_set")
+
+
+def fenced_set(key: str, value: str | bytes, fence: int, *, ttl: float = 86_400) -> Op[bool]:
+    """Write ``value`` for ``ttl`` seconds unless a higher fence has written; False when refused.
+
+    The smallest resource that checks fences. It remembers the fence as long as the value.
+    """
+    if isinstance(fence, bool) or not isinstance(fence, int) or not 0 < fence <= MAX_FENCE:
+        raise InvalidArgument(f"fence must be an int from 1 to 2**53 - 1, not {fence!r}")
+    lifetime = _milliseconds(_number("ttl", ttl, MIN_TTL, 100 * 365 * 86_400))
+    return Op(_FENCED_SET, _fenced(key), fence, value, lifetime, decode=bool, idempotent=True)
+
+
+def fenced_get(key: str) -> Op[bytes | None]:
+    """What :func:`fenced_set` wrote, or None."""
+    return Op("HGET", _fenced(key), "value", idempotent=True)
+
+
+def _fenced(key: str) -> Key:
+    return Key(f"fenced:{{{segment(key)}}}")

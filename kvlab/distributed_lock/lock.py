@@ -1,0 +1,171 @@
+"""The lock: taken, renewed and released in one script each; waiters are woken."""
+
+from __future__ import annotations
+
+import functools
+import math
+import secrets
+from collections.abc import Generator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from kvlab.core.flow import Flow, Now, Wait, flow
+from kvlab.core.hold import Held
+from kvlab.core.key import Key, segment
+from kvlab.core.op import Op, Raw, Script
+from kvlab.errors import InvalidArgument, OutcomeUnknown, ServerRefused, ServerUnavailable
+
+MIN_TTL, MAX_TTL = 0.01, 86_400.0
+"""Bounds of a lock's TTL, in seconds."""
+FENCE_MEMORY = 7 * 86_400.0
+"""Seconds after the last hold for which fences rise whatever the clock does."""
+SPENT_MEMORY = 15.0
+"""Seconds for which a release may be sent again: an executor's ``deadline`` must be shorter."""
+MAX_BLOCK = 30.0
+"""Seconds after which a waiter tries again, however long the holder's TTL."""
+
+_ACQUIRE = Script.load("distributed_lock/acquire")
+_RENEW = Script.load("distributed_lock/renew")
+_RELEASE = Script.load("distributed_lock/release")
+
+
+def _milliseconds(seconds: float) -> int:
+    return math.ceil(seconds * 1000)
+
+
+_FENCE_MS, _SPENT_MS = _milliseconds(FENCE_MEMORY), _milliseconds(SPENT_MEMORY)
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """A lock by name; ``ttl``: seconds after which a holder that went silent loses it.
+
+    ``name``: 1 character or more. ``ttl``: ``MIN_TTL`` to ``MAX_TTL``, rounded up to whole ms.
+    Raises :class:`~kvlab.errors.InvalidArgument` for others.
+    """
+
+    name: str
+    ttl: float
+    _ms: int = field(init=False, repr=False, compare=False)
+    _stem: str = field(init=False, repr=False, compare=False)
+    _keys: tuple[Key, Key, Key, Key] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise InvalidArgument(f"name must be a text that is not empty, not {self.name!r:.80}")
+        _number("ttl", self.ttl, MIN_TTL, MAX_TTL)
+        put = object.__setattr__
+        put(self, "_ms", _milliseconds(self.ttl))
+        put(self, "_stem", f"lock:{{{segment(self.name)}}}:")
+        put(self, "_keys", tuple(map(self._key, ("held", "fence", "waiting", "wake"))))
+
+    def try_acquire(self) -> Op[Held | None]:
+        """Take the lock if it is free: the hold, else None. One round trip.
+
+        Each call of this method is an attempt of its own; the op it returns may be run again.
+        For ``SPENT_MEMORY`` seconds after the release of its hold the op answers None.
+        """
+        return self._attempt(_new_token(), False, _held_or_none)
+
+    def renew(self, held: Held) -> Op[bool]:
+        """Count the TTL from now on again; False when this hold is over. One round trip."""
+        return Op(_RENEW, self._keys[0], held.token, self._ms, decode=bool, idempotent=True)
+
+    def release(self, held: Held) -> Op[bool]:
+        """Give the lock back; False when the hold was over before. One round trip.
+
+        Run again within ``SPENT_MEMORY`` seconds, it answers what it answered at first.
+        """
+        held_key, _, waiting, wake = self._keys
+        return Op(
+            _RELEASE,
+            held_key,
+            waiting,
+            wake,
+            self._key(f"spent:{segment(held.token)}"),
+            held.token,
+            _SPENT_MS,
+            decode=bool,
+            idempotent=True,
+        )
+
+    def acquire(self, wait: float) -> Flow[Held | None]:
+        """Take the lock, waiting for it at most ``wait`` seconds (``math.inf``: for ever).
+
+        None when the wait is over (at most about 0.1 s late: the server looks at its timeouts ten
+        times a second); with ``wait=0``, after one try. Each run of the flow is an attempt of its
+        own. Free: one round trip; taken: two more for each wake-up. Cancelled or interrupted, it
+        leaves nothing held and hands on a wake-up that it may have received.
+        """
+        return self._acquire(_number("wait", wait, 0, math.inf))
+
+    @flow
+    def _acquire(self, wait: float) -> Generator[Any, Any, Held | None]:
+        token = _new_token()
+        began = asked = yield from Now()
+        try:
+            while True:
+                left = began + wait - asked
+                answer = yield from self._attempt(token, left > 0, _held_or_seconds)
+                if isinstance(answer, Held):
+                    if (yield from Now()) - asked < self.ttl:
+                        return replace(answer, since=asked)
+                    # The answer took a whole TTL: it may be over. An attempt of its own again.
+                    yield from self.release(answer)
+                    token = _new_token()
+                if left <= 0:
+                    return None
+                if not isinstance(answer, Held):
+                    yield from self._woken(min(answer, left, MAX_BLOCK))
+                asked = yield from Now()
+        except (GeneratorExit, ServerUnavailable, ServerRefused):
+            raise  # nothing runs after the first; the others took nothing
+        except BaseException as problem:
+            # The lock may be ours without our knowing, or a wake-up meant for all is with us.
+            try:
+                yield from self.release(Held(token, 0))
+            except (ServerUnavailable, OutcomeUnknown, ServerRefused) as failure:
+                problem.add_note(f"lock {self.name!r:.80} may stay taken for its TTL: {failure}")
+            raise
+
+    def _woken(self, seconds: float) -> Generator[Any, Any, None]:
+        seconds = max(0.001, round(seconds, 3))
+        try:
+            yield from Op("BLPOP", self._keys[3], seconds, blocking=seconds)
+        except (ServerUnavailable, OutcomeUnknown):
+            yield from Wait(min(0.1, seconds))  # the connection broke: the next try tells
+
+    def _attempt(self, token: str, waits: bool, decode: Any) -> Op[Any]:
+        return Op(
+            _ACQUIRE,
+            *self._keys,
+            self._key(f"spent:{token}"),
+            token,
+            self._ms,
+            _FENCE_MS,
+            int(waits),
+            decode=functools.partial(decode, token),
+            idempotent=True,
+        )
+
+    def _key(self, what: str) -> Key:
+        return Key(self._stem + what)
+
+
+def _new_token() -> str:
+    return secrets.token_hex(16)
+
+
+def _held_or_none(token: str, reply: Raw) -> Held | None:
+    return Held(token, int(reply[1])) if reply[0] else None
+
+
+def _held_or_seconds(token: str, reply: Raw) -> Held | float:
+    # PTTL rounds down: a millisecond later the TTL is over.
+    return Held(token, int(reply[1])) if reply[0] else (reply[1] + 1) / 1000
+
+
+def _number(name: str, value: float, least: float, most: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+        raise InvalidArgument(f"{name} must be {least:g} to {most:g} seconds, not {value!r:.80}")
+    return value

@@ -1,0 +1,130 @@
+"""The flags of one name: set, removed and read as one version."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kvlab.core.json_values import decoded
+from kvlab.core.key import Key, segment
+from kvlab.core.op import Op, Raw, Script
+from kvlab.errors import InvalidArgument
+from kvlab.feature_flags.naive import NaiveFlags
+from kvlab.feature_flags.rollout import Flag, _text, bucket
+from kvlab.feature_flags.snapshot import FlagSnapshot
+
+__all__ = ["FeatureFlags", "Flag", "FlagSnapshot", "NaiveFlags", "bucket"]
+
+_COMMIT = Script.load("feature_flags/commit")
+_MOST = 1_000
+"""Flags of one commit."""
+
+
+Value = bool | Flag
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureFlags:
+    """Flags under one name, with the defaults for those that nobody has set.
+
+    A flag's name and a salt are printable text of 1 to 200 characters.
+    """
+
+    name: str = "flags"
+    defaults: Mapping[str, Value] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        segment(self.name)
+        declared = {_text("flag", name): _flag(value) for name, value in self.defaults.items()}
+        object.__setattr__(self, "defaults", declared)
+
+    @property
+    def values(self) -> Key:
+        return Key(f"flags:{{{segment(self.name)}}}:values")
+
+    @property
+    def changes(self) -> Key:
+        """The channel that tells each new version."""
+        return Key(f"flags:{{{segment(self.name)}}}:changes")
+
+    def set(self, flag: str, value: Value) -> Op[int]:
+        """Turn a flag on (True), off (False) or on for some (``Flag(12.5)``); the new version."""
+        return self.set_many({flag: value})
+
+    def remove(self, flag: str) -> Op[int]:
+        """Forget a flag, so that its default counts again; the new version."""
+        return self.set_many({flag: None})
+
+    def set_many(self, values: Mapping[str, Value | None]) -> Op[int]:
+        """Change up to 1,000 flags in one version; None removes one. Answers the version."""
+        if not 1 <= len(values) <= _MOST:
+            raise InvalidArgument(f"1 to {_MOST} flags in one commit, not {len(values)}")
+        pairs: list[str] = []
+        for name, value in values.items():
+            pairs += (_text("flag", name), "" if value is None else _stored(_flag(value)))
+        return Op(_COMMIT, self.values, self.changes, *pairs, decode=int)
+
+    def read_all(self, *, strict: bool = False) -> Op[FlagSnapshot]:
+        """Every flag, as of one version.
+
+        Server down: a snapshot of the declared defaults; ``strict``: the error instead.
+        """
+        return Op(
+            "HGETALL",
+            self.values,
+            decode=self._snapshot,
+            idempotent=True,
+            fallback=None if strict else lambda _: self.declared,
+        )
+
+    @property
+    def declared(self) -> FlagSnapshot:
+        """The snapshot of somebody who has not reached a server yet."""
+        return FlagSnapshot(0, {}, self._defaults)
+
+    @property
+    def _defaults(self) -> dict[str, Flag]:
+        return {name: _flag(value) for name, value in self.defaults.items()}
+
+    def _snapshot(self, reply: Raw) -> FlagSnapshot:
+        version = 0
+        flags: dict[str, Flag] = {}
+        unreadable: dict[str, str] = {}
+        for raw_name, raw in zip(reply[::2], reply[1::2], strict=True):
+            name = raw_name.decode("utf-8", "backslashreplace")
+            try:
+                if not name:
+                    version = int(raw) if raw.isdigit() else _not_a_version(raw)
+                else:
+                    flags[name] = _read(decoded(raw))
+            except ValueError as problem:
+                unreadable[name] = f"{raw!r:.80} cannot be read: {problem}"
+        return FlagSnapshot(version, flags, self._defaults, unreadable)
+
+
+def _flag(value: Value) -> Flag:
+    if isinstance(value, bool):
+        return Flag(100.0 if value else 0.0)
+    if isinstance(value, Flag):
+        return value
+    raise InvalidArgument(f"a flag's value is True, False or Flag(percent), not {value!r:.80}")
+
+
+def _stored(flag: Flag) -> str:
+    if flag.salt is None and flag.percent in (0, 100):
+        return "true" if flag.percent else "false"
+    salt = {} if flag.salt is None else {"salt": flag.salt}
+    return json.dumps({"percent": flag.percent, **salt})
+
+
+def _read(value: object) -> Flag:
+    if isinstance(value, bool):
+        return _flag(value)
+    if isinstance(value, dict) and "percent" in value and value.keys() <= {"percent", "salt"}:
+        return Flag(**value)
+    raise ValueError("neither true, false nor an object with percent and salt")
+
+
+def _not_a_version(raw: bytes) -> int:
+    raise ValueError("not a version")

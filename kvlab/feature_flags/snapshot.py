@@ -1,0 +1,33 @@
+"""All flags as of one version: what answers without the server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kvlab.errors import UnknownFlag
+from kvlab.feature_flags.rollout import Flag
+
+
+@dataclass(frozen=True, slots=True)
+class FlagSnapshot:
+    """All flags as of one version; version 0: nothing was ever set, or these are the defaults.
+
+    ``flags``: what is stored. ``defaults``: what was declared. ``unreadable``: why, by flag.
+    """
+
+    version: int
+    flags: Mapping[str, Flag]
+    defaults: Mapping[str, Flag] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+
+    def is_enabled(self, flag: str, user: str | int | None = None) -> bool:
+        """Whether the flag is on for the user; without a user only a flag at 100 % is on.
+
+        Raises :class:`~kvlab.errors.UnknownFlag` for a flag neither stored nor declared.
+        """
+        found = self.flags.get(flag) or self.defaults.get(flag)
+        if found is None:
+            why = self.unreadable.get(flag, "neither stored nor declared")
+            raise UnknownFlag(f"flag {flag!r:.80} is unknown: {why}")
+        return found.includes(flag, user)

@@ -1,0 +1,1 @@
+"""One run of several clients: what moves them, what may happen next, what happened."""

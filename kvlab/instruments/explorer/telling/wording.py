@@ -1,0 +1,211 @@
+"""Commands, replies and the state of keys, in the words of a timeline."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+import redis
+
+from kvlab.core.op import Script
+from kvlab.instruments.explorer.run.events import Event, Unfinished
+from kvlab.instruments.explorer.run.lanes import Command
+from kvlab.instruments.faults.client_gate import ClientCrashed
+
+State = Mapping[str, tuple[str, float | None]]
+"""What each key holds, in words, and the seconds that it has left, None for no TTL."""
+
+MOST_KEYS = 100
+WHOLE = 10_000  # characters of a value that are compared
+WORD, LINE, VALUE, NAME = 24, 64, 44, 40  # characters: argument, command, value, name of a key
+
+_SCRIPTS = {b"EVALSHA", b"EVALSHA_RO", b"EVAL", b"EVAL_RO"}
+
+
+def state_of(client: redis.Redis) -> State:
+    """Every key of the client's database, ``MOST_KEYS`` of them at most."""
+    names: list[bytes] = sorted(client.keys("*"))  # type: ignore[arg-type]
+    return {_word(name, 1000): _value(client, name) for name in names[:MOST_KEYS]}
+
+
+def _value(client: redis.Redis, name: bytes) -> tuple[str, float | None]:
+    kind: Any = client.type(name)
+    found: Any
+    match kind if isinstance(kind, str) else kind.decode():
+        case "string":
+            shown = _word(client.get(name), WHOLE)
+        case "hash":
+            found = client.hgetall(name)
+            shown = (
+                "{" + ", ".join(f"{_word(k)}: {_word(v, WHOLE)}" for k, v in found.items()) + "}"
+            )
+        case "list":
+            found = client.lrange(name, 0, 9)
+            shown = "[" + ", ".join(map(_word, found)) + "]"
+        case "set":
+            found = sorted(client.smembers(name))
+            shown = "{" + ", ".join(map(_word, found)) + "}"
+        case "zset":
+            found = client.zrange(name, 0, 9, withscores=True)
+            shown = "{" + ", ".join(f"{_word(m)}: {score:.15g}" for m, score in found) + "}"
+        case other:
+            shown = f"a {other}"
+    left: Any = client.pttl(name)
+    return _cut(shown, WHOLE), None if left < 0 else left / 1000
+
+
+def said(event: Event) -> str:
+    """An event in one line, without who did it."""
+    request, reply = spoken(event), answer(event)
+    match event.kind:
+        case "crash":
+            return "crashes" + (f" before {request}" if request else "")
+        case "lose reply":
+            return f"{request} → {reply}, and the reply is lost"
+        case "lose request":
+            return f"{request} is lost on its way"
+        case "time out":
+            return f"{request}: time is up → {reply}"
+        case "expire":
+            return f"the TTL of {_word(event.key, 40)} ends"
+        case "flush":
+            return "forgets its scripts"
+    if not event.commands:
+        return event.label
+    return f"{request} → {reply}" if event.replies else f"{request} … waits"
+
+
+def spoken(event: Event) -> str:
+    """The commands of an event."""
+    commands = list(event.commands)
+    if len(commands) > 2 and commands[0][0].upper() == b"MULTI":
+        inner = "; ".join(map(_command, commands[1:-1]))
+        return _cut(f"MULTI {inner} EXEC", LINE)
+    return _cut("; ".join(map(_command, commands)), LINE)
+
+
+def answer(event: Event) -> str:
+    """Its replies."""
+    replies: Sequence[Any] = event.replies
+    if len(replies) > 1 and event.commands[0][0].upper() == b"MULTI":
+        replies = replies[-1:]
+    return _cut(", ".join(map(_reply, replies)), LINE)
+
+
+def _command(command: Command) -> str:
+    name, rest = command[0].decode("latin-1").upper(), command[1:]
+    if command[0].upper() in _SCRIPTS:
+        count = int(command[2])
+        values = map(_word, rest[2 + count :])
+        return _joined([_script(command[0], command[1]), *_keys(rest[2 : 2 + count]), "|", *values])
+    return _joined([name, *map(_word, rest)])
+
+
+def _keys(names: Sequence[bytes]) -> list[str]:
+    """Keys that are named alike: of all but the first, what is their own."""
+    shared = names[0][: names[0].rfind(b":") + 1] if names else b""
+    return [
+        "…" + _word(name[len(shared) :])
+        if at and shared and name.startswith(shared)
+        else _word(name, NAME)
+        for at, name in enumerate(names)
+    ]
+
+
+def _joined(words: Iterable[str]) -> str:
+    return " ".join(words).removesuffix(" |")
+
+
+def _script(name: bytes, given: bytes) -> str:
+    sha = given.decode("latin-1")
+    if not name.upper().startswith(b"EVALSHA"):
+        sha = hashlib.sha1(given, usedforsecurity=False).hexdigest()
+    return _own_scripts().get(sha, f"{name.decode().upper()} {sha[:7]}")
+
+
+@functools.cache
+def _own_scripts() -> Mapping[str, str]:
+    rooms = [room for room in resources.files("kvlab").iterdir() if room.is_dir()]
+    names = [
+        f"{room.name}/{file.name.removesuffix('.lua')}"
+        for room in rooms
+        for file in room.iterdir()
+        if file.name.endswith(".lua")
+    ]
+    return {Script.load(name).sha: name for name in names}
+
+
+def _reply(reply: Any) -> str:
+    match reply:
+        case None:
+            return "nil"
+        case BaseException():
+            return f"error {reply}"
+        case bytes() | str():
+            return _word(reply)
+        case list() | tuple() | set() | frozenset():
+            return "[" + ", ".join(map(_reply, reply)) + "]"
+        case dict():
+            return "{" + ", ".join(f"{_reply(k)}: {_reply(v)}" for k, v in reply.items()) + "}"
+    return str(reply)
+
+
+def _word(raw: Any, most: int = WORD) -> str:
+    text = raw.decode("utf-8", "backslashreplace") if isinstance(raw, bytes) else str(raw)
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    if len(text) > most:  # names that are alike differ at their end
+        text = f"{text[: most // 2]}…{text[-(most - most // 2 - 1) :]}"
+    quote = "'" if '"' in text else '"'
+    return text if text and " " not in text else f"{quote}{text}{quote}"
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def changes(before: State, after: State) -> list[str]:
+    """The keys that are not as they were; a TTL that only went on running is no change."""
+    gone = [f"{_named(name)} is gone" for name in before if name not in after]
+    return gone + [
+        f"{_named(name)} = {_about(before.get(name, ('', None))[0], value)}  {_left(left)}"
+        for name, (value, left) in after.items()
+        if name not in before or before[name][0] != value or _jumped(before[name][1], left)
+    ]
+
+
+def _about(before: str, value: str) -> str:
+    """A value, or of a long one the part where it is not as it was."""
+    both = enumerate(zip(before, value, strict=False))
+    alike = next((at for at, (old, new) in both if old != new), min(len(before), len(value)))
+    at = alike - VALUE // 4
+    return _cut(value if at <= 0 or len(value) <= VALUE else "…" + value[at:], VALUE)
+
+
+def _named(key: str) -> str:
+    """Long names of related keys begin alike, and differ at their ends."""
+    return key if len(key) <= NAME else f"{key[: NAME // 2 - 1]}…{key[-NAME // 2 :]}"
+
+
+def _jumped(before: float | None, after: float | None) -> bool:
+    if before is None or after is None:
+        return before is not after
+    return abs(before - after) > 0.5
+
+
+def _left(seconds: float | None) -> str:
+    if seconds is None:
+        return "no TTL"
+    return f"TTL {seconds:,.0f} s" if seconds > 9.5 else f"TTL {seconds:.1g} s"
+
+
+def ending(result: Any) -> str:
+    if isinstance(result, ClientCrashed):
+        return "crashed"
+    if isinstance(result, Unfinished):
+        return "did not come to its end"
+    if isinstance(result, BaseException):
+        return _cut(f"raised {type(result).__name__}: {result}", 100)
+    return _cut(f"returned {result!r}", 100)

@@ -1,0 +1,1 @@
+"""Judges that know the right answer: of limiters, of scores, of any order of operations."""

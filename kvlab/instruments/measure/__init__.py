@@ -1,0 +1,1 @@
+"""Measuring: workloads, experiments, the latency recorder, comparisons, theory."""

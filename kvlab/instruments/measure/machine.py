@@ -1,0 +1,44 @@
+"""The circumstances of a number: language, machine, engine. Never a host name, a user or a path."""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import Any, Protocol
+
+import redis
+
+from kvlab.version import __version__
+
+
+class HasClient(Protocol):
+    """What is used of a Kv: its client for INFO, its counter of round trips."""
+
+    @property
+    def client(self) -> Any: ...
+    @property
+    def round_trips(self) -> int: ...
+
+
+def environment(kv: HasClient | None = None) -> dict[str, Any]:
+    """What a reader needs to judge a number; never a host name, a user or a path."""
+    facts: dict[str, Any] = {
+        "python": platform.python_version(),
+        "os": {"Darwin": "macOS"}.get(platform.system(), platform.system()),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "redis_py": redis.__version__,
+        "kvlab": __version__,
+    }
+    return facts | (engine(kv.client) if kv is not None else {})
+
+
+def engine(client: Any) -> dict[str, str]:
+    """Engine and version by ``INFO server`` of a synchronous redis-py client."""
+    try:
+        info = client.info("server")
+    except redis.ResponseError:
+        return {"engine": "unknown", "engine_version": "unknown"}
+    if "valkey_version" in info:
+        return {"engine": "Valkey", "engine_version": str(info["valkey_version"])}
+    return {"engine": "Redis", "engine_version": str(info.get("redis_version", "unknown"))}

@@ -1,0 +1,261 @@
+"""The board: submissions, ranks, neighbours and pages, each in one script."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, timezone
+from itertools import islice
+from typing import Any, Final, Literal
+
+from kvlab.core.flow import Call, flow
+from kvlab.core.key import Key, segment
+from kvlab.core.op import Arg, Op, Raw, Script
+from kvlab.errors import BatchFailed, InvalidArgument
+from kvlab.leaderboard.periods import At, Every, Periods
+from kvlab.leaderboard.values import (
+    MAX_SCORE,
+    Entry,
+    Page,
+    Submission,
+    check_count,
+    check_one_of,
+    encoded,
+    entries_of,
+    is_number,
+    number_of,
+    refusal,
+    score_text,
+)
+
+Order = Literal["desc", "asc"]
+Ties = Literal["first", "shared", "dense"]
+Mode = Literal["set", "best", "add"]
+
+MAX_ENTRIES: Final = 10_000
+"""Most entries in one answer: a longer one would hold up the server's other callers."""
+
+_PARTS = {"first": ("scores", "places"), "shared": ("scores",), "dense": ("scores", "levels")}
+_ROWS, _OPS = 500, 8  # of a load: rows in a script, scripts in a round trip
+
+
+@dataclass(frozen=True, slots=True)
+class Leaderboard:
+    """A board. See the module's docstring for what it promises.
+
+    * ``order``: "desc", highest score first, or "asc", lowest first (golf, lap times).
+    * ``ties``: "first", "shared" or "dense".
+    * ``period``: None for all time, or a board for each "daily" or "weekly" (ISO week) period,
+      by the server's clock in ``tz``, a fixed offset from UTC.
+    * ``keep``: how many past periods stay readable. An op for the present one names the keys of
+      ``keep + 2`` boards, so a long memory costs bandwidth; with ``at`` it names one.
+    * ``op_horizon``: for how many seconds the answer to an ``op_id`` is remembered.
+
+    Members are text; an int stands for its decimal digits and comes back as str.
+    """
+
+    name: str
+    order: Order = "desc"
+    ties: Ties = "first"
+    period: Every | None = None
+    tz: timezone = UTC
+    keep: int = 1
+    op_horizon: float = 3600
+    _periods: Periods = field(init=False, repr=False, compare=False)
+    _stem: str = field(init=False, repr=False, compare=False)
+    _state: Key = field(init=False, repr=False, compare=False)
+    _sets: tuple[tuple[Key, ...], ...] = field(init=False, repr=False, compare=False)
+    _now: tuple[Arg, ...] = field(init=False, repr=False, compare=False)
+    _rules: tuple[Arg, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        check_one_of("order", self.order, ("desc", "asc"))
+        check_one_of("ties", self.ties, tuple(_PARTS))
+        if not (is_number(self.op_horizon) and 1 <= self.op_horizon <= 366 * 86_400):
+            raise InvalidArgument(
+                f"op_horizon must be from 1 to 31622400 seconds, not {self.op_horizon!r}"
+            )
+        periods = Periods(self.period, self.tz, self.keep)
+        stem = f"leaderboard:{{{segment(self.name)}}}:{self.order}.{self.ties}{periods.title}"
+        sets = periods.sets(stem, _PARTS[self.ties])
+        put = object.__setattr__
+        put(self, "_periods", periods)
+        put(self, "_stem", stem)
+        put(self, "_state", Key(f"{stem}:state"))
+        put(self, "_sets", sets)
+        put(self, "_now", tuple(key for one in sets for key in one))
+        put(self, "_rules", (self.order, self.ties, periods.length, periods.shift, self.keep))
+
+    # --- writing ---------------------------------------------------------------------------
+
+    def submit(
+        self,
+        member: str | int,
+        score: float,
+        mode: Mode = "set",
+        *,
+        op_id: str | None = None,
+        at: At | None = None,
+    ) -> Op[Submission]:
+        """Give a member a score.
+
+        ``mode``: "set" replaces what it has, "best" replaces only a worse one, "add" adds to it
+        (a new member begins at 0). ``at``, an aware datetime or Unix seconds, picks the period
+        board; without it the server's clock does.
+
+        With ``op_id`` a repeat, within ``op_horizon`` seconds, changes nothing and gives the first
+        answer again; ids of different members are apart. Without, "set" and "best" may still be
+        repeated, except where the clock picks the board: the repeat may fall into the next period.
+
+        Raises InvalidArgument for a score that is not finite or beyond ±``MAX_SCORE``,
+        :class:`~kvlab.errors.ScoreOutOfRange` for a sum that would be rounded or go beyond,
+        :class:`~kvlab.errors.PeriodClosed` for a period neither kept nor next,
+        :class:`~kvlab.errors.OpIdReused` when ``op_id`` stood for another submission.
+        """
+        name, points = encoded(member), score_text(score)
+        check_one_of("mode", mode, ("set", "best", "add"))
+        keys, rules = self._where(at)
+        receipt_ms = 0
+        if op_id is not None:
+            if not isinstance(op_id, str) or not op_id:
+                raise InvalidArgument(f"op_id must be text, not {op_id!r}")
+            keys = (*keys, Key(f"{self._stem}:op:{segment(member)}:{segment(op_id)}"))
+            receipt_ms = math.ceil(self.op_horizon * 1000)
+
+        def decode(reply: Raw) -> Submission:
+            if reply[0] != b"ok":
+                raise refusal(reply, member, score, mode, op_id, at)
+            entry = Entry(reply[1], str(member), number_of(reply[2]))
+            return Submission(entry, reply[3] == 1)
+
+        return Op(
+            Script.load("leaderboard/submit"),
+            *keys,
+            *rules,
+            name,
+            points,
+            mode,
+            receipt_ms,
+            decode=decode,
+            idempotent=op_id is not None or (mode != "add" and self._is_fixed(at)),
+        )
+
+    @flow
+    def load(
+        self,
+        rows: Iterable[tuple[str | int, float]],
+        *,
+        at: At | None = None,
+        progress: Callable[[int], object] | None = None,
+    ) -> Generator[Any, Any, int]:
+        """Set many members' scores from (member, score) pairs; returns how many pairs were read.
+
+        4,000 pairs a round trip, 500 a script: other callers see the board between scripts.
+        Pairs come in order, so under "first" the earlier of two equals ranks higher; of several
+        pairs for one member within a script the last counts. ``progress`` is called after each
+        round trip with the number of pairs it carried (``tqdm.update`` fits). After an error,
+        run it again from the start: what is there already keeps its place.
+
+        Raises as :meth:`submit` does; what went before stays loaded.
+        """
+        done, pairs = 0, iter(rows)
+        while chunks := [c for c in (list(islice(pairs, _ROWS)) for _ in range(_OPS)) if c]:
+            count = sum(map(len, chunks))
+            try:
+                yield tuple(self._load(chunk, at) for chunk in chunks)
+            except BatchFailed as failed:
+                raise next(r for r in failed.results if isinstance(r, Exception)) from failed
+            done += count
+            if progress is not None:
+                yield Call(progress, (count,))
+        return done
+
+    def _load(self, rows: list[tuple[str | int, float]], at: At | None) -> Op[int]:
+        scores: dict[Arg, Arg] = {}
+        for member, score in rows:
+            name = encoded(member)
+            scores.pop(name, None)  # so that the last one's turn counts, too
+            scores[name] = score_text(score)
+
+        def decode(reply: Raw) -> int:
+            if reply[0] != b"ok":
+                raise refusal(reply, rows[0][0], rows[0][1], "set", None, at)
+            return len(rows)
+
+        keys, rules = self._where(at)
+        return Op(
+            Script.load("leaderboard/load"),
+            *keys,
+            *rules,
+            len(scores),
+            *scores,
+            *scores.values(),
+            decode=decode,
+            idempotent=self._is_fixed(at),
+        )
+
+    def remove(self, member: str | int, *, at: At | None = None) -> Op[bool]:
+        """Take a member off; True if it was there.
+
+        Harmless when repeated, but the repeat says False: it is not sent again by itself.
+        """
+        keys, rules = self._where(at)
+        return Op(Script.load("leaderboard/remove"), *keys, *rules, encoded(member), decode=bool)
+
+    # --- reading ---------------------------------------------------------------------------
+
+    def top(self, n: int, *, at: At | None = None) -> Op[list[Entry]]:
+        """The first ``n`` entries, from 0 (an empty list) to ``MAX_ENTRIES``."""
+        check_count("n", n, 0, MAX_ENTRIES)
+        return self._read("from", 0, n, at, lambda reply: entries_of(reply, self.ties))
+
+    def page(self, number: int, size: int, *, at: At | None = None) -> Op[Page]:
+        """The ``number``-th page, from 1, of ``size`` entries, and how many members there are."""
+        check_count("number", number, 1, MAX_SCORE // MAX_ENTRIES)
+        check_count("size", size, 1, MAX_ENTRIES)
+
+        def decode(reply: Raw) -> Page:
+            return Page(number, size, reply[0], entries_of(reply, self.ties))
+
+        return self._read("from", (number - 1) * size, size, at, decode)
+
+    def rank(self, member: str | int, *, at: At | None = None) -> Op[Entry | None]:
+        """The member's rank and score, or None."""
+
+        def decode(reply: Raw) -> Entry | None:
+            return None if reply is None else entries_of(reply, self.ties)[0]
+
+        return self._read("around", encoded(member), 0, at, decode)
+
+    def around(self, member: str | int, n: int, *, at: At | None = None) -> Op[list[Entry] | None]:
+        """The member with ``n`` neighbours on each side, fewer at the ends; None if absent.
+
+        ``n`` is from 0 to ``MAX_ENTRIES``/2.
+        """
+        check_count("n", n, 0, MAX_ENTRIES // 2)
+
+        def decode(reply: Raw) -> list[Entry] | None:
+            return None if reply is None else entries_of(reply, self.ties)
+
+        return self._read("around", encoded(member), n, at, decode)
+
+    def _read(
+        self, what: str, where: Arg, count: int, at: At | None, decode: Callable[[Raw], Any]
+    ) -> Op[Any]:
+        keys, rules = self._where(at)
+        script = Script.load("leaderboard/read")
+        return Op(script, *keys, *rules, what, where, count, decode=decode, idempotent=True)
+
+    # --- which board -----------------------------------------------------------------------
+
+    def _where(self, at: At | None) -> tuple[tuple[Arg, ...], tuple[Arg, ...]]:
+        """The keys and the first six arguments of every script."""
+        if at is None:
+            return (self._state, *self._now), (*self._rules, "")
+        number = self._periods.number(at)
+        return (self._state, *self._sets[number % len(self._sets)]), (*self._rules, number)
+
+    def _is_fixed(self, at: At | None) -> bool:
+        """Whether a repeat meets the same board for certain."""
+        return self.period is None or at is not None

@@ -1,0 +1,54 @@
+"""The tutorial's version of a leaderboard, line by line, and the schedules that break it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class NaiveLeaderboard:
+    """The seed's "Leaderboard": "Sorted rankings using sorted sets", one plain call after another.
+
+    Around a player, rank first, then range:
+
+    1. Ann asks for 2 neighbours a side. Her rank: ZREVRANK → 4.
+    2. Three players below her score and pass her. She is 7th now.
+    3. Her client reads ranks 2 to 6: ZREVRANGE. She is missing from her own context.
+
+    A retried increment:
+
+    1. ZINCRBY runs; its reply is lost.
+    2. redis-py sends it again by itself: counted twice, no error.
+
+    And without any race: ties are ranked by the bytes of the name ('10' before '2' or after it,
+    never by who was first), ``2**53 + 1`` is stored rounded, ``inf`` is a score, and
+    ``get_top_players(0)`` returns everybody, since its range ends at −1.
+    """
+
+    def __init__(self, client: Any, prefix: str = "") -> None:
+        self.client = client
+        self.key = f"{prefix}leaderboard:global"
+
+    def update_score(self, user_id: object, score: float) -> None:
+        self.client.zadd(self.key, {str(user_id): score})
+
+    def increment_score(self, user_id: object, increment: float) -> None:
+        self.client.zincrby(self.key, increment, str(user_id))
+
+    def get_top_players(self, limit: int = 10) -> Any:
+        return self.client.zrange(self.key, 0, limit - 1, desc=True, withscores=True)
+
+    def get_user_rank(self, user_id: object) -> int | None:
+        rank = self.client.zrevrank(self.key, str(user_id))
+        return rank + 1 if rank is not None else None
+
+    def get_user_score(self, user_id: object) -> float | None:
+        score: float | None = self.client.zscore(self.key, str(user_id))
+        return score
+
+    def get_player_context(self, user_id: object, range_: int = 2) -> Any:
+        rank = self.client.zrevrank(self.key, str(user_id))
+        if rank is None:
+            return None
+        start = max(0, rank - range_)
+        end = rank + range_
+        return self.client.zrange(self.key, start, end, desc=True, withscores=True)

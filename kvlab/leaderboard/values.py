@@ -1,0 +1,120 @@
+"""What leaderboards answer and accept: values, checks of arguments, and refusals read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from kvlab.core.op import Raw
+from kvlab.errors import InvalidArgument, OpIdReused, PeriodClosed, ScoreOutOfRange
+from kvlab.leaderboard.periods import At
+
+MAX_SCORE: Final = 2**53 - 1
+"""Largest score, and with a minus the smallest: up to here a double holds every whole number."""
+
+_PLACE = 16  # digits before a name under "first"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A member at its place. ``rank`` counts from 1; a whole ``score`` comes back as int."""
+
+    rank: int
+    member: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What became of a submission.
+
+    ``accepted``: the member's score is the submitted one, or holds it added. False when ``best``
+    met a better one. ``entry`` is where the member stands after it, either way.
+    """
+
+    entry: Entry
+    accepted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Entries ``(number − 1) · size + 1`` to ``number · size`` of a board of ``total`` members."""
+
+    number: int
+    size: int
+    total: int
+    entries: list[Entry]
+
+    @property
+    def pages(self) -> int:
+        """How many pages of this size the board has."""
+        return -(-self.total // self.size)
+
+
+def refusal(
+    reply: Raw, member: object, score: object, mode: str, op_id: str | None, at: At | None
+) -> Exception:
+    why, fact = reply[0], reply[1].decode()
+    if why == b"closed":
+        return PeriodClosed(f"at={at!r} is in a period neither kept nor next; now it is {fact}")
+    if why == b"inexact":
+        return ScoreOutOfRange(
+            f"{member!r} has {fact}; {score!r} more would be rounded or beyond ±(2**53 - 1)",
+            number_of(fact),
+        )
+    asked = f"{mode} {score!r}"
+    return OpIdReused(f"op_id {op_id!r} of {member!r} stood for {fact!r}, not for {asked!r}")
+
+
+def encoded(member: str | int) -> str | bytes:
+    """The member as it is sent: two that are the same to the server are equal here."""
+    if type(member) is str and member.isascii():
+        return member
+    if isinstance(member, str):
+        return member.encode("utf-8", "surrogatepass")
+    if type(member) is int:
+        return str(member)
+    raise InvalidArgument(f"member must be str or int, not {type(member).__name__}: {member!r:.80}")
+
+
+def entries_of(reply: Raw, ties: str) -> list[Entry]:
+    """The entries that ``read.lua`` answers: it ranks the first, the others follow."""
+    _, position, rank, flat = reply
+    skip = _PLACE if ties == "first" else 0
+    entries: list[Entry] = []
+    for i in range(0, len(flat), 2):
+        if i and (ties == "first" or flat[i + 1] != flat[i - 1]):
+            rank = rank + 1 if ties == "dense" else position + i // 2 + 1
+        member = flat[i][skip:].decode("utf-8", "surrogatepass")
+        entries.append(Entry(rank, member, number_of(flat[i + 1])))
+    return entries
+
+
+def score_text(score: float) -> str:
+    if type(score) is int and -MAX_SCORE <= score <= MAX_SCORE:
+        return str(score)
+    if is_number(score) and -MAX_SCORE <= score <= MAX_SCORE:
+        # float() and int(): a subclass may print itself otherwise. + 0.0: no minus zero.
+        return str(int(score)) if isinstance(score, int) else repr(float(score) + 0.0)
+    raise InvalidArgument(f"score must be a number within ±(2**53 - 1), not {score!r}")
+
+
+def number_of(text: bytes | str) -> float:
+    value = float(text)
+    return int(value) if value.is_integer() else value
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, int | float) and type(value) is not bool
+
+
+def check_count(name: str, value: int, least: int, most: int) -> None:
+    if type(value) is not int or not least <= value <= most:
+        raise InvalidArgument(
+            f"{name} must be a whole number from {least} to {most}, not {value!r}"
+        )
+
+
+def check_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InvalidArgument(f"{name} must be one of {', '.join(allowed)}, not {value!r}")

@@ -1,0 +1,114 @@
+"""What a load run notes of a rate limiter's answers, for the oracle. Cost 1 each.
+
+By key: when the server admitted, when it denied (its own clock, Unix seconds), in which span of
+the caller's clock a hit was made whose answer never came, and the spans of what a limiter admitted
+that does not tell the time. Many millions fit: eight bytes each.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from kvlab.load.record.run import WINDOWS
+
+Times = npt.NDArray[np.float64]
+
+_KINDS = ("admitted", "denied", "unknown", "untimed")
+
+
+class Decisions:
+    """Mutable; merged by :meth:`add`."""
+
+    def __init__(self) -> None:
+        self._by_kind: dict[str, dict[str, array[float]]] = {
+            kind: defaultdict(lambda: array("d")) for kind in _KINDS
+        }
+        self._admitted, self._denied, self._unknown, self._untimed = (
+            self._by_kind[kind] for kind in _KINDS
+        )
+
+    def decided(self, key: str, at: float, *, allowed: bool) -> None:
+        """An answer and the server's time of it."""
+        (self._admitted if allowed else self._denied)[key].append(at)
+
+    def unknown(self, key: str, began: float, ended: float) -> None:
+        """A hit that may have been admitted at any moment of this span, or not at all."""
+        self._unknown[key].extend((began, ended))
+
+    def admitted_within(self, key: str, began: float, ended: float) -> None:
+        """An admission by a limiter that does not say when."""
+        self._untimed[key].extend((began, ended))
+
+    @property
+    def keys(self) -> list[str]:
+        """Those with an answer that has a time."""
+        return sorted({*self._admitted, *self._denied})
+
+    @property
+    def untimed_keys(self) -> list[str]:
+        return sorted(self._untimed)
+
+    @property
+    def untimed(self) -> int:
+        """How many admissions have no time."""
+        return sum(map(len, self._untimed.values())) // 2
+
+    def admissions(self, key: str) -> Times:
+        return np.array(self._admitted.get(key, ()), np.float64)
+
+    def denials(self, key: str) -> Times:
+        return np.array(self._denied.get(key, ()), np.float64)
+
+    def unknown_spans(self, key: str) -> Times:
+        """Shape (n, 2)."""
+        return np.array(self._unknown.get(key, ()), np.float64).reshape(-1, 2)
+
+    def untimed_spans(self, key: str) -> Times:
+        """Shape (n, 2)."""
+        return np.array(self._untimed.get(key, ()), np.float64).reshape(-1, 2)
+
+    def windows(self, began: float, window: float, bound: int) -> pd.DataFrame:
+        """Admissions by key and window of the clock: columns as ``load_run.WINDOWS``.
+
+        ``second``: where the window starts, from ``began``. What has no time of its own counts
+        where its call ended.
+        """
+        rows = []
+        moments = {key: self.admissions(key) for key in self.keys}
+        moments |= {key: self.untimed_spans(key)[:, 1] for key in self.untimed_keys}
+        for key, times in moments.items():
+            micros = np.sort(np.round(times * 1e6).astype(np.int64))
+            width = round(window * 1e6)
+            numbers, first, counts = np.unique(
+                micros // width, return_index=True, return_counts=True
+            )
+            inside = np.arange(1, len(micros) + 1)
+            inside -= np.searchsorted(micros, micros - width, "right")
+            busiest = np.maximum.reduceat(inside, first) if len(inside) else inside
+            rows += [
+                (key, number * width / 1e6 - began, count, float(bound), most)
+                for number, count, most in zip(
+                    numbers.tolist(), counts.tolist(), busiest.tolist(), strict=True
+                )
+            ]
+        return pd.DataFrame(rows, columns=list(WINDOWS))
+
+    def to_dict(self) -> dict[str, Any]:
+        """For another process on a machine with the same order of bytes."""
+        return {
+            kind: {key: times.tobytes() for key, times in by_key.items()}
+            for kind, by_key in self._by_kind.items()
+        }
+
+    def add(self, data: Mapping[str, Any]) -> None:
+        """Take in what another process noted."""
+        for kind, by_key in data.items():
+            for key, times in by_key.items():
+                self._by_kind[kind][key].frombytes(times)

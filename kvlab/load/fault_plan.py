@@ -1,0 +1,79 @@
+"""Faults at set times of a load run: the server is paused, forgets, cuts off, or starts again.
+
+Written as people type them: ``pause@5`` (for a second, five seconds into the run), ``pause@5:2``
+(for two), ``cut@8``, ``flush@10``, ``restart@12``. What each does to the server:
+
+* ``pause``: SIGSTOP: it keeps its connections and answers nothing.
+* ``cut``: every client connection is closed; answers under way are lost.
+* ``flush``: it forgets its scripts.
+* ``restart``: kill -9, and started again ``seconds`` later, from its append-only file.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from kvlab.errors import InvalidArgument
+from kvlab.server import engines
+from kvlab.server.engines import RunningServer
+
+KINDS = ("pause", "cut", "flush", "restart")
+_LASTING = ("pause", "restart")
+_WRITTEN = re.compile(r"(?P<kind>[a-z]+)@(?P<at>\d+(\.\d+)?)s?(:(?P<seconds>\d+(\.\d+)?)s?)?")
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFault:
+    """``at``: seconds from the begin of the run; ``seconds``: how long it lasts."""
+
+    kind: str
+    at: float
+    seconds: float = 0.0
+
+    @classmethod
+    def parse(cls, text: str) -> PlannedFault:
+        """Raises InvalidArgument for what is not written as the module says."""
+        written = _WRITTEN.fullmatch(text)
+        if written is None or written["kind"] not in KINDS:
+            raise InvalidArgument(
+                f"a fault is written like pause@5:2, cut@8, flush@10 or restart@12, not {text!r}"
+            )
+        lasting = written["kind"] in _LASTING
+        if written["seconds"] is not None and not lasting:
+            raise InvalidArgument(f"a {written['kind']} has no length: {text!r}")
+        return cls(written["kind"], float(written["at"]), float(written["seconds"] or lasting))
+
+    def inflict(self, server: RunningServer, sleep: Callable[[float], None] = time.sleep) -> None:
+        """Do it to a server of one's own; returns when it is over."""
+        match self.kind:
+            case "pause":
+                server.pause()
+                try:
+                    sleep(self.seconds)
+                finally:
+                    server.resume()
+            case "restart":
+                server.kill()
+                sleep(self.seconds)
+                server.restart()
+            case "cut":
+                with server.client() as client:
+                    client.execute_command("CLIENT", "KILL", "TYPE", "normal")
+            case "flush":
+                with server.client() as client:
+                    client.script_flush()
+
+
+@contextmanager
+def durable_server() -> Iterator[RunningServer]:
+    """A private Valkey whose answered writes survive ``restart``.
+
+    It writes to its append-only file before it answers and leaves the rest to the operating
+    system: enough for a server that is killed, nothing is said about a loss of power.
+    """
+    with engines.start("valkey", options={"appendonly": "yes", "appendfsync": "no"}) as server:
+        yield server

@@ -1,0 +1,1 @@
+"""The record of a load run: its folder, its charts, its report, its summary."""

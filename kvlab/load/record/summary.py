@@ -1,0 +1,141 @@
+"""A load run in a dozen lines for a terminal, and the sentences that its page uses too.
+
+Guarantee: no line is longer than ``WIDTH``, and nothing that a message holds moves the cursor.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping
+
+from kvlab.instruments.measure.recorder import PERCENTILES
+from kvlab.load.record.recovery import recoveries
+from kvlab.load.record.run import LoadRun
+from kvlab.load.record.words import percent, printable
+
+__all__ = ["WIDTH", "generator_says", "how_measured", "summary"]
+
+WIDTH = 100
+_ERRORS, _EVIDENCE, _FAULTS = 5, 5, 8
+
+
+def summary(run: LoadRun) -> str:
+    """Title, rate, errors, latencies by name of call, generator, faults, and the findings."""
+    lines = [run.title]
+    if "engine" in run.machine:
+        lines[0] += f", {run.machine['engine']} {run.machine.get('engine_version', '')}".rstrip()
+    lines.append(f"  {_volume(run)}")
+    for message, count in most(run.errors, _ERRORS):
+        lines.append(f"    {count:,} x {message}")
+    if len(run.errors) > _ERRORS:
+        lines.append(f"    and {len(run.errors) - _ERRORS} other messages")
+    lines += _latencies(run)
+    told = recoveries(run)
+    lines += [f"  {recovery.says}" for recovery in told[:_FAULTS]]
+    if len(told) > _FAULTS:
+        lines.append(f"  and {len(told) - _FAULTS} more faults: the report has them")
+    if run.generator is not None:
+        lines.append(f"  generator: {generator_says(run)}")
+        if run.generator.warning:
+            lines.append(f"  WARNING: {run.generator.warning}")
+    lines += _verdict(run)
+    return "\n".join(short for line in lines for short in _fit(line))
+
+
+def generator_says(run: LoadRun) -> str:
+    """What the generator could do, and what share of that this run took; empty without one."""
+    if run.generator is None:
+        return ""
+    able = run.generator
+    text = f"{percent(able.cpu_share)} of a core"
+    if able.processes > 1:
+        text = f"{able.processes} processes, {text} each"
+    text += f"; can do {able.noop_per_second:,.0f}/s of nothing"
+    if able.bare_per_second is not None:
+        text += f", bare redis-py {able.bare_per_second:,.0f}/s"
+    text += " a process"
+    if able.bare_per_second:
+        share = run.rate / able.processes / able.bare_per_second
+        text += f"; this run {percent(share)} of the bare loop"
+    return text
+
+
+def how_measured(run: LoadRun) -> str:
+    """Where a latency begins, and what kind of load it was."""
+    users = run.settings.get("users")
+    if run.open_loop:
+        return (
+            f"Open loop: {run.settings['rate']:,g} calls a second were due, whatever the answers "
+            "took. A latency begins when the call was due, so waiting for a slow server counts."
+        )
+    return (
+        f"Closed loop: {'each user' if users is None else f'each of {users} users'} calls again "
+        "when answered. A latency begins with the call. A slow server slows this load down, so "
+        "those who would have come meanwhile are missing from its percentiles."
+    )
+
+
+def most(errors: Mapping[str, int], count: int) -> list[tuple[str, int]]:
+    """The ``count`` commonest messages."""
+    return sorted(errors.items(), key=lambda item: (-item[1], item[0]))[:count]
+
+
+def _volume(run: LoadRun) -> str:
+    loop = "open loop" if run.open_loop else "closed loop"
+    if run.open_loop:
+        loop += f" at {run.settings['rate']:,g}/s"
+    users = run.settings.get("users")
+    loop += f", {users} users" if users is not None else ""
+    target = f", {run.settings['target']}" if "target" in run.settings else ""
+    errors = f"{run.errors_total:,} error{'' if run.errors_total == 1 else 's'}"
+    return (
+        f"{run.calls:,} calls in {run.seconds:,.1f} s, {run.rate:,.0f}/s, {errors}; {loop}{target}"
+    )
+
+
+def _latencies(run: LoadRun) -> Iterator[str]:
+    if not run.calls:
+        return
+    names = [*(f"p{p:g}" for p in PERCENTILES), "max"]
+    head = "  latency in µs, from the intended start"
+    yield f"{head:42}" + "".join(f"{name:>11}" for name in names)
+    for row in run.latency_frame().to_dict("records"):
+        if row["count"]:
+            numbers = "".join(f"{row[f'{name}_us']:>11,.0f}" for name in names)
+            yield f"    {printable(row['name'], 24)}, {row['count']:,} calls".ljust(42) + numbers
+
+
+def _verdict(run: LoadRun) -> Iterator[str]:
+    if run.verdict == "SHOWS NOTHING":
+        yield f"  SHOWS NOTHING: {run.untested}"
+        return
+    for finding in run.findings:
+        yield f"  {'HOLDS' if finding.holds else 'BROKEN'}: {finding.says}"
+        for line in finding.evidence[:_EVIDENCE]:
+            yield f"    {line}"
+        if len(finding.evidence) > _EVIDENCE:
+            yield f"    and {len(finding.evidence) - _EVIDENCE:,} more"
+    if run.verdict == "BROKEN" and run.untested:
+        yield f"  and for the rest, this run shows nothing: {run.untested}"
+
+
+def _fit(line: str) -> list[str]:
+    """At most ``WIDTH`` wide: broken between clauses where that does, else between words."""
+    indent = " " * (len(line) - len(line.lstrip(" ")))
+    line = indent + printable(line.lstrip(" "))
+    if len(line) <= WIDTH:
+        return [line]
+    more = indent + "  "
+    lines = [indent]
+    for clause in line.lstrip(" ").split("; "):
+        joined = lines[-1] + ("" if lines[-1].isspace() or not lines[-1] else "; ") + clause
+        if len(joined) < WIDTH or lines[-1].strip() == "":
+            lines[-1] = joined
+        else:
+            lines[-1] += ";"
+            lines.append(more + clause)
+    return [
+        short
+        for text in lines
+        for short in textwrap.wrap(text, WIDTH, subsequent_indent=more, drop_whitespace=True)
+    ]

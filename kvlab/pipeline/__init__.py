@@ -1,0 +1,30 @@
+"""Many commands in one round trip: in the code (``kv.run(a, b)``) or by themselves (AutoBatch).
+
+Guarantee of ``kv.run``, which needs nothing of this module:
+
+* ``kv.run(a, b)``: one round trip, a tuple; ``kv.run([ops])``: a list, 500 ops a round trip, so
+  that a huge list neither fills the server's reply buffer nor holds up everybody else's commands.
+* Each reply belongs to its op. One failing op fails alone: ``BatchFailed.results`` has the value
+  or the error of every op.
+* ``atomic=True``: MULTI and EXEC around them; all are applied or none is, a cut connection
+  included. Without it a connection cut midway leaves a part applied, and the errors say which
+  ops are known to be done and which are not.
+
+``AutoBatch`` makes such batches out of concurrent awaits: see its docstring.
+
+Keys of the examples: ``user:{id}:profile``, ``user:{id}:settings`` (strings),
+``user:{id}:notifications`` (sorted set), ``user:{id}:stats`` (hash): read here, written elsewhere.
+``counters:{group}:<name>`` (string): written here, TTL from the first addition on.
+
+Not promised: that a batch is applied at one instant, unless ``atomic``; that the ops of a batch
+share anything on Cluster, where it is one round trip per node.
+"""
+
+from __future__ import annotations
+
+from kvlab.core.auto_batch import AutoBatch
+from kvlab.pipeline.counters import add_to_counters
+from kvlab.pipeline.dashboard import dashboard
+from kvlab.pipeline.naive import NaivePipeline
+
+__all__ = ["AutoBatch", "NaivePipeline", "add_to_counters", "dashboard"]

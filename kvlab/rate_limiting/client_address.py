@@ -1,0 +1,85 @@
+"""Whose request is it? The client's address, when proxies stand in between.
+
+Guarantee: a client cannot choose its address. X-Forwarded-For is a list to which each proxy
+appends the peer it saw, so the entries on the right are the proxies' own and those on the left are
+whatever the client sent. Read from the right, the first address that is not a trusted proxy's is
+the client.
+
+Not promised: that one client has one address. An IPv6 customer holds a whole network, often a /64;
+``ipv6_prefix=64`` gives all of it one address. Nor that an address is one client (NAT).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+
+from kvlab.errors import InvalidArgument
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_WITH_PORT = re.compile(r"\[(?P<v6>[^\]]*)\](:[0-9]{1,5})?|(?P<v4>[0-9.]+):[0-9]{1,5}")
+
+
+def client_address(
+    peer: str,
+    forwarded_for: str | Iterable[str] | None,
+    trusted_proxies: Iterable[str | Network],
+    *,
+    ipv6_prefix: int = 128,
+) -> str:
+    """The address to limit by, in its shortest spelling, without port or zone.
+
+    * ``peer``: the other end of the socket, as an IP address.
+    * ``forwarded_for``: the X-Forwarded-For field, or its several lines in order; None if absent.
+    * ``trusted_proxies``: the addresses or networks of your own proxies; from any other peer the
+      header is not read.
+
+    An entry that is no address ends the walk at the proxy that sent it. When every entry is a
+    trusted proxy, the first one is the client. Raises InvalidArgument for an unusable ``peer``,
+    network or prefix.
+    """
+    address = _address(peer)
+    if address is None:
+        raise InvalidArgument(f"peer must be an IP address, not {peer!r:.80}")
+    if isinstance(ipv6_prefix, bool) or ipv6_prefix not in range(1, 129):
+        raise InvalidArgument(f"ipv6_prefix must be from 1 to 128, not {ipv6_prefix!r}")
+    trusted = [_network(proxy) for proxy in trusted_proxies]
+    lines = [forwarded_for] if isinstance(forwarded_for, str) else list(forwarded_for or ())
+    entries = ",".join(lines).split(",") if lines else []
+    while entries and any(address in network for network in trusted):
+        said = _address(entries.pop())
+        if said is None:
+            break
+        address = said
+    if address.version == 6:
+        return str(ipaddress.IPv6Network((int(address), ipv6_prefix), strict=False).network_address)
+    return str(address)
+
+
+def _address(text: str) -> Address | None:
+    """The address in ``text``, which may have a port; IPv4 inside IPv6 comes out as IPv4."""
+    text = text.strip(" \t")
+    if port := _WITH_PORT.fullmatch(text):
+        text = port["v6"] if port["v6"] is not None else port["v4"]
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address):
+        address = ipaddress.IPv6Address(int(address))  # without its zone
+        return address.ipv4_mapped or address
+    return address
+
+
+def _network(text: str | Network) -> Network:
+    if not isinstance(text, str | ipaddress.IPv4Network | ipaddress.IPv6Network):
+        raise InvalidArgument(f"a trusted proxy must be an address or a network, not {text!r:.80}")
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as problem:
+        raise InvalidArgument(
+            f"a trusted proxy must be an address or a network: {problem}"
+        ) from None

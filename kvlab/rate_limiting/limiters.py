@@ -1,0 +1,184 @@
+"""The four limiters: one script and one round trip for each hit."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from kvlab.core.key import Key, segment
+from kvlab.core.op import Op, Raw, Script
+from kvlab.errors import InvalidArgument
+from kvlab.rate_limiting.decision import Decision, Policy
+
+RETRY_HORIZON = 60.0
+"""Seconds for which an ``op_id`` is remembered: an executor's ``deadline`` must be shorter."""
+OUTAGE_RETRY = 1.0
+"""Seconds after which a hit denied by ``outage="closed"`` is asked to come back."""
+MAX_LIMIT = 2**53
+"""The largest count that the server's Lua holds exactly."""
+MAX_LOG = 10**6
+"""The largest limit of a log, which keeps an entry for each admitted hit."""
+MIN_WINDOW, MAX_WINDOW = 0.001, 366 * 86400.0  # seconds
+
+Outage = Literal["raise", "open", "closed"]
+
+
+# --- the limiters -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Limiter:
+    """What the four share: ``limit`` units per ``window`` seconds, for each key by itself.
+
+    ``name`` tells limiters apart. ``outage``: what a hit or a peek answers when the server gives
+    no answer: raise ServerUnavailable or OutcomeUnknown, or let everybody ("open") or nobody
+    ("closed") through. Raises :class:`~kvlab.errors.InvalidArgument` for values out of range.
+    """
+
+    name: str
+    limit: int
+    window: float
+    outage: Outage = field(default="raise", kw_only=True)
+
+    _kind: ClassVar[str]
+    _script: ClassVar[str]
+
+    # worked out once, at construction
+    _most: int = field(init=False, repr=False, compare=False)
+    _policy: Policy = field(init=False, repr=False, compare=False)
+    _ends: tuple[str, str] = field(init=False, repr=False, compare=False)
+    _numbers: tuple[int, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        name = segment(self.name)
+        _whole("limit", self.limit, MAX_LIMIT)
+        _window(self.window)
+        if self.outage not in ("raise", "open", "closed"):
+            raise InvalidArgument(f"outage must be raise, open or closed, not {self.outage!r}")
+        micros = round(self.window * 1_000_000)
+        self._keep("_ends", (f"ratelimit:{name}:{{", f"}}:{self._kind}-{micros}"))
+        self._keep("_most", self.limit)
+        self._keep("_numbers", (self.limit, micros))
+        self._keep("_policy", Policy(self.name, self.limit, self.window))
+
+    def _keep(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    def hit(self, key: str, cost: int = 1, op_id: str | None = None) -> Op[Decision]:
+        """Use up ``cost`` units of ``key`` if they fit, else nothing.
+
+        With ``op_id`` an admitted hit counts once: repeated within ``RETRY_HORIZON`` seconds it
+        answers as it did first (whatever its cost), so it is sent again by itself when its reply
+        is lost. Draw one for each hit. A denied hit uses up nothing and is not remembered.
+        """
+        return self._op(key, cost, op_id, counting=True)
+
+    def peek(self, key: str, cost: int = 1) -> Op[Decision]:
+        """What a hit would be told; uses up nothing."""
+        return self._op(key, cost, None, counting=False)
+
+    def forget(self, key: str) -> Op[bool]:
+        """Give ``key`` all its units back; whether any were used. Operation ids stay known."""
+        return Op("UNLINK", self._key(key), decode=bool)
+
+    def _op(self, key: str, cost: int, op_id: str | None, *, counting: bool) -> Op[Decision]:
+        _whole("cost", cost, MAX_LIMIT)
+        used = self._key(key)
+        keys = (used,) if op_id is None else (used, Key(f"{used.name}:op:{segment(op_id)}"))
+        return Op(
+            Script.load(self._script),
+            *keys,
+            cost,
+            int(counting),
+            int(RETRY_HORIZON * 1000),
+            *self._numbers,
+            decode=self._decision,
+            idempotent=not counting or op_id is not None,
+            fallback=None if self.outage == "raise" else self._unanswered,
+        )
+
+    def _key(self, key: str) -> Key:
+        before, after = self._ends
+        return Key(before + segment(key) + after)
+
+    def _decision(self, reply: Raw) -> Decision:
+        allowed, remaining, retry, reset, at = reply
+        wait = math.inf if retry < 0 else retry / 1e6
+        return Decision(
+            allowed == 1, self._most, remaining, wait, reset / 1e6, at / 1e6, self._policy
+        )
+
+    def _unanswered(self, _: Exception) -> Decision:
+        allowed = self.outage == "open"
+        wait = 0.0 if allowed else OUTAGE_RETRY
+        return Decision(allowed, self._most, 0, wait, wait, None, self._policy)
+
+
+@dataclass(frozen=True, slots=True)
+class FixedWindow(_Limiter):
+    """At most ``limit`` units in each window. The cheapest; twice as many can meet at an edge."""
+
+    _kind = "fixed"
+    _script = "rate_limiting/fixed_window"
+
+
+@dataclass(frozen=True, slots=True)
+class SlidingWindowLog(_Limiter):
+    """At most ``limit`` units (up to ``MAX_LOG``) in any interval; an entry for each hit."""
+
+    _kind = "log"
+    _script = "rate_limiting/sliding_window_log"
+
+    def __post_init__(self) -> None:
+        _Limiter.__post_init__(self)
+        _whole("limit of a log", self.limit, MAX_LOG)
+
+
+@dataclass(frozen=True, slots=True)
+class SlidingWindowCounter(_Limiter):
+    """Two counts, the older one fading as if its hits had been spread evenly over its window."""
+
+    _kind = "counter"
+    _script = "rate_limiting/sliding_window_counter"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBucket(_Limiter):
+    """``limit`` units per ``window`` seconds at a steady rate, and up to ``burst`` at once.
+
+    ``burst`` is ``limit`` unless given. The generic cell rate algorithm (ITU-T I.371) in its
+    leaky-bucket form, in whole numbers, so that no fraction of a unit is lost.
+    """
+
+    burst: int | None = None
+
+    _kind = "bucket"
+    _script = "rate_limiting/token_bucket"
+
+    def __post_init__(self) -> None:
+        _Limiter.__post_init__(self)
+        burst = self.limit if self.burst is None else self.burst
+        _whole("burst", burst, MAX_LIMIT)
+        _, micros = self._numbers
+        common = math.gcd(self.limit, micros)
+        scale, drain = micros // common, self.limit // common
+        if burst * scale > MAX_LIMIT:
+            raise InvalidArgument(
+                f"a burst of {burst} at {self.limit} per {self.window:g} s cannot be counted "
+                f"exactly: at this rate at most {MAX_LIMIT // scale}; a rounder limit allows more"
+            )
+        self._keep("_most", burst)
+        self._keep("_numbers", (burst, scale, drain))
+        self._keep("_policy", Policy(self.name, self.limit, self.window, self.burst))
+
+
+def _whole(name: str, value: int, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise InvalidArgument(f"{name} must be a whole number from 1 to {most}, not {value!r}")
+
+
+def _window(value: float) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not MIN_WINDOW <= value <= MAX_WINDOW:
+        raise InvalidArgument(f"window must be from 0.001 s to 366 days, not {value!r}")

@@ -1,0 +1,43 @@
+"""The page that shows the app in a browser: one file, nothing from elsewhere.
+
+Its policy lets the browser run that one script and that one style, by their hashes, and talk to
+this app alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from pathlib import Path
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse
+
+from kvlab.sample_app.models import header
+
+PAGE = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
+
+
+def _hash_of(element: str) -> str:
+    (text,) = re.findall(f"<{element}>(.*?)</{element}>", PAGE, re.DOTALL)
+    return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
+
+
+POLICY = (
+    f"default-src 'none'; script-src {_hash_of('script')}; style-src {_hash_of('style')}; "
+    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+
+router = APIRouter(tags=["page"])
+
+
+@router.get(
+    "/",
+    response_class=HTMLResponse,
+    responses={200: {"headers": {"Content-Security-Policy": header("", required=True)}}},
+)
+async def page() -> HTMLResponse:
+    """The page."""
+    return HTMLResponse(PAGE, headers={"Content-Security-Policy": POLICY})

@@ -1,0 +1,93 @@
+"""Who is in: log in, log out, and what a session carries.
+
+Anybody may log in as any user of the sample database: there is no password to check, and so
+nothing here protects anything. All that comes after that check is as it should be.
+"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, HTTPException, Response
+
+from kvlab import FixedWindow
+from kvlab.sample_app.models import (
+    CROSS_ORIGIN,
+    INVALID,
+    MAY_SET_COOKIE,
+    STORE_DOWN,
+    TAKES_BODY,
+    Answers,
+    Login,
+    Me,
+    ThemeChoice,
+    header,
+    problem,
+)
+from kvlab.sample_app.services import SESSIONS, Asking, Shared, set_cookie, who
+from kvlab.sessions.values import Session
+
+router = APIRouter(tags=["people"])
+
+# Who is not logged in can make sessions, so how many is limited. Of users there are 100 each.
+NEW_SESSIONS = FixedWindow("new-sessions", limit=60, window=60)
+_SETS: Answers = {200: {"headers": {"Set-Cookie": header("the session's cookie", required=True)}}}
+
+
+@router.post("/api/login", responses=_SETS | STORE_DOWN | CROSS_ORIGIN | TAKES_BODY)
+async def login(body: Login, shared: Shared, visitor: Asking, response: Response) -> Me:
+    """Begin a session. The one that came with the request ends in the same step, so an id that
+    somebody planted lets nobody in; what an anonymous one carried is kept."""
+    before = await shared.kv.run(SESSIONS.read(visitor.sid))
+    data = before.data if before is not None and before.user is None else {}
+    _, session = await shared.kv.run(
+        SESSIONS.destroy(visitor.sid), SESSIONS.create(body.user, data), atomic=True
+    )
+    response.headers.update(set_cookie(visitor, session))
+    return _me(session)
+
+
+@router.post("/api/logout", responses=_SETS | STORE_DOWN | CROSS_ORIGIN)
+async def logout(shared: Shared, visitor: Asking, response: Response) -> Me:
+    """End the session. When the store cannot be told (503) it is still alive, and the browser
+    keeps its cookie to try again."""
+    await shared.kv.run(SESSIONS.destroy(visitor.sid))
+    response.headers["Set-Cookie"] = visitor.cookie.expired()
+    return _me(None)
+
+
+@router.get("/api/me", responses=MAY_SET_COOKIE | STORE_DOWN)
+async def me(shared: Shared, visitor: Asking, response: Response) -> Me:
+    """Who is asking; nobody while the store is down."""
+    session = await shared.kv.run(SESSIONS.read(visitor.sid))
+    response.headers.update(set_cookie(visitor, session))
+    return _me(session)
+
+
+@router.put(
+    "/api/theme",
+    responses=_SETS
+    | STORE_DOWN
+    | CROSS_ORIGIN
+    | TAKES_BODY
+    | INVALID
+    | {429: problem("too many new sessions", {"Retry-After": header("seconds", kind="integer")})},
+)
+async def choose_theme(
+    body: ThemeChoice, shared: Shared, visitor: Asking, response: Response
+) -> Me:
+    """Remember how the page looks, in the visitor's session; without one, in a new anonymous
+    session."""
+    session = await shared.kv.run(SESSIONS.update(visitor.sid, theme=body.theme))
+    if session is None:
+        decision = await shared.kv.run(NEW_SESSIONS.hit(visitor.address))
+        if not decision.allowed:
+            raise HTTPException(429, "too many new sessions", decision.headers())
+        session = await shared.kv.run(SESSIONS.create(None, {"theme": body.theme}))
+    response.headers.update(set_cookie(visitor, session))
+    return _me(session)
+
+
+def _me(session: Session | None) -> Me:
+    if session is None:
+        return Me(user=None, theme="auto", expires=None)
+    theme = session.data.get("theme", "auto")
+    return Me(user=who(session), theme=theme, expires=session.expires)

@@ -1,0 +1,75 @@
+"""The cookie that carries a session's id: plain strings, for any web framework.
+
+Guarantee: a browser sends it over TLS only, to this host only, to every path, and shows it to no
+script; it lasts as long as the session would if it were not used again. The ``__Host-`` prefix
+makes browsers hold us to that, and keeps a neighbouring subdomain from planting one.
+
+    send("set-cookie", cookie.header(session))        # after create, rotate and each read
+    session = kv.run(store.read(cookie.parse(header)))
+    send("set-cookie", cookie.expired())               # after destroy
+
+Not promised: that a browser takes it over plain HTTP (on localhost Chromium and Firefox do); that
+SameSite alone stops cross-site requests: Lax lets top-level GET through, so let GET change nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from kvlab.errors import InvalidArgument
+from kvlab.sessions.values import Session
+
+_PREFIX = "__Host-"
+_NAME = re.compile(_PREFIX + r"[A-Za-z0-9_-]{1,64}")
+_VALUE = re.compile(r"[A-Za-z0-9_.-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class SessionCookie:
+    """How the cookie is called and whether other sites' links carry it (``Lax``) or not.
+
+    Raises :class:`InvalidArgument` for a name without the ``__Host-`` prefix, or another
+    ``same_site`` than Lax and Strict.
+    """
+
+    name: str = "__Host-session"
+    same_site: Literal["Lax", "Strict"] = "Lax"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise InvalidArgument(
+                f"name must be {_PREFIX} and 1 to 64 letters, digits, '_' or '-', not {self.name!r}"
+            )
+        if self.same_site not in ("Lax", "Strict"):
+            raise InvalidArgument(f"same_site must be 'Lax' or 'Strict', not {self.same_site!r}")
+
+    def header(self, session: Session) -> str:
+        """The value of Set-Cookie for this session; its Max-Age is what the session has left."""
+        if not _VALUE.fullmatch(session.id):
+            raise InvalidArgument("the session's id is none that a SessionStore made")
+        return self._set(session.id, session.max_age)
+
+    def expired(self) -> str:
+        """The value of Set-Cookie that makes the browser forget the cookie."""
+        return self._set("", 0)
+
+    def parse(self, header: str | bytes | None) -> str | None:
+        """The id in a request's Cookie header, unchecked; None when there is none.
+
+        Bytes are taken as Latin-1, as ASGI sends them. Two different values of the name: None,
+        as one of them is not ours.
+        """
+        if not header:
+            return None
+        text = header.decode("latin-1") if isinstance(header, bytes) else header
+        pairs = (part.partition("=") for part in text.split(";"))
+        values = {value.strip(" \t") for name, _, value in pairs if name.strip(" \t") == self.name}
+        return values.pop() or None if len(values) == 1 else None
+
+    def _set(self, value: str, max_age: int) -> str:
+        return (
+            f"{self.name}={value}; Max-Age={max_age}; Path=/; Secure; HttpOnly; "
+            f"SameSite={self.same_site}"
+        )

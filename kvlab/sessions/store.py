@@ -1,0 +1,233 @@
+"""The store: creates, reads, updates, rotates and ends sessions, each in one script."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kvlab.core.key import Key, segment
+from kvlab.core.op import Op, Script
+from kvlab.errors import InvalidArgument, SessionTooLarge
+from kvlab.sessions.naive import NaiveSessions
+from kvlab.sessions.values import (
+    REMOVE,
+    Json,
+    ListedSession,
+    Session,
+    Sessions,
+    User,
+    decode_listed,
+    decoder,
+    decoder_if_any,
+    encoded_fields,
+    handle_of,
+    json_text,
+    lines_of,
+)
+
+__all__ = ["REMOVE", "ListedSession", "NaiveSessions", "Session", "SessionStore"]
+
+
+_CREATE = Script.load("sessions/create")
+_READ = Script.load("sessions/read")
+_UPDATE = Script.load("sessions/update")
+_ROTATE = Script.load("sessions/rotate")
+_DESTROY = Script.load("sessions/destroy")
+_DESTROY_ALL = Script.load("sessions/destroy_all")
+_LIST = Script.load("sessions/list")
+
+_ID = re.compile(r"([A-Za-z0-9_-]{22})\.[A-Za-z0-9_-]{43}")
+_NOBODY = "nobody"  # a tag that no id has
+_TEN_YEARS = 315_360_000
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStore:
+    """Sessions that end when they should. See the module's docstring.
+
+    * ``idle``, ``absolute``: seconds without use, and in all, after which a session ends.
+    * ``max_bytes``: most data of one session, as ASCII JSON, user included.
+    * ``per_user``: most live sessions of one user; one more ends the one seen longest ago.
+    * ``pepper``: a secret that all your servers share; see the module's docstring.
+
+    Where an id is taken, anything else (None, another type, a forged id) is an id of no session.
+    Every op is one round trip and touches one key.
+    """
+
+    name: str = "sessions"
+    idle: float = 1800
+    absolute: float = 86400
+    max_bytes: int = 65536
+    per_user: int = 100
+    pepper: bytes = field(default=b"", repr=False)
+
+    def __post_init__(self) -> None:
+        segment(self.name)
+        _seconds("idle", self.idle)
+        _seconds("absolute", self.absolute)
+        if self.absolute < self.idle:
+            raise InvalidArgument(
+                f"absolute must be at least idle ({self.idle!r} s), not {self.absolute!r}"
+            )
+        _whole("max_bytes", self.max_bytes, 1, 16 * 1024 * 1024)
+        _whole("per_user", self.per_user, 1, 1000)
+        if not isinstance(self.pepper, bytes):
+            raise InvalidArgument(f"pepper must be bytes, not {type(self.pepper).__name__}")
+
+    def create(self, user: User, data: Mapping[str, Json] | None = None) -> Op[Session]:
+        """A new session of ``user``; None: of nobody yet, an anonymous one.
+
+        The id is drawn here: this op, sent again, is the same session, and the executor sends it
+        again when the answer is lost. To begin another session call ``create`` again. Raises
+        :class:`SessionTooLarge`, and :class:`InvalidArgument` for what JSON would not give back
+        as it was.
+        """
+        who = json_text("user", user)
+        fields = encoded_fields({} if data is None else data, removable=False)
+        _fits(len(who) + sum(len(n) + len(v) for n, v in fields.items()), self.max_bytes)
+        tag = secrets.token_urlsafe(16) if user is None else self._tag(user)
+        sid = _new_id(tag)
+        return Op(
+            _CREATE,
+            self._key(tag),
+            handle_of(sid),
+            _ms(self.idle),
+            _ms(self.absolute),
+            self.per_user,
+            who,
+            lines_of(fields),
+            decode=decoder(sid),
+            idempotent=True,
+        )
+
+    def read(self, sid: str | None) -> Op[Session | None]:
+        """The session, or None. Slides its idle timeout and notes that it was seen.
+
+        None also when the server cannot be reached: nobody is in. On a server without memory for
+        writes the session is read and does not slide.
+        """
+        tag, handle = self._find(sid)
+        return Op(
+            _READ,
+            self._key(tag),
+            handle,
+            _ms(self.idle),
+            decode=decoder_if_any(sid),
+            idempotent=True,
+            fallback=_nobody,
+        )
+
+    def update(
+        self, sid: str | None, changes: Mapping[str, Json] | None = None, /, **fields: Json
+    ) -> Op[Session | None]:
+        """Merge top-level fields into the data; the session afterwards, None when it is no more.
+
+        ``update(sid, theme="dark", cart=REMOVE)``, or a mapping for other names. A field is
+        replaced as a whole; None is stored, ``REMOVE`` takes the field away. Counts as use.
+        Sent again after a lost answer it writes the same values again, over those that another
+        update of the same fields wrote in between. Raises :class:`SessionTooLarge`, here or from
+        the server; :class:`InvalidArgument` as ``create`` does.
+        """
+        encoded = encoded_fields({**(changes or {}), **fields}, removable=True)
+        _fits(sum(len(n) + len(v) for n, v in encoded.items() if v), self.max_bytes)
+        tag, handle = self._find(sid)
+        return Op(
+            _UPDATE,
+            self._key(tag),
+            handle,
+            _ms(self.idle),
+            self.max_bytes,
+            lines_of(encoded),
+            decode=decoder_if_any(sid, self.max_bytes),
+            idempotent=True,
+        )
+
+    def rotate(self, sid: str | None) -> Op[Session | None]:
+        """The same session under a new id; the old id is dead at once. None if there is none.
+
+        Data, ``created`` and the absolute deadline stay. The new id is drawn here: this op, sent
+        again, answers with the same id. Of two ops that rotate one id at once, the later gets None.
+        """
+        tag, handle = self._find(sid)
+        new = _new_id(tag)
+        return Op(
+            _ROTATE,
+            self._key(tag),
+            handle,
+            handle_of(new),
+            _ms(self.idle),
+            decode=decoder_if_any(new),
+            idempotent=True,
+        )
+
+    def destroy(self, sid: str | None) -> Op[bool]:
+        """End a session; True when it was alive.
+
+        The executor sends it again when the answer is lost, so False can also mean that the first
+        sending ended it. After either answer it is over.
+        """
+        tag, handle = self._find(sid)
+        return Op(_DESTROY, self._key(tag), handle, decode=bool, idempotent=True)
+
+    def destroy_listed(self, user: str | int, handle: str) -> Op[bool]:
+        """End one session by its handle from ``list``; otherwise as ``destroy``."""
+        if not isinstance(handle, str) or not re.fullmatch("[0-9a-f]{64}", handle):
+            raise InvalidArgument(f"handle must be 64 hex digits, not {handle!r:.80}")
+        key = self._key(self._tag(user))
+        return Op(_DESTROY, key, handle, decode=bool, idempotent=True)
+
+    def destroy_all(self, user: str | int) -> Op[int]:
+        """End every session of a user; how many were alive (0 also as in ``destroy``)."""
+        return Op(_DESTROY_ALL, self._key(self._tag(user)), decode=int, idempotent=True)
+
+    def list(self, user: str | int) -> Op[Sessions]:
+        """The live sessions of a user, the one seen last first. Removes the dead ones."""
+        return Op(_LIST, self._key(self._tag(user)), decode=decode_listed, idempotent=True)
+
+    def _tag(self, user: str | int) -> str:
+        text = f"{segment(self.name)}:{segment(user)}"
+        return _base64(hmac.digest(self.pepper, text.encode(), "sha256")[:16])
+
+    def _key(self, tag: str) -> Key:
+        return Key(f"sessions:{segment(self.name)}:{{{tag}}}")
+
+    def _find(self, sid: object) -> tuple[str, str]:
+        """Tag and handle. What no store made is looked for where no session is."""
+        shape = _ID.fullmatch(sid) if isinstance(sid, str) else None
+        return (_NOBODY, "") if shape is None else (shape[1], handle_of(shape[0]))
+
+
+def _new_id(tag: str) -> str:
+    return f"{tag}.{secrets.token_urlsafe(32)}"
+
+
+def _base64(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def _ms(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
+
+
+def _fits(size: int, limit: int) -> None:
+    if size > limit:
+        raise SessionTooLarge(size, limit)
+
+
+def _nobody(_: Exception) -> None:
+    return None
+
+
+def _seconds(name: str, value: float) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0.001 <= value <= _TEN_YEARS:
+        raise InvalidArgument(f"{name} must be 0.001 to {_TEN_YEARS} seconds, not {value!r}")
+
+
+def _whole(name: str, value: int, low: int, high: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise InvalidArgument(f"{name} must be a whole number from {low} to {high}, not {value!r}")

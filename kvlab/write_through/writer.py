@@ -1,0 +1,180 @@
+"""The writer: the database commits first, then the cache is told."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from kvlab.cache_aside import CacheAside
+from kvlab.cache_aside.cache import Steps
+from kvlab.core.flow import Call, flow
+from kvlab.core.json_values import TEN_YEARS, checked_version, encoded, milliseconds, number
+from kvlab.core.op import Op, Script
+from kvlab.errors import (
+    InvalidArgument,
+    KvlabError,
+    OutcomeUnknown,
+    ServerRefused,
+    ServerUnavailable,
+)
+
+T = TypeVar("T")
+Row = tuple[T, int] | None
+Write = Callable[[], "Row[T] | Awaitable[Row[T]]"]
+Delete = Callable[[], "int | Awaitable[int | None] | None"]
+
+STORE = Script.load("write_through/store")
+
+
+@dataclass(frozen=True, slots=True)
+class Saved(Generic[T]):
+    """The database has committed; None and None if there was no row to change.
+
+    ``cached``: the cache held this row when it answered. If not: there was no row, a newer
+    version was there before it, or the cache could not be told, and ``error`` says why.
+    """
+
+    row: T | None
+    version: int | None
+    cached: bool
+    error: KvlabError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """The database has committed; ``version`` is the deletion's, None if there was no row.
+
+    ``cached``: the cache held the absence when it answered; otherwise as in :class:`Saved`.
+    """
+
+    version: int | None
+    cached: bool
+    error: KvlabError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WriteThrough:
+    """Writes for the readers of ``cache``, with its keys, format and lives.
+
+    ``remember``: for how many seconds, at least, the version of the newest write is known; from
+    ``cache.lease`` up, by default the longer of ``cache.ttl`` and ``cache.lease``.
+    """
+
+    cache: CacheAside
+    remember: float | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.cache, CacheAside):
+            raise InvalidArgument(f"cache must be a CacheAside, not {self.cache!r:.80}")
+        if self.remember is not None:
+            number("remember", self.remember, self.cache.lease, TEN_YEARS)
+
+    @flow
+    def save(self, key: str | int, write: Write[T]) -> Steps[Saved[T]]:
+        """Run ``write()``, which commits and returns (row, version), and store the row.
+
+        ``write`` may return None: there was no row to change; what is cached is then forgotten.
+        Raises what ``write`` raises. A result that cannot be stored (no such pair, a version out
+        of 0 ≤ version < 2**53, a row that is not JSON) is a mistake in the program: the cache
+        forgets the row, then InvalidArgument or NotJson is raised, with a note that the database
+        has committed.
+        """
+        written: Row[T] = yield from self._write(key, write)
+        if written is None:
+            return Saved(None, None, False, (yield from self._forget(key)))
+        try:
+            row, version = _pair(written)
+            storing = self._store(key, row, version)
+        except KvlabError as problem:
+            raise (yield from self._unusable(key, problem)) from None
+        cached, error = yield from self._tell(key, storing)
+        return Saved(row, version, cached, error)
+
+    @flow
+    def remove(self, key: str | int, delete: Delete) -> Steps[Removed]:
+        """Run ``delete()``, which commits and returns the deletion's version; store the absence.
+
+        ``delete`` may return None: there was no row. Errors as for ``save``.
+        """
+        version: int | None = yield from self._write(key, delete)
+        if version is None:
+            return Removed(None, False, (yield from self._forget(key)))
+        try:
+            storing = self._store(key, None, version)
+        except KvlabError as problem:
+            raise (yield from self._unusable(key, problem)) from None
+        cached, error = yield from self._tell(key, storing)
+        return Removed(version, cached, error)
+
+    @flow
+    def fetch(self, key: str | int, load: Write[T]) -> Steps[T | None]:
+        """``CacheAside.fetch`` with a loader that returns (row, version), or None for no row.
+
+        The fill then carries the version. One that is older than what the cache knows, such as a
+        lagging replica's, is returned and not cached.
+        """
+        row: T | None = yield from self.cache.fetching(key, load, _row_and_version)
+        return row
+
+    def _store(self, key: str | int, row: Any, version: int) -> Op[bool]:
+        life = self.cache.life(row)
+        remember = self.remember or max(self.cache.ttl, self.cache.lease)
+        return Op(
+            STORE,
+            *(self.cache.key(key, what) for what in ("entry", "lease", "version")),
+            checked_version(version),
+            encoded(row),
+            life,
+            max(life, milliseconds(remember)),
+            decode=bool,
+            idempotent=True,
+        )
+
+    def _write(self, key: str | int, write: Callable[[], Any]) -> Steps[Any]:
+        self.cache.key(key, "entry")  # a bad key fails before the database is touched
+        try:
+            return (yield from Call(write))
+        except (Exception, GeneratorExit):
+            raise
+        except BaseException:  # cancelled: the database may have committed
+            yield from self._forget(key)
+            raise
+
+    def _tell(self, key: str | int, storing: Op[bool]) -> Steps[tuple[bool, KvlabError | None]]:
+        try:
+            return (yield from storing), None
+        except (ServerUnavailable, OutcomeUnknown) as error:
+            return False, error
+        except ServerRefused as error:  # out of memory, for one: forgetting needs none
+            yield from self._forget(key)
+            return False, error
+        except GeneratorExit:
+            raise
+        except BaseException:  # cancelled; the row is committed
+            with contextlib.suppress(KvlabError):
+                yield from storing
+            raise
+
+    def _forget(self, key: str | int) -> Steps[KvlabError | None]:
+        try:
+            yield from self.cache.invalidate(key)
+        except KvlabError as error:
+            return error
+        return None
+
+    def _unusable(self, key: str | int, problem: KvlabError) -> Steps[KvlabError]:
+        yield from self._forget(key)
+        problem.add_note("the database has committed; the cache was told to forget the row")
+        return problem
+
+
+def _pair(written: Any) -> tuple[Any, int]:
+    if not isinstance(written, tuple) or len(written) != 2:
+        raise InvalidArgument(f"write must return (row, version) or None, not {written!r:.80}")
+    return written[0], checked_version(written[1])
+
+
+def _row_and_version(loaded: Any) -> tuple[Any, int | None]:
+    return (None, None) if loaded is None else _pair(loaded)

@@ -1,0 +1,427 @@
+"""Whatever client an executor is given: the same replies, and the client as it was."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import fakeredis
+import pytest
+import redis
+import redis.asyncio
+import redis.asyncio.sentinel
+import redis.sentinel
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from kvlab import AsyncKv, Key, Kv, Op, aconnect, connect
+from kvlab.core.connections import Connections, patience
+from kvlab.core.server_url import resolve
+from kvlab.errors import InvalidArgument, RemoteNotAllowed, ServerRefused, ServerUnavailable
+from kvlab.server import engines
+from kvlab.server.engines import RunningServer
+
+# --- the same raw replies whatever the client ----------------------------------------------
+
+OPS: list[tuple[Op[Any], Any]] = [
+    (Op("HSET", Key("h"), "f", "ü", "g", b"\xff"), 2),
+    (Op("HGETALL", Key("h")), [b"f", "ü".encode(), b"g", b"\xff"]),
+    (Op("ZADD", Key("z"), 1.5, "a", 2, "b"), 2),
+    (Op("ZRANGE", Key("z"), 0, -1, "WITHSCORES"), [b"a", b"1.5", b"b", b"2"]),
+    (Op("ZSCORE", Key("z"), "a"), b"1.5"),
+    (Op("SADD", Key("s"), "x"), 1),
+    (Op("SMEMBERS", Key("s")), [b"x"]),
+    (Op("SET", Key("k"), "old"), b"OK"),
+    (Op("SET", Key("k"), "new", "NX", "GET"), b"old"),
+    (Op("GET", Key("none")), None),
+    (Op("INCRBYFLOAT", Key("x"), 0.5), b"0.5"),
+    (Op("EXISTS", Key("k")), 1),
+    (Op("MGET", Key("k"), Key("none")), [b"old", None]),
+    (Op("EVAL", "return {1, 'a', {false}}", 0), [1, b"a", [None]]),
+    (Op("SET", Key("k"), "v", "PX", 100_000), b"OK"),
+]
+
+
+def check(client: redis.Redis) -> None:
+    before = snapshot(client)
+    with Kv(client, prefix="same") as kv:
+        kv.clear()
+        for op, expected in OPS:
+            assert kv.run(op) == expected, str(op)
+        kv.clear()
+        assert kv.run([op for op, _ in OPS]) == [expected for _, expected in OPS]
+        kv.clear()
+        assert list(kv.run(*(op for op, _ in OPS), atomic=True)) == [e for _, e in OPS]
+        with pytest.raises(ServerRefused):
+            kv.run(Op("INCR", Key("k")))
+        kv.clear()
+    assert snapshot(client) == before
+
+
+async def acheck(client: redis.asyncio.Redis) -> None:
+    before = snapshot(client)
+    async with AsyncKv(client, prefix="same") as akv:
+        await akv.clear()
+        for op, expected in OPS:
+            assert await akv.run(op) == expected, str(op)
+        await akv.clear()
+    assert snapshot(client) == before
+    await client.aclose()
+
+
+def snapshot(client: Any) -> Any:
+    """What of a client an executor could have changed."""
+    pool = client.connection_pool
+    retry = pool.connection_kwargs.get("retry")
+    return (
+        {k: v for k, v in pool.connection_kwargs.items() if k != "retry"},
+        pool.connection_class,
+        pool.max_connections,
+        dict(client.response_callbacks),
+        retry and (retry._retries, copy.copy(retry._supported_errors)),
+        client.get_encoder().decode_responses if hasattr(client, "get_encoder") else None,
+    )
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "decoding": {"decode_responses": True},
+    "resp2": {"protocol": 2},
+    "resp3": {"protocol": 3, "decode_responses": True},
+    "latin": {"encoding": "latin-1", "encoding_errors": "replace"},
+    "health": {"health_check_interval": 1},
+    "named": {"client_name": "mine", "db": 3},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_client_gives_the_same_replies(server: RunningServer, kind: str) -> None:
+    retry = Retry(ExponentialBackoff(), 7)
+    with server.client(**KINDS[kind], retry=retry) as client:
+        check(client)
+    asyncio.run(acheck(redis.asyncio.Redis(port=server.port, **KINDS[kind])))
+
+
+def test_a_blocking_pool_of_one(server: RunningServer) -> None:
+    pool = redis.BlockingConnectionPool(max_connections=1, port=server.port)
+    with redis.Redis.from_pool(pool) as client:
+        check(client)
+    apool = redis.asyncio.BlockingConnectionPool(max_connections=1, port=server.port)
+    asyncio.run(acheck(redis.asyncio.Redis.from_pool(apool)))
+
+
+def test_fakeredis_in_this_process() -> None:
+    check(fakeredis.FakeRedis(decode_responses=True))
+    asyncio.run(acheck(fakeredis.FakeAsyncRedis()))
+
+
+def test_a_unix_socket(tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = Path("/tmp") / f"kvlab-{tmp_path_factory.getbasetemp().name}-{id(OPS)}"
+    path.mkdir()
+    try:
+        with engines.start("valkey", options={"unixsocket": str(path / "s")}):
+            with redis.Redis(unix_socket_path=str(path / "s")) as client:
+                check(client)
+            with connect(f"unix://{path / 's'}") as kv:
+                assert kv.run(Op("PING")) == b"PONG"
+                assert str(path) in repr(kv)
+            asyncio.run(acheck(redis.asyncio.Redis(unix_socket_path=str(path / "s"))))
+    finally:
+        shutil.rmtree(path)
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, str]]:
+    """A server that speaks TLS, and the certificate to trust."""
+    engine = engines.find("redis")
+    if engine.missing or shutil.which("openssl") is None:
+        pytest.skip(f"needs redis-server with TLS and openssl: {engine.missing or 'no openssl'}")
+    here = tmp_path_factory.mktemp("tls")
+    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    make += ["-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    make += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    make += ["-keyout", "key.pem", "-out", "cert.pem"]
+    subprocess.run(make, cwd=here, check=True, capture_output=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = {
+        "tls-port": str(port),
+        "tls-cert-file": str(here / "cert.pem"),
+        "tls-key-file": str(here / "key.pem"),
+        "tls-auth-clients": "no",
+    }
+    try:
+        with engines.start("redis", options=options):
+            yield port, str(here / "cert.pem")
+    except ServerUnavailable as problem:
+        pytest.skip(f"redis-server on PATH was built without TLS: {problem}")
+
+
+def test_tls(tls: tuple[int, str]) -> None:
+    port, trusted = tls
+    with redis.Redis(port=port, ssl=True, ssl_ca_certs=trusted) as client:
+        check(client)
+    client = redis.asyncio.Redis(port=port, ssl=True, ssl_ca_certs=trusted)
+    asyncio.run(acheck(client))
+    with connect(f"rediss://localhost:{port}?ssl_ca_certs={trusted}") as kv:
+        assert kv.run(Op("PING")) == b"PONG"
+    untrusting = connect(f"rediss://localhost:{port}")
+    with untrusting, pytest.raises(ServerUnavailable, match=r"(?i)certificate"):
+        untrusting.run(Op("PING"))
+
+
+@pytest.fixture
+def sentinel(tmp_path: Path, running: Any) -> Iterator[int]:
+    """The port of a Sentinel that watches the session's Redis."""
+    binary, master = shutil.which("redis-server"), running("redis")
+    assert binary is not None
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    config = tmp_path / "sentinel.conf"
+    config.write_text(
+        f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\n"
+        f"sentinel monitor mine 127.0.0.1 {master.port} 1\n"
+    )
+    child = subprocess.Popen([binary, str(config), "--sentinel"], stdout=subprocess.DEVNULL)
+    try:
+        with redis.Redis(port=port, retry=Retry(ExponentialBackoff(0.05, 0.005), 200)) as probe_it:
+            probe_it.ping()
+        yield port
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_sentinel(sentinel: int) -> None:
+    client = redis.sentinel.Sentinel([("127.0.0.1", sentinel)]).master_for("mine")
+    with client:
+        check(client)
+        assert repr(Kv(client)) == "Kv(mine, prefix='kvlab:')"
+
+    async def main() -> None:
+        found = redis.asyncio.sentinel.Sentinel([("127.0.0.1", sentinel)])
+        await acheck(found.master_for("mine"))
+        for each in found.sentinels:
+            await each.aclose()
+
+    asyncio.run(main())
+
+
+# --- clients that will not do --------------------------------------------------------------
+
+
+def test_a_client_of_the_wrong_kind_is_refused() -> None:
+    with redis.Redis() as client:
+        with pytest.raises(InvalidArgument, match="needs a client that is async"):
+            AsyncKv(client)  # type: ignore[arg-type]
+        with pytest.raises(InvalidArgument, match="needs a client that is sync"):
+            Kv(redis.asyncio.Redis())  # type: ignore[arg-type]
+        for wrong in (None, "redis://localhost", object(), redis.RedisCluster.__new__):
+            with pytest.raises(InvalidArgument, match="connection pool"):
+                Kv(wrong)  # type: ignore[arg-type]
+
+
+def test_a_cluster_client_is_refused() -> None:
+    cluster = redis.RedisCluster.__new__(redis.RedisCluster)  # connecting needs a cluster
+    assert not hasattr(cluster, "connection_pool")
+    assert not hasattr(redis.asyncio.RedisCluster, "connection_pool")
+
+
+def test_no_setting_that_retries_or_asks_for_health_is_taken_over(server: RunningServer) -> None:
+    retry = Retry(ExponentialBackoff(), 9)
+    errors = [redis.TimeoutError]
+    with server.client(retry=retry, retry_on_error=errors, health_check_interval=5) as client:
+        connection = Kv(client)._connections.get()
+        assert connection.retry._retries == 0
+        assert connection.health_check_interval == 0
+        assert (connection.socket_timeout, connection.protocol) == (2.0, 2)
+        assert client.connection_pool.connection_kwargs["retry"]._retries == 9
+        connection.disconnect()
+
+
+# --- the pool ------------------------------------------------------------------------------
+
+
+def test_when_all_connections_are_busy_nothing_is_sent(server: RunningServer) -> None:
+    client = server.client(max_connections=1)
+    with client, Kv(client, deadline=0.05) as kv:
+        kept = kv._connections.get()
+        with pytest.raises(ServerUnavailable, match="all 1 connections busy"):
+            kv.run(Op("PING"))
+        kv._connections.put(kept, complete=True)
+        assert kv.run(Op("PING")) == b"PONG"
+
+    async def main() -> None:
+        aclient = redis.asyncio.Redis(port=server.port, max_connections=1)
+        async with aclient, AsyncKv(aclient, deadline=0.05) as akv:
+            kept = await akv._connections.get()
+            with pytest.raises(ServerUnavailable, match="all 1 connections busy"):
+                await akv.run(Op("PING"))
+            await akv._connections.put(kept, complete=True)
+            assert await akv.run(Op("PING")) == b"PONG"
+
+    asyncio.run(main())
+
+
+def test_threads_never_have_more_connections_than_the_client_may() -> None:
+    class Counted:
+        here, most, lock = 0, 0, threading.Lock()
+
+        def connect(self) -> None: ...
+        def can_read(self) -> bool:
+            return False
+
+        def disconnect(self) -> None: ...
+
+    pool, start = Connections(Counted, 3, 10), threading.Barrier(8)
+
+    def work() -> None:
+        start.wait()
+        for _ in range(200):
+            connection = pool.get()
+            with Counted.lock:
+                Counted.here += 1
+                Counted.most = max(Counted.most, Counted.here)
+            with Counted.lock:
+                Counted.here -= 1
+            pool.put(connection, complete=True)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 1 <= Counted.most <= 3
+    assert len(pool._idle) <= 3
+
+
+def test_a_pool_said_to_be_endless_costs_nothing() -> None:
+    with redis.Redis(max_connections=2**31) as client:
+        assert Kv(client)._connections._turns.qsize() < 5000
+
+
+def test_patience() -> None:
+    assert patience(float("inf"), 2) is None
+    assert patience(30, 2) == 32
+
+
+# --- where the server is -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://localhost",
+        "redis://LOCALHOST:6379/0",
+        "redis://127.0.0.1:1/3?protocol=3",
+        "redis://127.9.8.7",
+        "redis://[::1]:6379",
+        "rediss://localhost",
+        "unix:///tmp/s?db=1",
+        "redis://user:p%40ss@localhost/1",
+        "redis://",
+    ],
+)
+def test_this_machine_needs_no_yes(url: str) -> None:
+    assert resolve(url, None) == url
+    connect(url).close()
+
+
+REMOTE = [
+    "redis://example.com",
+    "redis://10.0.0.1",
+    "redis://0.0.0.0",
+    "rediss://user:hunter2@db.example.com:6380/0",
+    "redis://localhost.example.com",
+    "redis://[2001:db8::1]",
+    "redis://?host=example.com",
+    "redis://127.0.0.1@example.com",
+]
+
+
+@pytest.mark.parametrize("url", REMOTE)
+def test_another_machine_needs_an_explicit_yes(url: str, monkeypatch: Any) -> None:
+    monkeypatch.delenv("KVLAB_ALLOW_REMOTE", raising=False)
+    with pytest.raises(RemoteNotAllowed, match="is not this machine") as refused:
+        resolve(url, None)
+    assert "hunter2" not in str(refused.value)
+    assert resolve(url, True) == url
+    monkeypatch.setenv("KVLAB_ALLOW_REMOTE", "1")
+    assert resolve(url, None) == url
+    with pytest.raises(RemoteNotAllowed):
+        resolve(url, False)
+    monkeypatch.setenv("KVLAB_ALLOW_REMOTE", "0")
+    with pytest.raises(RemoteNotAllowed):
+        resolve(url, None)
+
+
+BAD = [
+    "http://sesame@localhost",
+    "localhost:6379",
+    "sesame",
+    "sesame:x@localhost:6379",
+    "//:sesame@localhost",
+    "redis://:sesame/x@localhost:6379",
+    "redis://:x#sesame@localhost",
+    "redis://localhost:sesame",
+    "redis://localhost:99999",
+    "redis://localhost/sesame",
+    "redis://localhost/1/2",
+    "redis://localhost?db=sesame",
+    "redis://localhost?sesame=1",
+    "redis://localhost?open=sesame",
+    "redis://[::1",
+]
+
+
+@pytest.mark.parametrize("url", BAD)
+def test_a_bad_url_is_refused_and_never_repeated(url: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        resolve(url, None)
+    shown = f"{refused.value} {refused.value.__cause__}"
+    assert "sesame" not in shown
+    with pytest.raises(InvalidArgument):
+        connect(url)
+
+
+def test_the_environment_names_the_server(server: RunningServer, monkeypatch: Any) -> None:
+    monkeypatch.setenv("KVLAB_URL", server.url)
+    with connect() as kv:
+        assert kv.where.endswith(str(server.port))
+        assert kv.run(Op("PING")) == b"PONG"
+
+    async def main() -> None:
+        async with await aconnect() as akv:
+            assert await akv.run(Op("PING")) == b"PONG"
+
+    asyncio.run(main())
+    monkeypatch.setenv("KVLAB_URL", "redis://example.com")
+    with pytest.raises(RemoteNotAllowed):
+        connect()
+
+
+def test_without_a_url_the_embedded_server_answers(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: Any
+) -> None:
+    from kvlab.server import embedded as server
+
+    monkeypatch.delenv("KVLAB_URL", raising=False)
+    with ExitStack() as stack:
+        directory = Path(f"/tmp/kvlab-core-{id(stack)}")
+        directory.mkdir(mode=0o700)
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        monkeypatch.setenv("KVLAB_RUNTIME_DIR", str(directory))
+        stack.callback(server.leave)
+        with connect() as kv:
+            assert kv.run(Op("PING")) == b"PONG"
+            assert str(directory) in kv.where

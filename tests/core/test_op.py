@@ -1,0 +1,268 @@
+"""Op, Key, Script and Flow: data that refuses to be mistaken for a result. No server."""
+
+from __future__ import annotations
+
+import copy
+import enum
+import pickle
+import shlex
+import shutil
+import string
+import time
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from redis.crc import key_slot
+
+from kvlab import Flow, Key, Op, Script, flow, segment
+from kvlab.core.key import MAX_SEGMENT
+from kvlab.errors import (
+    BatchFailed,
+    InvalidArgument,
+    MissingExtra,
+    NotRunYet,
+    ServerRefused,
+    ServerUnavailable,
+)
+from kvlab.server.engines import RunningServer
+
+any_text = st.text(st.characters(), max_size=300)  # surrogates too
+awkward = st.text("ab~%{}:.- \x00/ü\ud800\ud83d\ude00😀", max_size=80)
+texts = any_text | awkward
+
+
+# --- segment -------------------------------------------------------------------------------
+
+ALPHABET = set(string.ascii_letters + string.digits + "_.-~%")
+
+
+@given(texts, texts)
+@example("~", "")
+@example("%7E", "~")
+@example("\ud83d\ude00", "😀")
+@example("a" * 201, "~" + "0" * 64)
+@example("ü" * 100, "%C3%BC" * 100)
+def test_two_texts_never_share_a_segment(a: str, b: str) -> None:
+    assert (segment(a) == segment(b)) == (a == b)
+
+
+@given(texts)
+@example("x" * 200)
+@example("x" * 201)
+@example("{" * 67)
+def test_a_segment_is_short_plain_and_never_empty(text: str) -> None:
+    piece = segment(text)
+    assert 1 <= len(piece) <= MAX_SEGMENT
+    assert set(piece) <= ALPHABET
+
+
+@given(texts, texts)
+def test_braces_in_user_text_do_not_move_the_hash_slot(a: str, b: str) -> None:
+    key = f"kvlab:{segment(a)}:{{tag}}:{segment(b)}"
+    assert key_slot(key.encode()) == key_slot(b"tag")
+
+
+def test_an_int_stands_for_its_digits_and_an_enum_for_its_value() -> None:
+    class Name(str, enum.Enum):  # noqa: UP042  (its str() is 'Name.A')
+        A = "x"
+
+    class Number(int, enum.Enum):
+        A = 7
+
+    assert (segment(5), segment(-5), segment("5")) == ("5", "-5", "5")
+    assert (f"{segment(Name.A)}", f"{segment(Number.A)}") == ("x", "7")
+
+
+@pytest.mark.parametrize("wrong", [None, True, 1.5, b"x", object()])
+def test_other_key_text_is_refused(wrong: Any) -> None:
+    with pytest.raises(InvalidArgument, match="key text must be str or int"):
+        segment(wrong)
+
+
+def test_ten_megabytes_become_a_digest_without_being_quoted() -> None:
+    began = time.process_time()
+    assert len({segment("x" * 10_000_000), segment("ü" * 5_000_000)}) == 2
+    assert time.process_time() - began < 5  # quoting alone takes longer, by far
+
+
+# --- what may be sent ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wrong", [None, True, object(), [], bytearray(b"x"), "\ud800", Key("\ud800"), Key(None)]
+)
+def test_an_argument_that_cannot_be_sent_is_refused_at_once(wrong: Any) -> None:
+    with pytest.raises(InvalidArgument):
+        Op("SET", Key("k"), wrong)
+
+
+@pytest.mark.parametrize("wide", [1 << 2048, -(1 << 2048), 10**5000], ids=["+", "-", "5000"])
+def test_an_int_that_python_would_not_print_is_refused(wide: int) -> None:
+    # hiredis dereferences what str() did not return: the process would be gone.
+    with pytest.raises(InvalidArgument, match="2048 bits"):
+        Op("SET", Key("k"), wide)
+
+
+def test_what_can_be_sent_is_kept_as_it_is() -> None:
+    args = (Key("k"), "ü", b"\xff", -3, 1.5, float("inf"), (1 << 2048) - 1)
+    assert Op("SET", *args).args == args
+
+
+@pytest.mark.parametrize("wrong", ["", "  ", None, b"GET", 1, "GÉT", "GE\ud800T"])
+def test_a_command_needs_a_name(wrong: Any) -> None:
+    with pytest.raises(InvalidArgument, match="name or a Script"):
+        Op(wrong, "x")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "MULTI",
+        "exec",
+        "WATCH k",
+        "SELECT 3",
+        "SUBSCRIBE c",
+        "ssubscribe c",
+        "HELLO 3",
+        "AUTH p",
+        "CLIENT REPLY OFF",
+        "client reply SKIP",
+        "MONITOR",
+        "RESET",
+        "QUIT",
+    ],
+)
+def test_commands_that_change_a_shared_connection_are_refused(line: str) -> None:
+    name, *args = line.split()
+    with pytest.raises(InvalidArgument, match="connection"):
+        Op(name, *args)
+    with pytest.raises(InvalidArgument, match="connection"):
+        Op(line)
+
+
+@pytest.mark.parametrize("command", ["CLIENT", "Client", " cLIENT\t"])
+@pytest.mark.parametrize("what", ["REPLY", "Reply", b"reply"])
+def test_no_spelling_of_client_reply_gets_through(command: str, what: Any) -> None:
+    with pytest.raises(InvalidArgument, match="connection"):
+        Op(command, what, "SKIP")  # each later op of the batch would get its neighbour's answer
+
+
+def test_their_neighbours_are_not() -> None:
+    for line in ("CLIENT ID", "GETSET k v", "PUBLISH c m", "SELECTED", "CLIENT UNBLOCK 3"):
+        name, *args = line.split()
+        assert Op(name, *args).command == name
+
+
+def test_the_keys_of_a_script_come_first() -> None:
+    script = Script("s", "return 1")
+    assert Op(script, Key("a"), Key("b"), 1).keys == (Key("a"), Key("b"))
+    with pytest.raises(InvalidArgument, match="before"):
+        Op(script, "x", Key("a"))
+
+
+# --- misuse --------------------------------------------------------------------------------
+
+
+@flow
+def counting(name: str, times: int = 1) -> Generator[Any, Any, list[int]]:
+    replies = []
+    for _ in range(times):
+        replies.append((yield from Op("INCR", Key(name), decode=int)))
+    return replies
+
+
+@pytest.mark.parametrize("unrun", [Op("GET", Key("k")), counting("x")])
+def test_an_op_or_a_flow_is_no_truth_value(unrun: Any) -> None:
+    with pytest.raises(NotRunYet, match=r"not run yet: kv\.run"):
+        bool(unrun)
+    with pytest.raises(NotRunYet):
+        assert not unrun
+
+
+def test_only_a_generator_function_makes_a_flow() -> None:
+    with pytest.raises(InvalidArgument, match="generator function"):
+
+        @flow
+        def nothing(name: str) -> Any:
+            return name
+
+
+def test_a_flow_is_a_value_and_keeps_its_name() -> None:
+    assert counting("x", times=2) == counting("x", times=2) != counting("y")
+    assert isinstance(counting("x"), Flow)
+    assert counting.__name__ == "counting"
+    assert str(counting("x")) == "<flow counting>"
+
+
+def test_an_op_is_a_frozen_value() -> None:
+    op = Op("SET", Key("k"), 1)
+    assert op == Op("SET", Key("k"), 1) == copy.copy(op) == pickle.loads(pickle.dumps(op))
+    assert hash(op) == hash(Op("SET", Key("k"), 1))
+    with pytest.raises(AttributeError):
+        op.command = "DEL"  # type: ignore[misc]
+
+
+# --- errors --------------------------------------------------------------------------------
+
+
+def test_errors_survive_a_process_boundary() -> None:
+    batch = BatchFailed([1, ServerRefused("OOM command not allowed"), ServerUnavailable("gone")])
+    again = pickle.loads(pickle.dumps(batch))
+    assert str(again) == str(batch)
+    assert [type(r) for r in again.results] == [int, ServerRefused, ServerUnavailable]
+    assert again.results[1].code == "OOM"
+    extra = pickle.loads(pickle.dumps(MissingExtra("pandas", "the report")))
+    assert (extra.package, str(extra)) == ("pandas", str(MissingExtra("pandas", "the report")))
+
+
+# --- the redis-cli line --------------------------------------------------------------------
+
+
+def test_the_line_of_a_script_names_its_file() -> None:
+    op = Op(Script("lock/acquire", "return 1"), Key("a b"), Key("c"), 5, "x y")
+    line = "redis-cli --eval kvlab/lock/acquire.lua 'a b' c , 5 'x y'"
+    assert str(op) == line
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "plain",
+        "two words",
+        "it's",
+        'say "x"',
+        "back\\slash",
+        "$HOME `id` ; #",
+        "ü 😀",
+        "",
+        "line\n",
+        b"\xff\x01\xfe binary",
+        b"it's \\ \x7f9a",
+        "\x1b[0m",
+        -5,
+        1.5,
+        "{tag}",
+        "*",
+        "!x",
+    ],
+)
+def test_the_line_runs_when_pasted_into_a_shell(value: Any, server: RunningServer) -> None:
+    if shutil.which("redis-cli") is None or shutil.which("bash") is None:
+        pytest.skip("no redis-cli or no bash on PATH")
+    import subprocess
+
+    line = str(Op("ECHO", value))
+    assert line.isprintable()
+    here = line.replace("redis-cli", f"redis-cli -p {server.port} --no-raw", 1)
+    raw = here.replace("--no-raw", "--raw")
+    said = subprocess.run(["bash", "-c", raw], capture_output=True, timeout=10, check=True)
+    sent = value if isinstance(value, bytes) else str(value).encode()
+    assert said.stdout == sent + b"\n"
+
+
+def test_a_line_is_split_as_the_op_has_it() -> None:
+    op = Op("SET", Key("greeting to you"), "it's", "EX", 5)
+    assert shlex.split(str(op)) == ["redis-cli", "SET", "greeting to you", "it's", "EX", "5"]

@@ -1,0 +1,293 @@
+"""Commands that block, sleeps, deadlocks: time passes only when somebody waits for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kvlab import Lock
+from kvlab.instruments import World, explore
+from kvlab.instruments.explorer.run.events import UNFINISHED
+from kvlab.instruments.faults.client_gate import ClientCrashed
+
+STREAM = {"s": "$"}
+
+
+def push(kv: Any) -> Any:
+    return kv.rpush("q", "e")
+
+
+def of_list(timeout: float) -> Callable[[Any], Any]:
+    return lambda kv: kv.blpop("q", timeout)
+
+
+WAITS: dict[str, tuple[Callable[[Any, float], Any], Any]] = {
+    "BLPOP": (lambda kv, wait: kv.blpop("q", wait), (b"q", b"e")),
+    "BRPOP": (lambda kv, wait: kv.brpop("q", wait), (b"q", b"e")),
+    "BLMOVE": (lambda kv, wait: kv.blmove("q", "to", wait, "LEFT", "RIGHT"), b"e"),
+    "BRPOPLPUSH": (lambda kv, wait: kv.brpoplpush("q", "to", wait), b"e"),
+    "BLMPOP": (lambda kv, wait: kv.blmpop(wait, 1, "q", direction="LEFT"), [b"q", [b"e"]]),
+    "BZPOPMIN": (lambda kv, wait: kv.bzpopmin("z", wait), (b"z", b"e", 1.0)),
+    "BZMPOP": (lambda kv, wait: kv.bzmpop(wait, 1, ["z"], min=True), [b"z", [[b"e", b"1"]]]),
+    "XREAD": (
+        lambda kv, wait: kv.xread(STREAM, block=int(wait * 1000)),
+        [[b"s", [(b"1-1", {b"f": b"e"})]]],
+    ),
+}
+
+
+def supply(kv: Any) -> None:
+    pipe = kv.pipeline()
+    pipe.rpush("q", "e").zadd("z", {"e": 1}).xadd("s", {"f": "e"}, id="1-1")
+    pipe.execute()
+
+
+@pytest.mark.parametrize("name", WAITS)
+def test_a_waiter_is_woken_or_its_time_is_up(name: str) -> None:
+    wait, found = WAITS[name]
+    answers = []
+
+    def invariant(world: World) -> bool:
+        answers.append(world.results[0])
+        return True
+
+    # For ever: the supply comes first, or wakes the waiter (XREAD from $ misses an earlier one).
+    story = explore([lambda kv: wait(kv, 0), supply], invariant=invariant)
+    if name == "XREAD":
+        assert story.broken == {"deadlock: client 0 waits at XREAD for ever": 1}
+        assert answers == [found]
+    else:
+        assert story
+        assert answers == [found, found]
+    assert story.schedules == 2
+
+    # For two seconds, alone: nobody else can go on, so the time is up, at once for us.
+    answers.clear()
+    began = time.perf_counter()
+    story = explore([lambda kv: (wait(kv, 2), time.monotonic())[0]], invariant=invariant)
+    assert story
+    assert story.schedules == 1
+    assert not answers[0]
+    assert time.perf_counter() - began < 2
+
+
+def test_time_outs_that_need_not_be_are_asked_for() -> None:
+    def outcomes(**options: Any) -> set[str]:
+        seen = set()
+        assert explore(
+            [of_list(5), push], invariant=lambda w: seen.add(repr(w.results[0])) or True, **options
+        )
+        return seen
+
+    assert outcomes() == {"(b'q', b'e')"}
+    assert outcomes(expiries=True) == {"(b'q', b'e')", "None"}
+
+
+def test_a_deadlock_names_who_waits_for_what() -> None:
+    def takes(first: str, second: str) -> Callable[[Any], None]:
+        def client(kv: Any) -> None:
+            kv.blpop(first, 0)
+            kv.blpop(second, 0)
+            kv.rpush(first, "free")
+            kv.rpush(second, "free")
+
+        return client
+
+    seen: list[World] = []
+    story = explore(
+        [takes("a", "b"), takes("b", "a")],
+        setup=lambda kv: (kv.rpush("a", "free"), kv.rpush("b", "free")),
+        invariant=lambda world: seen.append(world) or True,
+    )
+    assert list(story.broken) == [
+        "deadlock: client 0 waits at BLPOP for ever and client 1 waits at BLPOP for ever"
+    ]
+    assert story.shortest is not None
+    # Four steps: either takes its own, then each asks for the other's.
+    assert len(story.schedule.split()) == 4  # type: ignore[union-attr]
+    assert story.shortest.results == (UNFINISHED, UNFINISHED)
+    assert "client 0 did not come to its end" in str(story)
+    assert seen, "the control: some orders end"
+    # The only runs that end are those where one has taken both before the other takes any.
+    assert all(world.results == [None, None] for world in seen)
+
+
+def test_the_first_to_wait_is_the_first_to_be_served() -> None:
+    def two_come(kv: Any) -> None:
+        kv.rpush("q", "1")
+        kv.rpush("q", "2")
+
+    def invariant(world: World) -> bool:
+        blocked = [e.client for e in world.trace if e.commands and e.commands[0][0] == b"BLPOP"]
+        order = list(dict.fromkeys(blocked))
+        return [world.results[n] for n in order] == [(b"q", b"1"), (b"q", b"2")]
+
+    story = explore([of_list(0), of_list(0), two_come], invariant=invariant)
+    assert story
+    assert story.violations == 0
+
+
+def test_two_that_wait_at_the_same_time_wait_it_once() -> None:
+    def waits(key: str, seconds: float) -> Callable[[Any], float]:
+        def client(kv: Any) -> float:
+            began = time.monotonic()
+            kv.blpop(key, seconds)
+            return time.monotonic() - began
+
+        return client
+
+    def invariant(world: World) -> None:
+        assert sorted(world.results) == pytest.approx([50, 50])
+        assert 40 <= world.kv.ttl("b") <= 50
+        return True
+
+    setup = lambda kv: kv.set("b", 1, ex=100)  # noqa: E731
+    assert explore([waits("p", 50), waits("q", 50)], setup=setup, invariant=invariant)
+
+
+def test_a_sleep_passes_for_everybody_and_for_every_ttl() -> None:
+    def sleeps(kv: Any) -> tuple[float, float]:
+        kv.set("short", 1, ex=5)
+        kv.set("long", 1, ex=100)
+        began, today = time.monotonic(), time.time()
+        time.sleep(30)
+        return time.monotonic() - began, time.time() - today
+
+    def invariant(world: World) -> bool:
+        kv = world.kv
+        return (
+            world.results[0] == pytest.approx((30, 30))
+            and not kv.exists("short")
+            and 60 < kv.ttl("long") <= 70
+        )
+
+    began = time.perf_counter()
+    assert explore([sleeps], invariant=invariant)
+    assert time.perf_counter() - began < 30
+
+
+def test_a_sleep_may_end_a_ttl_to_the_millisecond() -> None:
+    # 0.4 ms past the whole TTL of one of these keys: what is left of that one is -0, as Lua has it.
+    def sleeps(kv: Any) -> None:
+        pipe = kv.pipeline()
+        for milliseconds in range(20_000, 20_050):
+            pipe.set(f"k{milliseconds}", 1, px=milliseconds)
+        pipe.execute()
+        time.sleep(20.0004)
+
+    assert explore([sleeps], invariant=lambda w: w.kv.dbsize() < 50)
+
+
+def test_time_stands_still_for_those_who_do_not_sleep() -> None:
+    def looks(kv: Any) -> tuple[float, ...]:
+        before = time.time(), time.monotonic(), time.time_ns()
+        kv.get("a")
+        after = time.time(), time.monotonic(), time.time_ns()
+        return tuple(b - a for a, b in zip(before, after, strict=True))
+
+    story = explore([looks, looks], invariant=lambda w: w.results == [(0, 0, 0)] * 2)
+    assert story
+    assert story.schedules == 2
+
+
+def polled(left: int, asleep: bool, may_wake: bool) -> int:
+    """Runs of ``polls`` beside ``counts``, worked out without a server."""
+    runs = polled(left - 1, asleep, True) if left else 0
+    if not asleep:
+        runs += 1 if left == 0 else polled(left, True, may_wake)
+    elif may_wake or left == 0:
+        runs += polled(left, False, False)
+    return runs
+
+
+def test_a_poller_wakes_once_between_the_steps_of_others() -> None:
+    def polls(kv: Any) -> int:
+        tries = 1
+        while kv.get("n") != b"2":
+            time.sleep(0.1)
+            tries += 1
+        return tries
+
+    def counts(kv: Any) -> None:
+        kv.incr("n")
+        kv.incr("n")
+
+    story = explore([polls, counts])
+    assert story
+    assert story.schedules == polled(2, asleep=False, may_wake=True)
+
+
+def test_a_sleep_can_end_before_anybody_else_moves() -> None:
+    def holds_too_long(kv: Any) -> None:
+        kv.set("lock", "a", nx=True, ex=2)
+        time.sleep(5)
+        kv.get("data")
+
+    def takes(kv: Any) -> bool:
+        return bool(kv.set("lock", "b", nx=True, ex=2))
+
+    seen = set()
+    story = explore([holds_too_long, takes], invariant=lambda w: seen.add(w.results[1]) or True)
+    assert story
+    assert story.schedules == 4  # before it has the lock, while it sleeps, when it woke, at last
+    assert seen == {True, False}
+
+
+def test_a_poller_that_waits_in_vain_runs_into_max_steps() -> None:
+    def polls(kv: Any) -> None:
+        while not kv.get("never"):
+            time.sleep(1)
+
+    story = explore([polls], max_steps=10)
+    assert story.broken == {"no end after 10 steps (max_steps)": 1}
+
+
+def test_a_crashed_waiter_takes_nothing_with_it_unless_it_was_served() -> None:
+    ends = set()
+
+    def invariant(world: World) -> bool:
+        crashed = isinstance(world.results[0], ClientCrashed)
+        ends.add((crashed, world.kv.llen("q")))
+        return True
+
+    assert explore([of_list(0), push], invariant=invariant, crashes=True, reduce=False).holds
+    assert ends == {(False, 0), (True, 0), (True, 1)}
+    full, ends = ends, set()
+    assert explore([of_list(0), push], invariant=invariant, crashes=True, reduce=True).holds
+    assert ends == full
+
+
+def test_the_lock_wakes_its_waiter() -> None:
+    lock = Lock("door", ttl=30)
+
+    def enters(kv: Any) -> bool:
+        held = kv.run(lock.acquire(wait=10))
+        if held is None:
+            return False
+        return bool(kv.run(lock.release(held)))
+
+    story = explore([enters, enters], invariant=lambda w: w.results == [True, True])
+    assert story
+    assert story.schedules > 2
+
+
+def test_a_wait_is_over_before_a_later_push() -> None:
+    def pushes(kv: Any) -> None:
+        kv.get("a")
+        time.sleep(10)
+        kv.rpush("q", "late")
+
+    def in_time(world: World) -> bool:
+        return world.trace[0].client != 0 or world.results[0] is None
+
+    assert explore([lambda kv: kv.blpop("q", timeout=1), pushes], invariant=in_time)
+
+
+def test_a_stream_may_be_named_block() -> None:
+    def reads(kv: Any) -> Any:
+        return kv.xread({"block": "0-0"})
+
+    assert explore([reads], invariant=lambda w: w.results == [[]] or w.results == [{}])

@@ -1,0 +1,173 @@
+"""A run as a person reads it: what each line says, and a diagram that is well-formed XML."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import redis
+
+from kvlab import FixedWindow
+from kvlab.instruments import explore, replay, step
+from kvlab.instruments.explorer.telling.timeline import HEAD, TAIL, Timeline
+from kvlab.instruments.explorer.telling.wording import MOST_KEYS, state_of
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def shown(schedule: str, *clients: Any, **options: Any) -> Timeline:
+    timeline = replay(schedule, clients, **options).shortest
+    assert timeline is not None
+    return timeline
+
+
+def words(timeline: Timeline) -> list[str]:
+    """The texts of the diagram; parsing it is half of the test."""
+    root = ElementTree.fromstring(timeline.svg("a <title> & more"))
+    return ["".join(text.itertext()) for text in root.iter(f"{SVG}text")]
+
+
+def adds(kv: Any) -> None:
+    found = int(kv.get("n") or 0)
+    kv.set("n", found + 1, ex=100)
+
+
+def test_the_whole_of_a_short_run() -> None:
+    timeline = shown("0 1 0 1", adds, adds, invariant=lambda w: w.kv.get("n") == b"2")
+    assert str(timeline).splitlines() == [
+        "broken: not so: w.kv.get('n') == b'2'",
+        'replay it: "0 1 0 1"',
+        "",
+        "  1 client 0  GET n → nil",
+        "  2 client 1  GET n → nil",
+        "  3 client 0  SET n 1 EX 100 → OK",
+        "                  n = 1  TTL 100 s",
+        "  4 client 1  SET n 1 EX 100 → OK",
+        "",
+        "client 0 returned None",
+        "client 1 returned None",
+    ]
+    assert len(timeline.states) == len(timeline.trace) + 1
+
+
+@pytest.mark.parametrize(
+    ("schedule", "line"),
+    [
+        ("0 x0", "2 client 0  crashes before SET n 1 EX 100"),
+        ("0 r0", "2 client 0  SET n 1 EX 100 → OK, and the reply is lost"),
+        ("0 q0", "2 client 0  SET n 1 EX 100 is lost on its way"),
+        ("f 0", "1 server    forgets its scripts"),
+        ("0 0 e:n", "3 server    the TTL of n ends"),
+    ],
+)
+def test_each_fault_has_its_line(schedule: str, line: str) -> None:
+    timeline = shown(schedule, adds, lambda kv: kv.get("other"))
+    assert line in str(timeline)
+    assert words(timeline)
+
+
+def test_waits_sleeps_jumps_and_steps_have_theirs() -> None:
+    def client(kv: Any) -> None:
+        time.time()
+        step("UPDATE users")
+        time.sleep(2)
+        kv.blpop("q", 7)
+
+    timeline = shown("j0 0 0 0 t0", client, clock_jumps=[-60])
+    assert [line.partition("client 0  ")[2] for line in str(timeline).splitlines()[3:8]] == [
+        "clock jumps -60 s",
+        "UPDATE users",
+        "slept 2 s",
+        "BLPOP q 7 … waits",
+        "BLPOP q 7: time is up → nil",
+    ]
+    assert "UPDATE users" in words(timeline)
+
+
+def test_transactions_scripts_and_errors() -> None:
+    limiter = FixedWindow("api", limit=1, window=60)
+
+    def client(kv: Any) -> None:
+        kv.pipeline().incr("a").incr("b").execute()
+        kv.run(limiter.hit("ann"))
+        try:
+            kv.lpush("a", 1)
+        except redis.ResponseError:
+            kv.eval("return ARGV[1]", 1, "a", "x")
+
+    said = str(shown("", client))
+    assert "MULTI INCRBY a 1; INCRBY b 1 EXEC → [1, 1]" in said
+    assert "rate_limiting/fixed_window kv:ratelimit:api:{ann}" in said
+    assert "LPUSH a 1 → error WRONGTYPE" in said
+    assert " | x → x" in said
+
+
+def test_of_a_long_value_the_part_that_changed_is_shown(direct: redis.Redis) -> None:
+    before = json.dumps({"user": "ann", "items": ["A-1", "B-2", "C-3", "D-4"], "total": 0})
+
+    def client(kv: Any) -> None:
+        kv.set("cart", before.replace("0}", "7}"))
+
+    assert '"total": 7}' in str(shown("", client, setup=lambda kv: kv.set("cart", before)))
+
+
+def test_what_each_type_holds_and_what_changed(direct: redis.Redis) -> None:
+    def client(kv: Any) -> None:
+        kv.rpush("list", "a", "b c")
+        kv.hset("hash", "field", "value")
+        kv.sadd("set", "b", "a")
+        kv.zadd("zset", {"m": 1.5})
+        kv.xadd("stream", {"f": "v"}, id="1-1")
+        kv.set("string", "x" * 100)
+        kv.set("bytes", b"\xff\x00")
+        kv.persist("ttl")
+        kv.delete("list")
+
+    said = str(shown("", client, setup=lambda kv: kv.set("ttl", 1, ex=50)))
+    for change in (
+        "at first ttl = 1  TTL 50 s",
+        'list = [a, "b c"]  no TTL',
+        "hash = {field: value}",
+        "set = {a, b}",
+        "zset = {m: 1.5}",
+        "stream = a stream",
+        "string = " + "x" * 40,
+        r"bytes = \xff\x00",
+        "ttl = 1  no TTL",
+        "list is gone",
+    ):
+        assert change in said, change
+    assert "x" * 45 not in said
+
+    for number in range(MOST_KEYS + 5):
+        direct.set(f"k{number}", 1)
+    assert len(state_of(direct)) == MOST_KEYS
+
+
+def test_names_and_texts_cannot_break_the_diagram() -> None:
+    def client(kv: Any) -> None:
+        kv.set("<a&b>", '"<script>" \x00\n')
+
+    story = explore({"<who>": client}, invariant=lambda w: 1 > 2)
+    assert story.shortest is not None
+    found = words(story.shortest)
+    assert "<who>" in found
+    assert any("<a&b>" in text for text in found)
+    assert "a <title> & more" in found
+    assert "broken: not so: 1 > 2" in found
+
+
+def test_of_a_very_long_run_the_middle_is_left_out() -> None:
+    def client(kv: Any) -> None:
+        for _ in range(100):
+            kv.incr("n")
+
+    timeline = shown("", client)
+    assert f"  … {100 - HEAD - TAIL} steps more" in str(timeline)
+    assert f"{HEAD:3} client 0" in str(timeline)
+    assert f"{HEAD + 1:3} client 0" not in str(timeline)
+    assert "100 client 0  INCRBY n 1 → 100" in str(timeline)
+    assert f"… {100 - HEAD - TAIL} steps more" in words(timeline)

@@ -1,0 +1,250 @@
+"""What a figure of a load run says comes from the run; how it looks was judged by eye."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from support.load_samples import flat, sample
+
+from kvlab.errors import InvalidArgument
+from kvlab.instruments.measure.recorder import Recorder
+from kvlab.load.record import charts as charts
+from kvlab.load.record.drawing import title_of
+from kvlab.load.record.run import WINDOWS, Fault, Finding, LoadRun
+
+USUAL = [1000] * 10
+HARD = Finding("admissions", True, "none too many")
+BROKEN = Finding("admissions", False, "too many")
+
+
+def recorder(milliseconds: float, count: int = 1000) -> Recorder:
+    made = Recorder()
+    made.record_all(np.full(count, milliseconds / 1e3))
+    return made
+
+
+def dipped(**more: object) -> LoadRun:
+    return flat([*USUAL, 0, 0, 400, 1000], [Fault("pause", 10, 2)], **more)
+
+
+def windows(admitted: list[int], bound: float | list[float]) -> LoadRun:
+    frame = pd.DataFrame(
+        {"key": "a", "second": np.arange(len(admitted)), "admitted": admitted, "bound": bound}
+    ).assign(busiest=admitted)
+    return flat([10] * len(admitted), windows=frame, findings=(HARD, BROKEN))
+
+
+def with_latency(run: LoadRun, **milliseconds: float) -> LoadRun:
+    return replace(run, latency={name: recorder(ms) for name, ms in milliseconds.items()})
+
+
+def asked() -> LoadRun:
+    run = flat([900, 800], settings={"rate": 1000}, errors={"lost": 3})
+    return replace(run, timeline=run.timeline.assign(due=1000.0, errors=[1, 2], users=[5, 9]))
+
+
+def slow() -> LoadRun:
+    run = dipped(findings=(HARD, BROKEN))
+    p99 = run.timeline["p99_us"].copy()
+    p99.iloc[12] = 2_010_000
+    return replace(with_latency(run, hit=2), timeline=run.timeline.assign(p99_us=p99))
+
+
+def closed() -> LoadRun:
+    return with_latency(flat(USUAL, settings={"users": 20}), hit=0.5)
+
+
+def open_loop() -> LoadRun:
+    return with_latency(asked(), hit=1500)
+
+
+SAYS: dict[str, tuple[Callable[[], Figure], list[str]]] = {
+    "throughput": (
+        lambda: charts.throughput(dipped()),
+        [
+            "814 calls/s, 0 errors; back 3 s after the pause began",
+            "grey: fault · dots: back at 90 %",
+            "pause",
+            "calls",
+        ],
+    ),
+    "one error, never back": (
+        lambda: charts.throughput(flat([1000, 0, 0], [Fault("cut", 1, 1)], errors={"lost": 1})),
+        ["333 calls/s, 1 error; not back after the cut"],
+    ),
+    "asked for": (
+        lambda: charts.throughput(asked()),
+        ["850 calls/s of 1,000 asked for, 3 errors", "asked for", "calls"],
+    ),
+    "latency over time": (
+        lambda: charts.latency_over_time(slow()),
+        [
+            "p99 2 ms over the run, 2.01 s in the worst interval, at 12 s",
+            "invariants: 1 of 2 broken · grey: fault · dots: back at 90 %",
+            "p99.9",
+        ],
+    ),
+    "none over": (
+        lambda: charts.admissions(windows([10, 9, 0], 10)),
+        ["None of 3 windows over the bound, the fullest holds 10", "limit 10"],
+    ),
+    "some over": (
+        lambda: charts.admissions(windows([10, 13, 19], 10)),
+        [
+            "2 of 3 windows over the bound, the worst holds 19 where 10 are allowed",
+            "each dot one key in one window; orange: over the bound",
+        ],
+    ),
+    "worst over its own bound": (
+        lambda: charts.admissions(windows([15, 30], [10, 29])),
+        ["2 of 2 windows over the bound, the worst holds 15 where 10 are allowed", "bound"],
+    ),
+    "no bound": (
+        lambda: charts.admissions(windows([10, 13], float("nan"))),
+        ["Up to 13 admitted in a window, no bound is stated"],
+    ),
+    "latency curve": (
+        lambda: charts.latency_curve(with_latency(flat(USUAL), submit=1, rank=0.25)),
+        ["p99: submit 1 ms, rank 250 µs", "1,000 calls", "invariants: 0 of 1 broken"],
+    ),
+    "compare latency": (
+        lambda: charts.compare_latency(
+            {
+                "naive": with_latency(flat(USUAL, findings=(HARD, BROKEN)), hit=1),
+                "hardened": with_latency(flat(USUAL), hit=3),
+                "idle": with_latency(flat(USUAL, untested="no denial"), hit=400),
+            }
+        ),
+        ["p99: naive 1 ms, idle 400 times that", "1 of 2 broken", "0 of 1 broken", "shows nothing"],
+    ),
+    "compare throughput": (
+        lambda: charts.compare_throughput(
+            {"one": flat([100, 300, 900]), "two": flat([510, 510, 510])}
+        ),
+        ["two: 510 calls/s, 1.7 times one", "300", "510"],
+    ),
+    "coordinated omission": (
+        lambda: charts.coordinated_omission(closed(), open_loop()),
+        [
+            "p99 by the closed loop 500 µs, by the open loop 1.5 s",
+            "closed loop, 20 users",
+            "open loop, 1,000/s",
+            "0 of 1 broken",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SAYS)
+def test_a_figure_says_what_its_run_says_and_clips_nothing(name: str) -> None:
+    draw, wanted = SAYS[name]
+    figure = draw()
+    axes = figure.axes[0]
+    ticks = [label.get_text() for label in axes.get_xticklabels()]
+    written = [axes.get_title(loc="left"), *(text.get_text() for text in axes.texts), *ticks]
+    for words in wanted:
+        assert any(words in text.split("\n") for text in written), (words, written)
+    assert all(one.get_ylabel() for one in figure.axes)
+    FigureCanvasAgg(figure).draw()
+    page = figure.bbox
+    for artist in [axes._left_title, *axes.texts]:
+        box = artist.get_window_extent()
+        assert box.x0 >= page.x0 - 1, artist
+        assert box.x1 <= page.x1 + 1, artist
+        assert box.y0 >= page.y0 - 1, artist
+        assert box.y1 <= page.y1 + 1, artist
+
+
+def test_no_latency_stands_without_what_broke() -> None:
+    broken = with_latency(flat(USUAL, findings=(HARD, BROKEN)), hit=1)
+    for figure in (
+        charts.latency_over_time(broken),
+        charts.latency_curve(broken),
+        charts.compare_latency([broken]),
+        charts.coordinated_omission(broken, with_latency(asked(), hit=2)),
+    ):
+        written = "\n".join(text.get_text() for text in figure.axes[0].texts)
+        assert "1 of 2 broken" in written
+    ticks = charts.compare_throughput([broken]).axes[0].get_xticklabels()
+    assert "1 of 2 broken" in ticks[0].get_text()
+
+
+def test_panels_stand_only_for_what_there_is() -> None:
+    assert len(charts.throughput(flat(USUAL)).axes) == 1
+    labels = [axes.get_ylabel() for axes in charts.throughput(asked()).axes]
+    assert labels == ["calls/s", "errors/s", "users"]
+
+
+def test_each_fault_is_marked_in_every_panel_of_time() -> None:
+    faults = [Fault("pause", 2, 1), Fault("cut", 5, 0.5)]
+    run = replace(asked(), faults=tuple(faults), seconds=10)
+    for axes in charts.throughput(run).axes:
+        assert [patch.get_x() for patch in axes.patches if hasattr(patch, "get_x")] == [2, 5]
+    many = flat(USUAL, [Fault("cut", i / 4, 0.1) for i in range(30)])
+    figure = charts.throughput(many)
+    assert "grey: 30 faults" in [text.get_text() for text in figure.axes[0].texts]
+    assert len(figure.axes[0].collections[0].get_segments()) == 30
+
+
+def test_a_long_run_keeps_its_worst_moments() -> None:
+    n = 3 * charts.POINTS
+    run = flat([100] * n)
+    p99 = np.full(n, 1000.0)
+    p99[700] = 9_000_000
+    admitted = np.full(n, 10)
+    admitted[1000] = 12
+    frame = pd.DataFrame({"key": "a", "second": np.arange(n), "admitted": admitted, "bound": 10})
+    frame["busiest"] = admitted
+    run = replace(run, timeline=run.timeline.assign(p99_us=p99), windows=frame)
+    latency = charts.latency_over_time(run).axes[0]
+    values = latency.patches[1].get_data().values
+    assert len(values) == charts.POINTS
+    assert values.max() == 9000
+    assert any("steps: worst of 3 intervals" in text.get_text() for text in latency.texts)
+    dots = charts.admissions(run).axes[0]
+    over = dots.lines[1].get_ydata()
+    assert list(over) == [12]
+    assert len(dots.lines[0].get_ydata()) == charts.POINTS - 1
+    rates = charts.throughput(run).axes[0].patches[0].get_data().values
+    assert rates == pytest.approx(np.full(charts.POINTS, 100))
+
+
+@pytest.mark.parametrize("rates", [[], [7]])
+def test_a_run_of_next_to_nothing_is_drawn(rates: list[int]) -> None:
+    run = flat(rates, [Fault("pause", 0.5, 1)], seconds=2.0, untested="too short")
+    run = replace(run, windows=pd.DataFrame(columns=list(WINDOWS)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for draw in (
+            charts.throughput, charts.latency_over_time, charts.admissions, charts.latency_curve
+        ):  # fmt: skip
+            draw(run).savefig(io.BytesIO())
+
+
+def test_names_that_look_like_formulas_are_drawn_as_they_are() -> None:
+    run = with_latency(flat(USUAL), **{"$\\frac{$": 1, "<b>": 2})
+    figure = charts.latency_curve(run)
+    figure.savefig(io.BytesIO())
+    assert title_of(figure) == "p99: $\\frac{$ 1 ms, <b> 2 ms"
+
+
+def test_wrong_runs_are_refused() -> None:
+    with pytest.raises(InvalidArgument, match="has no windows"):
+        charts.admissions(sample("leaderboard", seconds=3))
+    with pytest.raises(InvalidArgument, match="closed must be a run of a closed loop"):
+        charts.coordinated_omission(asked(), asked())
+    with pytest.raises(InvalidArgument, match="open must be a run of an open loop"):
+        charts.coordinated_omission(closed(), closed())
+    for runs in ([], [closed(), closed()]):
+        with pytest.raises(InvalidArgument, match="a name of its own"):
+            charts.compare_latency(runs)
+    with pytest.raises(InvalidArgument, match="nothing was called"):
+        charts.compare_throughput({"idle": flat([], seconds=1.0)})
