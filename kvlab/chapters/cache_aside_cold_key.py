@@ -25,7 +25,7 @@ import matplotlib as mpl
 from kvlab.core.checks import whole
 from kvlab.errors import KvlabError
 from kvlab.instruments.charts.style import STYLE, Drawing
-from kvlab.instruments.measure.experiment import run
+from kvlab.instruments.measure.experiment import experiment
 from kvlab.instruments.measure.machine import HasClient
 from kvlab.instruments.measure.result import Result
 from kvlab.instruments.measure.workload import OpenLoop, Zipf
@@ -155,7 +155,7 @@ def filled_together(
         fetch(key, count_and_load)
         return "loads" if mine else "cached"
 
-    return run(
+    return experiment(
         request, popularity, seed, arrivals=arrivals, duration=duration, bucket=bucket,
         check=lambda: loading.overlapping, kv=kv, name=name, progress=False,
     )  # fmt: skip

@@ -24,7 +24,7 @@ from matplotlib.ticker import PercentFormatter
 from kvlab.core.checks import real
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.charts.style import MARKERS, drawing
-from kvlab.instruments.measure.experiment import Clock, run
+from kvlab.instruments.measure.experiment import Clock, experiment
 from kvlab.instruments.measure.result import Result
 from kvlab.instruments.measure.theory import ttl_hit_ratio
 from kvlab.instruments.measure.workload import OpenLoop, Trace, Zipf
@@ -179,7 +179,7 @@ def measure(
             kv.run(fills)
 
     moments = Trace(times, np.arange(len(times), dtype=np.int64))
-    result = run(
+    result = experiment(
         request, moments, seed, duration=duration, warmup_seconds=warm, progress=False,
         clock=tick, name="hit ratio",
     )  # fmt: skip

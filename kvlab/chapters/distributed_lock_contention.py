@@ -28,7 +28,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from kvlab.core.checks import real, whole
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.charts.style import HATCHES, colour, drawing
-from kvlab.instruments.measure.experiment import run
+from kvlab.instruments.measure.experiment import experiment
 from kvlab.instruments.measure.recorder import Recorder
 from kvlab.instruments.measure.result import Result
 from kvlab.instruments.measure.workload import ClosedLoop, Uniform
@@ -137,7 +137,7 @@ def _run(
     def subject(_: int) -> None:
         call()
 
-    return run(
+    return experiment(
         subject,
         Uniform(1),
         seed,

@@ -24,7 +24,7 @@ from matplotlib.ticker import NullLocator
 
 from kvlab.core.checks import real, whole
 from kvlab.errors import InvalidArgument
-from kvlab.instruments.charts import shapes as plots
+from kvlab.instruments.charts import bars
 from kvlab.instruments.charts.style import MARKERS, colour, drawing, label_right, note
 from kvlab.instruments.faults.proxy import Proxy
 from kvlab.instruments.measure.recorder import Recorder
@@ -246,7 +246,7 @@ def memory_chart(frame: pd.DataFrame, *, plain: str = "ZADD of 500") -> Figure:
         for variant in ("naive", "hardened")
     ]
     first, *others = [f"{name} {used[name] / used[plain]:.1f}" for name in names]
-    return plots.bars(
+    return bars(
         pd.DataFrame(rows, columns=["ties", "variant", "bytes"]), x="ties", y="bytes", by="variant",
         title=", ".join([f"Memory: {first} times a plain sorted set", *others]), xlabel="tie rule",
         ylabel="bytes a member", form="{:.0f}", remark="MEMORY USAGE, 2,000 members sampled",

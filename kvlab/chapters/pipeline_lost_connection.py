@@ -19,7 +19,7 @@ from kvlab.core.op import Op
 from kvlab.errors import KvlabError
 from kvlab.instruments.faults.client_gate import ClientCrashed, gated
 from kvlab.instruments.measure.comparison import Comparison, compare
-from kvlab.instruments.measure.experiment import run
+from kvlab.instruments.measure.experiment import experiment
 from kvlab.instruments.measure.recorder import Recorder
 from kvlab.instruments.measure.result import Result
 from kvlab.instruments.measure.workload import ClosedLoop, Uniform
@@ -174,7 +174,7 @@ def in_turns(
             there = kv.run([Op("EXISTS", *(op.keys[0] for op in b), decode=int) for b in sent])
             return sum(0 < n < len(b) for n, b in zip(there, sent, strict=True))
 
-        return run(
+        return experiment(
             batch, Uniform(1), 1, arrivals=ClosedLoop(1), count=batches, check=in_part, kv=kv,
             name=name, progress=False,
         )  # fmt: skip

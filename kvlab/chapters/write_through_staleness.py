@@ -32,7 +32,7 @@ import pandas as pd
 from kvlab.core.checks import real, whole
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.charts.style import HATCHES, STYLE, Drawing, colour
-from kvlab.instruments.measure.experiment import run
+from kvlab.instruments.measure.experiment import experiment
 from kvlab.instruments.measure.recorder import Recorder
 from kvlab.instruments.measure.result import Result
 from kvlab.instruments.measure.workload import ClosedLoop, OpenLoop, Uniform
@@ -249,7 +249,7 @@ def measure(
     with ThreadPoolExecutor(writers) as pool:
         writing = [pool.submit(write_until_over, i + 1) for i in range(writers)]
         try:
-            reads = run(
+            reads = experiment(
                 ask, Uniform(keys), seed, arrivals=arrivals, duration=duration, bucket=bucket,
                 check=lambda: len(ledger.stale), name=name, progress=False,
             )  # fmt: skip

@@ -28,7 +28,7 @@ from kvlab.core.executor import DEADLINE, TIMEOUT, Answer, Executor, Request, Ru
 from kvlab.core.flow import Call, Flow, Wait
 from kvlab.core.hold import HoldableLock, Holding, ahold
 from kvlab.core.op import A, B, C, D, Op, Raw
-from kvlab.core.server_url import resolve
+from kvlab.core.server_url import server_url
 from kvlab.core.wire import Command, checked_prefix, transport_error
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ async def aconnect(
 ) -> AsyncKv:
     """:func:`~kvlab.connect` for asyncio, for use in the event loop that awaits it."""
     # Joining the embedded server may have to start it: not on the event loop's thread.
-    url = await asyncio.to_thread(resolve, url, allow_remote)
+    url = await asyncio.to_thread(server_url, url, allow_remote)
     client = redis.asyncio.Redis.from_url(
         url,
         socket_timeout=timeout,

@@ -34,7 +34,7 @@ from kvlab.core.executor import DEADLINE, TIMEOUT, Answer, Executor, Request, Ru
 from kvlab.core.flow import Call, Flow, Wait
 from kvlab.core.hold import HoldableLock, Holding, hold
 from kvlab.core.op import A, B, C, D, Op, Raw
-from kvlab.core.server_url import resolve
+from kvlab.core.server_url import server_url
 from kvlab.core.wire import Command, checked_prefix, transport_error
 from kvlab.errors import InvalidArgument
 
@@ -57,7 +57,7 @@ def connect(
     :class:`~kvlab.errors.RemoteNotAllowed` for a server on another machine without an explicit
     yes, :class:`~kvlab.errors.InvalidArgument` for an unusable URL.
     """
-    url = resolve(url, allow_remote)
+    url = server_url(url, allow_remote)
     client = redis.Redis.from_url(
         url,
         socket_timeout=timeout,

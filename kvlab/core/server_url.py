@@ -15,7 +15,7 @@ from redis.exceptions import (
 from kvlab.errors import InvalidArgument, RemoteNotAllowed
 
 
-def resolve(url: str | None = None, allow_remote: bool | None = None) -> str:
+def server_url(url: str | None = None, allow_remote: bool | None = None) -> str:
     """The URL to connect to: the argument, or ``KVLAB_URL``, or the embedded server's.
 
     Raises :class:`RemoteNotAllowed` for a host that is not loopback, unless ``allow_remote`` or

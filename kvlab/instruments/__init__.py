@@ -10,7 +10,7 @@ from typing import Any
 
 _HOME = {
     "charts": ("charts",),
-    "charts.shapes": ("plots",),
+    "charts.shapes": ("plots",),  # an older name: charts has lines and bars
     "explorer.explore": ("Story", "Violated", "World", "explore", "replay", "step"),
     "faults.client_gate": ("Gate", "GatedRedis", "ClientCrashed", "gated"),
     "faults.proxy": ("Proxy", "paused"),
@@ -19,7 +19,7 @@ _HOME = {
     "judges.linearizability": ("Operation", "judge_history"),
     "judges.scores": ("ScoreVerdict", "Submissions", "judge_scores"),
     "measure.comparison": ("repeat", "compare", "Comparison"),
-    "measure.experiment": ("run",),
+    "measure.experiment": ("experiment", "run"),
     "measure.machine": ("environment",),
     "measure.recorder": ("Recorder",),
     "measure.result": ("Result",),
@@ -30,7 +30,7 @@ _MODULES = {"charts", "plots", "theory"}
 """Of these names the module itself is meant."""
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 
-__all__ = [*_WHERE]
+__all__ = list(_WHERE)
 
 
 def __getattr__(name: str) -> Any:

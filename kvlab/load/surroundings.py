@@ -10,7 +10,7 @@ from typing import Any
 import gevent
 import redis
 
-from kvlab.core.server_url import resolve
+from kvlab.core.server_url import server_url
 from kvlab.errors import InvalidArgument, KvlabError
 from kvlab.load.fault_plan import PlannedFault, durable_server
 from kvlab.load.http_target import HttpTarget, is_http
@@ -46,7 +46,7 @@ class Stage:
             self._server = self._own.enter_context(durable_server())
             self.store = self._server.url
         else:
-            self.store = resolve(None if is_http(host) else host)
+            self.store = server_url(None if is_http(host) else host)
 
     @property
     def late(self) -> float:

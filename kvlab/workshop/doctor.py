@@ -24,7 +24,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from kvlab.core.server_url import resolve
+from kvlab.core.server_url import server_url
 from kvlab.errors import KvlabError
 from kvlab.server import embedded as server
 from kvlab.server import engines
@@ -197,7 +197,7 @@ def _in_use(url: str | None) -> tuple[Finding, ...]:
     if not url:
         return (Finding("KVLAB_URL", State.OK, "not set: the embedded server is used"),)
     try:
-        resolve(url)
+        server_url(url)
     except KvlabError as problem:
         # What `connect` would refuse is not tried here either.
         remedy = "correct KVLAB_URL or unset it; a remote server needs KVLAB_ALLOW_REMOTE=1"

@@ -108,10 +108,10 @@ cost = pd.DataFrame(rows, columns=["round trip, ms", "how", "ms", "network alone
 cost.round(1).style.hide(axis="index").format(precision=1)
 
 # %%
-from kvlab.instruments.charts import shapes as plots
+from kvlab.instruments import charts
 
 at_5 = cost[cost["round trip, ms"] == 5].set_index("how")["ms"]
-plots.lines(
+charts.lines(
     cost, x="round trip, ms", y="ms", by="how", theory="network alone, ms",
     title=f"Ten values at 5 ms: {at_5['one by one']:.0f} ms one by one, "
     f"{at_5['in one run']:.0f} ms in one run",
@@ -131,8 +131,7 @@ plots.lines(
 # Two thousand reads of one key, one after the other. First the number that most dashboards show:
 
 # %%
-from kvlab.instruments import ClosedLoop, Uniform, charts
-from kvlab.instruments import run as experiment
+from kvlab.instruments import ClosedLoop, Uniform, charts, experiment
 
 read = Op("GET", Key("greeting"), decode=lambda reply: "hit" if reply else "miss")
 result = experiment(

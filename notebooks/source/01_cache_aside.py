@@ -20,10 +20,10 @@ import pandas as pd
 
 import kvlab
 from kvlab import CacheAside, NaiveCacheAside
-from kvlab.core.server_url import resolve
+from kvlab.core.server_url import server_url
 from kvlab.instruments import ClientCrashed, Origin, Proxy, environment, explore
 
-kv, origin = kvlab.connect(url := resolve(), prefix="kvlab:ch01"), Origin()
+kv, origin = kvlab.connect(url := server_url(), prefix="kvlab:ch01"), Origin()
 kv.clear()
 pd.Series(environment(kv), name="where the numbers below were measured").to_frame()
 
@@ -46,12 +46,12 @@ print(inspect.getsource(NaiveCacheAside.get))
 # `explore` answers by trying. It runs both readers on a private server, once for **every** order of
 # their steps, and asks after each run whether the invariant holds. The shortest run that breaks it is
 # drawn: time goes down, and on the right stands what the server holds. The database is one row in
-# memory, `OneRow`; each access to it is a step that can come at any time, like a command.
+# memory, `SteppedRow`; each access to it is a step that can come at any time, like a command.
 
 # %%
-from kvlab.instruments.explorer.one_row import OneRow
+from kvlab.instruments.explorer.stepped_row import SteppedRow
 
-db = OneRow()
+db = SteppedRow()
 each = {"setup": db.reset, "progress": False}  # every run begins with the same row
 reader = lambda client: NaiveCacheAside(client).get(7, db.read)  # noqa: E731
 two = {"reader 1": reader, "reader 2": reader}

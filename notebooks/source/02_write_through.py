@@ -20,10 +20,10 @@ import redis
 
 import kvlab
 from kvlab import CacheAside, Key, NaiveCacheAside, NaiveWriteThrough, Op, WriteThrough
-from kvlab.core.server_url import resolve
+from kvlab.core.server_url import server_url
 from kvlab.instruments import Origin, environment, explore, replay
 
-url = resolve()
+url = server_url()
 kv, origin = kvlab.connect(url, prefix="kvlab:ch02"), Origin()
 kv.clear()
 pd.Series(environment(kv), name="where the numbers below were measured").to_frame()
@@ -39,7 +39,7 @@ import json
 import time
 from timeit import timeit
 
-from kvlab.instruments.explorer.one_row import OneRow
+from kvlab.instruments.explorer.stepped_row import SteppedRow
 
 naive = NaiveWriteThrough(kv.client, ttl=300, prefix=kv.prefix)
 print(inspect.getsource(NaiveWriteThrough.save))
@@ -53,7 +53,7 @@ print(inspect.getsource(NaiveWriteThrough.remove))
 # than the database?
 #
 # `explore` runs both on a private server in **every** order of their steps, and asks after each run
-# whether the invariant holds. Its database is one row in memory, `OneRow`: the first write makes it
+# whether the invariant holds. Its database is one row in memory, `SteppedRow`: the first write makes it
 # "v1", the second "v2", and each write is a step of its own.
 
 
@@ -63,7 +63,7 @@ def same_row(world):
     return world.kv.get("user:7") in (None, json.dumps(db.row).encode())
 
 
-db = OneRow()
+db = SteppedRow()
 each = {"setup": db.reset, "progress": False}  # every run begins with the same row
 saver = lambda client: NaiveWriteThrough(client).save(7, lambda: [db.write()[0]])  # noqa: E731
 two = {"writer 1": saver, "writer 2": saver}

@@ -19,10 +19,10 @@ import pandas as pd
 
 import kvlab
 from kvlab.chapters import rate_limiting_admissions as admissions
-from kvlab.core.server_url import resolve
+from kvlab.core.server_url import server_url
 from kvlab.instruments import Proxy, environment, explore, replay
 
-url = resolve()  # the embedded Valkey, or KVLAB_URL
+url = server_url()  # the embedded Valkey, or KVLAB_URL
 kv = kvlab.connect(url, prefix="kvlab:ch03")
 pd.Series(environment(kv) | {"old keys removed": kv.clear()}, name="measured on").to_frame()
 
@@ -82,7 +82,6 @@ story
 from ipywidgets import interact
 
 from kvlab.instruments import charts
-from kvlab.instruments.charts import shapes as plots
 
 one_second = NaiveFixedWindow(kv.client, limit=10, window=1, prefix=kv.prefix)
 times = []
@@ -408,7 +407,7 @@ def worst_interval(limit=10, burst=10):
     most += [theory.sliding_counter_worst(limit), theory.token_bucket_worst(burst, limit, 1.0)]
     title = f"A limit of {limit} lets up to {max(most)} through in one interval"
     frame = pd.DataFrame({"limiter": [*[*KINDS][:3], f"bucket, burst {burst}"], "most": most})
-    return plots.bars(frame, x="limiter", y="most", title=title, ylabel="requests", limit=limit)
+    return charts.bars(frame, x="limiter", y="most", title=title, ylabel="requests", limit=limit)
 
 
 display(worst_interval())  # noqa: F821

@@ -19,7 +19,6 @@ import pandas as pd
 import kvlab
 from kvlab import Kv, NaiveSessions, Op, SessionCookie, SessionStore
 from kvlab.instruments import charts, environment, explore, gated
-from kvlab.instruments.charts import shapes as plots
 
 kv = kvlab.connect(prefix="kvlab:ch04")
 kv.clear()
@@ -378,13 +377,12 @@ for size in (0, 250, 500, 1_000, 2_000):
         rows.append((f"{size:,}", name, kv.client.memory_usage(key, samples=0)))
 memory = pd.DataFrame(rows, columns=["size", "variant", "bytes"])
 more = memory["bytes"].diff()[1::2].astype(int)
-plots.bars(memory, x="size", y="bytes", by="variant", form="{:,.0f}", xlabel="data (bytes)", ylabel="memory of a session (bytes)",
+charts.bars(memory, x="size", y="bytes", by="variant", form="{:,.0f}", xlabel="data (bytes)", ylabel="memory of a session (bytes)",
            title=f"A session takes {more.min()} to {more.max()} bytes more hardened than naive")  # fmt: skip
 
 # %%
 from kvlab.chapters.sessions_lifetimes import logins
-from kvlab.instruments import ClosedLoop, Uniform
-from kvlab.instruments import run as experiment
+from kvlab.instruments import ClosedLoop, Uniform, experiment
 
 shops, results, ended = {"naive": naive, "hardened": Hardened(kv.client)}, {}, {}
 for name, shop in shops.items():

@@ -17,10 +17,10 @@ from redis import Redis
 
 import kvlab
 from kvlab import Kv, Lock, NaiveLock, fenced_get, fenced_set
-from kvlab.core.server_url import resolve
+from kvlab.core.server_url import server_url
 from kvlab.instruments import Proxy, environment, explore
 
-url = resolve()
+url = server_url()
 kv = kvlab.connect(url, prefix="kvlab:ch05")
 kv.clear()
 pd.Series(environment(kv), name="where the numbers below were measured").to_frame()

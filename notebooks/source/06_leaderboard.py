@@ -21,11 +21,11 @@ import pandas as pd
 
 import kvlab
 from kvlab import Leaderboard, NaiveLeaderboard, Op
-from kvlab.core.server_url import resolve
+from kvlab.core.server_url import server_url
 from kvlab.errors import InvalidArgument, PeriodClosed
 from kvlab.instruments import ClientCrashed, Proxy, environment, explore
 
-url = resolve()
+url = server_url()
 kv = kvlab.connect(url, prefix="kvlab:ch06")
 kv.clear()
 pd.Series(environment(kv), name="where the numbers below were measured").to_frame()
@@ -437,10 +437,10 @@ explore({"got 5": lambda kv: my_best(kv, 5), "got 9": lambda kv: my_best(kv, 9)}
 # %% tags=["setup"]
 import kvlab
 from kvlab import Leaderboard
-from kvlab.core.server_url import resolve
+from kvlab.core.server_url import server_url
 from kvlab.instruments import Proxy
 
-url = resolve()
+url = server_url()
 kv = kvlab.connect(url, prefix="kvlab:ex06")
 kv.clear()
 board = Leaderboard("exercise", ties="shared")

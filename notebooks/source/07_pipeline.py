@@ -18,10 +18,10 @@ import pandas as pd
 
 import kvlab
 from kvlab import Key, Kv, NaivePipeline, Op
-from kvlab.core.server_url import resolve
+from kvlab.core.server_url import server_url
 from kvlab.instruments import environment, explore
 
-url = resolve()
+url = server_url()
 kv = kvlab.connect(url, prefix="kvlab:ch07")
 kv.clear()
 pd.Series(environment(kv), name="where the numbers below were measured").to_frame()
@@ -419,9 +419,9 @@ kv.close()
 import kvlab
 from kvlab import Key, Kv, Op
 from kvlab.chapters.pipeline_lost_connection import cut_midway
-from kvlab.core.server_url import resolve
+from kvlab.core.server_url import server_url
 
-url = resolve()
+url = server_url()
 kv = kvlab.connect(url, prefix="kvlab:ex07")
 kv.clear()
 kv.run(Op("SET", Key("price:tea"), 3, "EX", 600), Op("SET", Key("price:jam"), 5, "EX", 600),

@@ -21,11 +21,11 @@ import pandas as pd
 import redis
 
 import kvlab
-from kvlab.core.server_url import resolve
+from kvlab.core.server_url import server_url
 from kvlab.instruments import environment
 
 # %%
-url = resolve()  # the embedded Valkey, or KVLAB_URL
+url = server_url()  # the embedded Valkey, or KVLAB_URL
 logging.getLogger("kvlab.flags").setLevel("ERROR")  # a lost connection is printed below instead
 kv = kvlab.Kv(redis.Redis.from_url(url, client_name="ch08"), prefix="kvlab:ch08")
 pd.Series(environment(kv) | {"old keys removed": kv.clear()}, name="measured on").to_frame()
@@ -317,11 +317,11 @@ with FlagWatcher(kv, flags) as watcher, turning(write, pause=0.002):
     )
 
 # %%
-from kvlab.instruments.charts import shapes as plots
+from kvlab.instruments import charts
 
 micros = [pd.Series(side).median() * 1e6 for side in (cost.a, cost.b)]
 told = [f"{name} {pairs.halves[name]:,} of {asked:,}" for name, asked in pairs.asked.items()]
-figure = plots.bars(
+figure = charts.bars(
     pd.DataFrame({"variant": [*pairs.asked], "µs": micros}), x="variant", y="µs", logy=True, form="{:.3g} µs",
     title=f"A check from the snapshot is {cost.ratio:,.0f} times cheaper (95 %: {cost.low:,.0f} to {cost.high:,.0f})",
     ylabel="time of one flag check (µs, log scale)", remark="requests that saw half a change:    " + "    ".join(told),

@@ -24,8 +24,7 @@ from math import comb
 
 import pandas as pd
 
-from kvlab.instruments import Violated, explore, replay, step
-from kvlab.instruments.charts import shapes as plots
+from kvlab.instruments import Violated, charts, explore, replay, step
 from kvlab.server import engines
 
 like_mine = {"decode_responses": True}  # what you give to redis.Redis(...)
@@ -385,7 +384,7 @@ for n in (2, 3, 4, 5):
 
 # %%
 sizes = pd.DataFrame(rows, columns=["commands", "how", "runs", "theory"])
-chart = plots.lines(
+chart = charts.lines(
     sizes, x="commands", y="runs", by="how", theory="theory", logy=True,
     title=f"2 clients of {n} commands: {every.schedules} orders, {reduced.schedules} that differ",
     xlabel="commands of each client, the last one on a key that both use", ylabel="runs (log scale)",

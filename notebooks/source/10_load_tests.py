@@ -26,8 +26,7 @@ import pandas as pd
 from ipywidgets import interact
 
 import kvlab
-from kvlab.instruments import environment
-from kvlab.instruments.charts import shapes as plots
+from kvlab.instruments import charts, environment
 from kvlab.instruments.measure import theory
 from kvlab.load.command import record
 from kvlab.load.record import charts as load_charts
@@ -190,7 +189,7 @@ accuracy.style.hide(axis="index").format(thousands=",")
 top = accuracy.loc[accuracy["busiest 0.3 s"].idxmax()]
 word = "keeps" if top["its own bound"] == "HOLDS" else "breaks"
 title = f"Limit {LIMIT}: {top.limiter} lets {top['busiest 0.3 s']} through in {WINDOW} s, and {word} its promise"  # fmt: skip
-plots.bars(accuracy, x="limiter", y="busiest 0.3 s", limit=LIMIT, title=title, ylabel=f"admitted in the busiest {WINDOW} s")  # fmt: skip
+charts.bars(accuracy, x="limiter", y="busiest 0.3 s", limit=LIMIT, title=title, ylabel=f"admitted in the busiest {WINDOW} s")  # fmt: skip
 
 # %% [markdown]
 # A judge that knows only "limit 20" would call correct limiters broken. The log is exact, and pays for
@@ -252,7 +251,7 @@ def p99_of_a_pause(users=20, seconds=10):
     loops = ["closed loop"] * 21 + ["open loop"] * 21
     frame = pd.DataFrame({"pause": pauses * 2, "loop": loops, "wait": waits})
     title = f"A pause of 2 s in {seconds} s: p99 holds {waits[20]:.3g} s of it closed, {waits[-1]:.3g} s open"
-    return plots.lines(frame, x="pause", y="wait", by="loop", title=title, xlabel="pause (s)", ylabel="wait in the 99th percentile (s)")  # fmt: skip
+    return charts.lines(frame, x="pause", y="wait", by="loop", title=title, xlabel="pause (s)", ylabel="wait in the 99th percentile (s)")  # fmt: skip
 
 
 display(p99_of_a_pause())  # noqa: F821

@@ -10,7 +10,7 @@ import pytest
 
 from kvlab import CacheAside, NaiveCacheAside
 from kvlab.instruments import ClientCrashed, Story, World, explore, replay
-from kvlab.instruments.explorer.one_row import OneRow
+from kvlab.instruments.explorer.stepped_row import SteppedRow
 
 EVERY = {
     "crashes": True,
@@ -21,7 +21,7 @@ EVERY = {
 }
 TTL, LEASE = 300, 10
 
-db = OneRow()
+db = SteppedRow()
 cache = CacheAside("users", TTL, jitter=0, early=0, lease=LEASE)
 # Renews whenever the load took two microseconds, which one round trip does.
 eager = CacheAside(

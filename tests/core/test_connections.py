@@ -24,7 +24,7 @@ from redis.retry import Retry
 
 from kvlab import AsyncKv, Key, Kv, Op, aconnect, connect
 from kvlab.core.connections import Connections, patience
-from kvlab.core.server_url import resolve
+from kvlab.core.server_url import server_url
 from kvlab.errors import InvalidArgument, RemoteNotAllowed, ServerRefused, ServerUnavailable
 from kvlab.server import engines
 from kvlab.server.engines import RunningServer
@@ -333,7 +333,7 @@ def test_patience() -> None:
     ],
 )
 def test_this_machine_needs_no_yes(url: str) -> None:
-    assert resolve(url, None) == url
+    assert server_url(url, None) == url
     connect(url).close()
 
 
@@ -353,16 +353,16 @@ REMOTE = [
 def test_another_machine_needs_an_explicit_yes(url: str, monkeypatch: Any) -> None:
     monkeypatch.delenv("KVLAB_ALLOW_REMOTE", raising=False)
     with pytest.raises(RemoteNotAllowed, match="is not this machine") as refused:
-        resolve(url, None)
+        server_url(url, None)
     assert "hunter2" not in str(refused.value)
-    assert resolve(url, True) == url
+    assert server_url(url, True) == url
     monkeypatch.setenv("KVLAB_ALLOW_REMOTE", "1")
-    assert resolve(url, None) == url
+    assert server_url(url, None) == url
     with pytest.raises(RemoteNotAllowed):
-        resolve(url, False)
+        server_url(url, False)
     monkeypatch.setenv("KVLAB_ALLOW_REMOTE", "0")
     with pytest.raises(RemoteNotAllowed):
-        resolve(url, None)
+        server_url(url, None)
 
 
 BAD = [
@@ -387,7 +387,7 @@ BAD = [
 @pytest.mark.parametrize("url", BAD)
 def test_a_bad_url_is_refused_and_never_repeated(url: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
-        resolve(url, None)
+        server_url(url, None)
     shown = f"{refused.value} {refused.value.__cause__}"
     assert "sesame" not in shown
     with pytest.raises(InvalidArgument):

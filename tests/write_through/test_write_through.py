@@ -13,7 +13,7 @@ from support import SteppedClock, twin
 from kvlab import CacheAside, Key, Kv, NaiveWriteThrough, Op, Removed, Saved, WriteThrough
 from kvlab.errors import InvalidArgument, NotJson, OutcomeUnknown, ServerUnavailable
 from kvlab.instruments import Proxy
-from kvlab.instruments.explorer.one_row import OneRow
+from kvlab.instruments.explorer.stepped_row import SteppedRow
 from kvlab.instruments.faults.slow_database import Origin
 from kvlab.server import engines
 from kvlab.server.engines import RunningServer
@@ -35,7 +35,7 @@ def pttl(kv: Kv, what: str) -> int:
 
 
 def test_a_saved_row_is_served(run: Any) -> None:
-    table = OneRow()
+    table = SteppedRow()
     assert run(cache.fetch("k", table.read)) == "v0"
     assert run(users.save("k", table.write)) == Saved("v1", 1, cached=True)
     assert run(cache.fetch("k", never)) == "v1"
@@ -44,7 +44,7 @@ def test_a_saved_row_is_served(run: Any) -> None:
 
 
 def test_a_removed_row_is_known_to_be_absent(run: Any) -> None:
-    table = OneRow()
+    table = SteppedRow()
     run(users.save("k", table.write))
     assert run(users.remove("k", table.delete)) == Removed(2, cached=True)
     assert run(cache.fetch("k", never)) is None
@@ -217,7 +217,7 @@ def test_naive_caches_undefined_for_an_unknown_id(kv: Kv) -> None:
 # --- a writer that is late --------------------------------------------------------------------
 
 
-def late_save(table: OneRow) -> Op[bool]:
+def late_save(table: SteppedRow) -> Op[bool]:
     """What a writer that has committed is about to send."""
     steps = iter(users.save("k", table.write))
     write: Any = next(steps)
@@ -228,7 +228,7 @@ def late_save(table: OneRow) -> Op[bool]:
 def test_the_tombstone_outlives_the_absence(stepped: tuple[Kv, SteppedClock]) -> None:
     """The absence is believed for negative_ttl; an old write is refused for longer."""
     kv, clock = stepped
-    table = OneRow()
+    table = SteppedRow()
     late = late_save(table)
     kv.run(users.remove("k", table.delete))
     clock.step(31)
@@ -239,7 +239,7 @@ def test_the_tombstone_outlives_the_absence(stepped: tuple[Kv, SteppedClock]) ->
 def test_a_writer_held_for_longer_than_it_is_remembered(stepped: tuple[Kv, SteppedClock]) -> None:
     """The stated limit: after ``remember`` the old row lands, and ends with its TTL."""
     kv, clock = stepped
-    table = OneRow()
+    table = SteppedRow()
     late = late_save(table)
     kv.run(users.remove("k", table.delete))
     clock.step(300.1)

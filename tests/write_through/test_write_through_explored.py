@@ -10,7 +10,7 @@ import pytest
 
 from kvlab import CacheAside, NaiveCacheAside, NaiveWriteThrough, Saved, WriteThrough
 from kvlab.instruments import ClientCrashed, Story, World, explore, replay
-from kvlab.instruments.explorer.one_row import OneRow
+from kvlab.instruments.explorer.stepped_row import SteppedRow
 
 EVERY = {
     "crashes": True,
@@ -21,7 +21,7 @@ EVERY = {
 }
 TTL = 300
 
-db = OneRow()
+db = SteppedRow()
 cache = CacheAside("users", TTL, jitter=0, early=0)
 # Renews whenever the load took two microseconds, which one round trip does.
 eager = CacheAside("users", 60, jitter=0, early=1e6, random=lambda: math.nextafter(1, 0))

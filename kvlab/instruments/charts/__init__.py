@@ -11,6 +11,7 @@ from kvlab.instruments.charts.figures import (
     round_trips,
     timeline,
 )
+from kvlab.instruments.charts.shapes import bars, lines
 from kvlab.instruments.charts.style import METRICS, Metric
 from kvlab.instruments.palette import COLOURS
 
@@ -19,8 +20,10 @@ __all__ = [
     "METRICS",
     "Metric",
     "admissions_per_window",
+    "bars",
     "hit_ratio_by_ttl",
     "latency_percentiles",
+    "lines",
     "over_admission",
     "percentile_curves",
     "round_trips",

@@ -34,11 +34,10 @@ from typing import Any
 from kvlab.core.checks import real, whole
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.explorer.findings import Limits, found_alone
-from kvlab.instruments.explorer.invariants import Invariant
 from kvlab.instruments.explorer.playing import following, played, rehearsed, spelt
 from kvlab.instruments.explorer.processes import can_fork, found_together
 from kvlab.instruments.explorer.run.clients import KvRedis
-from kvlab.instruments.explorer.run.events import Faults, World
+from kvlab.instruments.explorer.run.events import Faults, Invariant, World
 from kvlab.instruments.explorer.run.lanes import step
 from kvlab.instruments.explorer.run.setting import Program, theatre
 from kvlab.instruments.explorer.telling.timeline import Timeline

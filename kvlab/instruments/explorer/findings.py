@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from kvlab.instruments.explorer.invariants import Invariant, broken_by
-from kvlab.instruments.explorer.run.events import Choice, Done
+from kvlab.instruments.explorer.invariants import broken_by
+from kvlab.instruments.explorer.run.events import Choice, Done, Invariant
 from kvlab.instruments.explorer.run.scene import Run, Stage
 from kvlab.instruments.explorer.search import Search
 from kvlab.instruments.measure.progress import progress_bar

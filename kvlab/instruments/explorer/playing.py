@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from kvlab.errors import InvalidArgument
-from kvlab.instruments.explorer.invariants import Invariant, broken_by
-from kvlab.instruments.explorer.run.events import Choice
+from kvlab.instruments.explorer.invariants import broken_by
+from kvlab.instruments.explorer.run.events import Choice, Invariant
 from kvlab.instruments.explorer.run.scene import Run, Stage
 from kvlab.instruments.explorer.search import Again
 from kvlab.instruments.explorer.telling.timeline import Timeline

@@ -35,8 +35,7 @@ from typing import Any
 from kvlab.errors import KvlabError
 from kvlab.instruments.explorer.cores import different_cores, stay_on
 from kvlab.instruments.explorer.findings import Findings, Limits, RunSearch, found_in
-from kvlab.instruments.explorer.invariants import Invariant
-from kvlab.instruments.explorer.run.events import Choice
+from kvlab.instruments.explorer.run.events import Choice, Invariant
 from kvlab.instruments.explorer.run.scene import Run, Stage
 from kvlab.instruments.explorer.search import Part, Search
 from kvlab.instruments.measure.progress import progress_bar

@@ -20,15 +20,17 @@ from typing import Any
 
 from kvlab.core.checks import real, whole
 from kvlab.errors import InvalidArgument
-from kvlab.instruments.measure.comparison import Comparison, compare, repeat
-from kvlab.instruments.measure.machine import HasClient, engine, environment
+from kvlab.instruments.measure.machine import HasClient, environment
 from kvlab.instruments.measure.progress import progress_bar
 from kvlab.instruments.measure.recorder import Recorder
 from kvlab.instruments.measure.result import Result
 from kvlab.instruments.measure.schedule import Plan
 from kvlab.instruments.measure.workload import ClosedLoop, OpenLoop, Popularity, Trace
 
-__all__ = ["Clock", "Comparison", "Result", "compare", "engine", "environment", "repeat", "run"]
+__all__ = [
+    "Clock",
+    "experiment",
+]
 
 Subject = Callable[[int], str | None]
 
@@ -50,7 +52,7 @@ class Clock:
             time.sleep(left - 2e-4 if left > 3e-4 else 0)
 
 
-def run(
+def experiment(
     subject: Subject,
     workload: Popularity,
     seed: int,
@@ -251,3 +253,7 @@ class _Crew:
         finished = self._clock.now()
         if tally is not None:
             tally.add(outcome or DONE, started if due is None else due, started, finished)
+
+
+run = experiment
+"""An older name of :func:`experiment`."""

@@ -10,7 +10,8 @@ import redis
 
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.measure.comparison import compare, repeat
-from kvlab.instruments.measure.experiment import Clock, environment, run
+from kvlab.instruments.measure.experiment import Clock, experiment
+from kvlab.instruments.measure.machine import environment
 from kvlab.instruments.measure.result import Result
 from kvlab.instruments.measure.workload import ClosedLoop, OpenLoop, Scan, Trace, Uniform
 
@@ -33,7 +34,7 @@ def test_every_key_once_in_order_and_outcomes_counted() -> None:
         seen.append(key)
         return "even" if key % 2 == 0 else None
 
-    result = run(subject, Scan(10), 0, count=15, warmup=5)
+    result = experiment(subject, Scan(10), 0, count=15, warmup=5)
     assert seen == [*range(10), *range(10)]
     assert result.counts == {"done": 8, "even": 7}
     assert result.count == 15
@@ -51,7 +52,9 @@ def test_a_slow_answer_makes_the_ones_behind_it_late() -> None:
     def subject(key: int) -> None:
         clock.time += 1.0 if key == 5 else 0.001
 
-    result = run(subject, Scan(100), 0, arrivals=OpenLoop(10, poisson=False), count=30, clock=clock)
+    result = experiment(
+        subject, Scan(100), 0, arrivals=OpenLoop(10, poisson=False), count=30, clock=clock
+    )
     assert result.latency.percentile(100) == pytest.approx(1.0, rel=1e-3)
     seconds, share = result.latency.curve()
     assert share[seconds < 0.09][-1] == pytest.approx(20 / 30)  # ten of thirty had to wait
@@ -59,7 +62,7 @@ def test_a_slow_answer_makes_the_ones_behind_it_late() -> None:
     assert result.lateness is not None
     assert result.lateness.max == pytest.approx(0.9, rel=1e-3)
 
-    closed = run(subject, Scan(100), 0, count=30, clock=clock)
+    closed = experiment(subject, Scan(100), 0, count=30, clock=clock)
     assert closed.latency.percentile(90) < 0.01
     assert closed.lateness is None
 
@@ -67,7 +70,7 @@ def test_a_slow_answer_makes_the_ones_behind_it_late() -> None:
 def test_warm_up_seconds_and_duration_follow_the_schedule() -> None:
     clock = Virtual()
     calls: list[float] = []
-    result = run(
+    result = experiment(
         lambda key: calls.append(clock.time),
         Scan(10),
         0,
@@ -89,7 +92,7 @@ def test_a_closed_loop_ends_by_the_clock() -> None:
     def subject(key: int) -> None:
         clock.time += 0.25
 
-    result = run(subject, Uniform(3), 0, warmup_seconds=1, duration=2, clock=clock)
+    result = experiment(subject, Uniform(3), 0, warmup_seconds=1, duration=2, clock=clock)
     assert result.count == 8
     assert result.seconds == 2
     assert result.throughput == 4
@@ -104,7 +107,7 @@ def test_workers_share_the_requests_exactly() -> None:
         seen.append(key)
         return "ok"
 
-    result = run(subject, Scan(400), 0, arrivals=ClosedLoop(4), count=400)
+    result = experiment(subject, Scan(400), 0, arrivals=ClosedLoop(4), count=400)
     assert sorted(seen) == list(range(400))
     assert result.counts == {"ok": 400}
 
@@ -116,26 +119,26 @@ def test_an_exception_ends_the_run_unless_expected() -> None:
 
     for workers in (1, 3):
         with pytest.raises(KeyError):
-            run(subject, Scan(10), 0, arrivals=ClosedLoop(workers), count=10)
-    result = run(subject, Scan(10), 0, count=10, expected=(KeyError,))
+            experiment(subject, Scan(10), 0, arrivals=ClosedLoop(workers), count=10)
+    result = experiment(subject, Scan(10), 0, count=10, expected=(KeyError,))
     assert result.counts == {"KeyError": 1, "done": 9}
 
 
 def test_violations_are_what_the_caller_found() -> None:
-    assert run(lambda key: None, Scan(2), 0, count=2, check=lambda: 3).violations == 3
+    assert experiment(lambda key: None, Scan(2), 0, count=2, check=lambda: 3).violations == 3
 
 
 def test_a_trace_drives_its_own_times() -> None:
     clock = Virtual()
     trace = Trace.draw(Uniform(9), OpenLoop(5), 1, count=20)
     seen: list[tuple[float, int]] = []
-    run(lambda key: seen.append((clock.time, key)), trace, 0, clock=clock)
+    experiment(lambda key: seen.append((clock.time, key)), trace, 0, clock=clock)
     assert [key for _, key in seen] == trace.asked.tolist()
     assert [t - 100 for t, _ in seen] == pytest.approx(trace.times.tolist())
 
 
 def test_a_result_survives_its_file(tmp_path: Path) -> None:
-    result = run(lambda key: "ok", Scan(3), 1, arrivals=OpenLoop(1e5), count=50, name="a")
+    result = experiment(lambda key: "ok", Scan(3), 1, arrivals=OpenLoop(1e5), count=50, name="a")
     result.save(tmp_path / "run")
     loaded = Result.load(tmp_path / "run")
     assert loaded.to_dict() == result.to_dict()
@@ -160,13 +163,13 @@ def test_a_result_survives_its_file(tmp_path: Path) -> None:
 )
 def test_bad_arguments_are_refused(arguments: dict[str, object]) -> None:
     with pytest.raises(InvalidArgument):
-        run(lambda key: None, Scan(3), 0, **arguments)  # type: ignore[arg-type]
+        experiment(lambda key: None, Scan(3), 0, **arguments)  # type: ignore[arg-type]
 
 
 def test_a_trace_shorter_than_its_warm_up_is_refused() -> None:
     trace = Trace.draw(Uniform(9), OpenLoop(5), 1, count=20)
     with pytest.raises(InvalidArgument, match="warm-up of 20"):
-        run(lambda key: None, trace, 0, warmup=20)
+        experiment(lambda key: None, trace, 0, warmup=20)
 
 
 class FakeKv:
@@ -182,7 +185,7 @@ def test_round_trips_and_engine_come_from_the_kv(direct: redis.Redis) -> None:
     def subject(key: int) -> None:
         kv.round_trips += 2
 
-    result = run(subject, Scan(3), 0, count=10, warmup=7, kv=kv)
+    result = experiment(subject, Scan(3), 0, count=10, warmup=7, kv=kv)
     assert result.round_trips == 20
     assert result.environment["engine"] == "Valkey"
     assert result.environment["engine_version"][0].isdigit()
@@ -200,7 +203,7 @@ def test_the_environment_names_no_one() -> None:
 
 
 def test_repeat_and_compare() -> None:
-    results = repeat(3, lambda i: run(lambda key: "ok", Scan(3), i, count=4))
+    results = repeat(3, lambda i: experiment(lambda key: "ok", Scan(3), i, count=4))
     assert [r.environment["seed"] for r in results] == [0, 1, 2]
     assert {r.environment["repetitions"] for r in results} == {3}
 

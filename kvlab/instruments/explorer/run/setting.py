@@ -9,7 +9,7 @@ from typing import Any
 
 import redis
 
-from kvlab.core.server_url import resolve
+from kvlab.core.server_url import server_url
 from kvlab.errors import InvalidArgument, ServerUnavailable
 from kvlab.instruments.explorer.cores import one_core
 from kvlab.instruments.explorer.run.actors import Actor
@@ -63,7 +63,7 @@ def theatre(
             server = ends.enter_context(engines.start(engine, unix_socket=True))
             at, pid = server.url, server.pid
         else:
-            at, pid = resolve(url), None
+            at, pid = server_url(url), None
         ends.enter_context(one_core(pid))
         kv = ends.enter_context(plain(at, **options))
         inside = ends.enter_context(plain(at))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from kvlab.instruments.explorer.run.lanes import step
 
 
-class OneRow:
+class SteppedRow:
     """``row`` is None when there is none; ``version`` rises with each write, deletions too.
 
     ``loads`` counts the reads. Give ``reset`` as an exploration's ``setup``.
