@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 import pytest
 import redis
-from support import ENGINES, WAYS, SteppedClock, faketime_library
+from support import ENGINES, WAYS, SteppedClock, absent, faketime_library
 
 import kvlab.server
 from kvlab import Kv
@@ -102,9 +102,11 @@ def run(request: pytest.FixtureRequest, any_kv: Kv) -> Iterator[Callable[[Any], 
 def _stepped_server(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[RunningServer, SteppedClock]]:
+    if sys.platform != "linux":
+        pytest.skip("libfaketime sets the clock of a server on Linux only")
     library = faketime_library()
-    if sys.platform != "linux" or library is None:
-        pytest.skip("libfaketime is absent: on Debian, apt-get install libfaketime")
+    if library is None:
+        absent("libfaketime is absent: on Debian, apt-get install libfaketime")
     file = tmp_path_factory.mktemp("clock") / "now"
     clock = SteppedClock(file)
     env = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from support import SteppedClock
+import pytest
+from support import SteppedClock, absent
 
 from kvlab import Key, Kv, Op, Script
 
@@ -26,3 +27,14 @@ def test_the_stepped_clock_moves_expiry_both_ways(stepped: tuple[Kv, SteppedCloc
     seconds, _ = kv.run(Op("TIME"))
     clock.step(-50)
     assert int(kv.run(Op("TIME"))[0]) == int(seconds) - 50
+
+
+def test_an_absent_library_skips_a_test_at_home_and_fails_it_in_ci(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="it is absent"):
+        absent("it is absent")
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="it is absent"):
+        absent("it is absent")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import pytest
 import redis
 import redis.asyncio
 
@@ -93,6 +95,13 @@ class SteppedClock:
 
     def step(self, seconds: float) -> None:
         self.set(self.now + seconds)
+
+
+def absent(reason: str) -> NoReturn:
+    """Skip the test; under ``CI`` fail it, since a suite that skips its clock tests proves less."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 def faketime_library() -> str | None:
