@@ -2,10 +2,10 @@
 
 One source gives up to three notebooks, by cell tag:
 
-* ``notebooks/NN_name.ipynb``, the chapter: every cell but those tagged ``stub``, ``solution`` or
-  ``check``; executed.
-* ``notebooks/exercises/NN_name.ipynb``: cells tagged ``setup``, ``exercise``, ``stub``, ``check``;
-  not executed, the stub is for the reader to fill.
+* ``notebooks/NN_name.ipynb``, the chapter: every cell but those tagged ``exercise-setup``,
+  ``stub``, ``solution`` or ``check``; executed.
+* ``notebooks/exercises/NN_name.ipynb``: cells tagged ``exercise-setup``, ``exercise``, ``stub``,
+  ``check``; not executed, the stub is for the reader to fill.
 * ``notebooks/solutions/NN_name.ipynb``: the same with ``solution`` for ``stub``; executed, so every
   check is known to pass.
 
@@ -38,7 +38,8 @@ NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 MAX_BYTES = 1_000_000
 CELL_SECONDS = 120
 
-_EXERCISE = frozenset({"setup", "exercise", "check"})
+_NOT_IN_CHAPTER = frozenset({"exercise-setup", "stub", "solution", "check"})
+_EXERCISE = frozenset({"exercise-setup", "exercise", "check"})
 _LINTERS = re.compile(
     r"[ ]*# (?:fmt: (?:skip|on|off)|noqa(?:: ?[A-Z0-9, ]+)?)(?=[ ]*(?:#|$))", re.M
 )
@@ -66,7 +67,7 @@ def pages(source: Path) -> Iterator[Page]:
     """The notebooks that one source gives."""
     cells = jupytext.read(source, fmt="py:percent").cells
     root, name = source.parents[1], f"{source.stem}.ipynb"
-    chapter = tuple(c for c in cells if not _tags(c) & {"stub", "solution", "check"})
+    chapter = tuple(c for c in cells if not _tags(c) & _NOT_IN_CHAPTER)
     yield Page(root / name, chapter, executed=True)
     if any("stub" in _tags(c) for c in cells):
         stubs = tuple(c for c in cells if _tags(c) & (_EXERCISE | {"stub"}))

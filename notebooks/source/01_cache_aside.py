@@ -375,7 +375,7 @@ origin.close()
 #
 # A caller who gets neither a hit nor a lease may load for itself and leave the cache alone.
 
-# %% tags=["setup"]
+# %% tags=["exercise-setup"]
 import contextlib
 
 import kvlab

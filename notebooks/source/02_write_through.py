@@ -412,7 +412,7 @@ origin.close()
 #    bring it back.
 # 4. The key has a TTL after every store.
 
-# %% tags=["setup"]
+# %% tags=["exercise-setup"]
 import json
 from itertools import permutations
 

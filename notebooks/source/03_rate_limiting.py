@@ -442,7 +442,7 @@ kv.close()
 # In a flow, `yield from op` runs an op, and `yield from Wait(seconds)` waits. Solve it in
 # `exercises/03_rate_limiting.ipynb`; the check runs on the real server.
 
-# %% tags=["setup"]
+# %% tags=["exercise-setup"]
 import math
 import time
 

@@ -432,7 +432,7 @@ kv.close()
 #
 # Hint: `kv.run(a, b, atomic=True)`.
 
-# %% tags=["setup"]
+# %% tags=["exercise-setup"]
 import kvlab
 from kvlab import SessionStore
 

@@ -409,7 +409,7 @@ kv.close()
 #
 # You have `kv.hold(lock, wait=0)`, `held.check()`, `held.fence` and `fenced_set(row, value, fence)`.
 
-# %% tags=["setup"]
+# %% tags=["exercise-setup"]
 import kvlab
 from kvlab import Kv, Lock, fenced_get, fenced_set
 

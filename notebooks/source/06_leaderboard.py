@@ -434,7 +434,7 @@ explore({"got 5": lambda kv: my_best(kv, 5), "got 9": lambda kv: my_best(kv, 9)}
 # You have `board.submit(…)`, `board.around(player, 1)` and `kv.run(…)`. The first two points are
 # about an argument of `submit` and the number of runs, the third about an argument of `run`.
 
-# %% tags=["setup"]
+# %% tags=["exercise-setup"]
 import kvlab
 from kvlab import Leaderboard
 from kvlab.core.server_url import server_url

@@ -415,7 +415,7 @@ kv.close()
 #
 # `return_exceptions=True` puts each op's error where its value would be, as in `asyncio.gather`.
 
-# %% tags=["setup"]
+# %% tags=["exercise-setup"]
 import kvlab
 from kvlab import Key, Kv, Op
 from kvlab.chapters.pipeline_lost_connection import cut_midway

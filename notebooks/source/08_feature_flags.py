@@ -395,7 +395,7 @@ kv.close()
 # Nobody who is in may be thrown out by a later step. The stub below throws people out: why? Solve
 # it in `exercises/08_feature_flags.ipynb`; the check runs on the real server.
 
-# %% tags=["setup"]
+# %% tags=["exercise-setup"]
 import itertools
 
 import kvlab

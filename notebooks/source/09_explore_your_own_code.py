@@ -443,7 +443,7 @@ print(f"orders that break a token, a coupon, a queue: {bad}; repaired, with faul
 #
 # The check explores every order. When it fails it shows you the shortest run that is wrong.
 
-# %% tags=["setup"]
+# %% tags=["exercise-setup"]
 from kvlab.instruments import explore
 
 like_mine = {"decode_responses": True}

@@ -363,7 +363,7 @@ kv.close()
 # a judge of the first number alone is happy with a limiter that denies everybody. Solve it in
 # `exercises/10_load_tests.ipynb`.
 
-# %% tags=["setup"]
+# %% tags=["exercise-setup"]
 import random
 from collections import Counter, defaultdict  # noqa: F401
 

@@ -63,7 +63,10 @@ def test_the_readme_says_what_the_notebooks_found() -> None:
 SOURCE = """# %% [markdown]
 # # A chapter
 
-# %% tags=["setup"]
+# %%
+print("the chapter")
+
+# %% tags=["exercise-setup"]
 x = 1
 
 # %% [markdown] tags=["exercise"]
@@ -93,7 +96,7 @@ def test_one_source_gives_chapter_exercise_and_solution(book: Path) -> None:
         kind: [c.source for c in nbformat.read(book / kind / "01_one.ipynb", 4).cells]
         for kind in (".", "exercises", "solutions")
     }
-    assert cells["."] == ["# A chapter", "x = 1", "Make y two."]
+    assert cells["."] == ["# A chapter", 'print("the chapter")', "Make y two."]
     assert cells["exercises"] == ["x = 1", "Make y two.", "y = ...", "assert y == 2"]
     assert cells["solutions"] == ["x = 1", "Make y two.", "y = x + 1", "assert y == 2"]
     make_all([], check=True, root=book)
@@ -103,7 +106,8 @@ def test_a_reader_sees_no_remarks_to_linters(book: Path) -> None:
     source = book / "source" / "01_one.py"
     source.write_text(SOURCE.replace("x = 1", "x = 1  # one  # fmt: skip  # noqa: E501"))
     make_all([], check=False, root=book)
-    assert nbformat.read(book / "01_one.ipynb", 4).cells[1].source == "x = 1  # one"
+    exercise = book / "exercises" / "01_one.ipynb"
+    assert nbformat.read(exercise, 4).cells[0].source == "x = 1  # one"
     make_all([], check=True, root=book)
 
 
@@ -117,7 +121,7 @@ def test_a_solution_that_does_not_pass_its_check_is_an_error(book: Path) -> None
 def test_a_changed_source_is_noticed(book: Path) -> None:
     make_all([], check=False, root=book)
     source = book / "source" / "01_one.py"
-    source.write_text(SOURCE.replace("x = 1", "x = 1  # one"))
+    source.write_text(SOURCE.replace("the chapter", "a chapter"))
     with pytest.raises(NotebookFailed, match="cell 2 differs"):
         make_all([], check=True, root=book)
 
