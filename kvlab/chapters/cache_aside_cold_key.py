@@ -29,10 +29,9 @@ from kvlab.instruments.measure.experiment import experiment
 from kvlab.instruments.measure.machine import HasClient
 from kvlab.instruments.measure.result import Result
 from kvlab.instruments.measure.workload import OpenLoop, Zipf
-from kvlab.instruments.palette import COLOURS, FAINT
+from kvlab.instruments.palette import COLOURS, FAINT, IDLE
 
 HOLD_AT_MOST = 30.0
-IDLE = "#d4d4d4"
 
 Load = Callable[[], Any]
 

@@ -117,9 +117,9 @@ def knob(ratios: HitRatios, skew: float, ttl: float) -> Figure:
     with drawing(title) as (figure, axes):
         axes.plot(at, [predicted(zipf, ratios.rate, t) for t in at], color=COLOURS["theory"],
                   lw=1.5, dashes=(5, 2))  # fmt: skip
-        axes.plot([ttl], [share], "o", ms=13, color=COLOURS["hit"], mec="white", zorder=4)
+        axes.plot([ttl], [share], "o", ms=13, color=COLOURS["hit"], zorder=4)
         for i, (measured, rows) in enumerate(frame.groupby("skew")):
-            axes.plot(rows["ttl"], rows["measured"], MARKERS[i], color=FAINT, ms=7, mec="white",
+            axes.plot(rows["ttl"], rows["measured"], MARKERS[i], color=FAINT, ms=7,
                       label=f"measured, skew {measured:g}")  # fmt: skip
         axes.set_xscale("log")
         axes.set_xticks(ticks := [0.025, 0.1, 0.4, 1.6], [f"{t * 1e3:g} ms" for t in ticks])

@@ -27,16 +27,15 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from kvlab.core.checks import real, whole
 from kvlab.errors import InvalidArgument
-from kvlab.instruments.charts.style import HATCHES, colour, drawing
+from kvlab.instruments.charts.style import bar_look, colour, drawing
 from kvlab.instruments.measure.experiment import experiment
 from kvlab.instruments.measure.recorder import Recorder
 from kvlab.instruments.measure.result import Result
 from kvlab.instruments.measure.workload import ClosedLoop, Uniform
-from kvlab.instruments.palette import COLOURS, INK
+from kvlab.instruments.palette import COLOURS, IDLE, INK
 
 MakeLock = Callable[[], AbstractContextManager[Any]]
 AT_MOST = 30.0
-IDLE = "#c4c4c4"
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,12 +233,9 @@ def wake_up_chart(found: Mapping[str, WakeUps], *, title: str) -> Figure:
         for x, name in enumerate(names):
             waits, shade = [s * 1e3 for s in found[name].seconds], colour(name, x - 1)
             middle = found[name].median * 1e3
-            axes.bar(
-                x, middle, 0.5, color=shade, alpha=0.55, hatch=HATCHES.get(name), edgecolor="white",
-                lw=0,
-            )  # fmt: skip
+            axes.bar(x, middle, 0.5, **bar_look(name, shade))
             spread = [x + 0.3 * ((i + 0.5) / len(waits) - 0.5) for i in range(len(waits))]
-            axes.plot(spread, waits, "o", color=shade, ms=5, mec="white", mew=0.6)
+            axes.plot(spread, waits, "o", color=shade, ms=5)
             axes.annotate(
                 f"median\n{middle:.3g} ms", (x + 0.27, middle), xytext=(4, 0), va="center",
                 textcoords="offset points", fontsize=11, fontweight="bold", color=INK,

@@ -90,11 +90,9 @@ def chart(story: Frozen) -> Figure:
         bar(1, "B", story.b_enters, b_ends)
         bar(2, "B", story.b_enters, b_ends)
         if story.pause:
-            axes.barh(
-                0, story.pause, 0.5, FREEZES, color="none", hatch="////", edgecolor="white", lw=0
-            )
-            axes.text(FREEZES + story.pause / 2, 0, "frozen", ha="center", va="center",
-                      bbox={"fc": "white", "ec": "none", "pad": 2}, fontsize=10)  # fmt: skip
+            frozen = {"color": "none", "hatch": "////", "edgecolor": INK, "lw": 0}
+            axes.barh(0, story.pause, 0.5, FREEZES, **frozen)
+            axes.text(FREEZES + story.pause / 2, -0.28, "frozen", ha="center", fontsize=10)
         if story.both:
             axes.axvspan(story.b_enters, story.b_enters + story.both, color=COLOURS["naive"],
                          alpha=0.18, lw=0)  # fmt: skip

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 from kvlab.core.checks import real, whole
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.charts.style import drawing, note
-from kvlab.instruments.palette import COLOURS, INK, OTHERS
+from kvlab.instruments.palette import COLOURS, IDLE, INK, OTHERS
 
 SIGMAS = 4.0
 """A fair draw is further off than this once in some 16,000 times."""
@@ -36,7 +36,7 @@ def evenness(places: npt.ArrayLike, percent: float, *, title: str, parts: int = 
     expected, bound = binomial_bound(int(counts.sum()), 1 / parts)
     with drawing(title) as (figure, axes):
         inside = edges[1:] <= percent / 100 + 1e-9
-        shades = [COLOURS["hardened"] if inner else "#c4c4c4" for inner in inside]
+        shades = [COLOURS["hardened"] if inner else IDLE for inner in inside]
         axes.bar(edges[:-1] * 100, counts, 100 / parts * 0.92, align="edge", color=shades, lw=0)
         axes.axhspan(expected - bound, expected + bound, color=OTHERS[2], alpha=0.35, lw=0)
         axes.axhline(expected, color=COLOURS["theory"], lw=1.2, dashes=(5, 2))
@@ -62,7 +62,7 @@ def who_is_in(before: Sequence[bool], after: Sequence[bool], *, title: str) -> F
         (True, True): ("stayed in", COLOURS["hardened"]),
         (False, True): ("joined", OTHERS[3]),
         (True, False): ("thrown out", COLOURS["naive"]),
-        (False, False): ("out", "#e0e0e0"),
+        (False, False): ("out", IDLE),
     }
     wide = math.ceil(math.sqrt(len(before) * 1.56))
     with drawing(title) as (figure, axes):

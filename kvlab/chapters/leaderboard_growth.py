@@ -162,7 +162,7 @@ def growth_chart(frame: pd.DataFrame, *, title: str, theory_of: str) -> Figure:
             spread = rows.groupby("members")["µs"].quantile([0.25, 0.5, 0.75]).unstack()
             shade, mark = colour(str(name).split(":")[0], i), MARKERS[i % len(MARKERS)]
             axes.fill_between(sizes, spread[0.25], spread[0.75], color=shade, alpha=0.16, lw=0)
-            axes.plot(sizes, spread[0.5], color=shade, marker=mark, ms=7, mec="white")
+            axes.plot(sizes, spread[0.5], color=shade, marker=mark, ms=7)
             labels.append((float(spread[0.5].iloc[-1]), str(name).replace(": ", "\n"), shade))
             top = max(top, float(spread[0.75].max()))
             if name == theory_of:

@@ -20,7 +20,7 @@ def throughput_by_size(frame: pd.DataFrame, *, title: str) -> Figure:
     with drawing(title) as (figure, axes):
         shade = COLOURS["hardened"]
         axes.fill_between(frame["size"], frame["low"], frame["high"], color=shade, alpha=0.18, lw=0)
-        axes.plot(frame["size"], frame["rate"], "o-", color=shade, ms=7, mec="white")
+        axes.plot(frame["size"], frame["rate"], "o-", color=shade, ms=7)
         axes.plot(frame["size"], frame["model"], color=COLOURS["theory"], lw=1.2, dashes=(5, 2))
         _logarithmic(axes, list(frame["size"]))
         axes.set_ylim(0, frame["high"].max() * 1.08)
@@ -41,7 +41,7 @@ def time_by_distance(frame: pd.DataFrame, *, title: str) -> Figure:
         for i, (size, rows) in enumerate(frame.groupby("size", sort=True)):
             shade = _shade(i, frame["size"].nunique())
             at, y = rows["distance"] * 1e3, rows["seconds"] * 1e3
-            axes.plot(at, y, "osD^"[i % 4] + "-", color=shade, ms=7, mec="white")
+            axes.plot(at, y, "osD^"[i % 4] + "-", color=shade, ms=7)
             axes.plot(at, rows["network"] * 1e3, color=COLOURS["theory"], lw=1.2, dashes=(5, 2))
             name = "one by one" if size == smallest == 1 else f"{size} in a run"
             trips = int(rows["trips"].iloc[-1])
@@ -81,10 +81,10 @@ def knob(frame: pd.DataFrame, size: int, distance: float) -> Figure:
         labels = []
         for far, rows in frame.groupby("distance"):
             axes.plot(at, [predicted(b, far) for b in at], color=FAINT, lw=1, dashes=(4, 2))
-            axes.plot(rows["size"], rows["seconds"] * 1e3, "o", color=FAINT, ms=7, mec="white")
+            axes.plot(rows["size"], rows["seconds"] * 1e3, "o", color=FAINT, ms=7)
             labels.append((predicted(values, far), f"{far * 1e3:.1f} ms", FAINT))
         axes.plot(at, [predicted(b, distance) for b in at], color=INK, lw=1.8)
-        axes.plot([size], [here], "o", ms=14, color=COLOURS["hardened"], mec="white", zorder=4)
+        axes.plot([size], [here], "o", ms=14, color=COLOURS["hardened"], zorder=4)
         _logarithmic(axes, [1, 2, 5, 10, 20, 50, 100] if values == 100 else [1, values])
         _log_y(axes)
         axes.set(
@@ -102,7 +102,7 @@ def turns_of(frame: pd.DataFrame, shades: Mapping[str, str], *, title: str, ylab
         for i, (name, rows) in enumerate(frame.groupby("subject", sort=False)):
             shade, y = COLOURS[shades[str(name)]], rows["seconds"] * 1e3
             axes.axhline(y.median(), color=shade, lw=1.2, dashes=(5, 2))
-            axes.plot(rows["turn"], y, "os"[i % 2] + "-", color=shade, ms=8, mec="white", lw=1)
+            axes.plot(rows["turn"], y, "os"[i % 2] + "-", color=shade, ms=8, lw=1)
             text = f"{name}\n{y.median():.0f} ms, {rows['wrong'].sum()} wrong"
             labels.append((float(y.median()), text, shade))
         axes.set_ylim(0, frame["seconds"].max() * 1.12e3)

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.charts.style import drawing, note
 from kvlab.instruments.faults.client_gate import gated
-from kvlab.instruments.palette import FAINT, INK, OTHERS
+from kvlab.instruments.palette import FAINT, IDLE, INK, OTHERS
 
 __all__ = ["admitted_past", "bursts", "most_within", "next_edge", "replay", "strips", "watch_waits"]
 
@@ -143,7 +143,7 @@ def strips(
             axes.axvline(edge, color=FAINT, lw=1, linestyle=":", zorder=1)
         for i, times in enumerate(admitted.values()):
             at, shade = rows - 1 - i, OTHERS[i % len(OTHERS)]
-            axes.vlines(requests, at - 0.36, at + 0.36, color="#dddddd", lw=1.0, zorder=2)
+            axes.vlines(requests, at - 0.36, at + 0.36, color=IDLE, lw=1.0, zorder=2)
             axes.vlines(np.asarray(times), at - 0.36, at + 0.36, color=shade, lw=1.4, zorder=3)
             count = len(np.asarray(times))
             axes.annotate(

@@ -31,7 +31,7 @@ import pandas as pd
 
 from kvlab.core.checks import real, whole
 from kvlab.errors import InvalidArgument
-from kvlab.instruments.charts.style import HATCHES, STYLE, Drawing, colour
+from kvlab.instruments.charts.style import STYLE, Drawing, bar_look, colour
 from kvlab.instruments.measure.experiment import experiment
 from kvlab.instruments.measure.recorder import Recorder
 from kvlab.instruments.measure.result import Result
@@ -269,8 +269,8 @@ def chart(runs: Mapping[str, Staleness], *, title: str) -> Drawing:
         for i, (axes, (name, measured)) in enumerate(zip(panels, runs.items(), strict=True)):
             frame, shade = measured.over_time(), colour(name, i)
             axes.bar(
-                frame["seconds"], frame["stale"], measured.reads.bucket * 0.9, color=shade,
-                hatch=HATCHES.get(name, ""), edgecolor="white", lw=0,
+                frame["seconds"], frame["stale"], measured.reads.bucket * 0.9,
+                **bar_look(name, shade),
             )  # fmt: skip
             axes.axhline(measured.per_1000, color=INK, lw=1.2, dashes=(5, 2))
             count = measured.reads.violations

@@ -101,7 +101,7 @@ def test_every_ink_of_the_charts_is_the_pages_own() -> None:
     charts = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
     assert len(charts) == 4
     used = {ink for chart in charts for ink in re.findall(r"var\(--(\w+)\)", chart)}
-    assert used >= {"ink", "faint", "soft", "grid", "blue", "orange", "green", "sky"}
+    assert used >= {"ink", "faint", "blue", "orange", "green", "violet"}
     for chart in charts:
         styles = " ".join(re.findall(r'style="([^"]*)"', chart))
         assert not re.findall(r"#[0-9a-fA-F]{3,6}\b", styles)

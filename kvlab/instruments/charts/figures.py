@@ -25,10 +25,10 @@ from matplotlib.ticker import (
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.charts.style import (
     DASHES,
-    HATCHES,
     MARKERS,
     METRICS,
     Metric,
+    bar_look,
     colour,
     drawing,
     label_right,
@@ -124,10 +124,7 @@ def hit_ratio_by_ttl(frame: pd.DataFrame, *, title: str | None = None) -> Figure
                 dashes=(5, 2),
                 zorder=2,
             )
-            axes.plot(
-                rows["ttl"], rows["measured"], MARKERS[i % 6], color=shade, ms=9, mec="white",
-                zorder=3,
-            )  # fmt: skip
+            axes.plot(rows["ttl"], rows["measured"], MARKERS[i % 6], color=shade, ms=8, zorder=3)
             labels.append((float(rows["theory"].iloc[-1]), f"Zipf skew {skew:g}", shade))
         axes.set_xscale("log")
         ticks = sorted(frame.dropna(subset="measured")["ttl"].unique())
@@ -244,7 +241,7 @@ def timeline(
             axes.axvline(moment, color=FAINT, lw=1, linestyle=":")
             axes.annotate(
                 name, (moment, top * 1.11), xytext=(4, 0), textcoords="offset points", va="top",
-                fontsize=10, color="#555555",
+                fontsize=10,
             )  # fmt: skip
         axes.set(xlabel="seconds", ylabel=ylabel)
         label_right(
@@ -286,7 +283,7 @@ def _grouped_bars(axes: Axes, frame: pd.DataFrame, group: str, height: str) -> N
         ]
         bars = axes.bar(
             at, rows.astype(float), width * 0.92, label=variant,
-            color=colour(variant, i), hatch=HATCHES.get(variant), edgecolor="white", lw=0,
+            **bar_look(variant, colour(variant, i)),
         )  # fmt: skip
         axes.bar_label(bars, fmt="{:g}", padding=3, fontsize=11)
     axes.set_xticks(range(len(groups)), [str(g) for g in groups])

@@ -15,8 +15,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.charts.style import (
     DASHES,
-    HATCHES,
     MARKERS,
+    bar_look,
     colour,
     drawing,
     label_right,
@@ -56,7 +56,7 @@ def lines(
             marker = MARKERS[i % len(MARKERS)] if points else None
             dashes = DASHES[0] if theory else DASHES[i % len(DASHES)]
             axes.plot(
-                rows[x], rows[y], color=shade, marker=marker, ms=6, mec="white", ls=dashes,
+                rows[x], rows[y], color=shade, marker=marker, ms=6, ls=dashes,
                 drawstyle="default" if points else "steps-post",
             )  # fmt: skip
             if band is not None:
@@ -102,14 +102,13 @@ def bars(
         for i, variant in enumerate(variants):
             rows = (frame if by is None else frame[frame[by] == variant]).set_index(x)[y]
             at = [g + (i - (len(variants) - 1) / 2) * width for g in range(len(groups))]
+            heights = [float(rows.get(g, np.nan)) for g in groups]
             names = [str(g) if by is None else str(variant) for g in groups]
-            shades = [colour(n, k if by is None else i) for k, n in enumerate(names)]
-            drawn = axes.bar(
-                at, [float(rows.get(g, np.nan)) for g in groups], width * 0.92, color=shades,
-                hatch=[HATCHES.get(n, "") for n in names], edgecolor="white", lw=0,
-                label=variant,
-            )  # fmt: skip
-            axes.bar_label(drawn, fmt=form, padding=3, fontsize=11)
+            looks = [bar_look(n, colour(n, k if by is None else i)) for k, n in enumerate(names)]
+            for place, height, look in zip(at, heights, looks, strict=True):
+                drawn = axes.bar(place, height, width * 0.92, **look)
+                axes.bar_label(drawn, fmt=form, padding=3, fontsize=11)
+            drawn.set_label(None if by is None else str(variant))
         if logy:
             axes.set_yscale("log")
             axes.set_ylim(top=frame[y].max() * 3)

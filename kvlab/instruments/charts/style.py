@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kvlab.instruments.measure.result import Result
-from kvlab.instruments.palette import COLOURS, FAINT, INK, OTHERS
+from kvlab.instruments.palette import COLOURS, FAINT, GRID, INK, OTHERS
 
 MARKERS = "osD^vP"
 DASHES = ("-", (0, (6, 2)), (0, (3, 1.5)), "-.", ":")
@@ -26,6 +26,9 @@ HATCHES = {"naive": "///"}
 SIZE = (8.0, 4.5)
 STYLE: Any = {
     "figure.dpi": 100,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "legend.frameon": False,
     "font.size": 11,
     "font.family": "DejaVu Sans",
     "axes.titlesize": 13,
@@ -38,7 +41,7 @@ STYLE: Any = {
     "axes.labelcolor": INK,
     "axes.axisbelow": True,
     "axes.grid": True,
-    "grid.color": "#e4e4e4",
+    "grid.color": GRID,
     "grid.linewidth": 0.8,
     "xtick.color": INK,
     "ytick.color": INK,
@@ -74,18 +77,29 @@ METRICS = {
 }
 
 
+def bar_look(variant: str, shade: str) -> dict[str, Any]:
+    """A bar's outline and filling; the naive variant's is hatched in its own colour."""
+    hatch = HATCHES.get(variant)
+    filling = (shade, 0.35 if hatch else 0.85)
+    return {"facecolor": filling, "edgecolor": shade, "hatch": hatch, "linewidth": 1.2}
+
+
 def colour(variant: str, index: int = 0) -> str:
     """The variant's colour; a variant without one takes the ``index``-th of the others."""
     return COLOURS.get(variant, OTHERS[index % len(OTHERS)])
 
 
 class Drawing(Figure):
-    """A figure that shows itself as the last value of a notebook cell, without pyplot."""
+    """A figure that shows itself as the last value of a notebook cell, without pyplot.
 
-    def _repr_png_(self) -> bytes:
+    The picture has twice the pixels of its size on the page, so that it is sharp on every screen.
+    """
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         png = io.BytesIO()
-        self.savefig(png, format="png")
-        return png.getvalue()
+        self.savefig(png, format="png", dpi=2 * self.dpi)
+        wide, high = self.get_size_inches() * self.dpi
+        return png.getvalue(), {"width": round(wide), "height": round(high)}
 
 
 @contextmanager
@@ -112,7 +126,7 @@ def note(axes: Axes, text: str) -> None:
     axes.set_title(axes.get_title(loc="left"), pad=26, wrap=True)
     axes.annotate(
         text, (0, 1), xycoords="axes fraction", xytext=(0, 6), textcoords="offset points",
-        fontsize=10, color="#555555",
+        fontsize=10,
     )  # fmt: skip
 
 

@@ -52,7 +52,6 @@ __all__ = [
 ]
 
 _WRONG = COLOURS["naive"]
-# One hue from pale to dark: the further out, the darker.
 _PERCENTILES = {"p50": OTHERS[3], "p99": COLOURS["hardened"], "p99.9": INK}
 
 

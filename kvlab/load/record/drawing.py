@@ -76,7 +76,7 @@ def time_axis(panels: Sequence[Axes], run: LoadRun) -> None:
             panels[0].axvline(fault.at + recovery.seconds, color=FAINT, lw=1.2, ls=":")
         panels[0].annotate(
             fault.kind, (fault.at, 1), xycoords=("data", "axes fraction"), xytext=(3, -2),
-            textcoords="offset points", va="top", rotation=90, fontsize=9, color="#555555",
+            textcoords="offset points", va="top", rotation=90, fontsize=9,
         )  # fmt: skip
 
 

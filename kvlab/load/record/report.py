@@ -38,14 +38,12 @@ _SIZE = (5.6, 3.6)
 _INKS = {
     INK: "ink",
     FAINT: "faint",
-    "#555555": "soft",
-    "#e4e4e4": "grid",
     COLOURS["hardened"]: "blue",
     COLOURS["naive"]: "orange",
     OTHERS[0]: "green",
     OTHERS[1]: "pink",
     OTHERS[2]: "amber",
-    OTHERS[3]: "sky",
+    OTHERS[3]: "violet",
 }
 # A <style> in inline SVG would style the page.
 _STYLE = re.compile(r"<style.*?</style>", re.DOTALL)
