@@ -12,6 +12,7 @@ _HOME = {
     "charts": ("charts",),
     "charts.shapes": ("plots",),  # an older name: charts has lines and bars
     "explorer.explore": ("Story", "Violated", "World", "explore", "replay", "step"),
+    "explorer.run.settings": ("ALL_FAULTS", "Faults"),
     "faults.client_gate": ("Gate", "GatedRedis", "ClientCrashed", "gated"),
     "faults.proxy": ("Proxy", "paused"),
     "faults.slow_database": ("Origin",),

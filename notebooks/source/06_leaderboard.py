@@ -151,7 +151,7 @@ def each_game_counts_once(world):
 
 
 once = explore({"phone": plays("game 1"), "laptop": plays("game 2")}, lost_replies=True,
-               lost_requests=True, faults=2, invariant=each_game_counts_once, progress=False)  # fmt: skip
+               lost_requests=True, max_faults=2, invariant=each_game_counts_once, progress=False)  # fmt: skip
 print(once.summary)
 
 # %% tags=["finding"]

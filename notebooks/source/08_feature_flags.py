@@ -114,7 +114,7 @@ both = lambda snapshot: tuple(snapshot.is_enabled(flag) for flag in PAIR)  # noq
 page = lambda kv: both(kv.run(flags.read_all()))  # noqa: E731
 release = lambda kv: kv.run(flags.set_many(dict.fromkeys(PAIR, True)))  # noqa: E731
 whole = lambda world: all(isinstance(seen, BaseException) or seen[0] == seen[1] for seen in (world.results[0], page(world.kv)))  # fmt: skip # noqa: E731
-held = explore({"page": page, "release": release}, invariant=whole, faults=2, progress=False,
+held = explore({"page": page, "release": release}, invariant=whole, max_faults=2, progress=False,
                crashes=True, lost_requests=True, lost_replies=True, script_flushes=True)  # fmt: skip
 told = [("naive", "none", "the page", mixed), ("naive", "a crash", "what is stored", died),
         ("hardened", "two of any kind", "both", held)]  # fmt: skip

@@ -117,7 +117,7 @@ def one_command(kv):
 
 never_two = lambda world: {r for r in world.results if isinstance(r, str)} <= {world.kv.get("token:ann")}  # fmt: skip # noqa: E731
 held = explore([one_command] * 2, invariant=never_two, client_options=like_mine,
-               crashes=True, lost_replies=True, lost_requests=True, faults=2)  # fmt: skip
+               crashes=True, lost_replies=True, lost_requests=True, max_faults=2)  # fmt: skip
 ends = explore([one_command] * 2, invariant=some_token, client_options=like_mine, expiries=True)
 print(f"two faults of any kind: {held.summary}\nTTLs that end:          {ends.summary}")
 
@@ -334,7 +334,7 @@ def in_the_end(world):
 
 queue |= {"invariant": in_the_end}
 both = {"worker": worker, "reaper": reaper}
-safe = explore(both, crashes=True, expiries=True, faults=2, **queue)
+safe = explore(both, crashes=True, expiries=True, max_faults=2, **queue)
 print("a crash, a TTL that ends too early, or both, at every step:", safe.summary)
 
 # %%
@@ -358,7 +358,7 @@ print(explore({"worker": worker}, crashes=True, **queue | once))
 # | `script_flushes` | the server forgets its scripts | uses `EVALSHA` |
 # | `clock_jumps=[60]` | `time.time()` jumps by so many seconds | writes its own time into keys |
 #
-# One fault in a run, unless `faults=` says more.
+# One fault in a run, unless `max_faults=` says more. `faults=ALL_FAULTS` allows all but clock jumps.
 #
 # ## How large may a program be?
 #

@@ -126,7 +126,7 @@ def undisturbed(world: World) -> bool:
 
 
 def test_what_is_lost_is_sent_again() -> None:
-    faults = {"lost_replies": True, "lost_requests": True, "script_flushes": True, "faults": 2}
+    faults = {"lost_replies": True, "lost_requests": True, "script_flushes": True, "max_faults": 2}
     assert explored(read, invariant=undisturbed, **faults)
 
 

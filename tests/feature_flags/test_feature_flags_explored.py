@@ -98,7 +98,7 @@ def one_version_and_never_back(world: World) -> bool:
 def test_a_page_sees_one_version_whatever_happens() -> None:
     for reader, faults in ((page, 2), (two_pages, 1)):
         clients = {"page": reader, "release": release(True, True)}
-        assert explore(clients, invariant=one_version_and_never_back, faults=faults, **FAULTS)
+        assert explore(clients, invariant=one_version_and_never_back, max_faults=faults, **FAULTS)
 
 
 def no_two_share_a_version(world: World) -> bool:
@@ -117,7 +117,7 @@ def no_two_share_a_version(world: World) -> bool:
 
 def test_two_releases_are_two_versions() -> None:
     clients = [release(Flag(1), Flag(1)), release(Flag(2), Flag(2))]
-    assert explore(clients, invariant=no_two_share_a_version, faults=2, **FAULTS)
+    assert explore(clients, invariant=no_two_share_a_version, max_faults=2, **FAULTS)
 
 
 def test_a_set_whose_reply_was_lost_says_so_and_is_not_sent_again() -> None:
@@ -157,4 +157,4 @@ def test_flags_and_their_log_in_one_transaction_survive_forgotten_scripts() -> N
         snapshot = world.kv.run(FLAGS.read_all(strict=True))
         return snapshot.version in (0, 2) and state(snapshot)[0] == state(snapshot)[1]
 
-    assert explore([logged], invariant=both_versions, faults=2, **FAULTS)
+    assert explore([logged], invariant=both_versions, max_faults=2, **FAULTS)

@@ -139,7 +139,7 @@ def test_with_an_op_id_each_game_counts_once(ties: Any) -> None:
     games = [game(board, "1", "game"), game(board, "2", "game")]
     assert explore(games, invariant=exact, **EVERY)
     losses = {"lost_replies": True, "lost_requests": True}
-    assert explore(games, invariant=exact, faults=2, **losses)
+    assert explore(games, invariant=exact, max_faults=2, **losses)
     # A forced expiry would end one of a period's keys before the others, which no server does.
     board = Leaderboard("game", ties=ties, period="daily")
     games = [game(board, "1", "game"), game(board, "2", "game")]

@@ -61,7 +61,7 @@ def test_one_by_one_is_left_half_done_by_a_crash() -> None:
 
 
 def test_together_is_seen_and_left_whole() -> None:
-    assert explore([together, read], invariant=nobody_sees_half, faults=2, **FAULTS)
+    assert explore([together, read], invariant=nobody_sees_half, max_faults=2, **FAULTS)
 
 
 def counted_once(world: World) -> bool:
@@ -89,7 +89,7 @@ def test_naive_counts_twice_when_a_reply_is_lost() -> None:
 
 
 def test_together_counts_once_or_says_that_it_does_not_know() -> None:
-    assert explore([together] * 2, invariant=counted_once, faults=2, **FAULTS)
+    assert explore([together] * 2, invariant=counted_once, max_faults=2, **FAULTS)
     story = explore(
         [together], lost_replies=True, invariant=lambda world: world.results == [[1, 1]]
     )
@@ -157,7 +157,10 @@ def test_a_forgotten_script_in_multi_leaves_the_rest_applied() -> None:
 
 def test_atomic_survives_a_forgotten_script() -> None:
     assert explore(
-        [lambda kv: kv.run(COUNT, MARK, atomic=True)], invariant=both_or_none, faults=2, **FAULTS
+        [lambda kv: kv.run(COUNT, MARK, atomic=True)],
+        invariant=both_or_none,
+        max_faults=2,
+        **FAULTS,
     )
 
 
@@ -165,7 +168,7 @@ def test_a_plain_batch_sends_a_forgotten_script_again_and_nothing_else() -> None
     def batch(kv: KvRedis) -> Any:
         return kv.run(COUNT, Op("INCR", Key("counters:{g}:b"), decode=int))
 
-    assert explore([batch] * 2, invariant=counted_in_batch, script_flushes=True, faults=2)
+    assert explore([batch] * 2, invariant=counted_in_batch, script_flushes=True, max_faults=2)
 
 
 def counted_in_batch(world: World) -> bool:

@@ -146,7 +146,7 @@ def test_no_order_and_no_fault_breaks_its_word(kind: Any) -> None:
 @each_kind
 def test_with_op_ids_two_faults_in_one_run_do_not_either(kind: Any) -> None:
     limiter = kind("api", limit=2, window=LONG)
-    sent_again = {"crashes": True, "lost_replies": True, "faults": 2}
+    sent_again = {"crashes": True, "lost_replies": True, "max_faults": 2}
     assert explore(**spend(limiter, (2, 1), op_ids=True), **sent_again)
 
 

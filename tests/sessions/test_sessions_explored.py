@@ -184,7 +184,7 @@ def test_a_session_whose_time_was_up_stays_gone(use: str) -> None:
     def gone(world: World) -> bool:
         return not (its_time_was_up(world) and ann.alive(world))
 
-    assert always(ann, getattr(ann, use), so=gone, expiries=True, crashes=True, faults=2)
+    assert always(ann, getattr(ann, use), so=gone, expiries=True, crashes=True, max_faults=2)
 
 
 def test_both_of_two_updates_stay() -> None:
@@ -248,7 +248,7 @@ def test_of_two_rotations_one_wins() -> None:
 
 def test_a_create_whose_replies_are_lost_makes_one_session() -> None:
     ann = Ann()
-    assert always(ann, ann.log_in_again, so=lambda world: len(ann.alive(world)) == 2, faults=2)
+    assert always(ann, ann.log_in_again, so=lambda world: len(ann.alive(world)) == 2, max_faults=2)
 
 
 def test_two_logins_at_once_keep_to_the_most_of_a_user() -> None:

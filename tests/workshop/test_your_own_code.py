@@ -72,7 +72,7 @@ def test_one_command_makes_one_token_whatever_is_lost() -> None:
         crashes=True,
         lost_replies=True,
         lost_requests=True,
-        faults=2,
+        max_faults=2,
     )
 
 
@@ -142,7 +142,12 @@ def test_a_script_that_is_sent_again_takes_another_coupon() -> None:
     assert story.schedule == "r0 0"
     clients = [once_for("ann's"), once_for("bob's")]
     assert explore(
-        clients, invariant=none_missing, lost_replies=True, lost_requests=True, faults=2, **COUPONS
+        clients,
+        invariant=none_missing,
+        lost_replies=True,
+        lost_requests=True,
+        max_faults=2,
+        **COUPONS,
     )
 
 
@@ -237,7 +242,12 @@ def test_a_reaper_that_looks_then_takes_does_the_job_twice() -> None:
 
 def test_no_job_is_lost_and_only_a_fault_does_one_twice() -> None:
     assert explore(
-        [worker, reap_in_one], invariant=in_the_end, crashes=True, expiries=True, faults=2, **QUEUE
+        [worker, reap_in_one],
+        invariant=in_the_end,
+        crashes=True,
+        expiries=True,
+        max_faults=2,
+        **QUEUE,
     )
 
 

@@ -24,22 +24,28 @@ time import time``. ``random`` is seeded alike for each run.
 
 from __future__ import annotations
 
-import functools
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kvlab.core.checks import real, whole
 from kvlab.errors import InvalidArgument
-from kvlab.instruments.explorer.findings import Limits, found_alone
+from kvlab.instruments.explorer.findings import found_alone
 from kvlab.instruments.explorer.playing import following, played, rehearsed, spelt
 from kvlab.instruments.explorer.processes import can_fork, found_together
 from kvlab.instruments.explorer.run.clients import KvRedis
-from kvlab.instruments.explorer.run.events import Faults, Invariant, World
+from kvlab.instruments.explorer.run.events import Invariant, World
 from kvlab.instruments.explorer.run.lanes import step
-from kvlab.instruments.explorer.run.setting import Program, theatre
+from kvlab.instruments.explorer.run.setting import theatre
+from kvlab.instruments.explorer.run.settings import (
+    ALL_FAULTS,
+    NO_FAULTS,
+    Faults,
+    Program,
+    Settings,
+    named,
+)
 from kvlab.instruments.explorer.telling.timeline import Timeline
 
 __all__ = ["Story", "Violated", "World", "explore", "replay", "step"]
@@ -120,13 +126,14 @@ def explore(
     *,
     invariant: Invariant | None = None,
     setup: Callable[[KvRedis], object] | None = None,
+    faults: Faults = NO_FAULTS,
     crashes: bool = False,
     lost_replies: bool = False,
     lost_requests: bool = False,
     expiries: bool = False,
     script_flushes: bool = False,
     clock_jumps: float | Sequence[float] = (),
-    faults: int = 1,
+    max_faults: int = 1,
     reduce: bool = False,
     max_schedules: int = 100_000,
     max_seconds: float = 300.0,
@@ -149,16 +156,10 @@ def explore(
     a redis-py or kvlab error in a run with a fault or a time-out; so does a deadlock, and
     ``max_steps``.
 
-    Faults, ``faults`` of them in one run at most:
-
-    * ``crashes``: a client stops for good after any of its steps.
-    * ``lost_replies``, ``lost_requests``: the command ran and its client gets a ConnectionError;
-      or it did not run and the client gets the same. Not of blocking commands.
-    * ``expiries``: the TTL of any key ends at any time; and blocking commands time out when they
-      need not (without it: when nobody can go on otherwise).
-    * ``script_flushes``: the server forgets its scripts (with ``url`` all of them).
-    * ``clock_jumps``: when a client looks at its wall clock (``time.time``), that has jumped by so
-      many seconds.
+    ``faults``: the kinds of fault that are allowed, such as ``ALL_FAULTS`` or
+    ``Faults(crashes=True)``; at most ``max_faults`` of them happen in one run. The arguments
+    ``crashes`` to ``clock_jumps`` allow one kind each, as the fields of :class:`Faults` do, in
+    addition to ``faults``; ``clock_jumps`` may be one number.
 
     ``reduce``: of runs that differ only in the order of neighbours that touch different keys, or
     that change nothing, make one. Right only if clients share nothing but the server, or say so by
@@ -177,32 +178,43 @@ def explore(
     than the server, ``Nondeterministic`` for one that does not repeat itself (both KvlabError),
     ServerUnavailable when the server ends meanwhile, KvlabError when another process is killed.
     """
-    wanted = Faults(
-        crashes,
-        lost_replies,
-        lost_requests,
-        expiries,
-        script_flushes,
-        _jumps(clock_jumps),
-        whole("faults", faults, 0),
+    allowed = Faults(
+        crashes=crashes,
+        lost_replies=lost_replies,
+        lost_requests=lost_requests,
+        expiries=expiries,
+        script_flushes=script_flushes,
+        clock_jumps=_several(clock_jumps),
     )
-    limits = Limits(
-        whole("max_schedules", max_schedules, 1), real("max_seconds", max_seconds, 0, above=True)
+    settings = Settings(
+        clients=named(clients),
+        setup=setup,
+        invariant=invariant,
+        faults=faults | allowed if isinstance(faults, Faults) else faults,
+        max_faults=max_faults,
+        reduce=reduce,
+        max_schedules=max_schedules,
+        max_seconds=max_seconds,
+        max_steps=max_steps,
+        engine=engine,
+        url=url,
+        client_options=client_options or {},
+        processes=processes,
+        progress=progress,
     )
-    steps = whole("max_steps", max_steps, 1)
-    if whole("processes", processes, 1) > 1:
-        _must_be_splittable(processes, reduce, url)
-    staged = functools.partial(
-        theatre, clients, setup, invariant, wanted, steps, engine, url, client_options
-    )
-    found = None
     if processes > 1:
-        found = found_together(processes, staged, invariant, limits, progress)
-    with staged(reduce=reduce) as stage:
+        _must_be_splittable(settings)
+    return _explored(settings)
+
+
+def _explored(settings: Settings) -> Story:
+    processes = settings.processes
+    found = found_together(settings) if processes > 1 else None
+    with theatre(settings) as stage:
         if found is None:
-            found = found_alone(stage, invariant, limits, progress, reduce=reduce)
+            found = found_alone(stage)
         complete = not found.unexplored
-        for number, name in enumerate(stage.names):
+        for number, name in enumerate(settings.names):
             if number not in found.moved and complete and not found.broken:
                 raise InvalidArgument(
                     f"{name} sent nothing in any run: it must use the client that it is given, not "
@@ -213,7 +225,7 @@ def explore(
             path = found.best[1]
             while processes > 1 and not rehearsed(stage, [str(choice) for choice in path]):
                 pass  # until this server knows the scripts too
-            shown = played(stage, following(path), invariant)
+            shown = played(stage, following(path))
     at_least = found.schedules + found.unexplored
     return Story(found.schedules, at_least, complete, found.seconds, found.broken, shown)
 
@@ -244,39 +256,37 @@ def replay(
     if not isinstance(schedule, str):
         raise InvalidArgument(f'schedule must be a text like "0 0 1 x1 0", not {schedule!r:.80}')
     tokens = schedule.split()
-    allowed = Faults(True, True, True, True, True, _jumps(clock_jumps), len(tokens))
+    settings = Settings(
+        clients=named(clients),
+        setup=setup,
+        invariant=invariant,
+        faults=ALL_FAULTS | Faults(clock_jumps=_several(clock_jumps)),
+        max_faults=len(tokens),
+        max_steps=max_steps,
+        engine=engine,
+        url=url,
+        client_options=client_options or {},
+    )
     began = time.perf_counter()
-    with theatre(
-        clients,
-        setup,
-        invariant,
-        allowed,
-        whole("max_steps", max_steps, 1),
-        engine,
-        url,
-        client_options,
-    ) as stage:
+    with theatre(settings) as stage:
         while not rehearsed(stage, tokens):
             pass
-        shown = played(stage, spelt(tokens[::-1]), invariant)
+        shown = played(stage, spelt(tokens[::-1]))
     broken = Counter() if shown.problem is None else Counter([shown.problem])
     return Story(1, 1, True, time.perf_counter() - began, broken, shown)
 
 
-def _must_be_splittable(processes: int, reduce: bool, url: str | None) -> None:
-    if reduce:
+def _must_be_splittable(settings: Settings) -> None:
+    if settings.reduce:
         why = "with reduce=True: what a part may leave out is known only after those before it"
-    elif url is not None:
+    elif settings.url is not None:
         why = "with url: it is one database, and each process needs one of its own"
     elif not can_fork():
         why = "here: functions get into another process by fork alone, and this system has none"
     else:
         return
-    raise InvalidArgument(f"processes must be 1, not {processes}, {why}")
+    raise InvalidArgument(f"processes must be 1, not {settings.processes}, {why}")
 
 
-def _jumps(given: float | Sequence[float]) -> tuple[float, ...]:
-    several = given if isinstance(given, Sequence) else (given,)
-    if any(isinstance(jump, bool) for jump in several):
-        raise InvalidArgument(f"clock_jumps must be seconds, like [3600, -60], not {given!r}")
-    return tuple(real("clock_jumps", jump, -1e9, 1e9) for jump in several)
+def _several(jumps: float | Sequence[float]) -> Sequence[float]:
+    return jumps if isinstance(jumps, Sequence) else (jumps,)

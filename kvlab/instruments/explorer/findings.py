@@ -9,20 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from kvlab.instruments.explorer.invariants import broken_by
-from kvlab.instruments.explorer.run.events import Choice, Done, Invariant
+from kvlab.instruments.explorer.run.events import Choice, Done
 from kvlab.instruments.explorer.run.scene import Run, Stage
 from kvlab.instruments.explorer.search import Search
 from kvlab.instruments.measure.progress import progress_bar
 
 RunSearch = Search[Choice, Done, Run]
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Of a search. The first run is made however little time there is."""
-
-    schedules: int
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -74,33 +66,33 @@ class Findings:
             self.best = rank, path
 
 
-def found_in(
-    search: RunSearch, invariant: Invariant | None, go_on: Callable[[Findings], bool]
-) -> Findings:
+def found_in(search: RunSearch, go_on: Callable[[Findings], bool]) -> Findings:
     """In all runs of a search; or until ``go_on``, which is asked after each, says no."""
     found = Findings()
     for path, run in search:
-        found.note(path, run, broken_by(run, invariant), search)
+        found.note(path, run, broken_by(run), search)
         if not go_on(found):
             break
     found.unexplored = search.unexplored
     return found
 
 
-def found_alone(
-    stage: Stage, invariant: Invariant | None, limits: Limits, progress: bool, *, reduce: bool
-) -> Findings:
-    """In all runs of the stage, by this process; or until a limit is met."""
-    search: RunSearch = Search(lambda: Run(stage), reduce=reduce)
+def found_alone(stage: Stage) -> Findings:
+    """In all runs of the stage, by this process; or until a limit is met.
+
+    The first run is made however little time there is.
+    """
+    settings = stage.settings
+    search: RunSearch = Search(lambda: Run(stage), reduce=settings.reduce)
     began = time.perf_counter()
-    with progress_bar(None, "schedules", show=progress) as bar:
+    with progress_bar(None, "schedules", show=settings.progress) as bar:
 
         def go_on(found: Findings) -> bool:
             bar.update()
             spent = time.perf_counter() - began
-            return found.schedules < limits.schedules and spent < limits.seconds
+            return found.schedules < settings.max_schedules and spent < settings.max_seconds
 
-        found = found_in(search, invariant, go_on)
+        found = found_in(search, go_on)
     found.seconds = time.perf_counter() - began
     return found
 

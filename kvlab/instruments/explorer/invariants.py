@@ -23,7 +23,7 @@ _MEANT = (redis.RedisError, KvlabError, ConnectionError, TimeoutError)
 """What a client may raise when one of its commands met a fault, or the script cache."""
 
 
-def broken_by(run: Run, invariant: Invariant | None) -> str | None:
+def broken_by(run: Run) -> str | None:
     """Why a run that has ended does not hold; None when it does."""
     if run.problem is not None:
         return run.problem
@@ -34,6 +34,7 @@ def broken_by(run: Run, invariant: Invariant | None) -> str | None:
         if not faulted or not _is_meant(result):
             said = f"{type(result).__name__}: {result}"
             return f"{run.names[number]} raised {said}{_place(result)}"
+    invariant = run.settings.invariant
     if invariant is None:
         return None
     try:

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.explorer.invariants import broken_by
-from kvlab.instruments.explorer.run.events import Choice, Invariant
+from kvlab.instruments.explorer.run.events import Choice
 from kvlab.instruments.explorer.run.scene import Run, Stage
 from kvlab.instruments.explorer.search import Again
 from kvlab.instruments.explorer.telling.timeline import Timeline
@@ -75,7 +75,7 @@ def rehearsed(stage: Stage, tokens: Sequence[str]) -> bool:
     return True
 
 
-def played(stage: Stage, choose: Chooser, invariant: Invariant | None) -> Timeline:
+def played(stage: Stage, choose: Chooser) -> Timeline:
     """The run again, with the state of the keys after each step."""
     run = Run(stage)
     states = [state_of(stage.server)]
@@ -101,10 +101,10 @@ def played(stage: Stage, choose: Chooser, invariant: Invariant | None) -> Timeli
             states.append(state_of(stage.server))
 
     perform(run, choosing, look)
-    problem = broken_by(run, invariant)
+    problem = broken_by(run)
     schedule = " ".join(chosen if len(chosen) <= MOST_TOKENS else chosen[:needed])
     timeline = Timeline(
-        stage.names, schedule, tuple(run.trace), tuple(states), tuple(run.results), problem
+        run.names, schedule, tuple(run.trace), tuple(states), tuple(run.results), problem
     )
     with suppress(Again):
         run.end()

@@ -28,22 +28,22 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from kvlab.errors import KvlabError
 from kvlab.instruments.explorer.cores import different_cores, stay_on
-from kvlab.instruments.explorer.findings import Findings, Limits, RunSearch, found_in
-from kvlab.instruments.explorer.run.events import Choice, Invariant
+from kvlab.instruments.explorer.findings import Findings, RunSearch, found_in
+from kvlab.instruments.explorer.run.events import Choice
 from kvlab.instruments.explorer.run.scene import Run, Stage
+from kvlab.instruments.explorer.run.setting import theatre
+from kvlab.instruments.explorer.run.settings import Settings
 from kvlab.instruments.explorer.search import Part, Search
 from kvlab.instruments.measure.progress import progress_bar
 
 _LOOK_SECONDS = 0.1  # how often the parent shows its progress
 _GRACE_SECONDS = 15.0  # for the end of a child; longer than it waits for a client that hangs
-
-Theatre = Callable[[], AbstractContextManager[Stage]]
 
 
 class Board(ctypes.Structure):
@@ -60,15 +60,13 @@ def can_fork() -> bool:
     return "fork" in multiprocessing.get_all_start_methods()
 
 
-def found_together(
-    processes: int, theatre: Theatre, invariant: Invariant | None, limits: Limits, progress: bool
-) -> Findings:
+def found_together(settings: Settings) -> Findings:
     """What one process finds alone, in less time.
 
     Raises what a child raised, and KvlabError for a child that was killed.
     """
     board = Board.from_buffer(mmap.mmap(-1, ctypes.sizeof(Board)))
-    board.left = limits.schedules
+    board.left = settings.max_schedules
     lock = multiprocessing.get_context("fork").Lock()
     parent, began = os.getpid(), time.perf_counter()
 
@@ -87,22 +85,23 @@ def found_together(
                 pipe.send(given)
             if not search.unexplored:
                 return True
-            if os.getppid() != parent or time.perf_counter() - began >= limits.seconds:
+            if os.getppid() != parent or time.perf_counter() - began >= settings.max_seconds:
                 return False
             return may_begin()
 
         if not may_begin():
             return Findings(unexplored=1)
-        return found_in(search, invariant, go_on)
+        return found_in(search, go_on)
 
     def work(pipe: Connection) -> None:
-        with theatre() as stage:
+        with theatre(settings) as stage:
             while (part := _order(pipe)) is not None:
                 pipe.send(search_part(part, stage, pipe))
 
-    with _forked(processes, work, board) as pipes:
-        with progress_bar(None, "schedules", show=progress) as bar:
-            found = led(pipes, board, lambda: bar.update(limits.schedules - board.left - bar.n))
+    with _forked(settings.processes, work, board) as pipes:
+        with progress_bar(None, "schedules", show=settings.progress) as bar:
+            most = settings.max_schedules
+            found = led(pipes, board, lambda: bar.update(most - board.left - bar.n))
         found.seconds = time.perf_counter() - began
     return found
 

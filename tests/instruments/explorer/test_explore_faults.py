@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import redis
 
-from kvlab.instruments import World, explore, replay
+from kvlab.instruments import ALL_FAULTS, Faults, World, explore, replay
 from kvlab.instruments.faults.client_gate import ClientCrashed
 from kvlab.rate_limiting import NaiveFixedWindow
 
@@ -54,6 +54,24 @@ def test_one_client_and_one_fault(k: int) -> None:
     assert runs(client, crashes=True, lost_replies=True, lost_requests=True)[0] == 1 + k - 1 + 2 * k
 
 
+def test_faults_as_one_value_are_the_same_faults() -> None:
+    client = [counts(2)]
+    everything = {
+        "crashes": True, "lost_replies": True, "lost_requests": True,
+        "expiries": True, "script_flushes": True,
+    }  # fmt: skip
+    assert runs(client, faults=ALL_FAULTS) == runs(client, **everything)
+    assert runs(client, faults=Faults(crashes=True)) == runs(client, crashes=True)
+
+
+def test_faults_and_the_short_arguments_add_up() -> None:
+    client = [counts(2)]
+    both = runs(client, crashes=True, lost_replies=True)
+    assert runs(client, faults=Faults(crashes=True), lost_replies=True) == both
+    jumps = Faults(clock_jumps=[60]) | Faults(clock_jumps=[60, -60])
+    assert (jumps | Faults(expiries=True)) == Faults(clock_jumps=(60.0, -60.0), expiries=True)
+
+
 def test_two_clients_and_a_crash() -> None:
     # Without: 4! / 2!² = 6. With: the crash is one step of its client after the first, so that
     # there are as many orders as without it, for either client: 6 + 2 · 6.
@@ -63,7 +81,7 @@ def test_two_clients_and_a_crash() -> None:
 @pytest.mark.parametrize(("faults", "made"), [(0, 1), (1, 3), (2, 6), (3, 10)])
 def test_so_many_faults_at_most(faults: int, made: int) -> None:
     # Each try of two commands is answered or not: f lost replies before two answers, in f + 1 ways.
-    found = runs([counts(2)], lost_replies=True, faults=faults)
+    found = runs([counts(2)], lost_replies=True, max_faults=faults)
     assert found == (made, set(range(2, 2 + faults + 1)))
 
 
@@ -199,7 +217,7 @@ def test_a_look_is_no_step_that_a_crash_could_follow() -> None:
         time.time()
         kv.incr("n")
 
-    assert runs([looks], crashes=True, clock_jumps=[1], faults=2) == (2, {1})
+    assert runs([looks], crashes=True, clock_jumps=[1], max_faults=2) == (2, {1})
 
 
 def test_jumps_of_one_client_do_not_move_the_others() -> None:

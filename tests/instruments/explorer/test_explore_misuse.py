@@ -106,7 +106,9 @@ def test_clients_must_be_functions(clients: Any) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"faults": -1},
+        {"faults": 2},
+        {"faults": {"crashes": True}},
+        {"max_faults": -1},
         {"max_schedules": 0},
         {"max_seconds": 0},
         {"max_steps": 0},

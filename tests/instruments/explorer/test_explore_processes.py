@@ -156,7 +156,7 @@ class Meeting:
             id="lock and faults",
         ),
         pytest.param(
-            [hits] * 2, {"script_flushes": True, "crashes": True, "faults": 2}, id="scripts"
+            [hits] * 2, {"script_flushes": True, "crashes": True, "max_faults": 2}, id="scripts"
         ),
         pytest.param([waits, pushes], {"crashes": True, "expiries": True}, id="blocking"),
         pytest.param(

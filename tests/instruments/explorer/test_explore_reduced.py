@@ -225,7 +225,7 @@ def test_random_programs_end_alike(seed: int) -> None:
         {"crashes": True},
         {"lost_replies": True, "lost_requests": True},
         {"expiries": True},
-        {"crashes": True, "expiries": True, "faults": 2},
+        {"crashes": True, "expiries": True, "max_faults": 2},
     ],
     ids=lambda faults: "+".join(faults),
 )

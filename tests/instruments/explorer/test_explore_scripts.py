@@ -65,7 +65,7 @@ def counted(clients: tuple[str, ...], cached: bool, faults: int) -> int:
 
 
 def test_what_a_crash_left_unloaded_is_there_for_the_next_run() -> None:
-    story = explore([hit, hit], script_flushes=True, crashes=True, faults=2)
+    story = explore([hit, hit], script_flushes=True, crashes=True, max_faults=2)
     assert story
     assert story.schedules == counted(("EVALSHA", "EVALSHA"), True, 2)
 
@@ -75,7 +75,7 @@ def test_two_scripts_one_of_which_stays_forgotten() -> None:
         kv.register_script(ADD)(keys=["n"])
         return kv.register_script(TWICE)(keys=["n"])
 
-    story = explore([both], script_flushes=True, crashes=True, faults=2)
+    story = explore([both], script_flushes=True, crashes=True, max_faults=2)
     assert story
 
 

@@ -112,27 +112,3 @@ class World:
 
 Invariant = Callable[[World], object]
 """Whether a run that has ended is as it should be: a false value, or an exception, says no."""
-
-
-@dataclass(frozen=True, slots=True)
-class Faults:
-    """Which faults may happen, and how many of them in one run."""
-
-    crashes: bool = False
-    lost_replies: bool = False
-    lost_requests: bool = False
-    expiries: bool = False
-    script_flushes: bool = False
-    clock_jumps: tuple[float, ...] = ()
-    at_most: int = 1
-
-    @property
-    def between_steps(self) -> bool:
-        """Whether any can happen that is not a clock's."""
-        return (
-            self.crashes
-            or self.lost_replies
-            or self.lost_requests
-            or self.expiries
-            or self.script_flushes
-        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,6 @@ from kvlab.instruments.explorer.run.events import (
     Choice,
     Done,
     Event,
-    Faults,
     World,
 )
 from kvlab.instruments.explorer.run.footprints import (
@@ -37,6 +36,7 @@ from kvlab.instruments.explorer.run.lanes import (
     Sending,
 )
 from kvlab.instruments.explorer.run.script_cache import ScriptCache
+from kvlab.instruments.explorer.run.settings import Settings
 from kvlab.instruments.explorer.run.stepping import untimed
 from kvlab.instruments.explorer.search import Again
 
@@ -68,13 +68,10 @@ class Stage:
     actors: Sequence[Actor]
     kv: KvRedis
     server: redis.Redis
-    setup: Callable[[KvRedis], object] | None
-    faults: Faults
+    settings: Settings
     footprints: Footprints | None
     """None when nobody asks what commutes."""
-    max_steps: int
     scripts: ScriptCache
-    names: tuple[str, ...]
 
 
 class Run:
@@ -82,11 +79,12 @@ class Run:
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
-        self.names = stage.names
+        self.settings = settings = stage.settings
+        self.names = settings.names
         self._clock = Clock()
         random.seed(0)
-        self._left = stage.faults.at_most
-        self._faults = stage.faults
+        self._left = settings.max_faults
+        self._faults = settings.faults
         self._steps_of = [0] * len(stage.actors)
         self._woke_at: list[int | None] = [None] * len(stage.actors)
         self._watched: list[Footprint] = [Footprint()] * len(stage.actors)
@@ -99,10 +97,10 @@ class Run:
         self.problem: str | None = None
         stage.server.flushdb()
         stage.scripts.begin()
-        if stage.setup is not None:
-            stage.setup(stage.kv)
+        if settings.setup is not None:
+            settings.setup(stage.kv)
         for actor in stage.actors:
-            actor.begin(self._clock, jumps=bool(stage.faults.clock_jumps))
+            actor.begin(self._clock, jumps=bool(settings.faults.clock_jumps))
             self._note_end(actor)
         if stage.footprints is not None:
             self._changes = stage.footprints.changes()
@@ -121,7 +119,7 @@ class Run:
         found = [_go(n) for n, stop in enumerate(stops) if self._can_go(n, stop)]
         if not found and all(isinstance(stop, Ended) for stop in stops):
             return ()
-        if self._taken >= self._stage.max_steps:
+        if self._taken >= self.settings.max_steps:
             self.problem = f"no end after {self._taken} steps (max_steps)"
             return ()
         for number, stop in enumerate(stops if self._faults.clock_jumps else ()):
