@@ -44,6 +44,13 @@ _HORIZON = 600.0
 _DRAWN = 10_000
 
 
+def board_facts(process: Process) -> BoardFacts:
+    """What the users of this process have noted so far."""
+    facts = process.evidence.facts
+    assert isinstance(facts, BoardFacts)
+    return facts
+
+
 class LeaderboardLoad:
     """See :class:`kvlab.load.verdict.LoadTest`."""
 
@@ -66,7 +73,7 @@ class LeaderboardLoad:
         board = "the naive board" if given.naive else f"ties {given.ties}"
         return f"Leaderboard: {board}, mode {given.mode}, {given.members:,} members"
 
-    def app_settings(self, given: Any) -> dict[str, object]:
+    def app_settings(self, given: Any) -> dict[str, Any]:
         return {}
 
     def facts(self, given: Any) -> BoardFacts:
@@ -77,10 +84,10 @@ class LeaderboardLoad:
         if process.http_url is None:
             naive = process.given.naive  # its ranks tell equals apart, by name: no fault of order
             make = partial(_naive_asked if naive else _asked, process)
-            sample(make, lambda: process.evidence.facts, os.getpid(), ranks=not naive)
+            sample(make, lambda: board_facts(process), os.getpid(), ranks=not naive)
 
     def judge(self, process: Process, began: float) -> Judgement:
-        facts: BoardFacts = process.evidence.facts
+        facts = board_facts(process)
         verdict = facts.submissions.judge(_target(process).scores())
         says = (
             f"each score is what its acknowledged submissions come to; wrong: {verdict.wrong:,} of "
@@ -280,8 +287,7 @@ class Player(KvUser):
     @property
     def facts(self) -> BoardFacts:
         """Of now: what was noted before may be on its way to the master."""
-        facts: BoardFacts = self.process.evidence.facts
-        return facts
+        return board_facts(self.process)
 
     @tag("write")
     @task(5)

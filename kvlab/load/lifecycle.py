@@ -25,6 +25,7 @@ from kvlab.errors import InvalidArgument, KvlabError
 from kvlab.load.evidence import COARSE, Evidence, width
 from kvlab.load.http_target import HttpFailed
 from kvlab.load.options import Shape, add_options, check, check_port
+from kvlab.load.record.report import save_with_page
 from kvlab.load.record.summary import summary
 from kvlab.load.surroundings import Stage
 from kvlab.load.user import PREFIX, Process, process_of, share
@@ -51,10 +52,12 @@ class _Run:
     def __init__(self, test: LoadTest, environment: Environment) -> None:
         self.test, self.environment = test, environment
         self.given: Any = environment.parsed_options
-        self.is_worker = isinstance(environment.runner, WorkerRunner)
-        self.is_master = isinstance(environment.runner, MasterRunner)
+        assert environment.runner is not None
+        self.runner: Any = environment.runner
+        self.is_worker = isinstance(self.runner, WorkerRunner)
+        self.is_master = isinstance(self.runner, MasterRunner)
         self.stage: Stage | None = None
-        self.app_settings: dict[str, object] = {}
+        self.app_settings: dict[str, Any] = {}
         self.users: dict[int, int] = {}
         self.began = 0.0
         self.greenlets: list[gevent.Greenlet] = []
@@ -80,10 +83,10 @@ class _Run:
         on.quit.add_listener(lambda **_: self._ends())
         if self.is_worker:
             on.report_to_master.add_listener(self._tells)
-            environment.runner.register_message(ASKED, self._asked_to_stop)
+            self.runner.register_message(ASKED, self._asked_to_stop)
         if self.is_master:
             on.worker_report.add_listener(self._hears)
-            environment.runner.register_message(TOLD, self._hears_the_end)
+            self.runner.register_message(TOLD, self._hears_the_end)
 
     @property
     def process(self) -> Process:
@@ -118,7 +121,7 @@ class _Run:
     # --- the run ---
 
     def _starts(self, **_: Any) -> None:
-        given = self.environment.parsed_options
+        given: Any = self.environment.parsed_options
         self.began = time.time()
         if not self.is_worker:
             given.kvlab |= {
@@ -144,7 +147,7 @@ class _Run:
     def _starts_afresh(self, process: Process) -> None:
         self.users, self.refused, self.unread = {}, None, 0
         if self.is_master:
-            self.workers = {client.id for client in self.environment.runner.clients.ready}
+            self.workers = {client.id for client in self.runner.clients.ready}
         try:
             check(process.given)
             if process.given.app and self.test.app_settings(process.given) != self.app_settings:
@@ -156,7 +159,7 @@ class _Run:
 
     def _counts_users(self) -> None:
         while True:
-            self.users[int(time.time())] = self.environment.runner.user_count
+            self.users[int(time.time())] = self.runner.user_count
             gevent.sleep(0.5)
 
     def _stops(self, **_: Any) -> None:
@@ -168,7 +171,7 @@ class _Run:
         if not self.is_master:
             self.process.end()
         if self.is_worker:
-            self.environment.runner.send_message(TOLD, self._seen())
+            self.runner.send_message(TOLD, self._seen())
             return
         if self.is_master:
             self._collects()
@@ -181,7 +184,7 @@ class _Run:
 
         Locust, when it quits, calls the test over before it stops the workers.
         """
-        runner: Any = self.environment.runner
+        runner = self.runner
         runner.send_message(ASKED)
         patience = time.monotonic() + self.given.stop_timeout + WORKER_SECONDS
         while time.monotonic() < patience:
@@ -191,7 +194,7 @@ class _Run:
             gevent.sleep(0.05)
 
     def _asked_to_stop(self, **_: Any) -> None:
-        self.environment.runner.stop()
+        self.runner.stop()
 
     def _nothing_yet(self) -> Evidence:
         given = self.environment.parsed_options
@@ -235,7 +238,10 @@ class _Run:
         page = folder / ("run.json" if self.given.no_page else "report.html")
         said = f"\n{summary(run)}\n  report: {page}"
         try:
-            run.save(folder, report=not self.given.no_page)
+            if self.given.no_page:
+                run.save(folder)
+            else:
+                save_with_page(run, folder)
         except (OSError, InvalidArgument) as failed:
             said, holds = f"\n{summary(run)}\n  NO REPORT: {failed}", False
         # Of several runs, by the web UI, one that does not hold is enough.
@@ -256,7 +262,7 @@ class _Run:
     def _quits(self, **_: Any) -> None:
         """After Ctrl-C Locust asks for the exit code before it stops the run: stop it now."""
         if not self.is_worker:
-            self.environment.runner.stop()
+            self.runner.stop()
 
     def _ends(self) -> None:
         if self.said:

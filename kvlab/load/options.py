@@ -17,7 +17,7 @@ def add_options(parser: Any) -> Callable[..., Any]:
     # Locust's own: its pages and its workers' port are for this machine unless said otherwise.
     parser.set_defaults(web_host="127.0.0.1", master_bind_host="127.0.0.1", stop_timeout=5)
     # Not in a group: Locust's page would not show them.
-    add = parser.add_argument
+    add: Callable[..., Any] = parser.add_argument
     add(
         "--rate",
         type=float,
@@ -100,11 +100,11 @@ class Shape(LoadTestShape):
     """The users of ``--shape``, in a closed loop."""
 
     def __init__(self, given: Any, runner: Any) -> None:
-        super().__init__()
+        LoadTestShape.__init__(self)
         self.given, self.runner = given, runner
 
     def tick(self) -> tuple[int, float] | None:
-        share = self.get_run_time() / self.given.run_time
+        share = LoadTestShape.get_run_time(self) / self.given.run_time
         if share >= 1:
             return None
         users = max(1, round(self.given.num_users * SHAPES[self.given.shape](share)))

@@ -29,6 +29,7 @@ from kvlab.core.checks import whole
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.judges.limiter import certain_overlap, judge, judge_denials
 from kvlab.load.decisions import Decisions
+from kvlab.load.http_target import HttpTarget
 from kvlab.load.record.run import Finding
 from kvlab.load.user import KvUser, Process
 from kvlab.load.verdict import Judgement
@@ -43,6 +44,13 @@ CONTROL = 5
 def limiter(given: Any) -> Any:
     """The limiter that the options ask for. Raises ``InvalidArgument`` for unusable ones."""
     return LIMITERS[given.algorithm]("load", limit=given.limit, window=given.window)
+
+
+def decisions(process: Process) -> Decisions:
+    """What the users of this process have noted so far."""
+    facts = process.evidence.facts
+    assert isinstance(facts, Decisions)
+    return facts
 
 
 class RateLimiterLoad:
@@ -76,7 +84,7 @@ class RateLimiterLoad:
         name = "the naive sliding window" if given.naive else given.algorithm
         return f"Rate limiter: {name}, {given.limit} per {given.window:g} s, {given.keys} keys"
 
-    def app_settings(self, given: Any) -> dict[str, object]:
+    def app_settings(self, given: Any) -> dict[str, Any]:
         return {"algorithm": given.algorithm, "limit": given.limit, "window": given.window}
 
     def facts(self, given: Any) -> Decisions:
@@ -86,14 +94,15 @@ class RateLimiterLoad:
         """Nothing."""
 
     def judge(self, process: Process, began: float) -> Judgement:
-        given, facts = process.environment.parsed_options, process.evidence.facts
+        given, facts = process.environment.parsed_options, decisions(process)
         findings = [] if given.naive else _findings(facts, given)
         if given.naive or given.control:
             findings.append(_naive_finding(facts, given))
         denied = sum(len(facts.denials(key)) for key in facts.keys)
         untested = None
         if given.naive:
-            denied = process.evidence.calls - facts.untimed
+            answered = process.evidence.calls - sum(process.evidence.errors.values())
+            denied = answered - facts.untimed
         if not denied:
             untested = "no request was denied; take fewer keys, a lower limit or more users"
         windows = facts.windows(began, given.window, given.limit)
@@ -165,7 +174,7 @@ class RateLimited(KvUser):
                 self.process.naive_client, given.limit, int(given.window * 1000), self.kv.prefix
             )
         elif self.http is not None:
-            self.hit_once = self._hit_app
+            self.hit_once = partial(self._hit_app, self.http)
         else:
             self.hit_once = self._hit
             self.limiter = limiter(given)
@@ -173,8 +182,7 @@ class RateLimited(KvUser):
     @property
     def facts(self) -> Decisions:
         """Of now: what was noted before may be on its way to the master."""
-        facts: Decisions = self.process.evidence.facts
-        return facts
+        return decisions(self.process)
 
     @task
     def hit(self) -> None:
@@ -193,11 +201,11 @@ class RateLimited(KvUser):
     def _unknown(self, key: str, began: float, now: float) -> None:
         self.facts.unknown(key, began, now + self.given.kvlab["late"])
 
-    def _hit_app(self, number: int) -> None:
+    def _hit_app(self, http: HttpTarget, number: int) -> None:
         key = _address(self.given.kvlab["tag"], number)
         decision = self.timed(
             "POST /api/work",
-            lambda: self.http.post("/api/work", headers={"X-Forwarded-For": key}, expected=_TOLD),
+            lambda: http.post("/api/work", headers={"X-Forwarded-For": key}, expected=_TOLD),
             partial(self._unknown, key),
         )
         if decision is not None and decision["decided_at"] is not None:

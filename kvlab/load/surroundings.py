@@ -53,10 +53,10 @@ class Stage:
         """Seconds after a client gave up in which its command may still run."""
         return max((fault.seconds for fault in self._plan), default=0.0) + LATE
 
-    def serve(self, settings: Mapping[str, object]) -> None:
+    def serve(self, settings: Mapping[str, Any]) -> None:
         """Start the sample app: from now on the users load that."""
-        settings = {"trusted_proxies": "127.0.0.1", "prefix": self.prefix, **settings}
-        self.host = self._own.enter_context(serving(self.store, **settings)).url
+        given = {"trusted_proxies": "127.0.0.1", "prefix": self.prefix, **settings}
+        self.host = self._own.enter_context(serving(self.store, **given)).url
 
     def greet(self) -> None:
         """Raises HttpFailed when it is an app and does not answer."""

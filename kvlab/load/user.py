@@ -26,6 +26,7 @@ from locust import User, task
 from locust.env import Environment
 from locust.exception import StopUser
 from redis.backoff import NoBackoff
+from redis.connection import AbstractConnection
 from redis.retry import Retry
 
 import kvlab
@@ -46,15 +47,12 @@ _EARLY = 0.0015
 _poll = gevent.monkey.get_original("select", "poll")
 
 
-class _LoadConnection:
+class _LoadConnection(AbstractConnection):
     """A connection of a load run.
 
     With ``lose_every`` n, each n-th answer is lost on its way: the server has done the command,
     and its client gets a ConnectionError.
     """
-
-    _sock: Any
-    disconnect: Any
 
     def __init__(self, *args: Any, lose_every: int = 0, **kwargs: Any) -> None:
         self._lose_every, self._answers, self._greeting = lose_every, itertools.count(1), False
@@ -79,7 +77,7 @@ class _LoadConnection:
         lost = self._lose_every and not self._greeting
         if lost and next(self._answers) % self._lose_every == 0:
             super().read_response(*args, **kwargs)
-            self.disconnect()
+            AbstractConnection.disconnect(self)
             raise redis.ConnectionError("the connection was lost before the answer came")
         return super().read_response(*args, **kwargs)
 
@@ -223,7 +221,7 @@ class KvUser(User):
             raise StopUser from None
         self.process.enlist(+1)
         self.is_enlisted = True
-        self.wait()
+        User.wait(self)
 
     def on_stop(self) -> None:
         self.process.enlist(-self.is_enlisted)

@@ -47,7 +47,7 @@ class LoadTest(Protocol):
     def title(self, given: Any) -> str:
         """What is loaded, in one line."""
 
-    def app_settings(self, given: Any) -> dict[str, object]:
+    def app_settings(self, given: Any) -> dict[str, Any]:
         """Settings of the sample app, see ``kvlab.sample_app.settings``."""
 
     def facts(self, given: Any) -> Facts:

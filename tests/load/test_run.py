@@ -17,6 +17,7 @@ from support.load_samples import flat, sample
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.measure.recorder import Recorder
 from kvlab.load.record import report as load_report
+from kvlab.load.record.report import save_with_page
 from kvlab.load.record.run import TIMELINE, Fault, Finding, Generator, LoadRun
 
 PLAIN = (
@@ -56,7 +57,7 @@ def same(one: LoadRun, other: LoadRun) -> None:
 )
 def test_a_run_comes_back_to_the_last_bit(make: Callable[[], LoadRun], tmp_path: Path) -> None:
     run = make()
-    folder = run.save(tmp_path / "runs" / "one")
+    folder = save_with_page(run, tmp_path / "runs" / "one")
     files = {file.name for file in folder.iterdir()}
     windows = {"windows.csv"} if run.windows is not None else set()
     assert files == windows | {
@@ -64,7 +65,7 @@ def test_a_run_comes_back_to_the_last_bit(make: Callable[[], LoadRun], tmp_path:
     }  # fmt: skip
     again = LoadRun.read(folder)
     same(run, again)
-    second = again.save(tmp_path / "two")
+    second = save_with_page(again, tmp_path / "two")
     for name in files:
         assert (folder / name).read_bytes() == (second / name).read_bytes(), name
 
@@ -233,7 +234,7 @@ def test_a_save_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="no space"):
-        flat([5]).save(tmp_path / "run")
+        save_with_page(flat([5]), tmp_path / "run")
     assert sorted(written) == ["latency.csv", "latency.json", "report.html", "timeline.csv"]
     assert list(tmp_path.iterdir()) == []
 

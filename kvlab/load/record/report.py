@@ -14,6 +14,8 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib import resources
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -29,7 +31,7 @@ from kvlab.load.record.run import LoadRun
 from kvlab.load.record.summary import generator_says, how_measured, most, summary
 from kvlab.load.record.words import percent, printable
 
-__all__ = ["page", "summary"]
+__all__ = ["page", "save_with_page", "summary"]
 
 _ERRORS, _SHOWN, _LONG = 20, 40, 400
 # Inches; drawn this narrow, the words stay readable on a telephone.
@@ -71,6 +73,11 @@ def page(run: LoadRun) -> str:
         measured=how_measured(run),
         facts={"Settings": _facts(run.settings), "Machine": _facts(run.machine)},
     )
+
+
+def save_with_page(run: LoadRun, folder: str | PathLike[str]) -> Path:
+    """Write the folder of a run with its page, ``report.html``, and return its path."""
+    return run.save(folder, {"report.html": page(run)})
 
 
 def _charts(run: LoadRun) -> Iterator[dict[str, str]]:

@@ -248,8 +248,11 @@ class LoadRun:
             frame[column] = frame[of] / width
         return frame[width >= usual / 2].reset_index(drop=True)
 
-    def save(self, folder: str | PathLike[str], *, report: bool = True) -> Path:
-        """Write the folder, which must be new or empty; returns it. ``report``: the page too."""
+    def save(self, folder: str | PathLike[str], pages: Mapping[str, str] = {}) -> Path:
+        """Write the folder, which must be new or empty, and return its path.
+
+        ``pages``: further texts for the folder by file name. ``read`` does not read them.
+        """
         target = Path(folder).resolve()
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise InvalidArgument(f"{target} is there already; no run is written over another")
@@ -260,12 +263,7 @@ class LoadRun:
         }
         if self.windows is not None:
             kept["windows.csv"] = self.windows.to_csv(index=False)
-        texts = kept | {"latency.csv": self.latency_frame().to_csv(index=False)}
-        if report:
-            # It needs this module for its types, and matplotlib, which the rest does without.
-            from kvlab.load.record.report import page
-
-            texts["report.html"] = page(self)
+        texts = kept | {"latency.csv": self.latency_frame().to_csv(index=False), **pages}
         # Written last: what has no run.json is no run.
         texts["run.json"] = dumps(self._facts() | {"files": {n: sha(t) for n, t in kept.items()}})
         beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
