@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from kvlab.cache_aside.lookup import Fill, Lookup, _fill, _lookup
+from kvlab.core.checks import MAX_EXACT, real, seconds, whole
 from kvlab.core.flow import Call, Now, Wait, flow
-from kvlab.core.json_values import checked_version, encoded, milliseconds, number, seconds
+from kvlab.core.json_values import encoded
 from kvlab.core.key import Key, segment
-from kvlab.core.op import Op, Raw, Script
+from kvlab.core.op import Op, Raw, Script, milliseconds
 from kvlab.errors import (
     InvalidArgument,
     KvlabError,
@@ -32,6 +33,7 @@ FILL = Script.load("cache_aside/fill")
 RELEASE = Script.load("cache_aside/release")
 
 FIRST_STEP, LONGEST_STEP = 0.005, 0.25
+MAX_JITTER = 0.999
 
 # What a server says that is there and cannot serve now; NOAUTH or NOPERM are the caller's to see.
 _CANNOT_SERVE = {"OOM", "LOADING", "READONLY", "MASTERDOWN", "BUSY", "CLUSTERDOWN", "TRYAGAIN"}
@@ -42,7 +44,7 @@ class CacheAside:
     """A cache in front of a loader. Times are in seconds.
 
     * ``ttl``: for how long a value may be served, at most.
-    * ``jitter``: the share of its life that an entry may lose by lot, 0 ≤ jitter < 1.
+    * ``jitter``: the share of its life that an entry may lose by lot, 0 to ``MAX_JITTER``.
     * ``negative_ttl``: the same as ``ttl`` for ``None``; by default 30 s or ``ttl`` if shorter.
     * ``early``: the β of "Optimal Probabilistic Cache Stampede Prevention" (XFetch; Vattani,
       Chierichetti and Lowenstein, VLDB 2015): an entry is renewed when −β·(load time)·ln(u)
@@ -65,8 +67,8 @@ class CacheAside:
         if self.negative_ttl is not None:
             seconds("negative_ttl", self.negative_ttl)
         seconds("lease", self.lease)
-        number("early", self.early, 0, 1e6)
-        number("jitter", self.jitter, 0, math.nextafter(1, 0))
+        real("early", self.early, 0, 1e6)
+        real("jitter", self.jitter, 0, MAX_JITTER)
 
     def key(self, key: str | int, what: str) -> Key:
         """The key of an ``entry``, its ``lease`` or its ``version``."""
@@ -110,7 +112,7 @@ class CacheAside:
             encoded(value),
             life,
             max(life, milliseconds(self.lease)),
-            "" if version is None else checked_version(version),
+            "" if version is None else whole("version", version, 0, MAX_EXACT),
             decode=_fill,
             idempotent=True,
         )

@@ -14,6 +14,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from kvlab.core.checks import seconds
 from kvlab.core.connections import (
     BROKEN,
     MAX_CONNECTIONS,
@@ -207,7 +208,7 @@ class AsyncKv(Executor):
         self, lock: HoldableLock, *, wait: float = 10.0, renew: bool = False
     ) -> AbstractAsyncContextManager[Holding]:
         """:meth:`Kv.hold`, for ``async with``."""
-        return ahold(self, lock, wait, renew)
+        return ahold(self, lock, seconds("wait", wait, 0, infinite=True), renew)
 
     def within(self, part: str) -> AsyncKv:
         """An executor for a namespace inside this one: a participant, a test, a run."""

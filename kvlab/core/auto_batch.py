@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from kvlab.core.async_client import AsyncKv
+from kvlab.core.checks import whole
 from kvlab.core.executor import Running
 from kvlab.core.flow import Call
 from kvlab.core.op import Op
 from kvlab.core.wire import Command, Exchange, TransportError, encode
-from kvlab.errors import Closed, InvalidArgument, ServerRefused, ServerUnavailable
+from kvlab.errors import Closed, ServerRefused, ServerUnavailable
 
 _PAUSE = 0.02  # seconds before an idempotent op is sent again
 
@@ -76,10 +77,6 @@ class AutoBatch(AsyncKv):
         max_waiting: int = 10_000,
         in_flight: int = 2,
     ) -> None:
-        limits = {"max_batch": max_batch, "max_waiting": max_waiting, "in_flight": in_flight}
-        for name, value in limits.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InvalidArgument(f"{name} must be a positive int, not {value!r}")
         super().__init__(
             akv.client,
             prefix=akv.prefix,
@@ -89,7 +86,9 @@ class AutoBatch(AsyncKv):
             clock=akv.clock,
             sleep=akv.sleep,
         )
-        self.max_batch, self.max_waiting, self.in_flight = max_batch, max_waiting, in_flight
+        self.max_batch = whole("max_batch", max_batch, 1)
+        self.max_waiting = whole("max_waiting", max_waiting, 1)
+        self.in_flight = whole("in_flight", in_flight, 1)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = False
 

@@ -20,6 +20,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from kvlab.core.checks import seconds
 from kvlab.core.connections import (
     BROKEN,
     MAX_CONNECTIONS,
@@ -245,7 +246,7 @@ class Kv(Executor):
         Raises :class:`~kvlab.errors.LockLost` at the end if the lock was lost; see
         ``kvlab.core.hold``.
         """
-        return hold(self, lock, wait, renew)
+        return hold(self, lock, seconds("wait", wait, 0, infinite=True), renew)
 
     def within(self, part: str) -> Kv:
         """An executor for a namespace inside this one: a participant, a test, a run."""

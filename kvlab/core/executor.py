@@ -6,11 +6,11 @@ call of the user's code, a wait. ``Kv`` and ``AsyncKv`` only fulfil requests.
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+from kvlab.core.checks import seconds
 from kvlab.core.flow import Call, Flow, Now, Together, Wait
 from kvlab.core.key import Key
 from kvlab.core.op import Op, Raw
@@ -31,6 +31,8 @@ TIMEOUT = 2.0
 """Seconds to wait for a connection, and again for an answer."""
 DEADLINE = 5.0
 """Seconds after which an idempotent op is no longer sent again."""
+MAX_TIMEOUT = 86_400
+"""The longest ``timeout`` and ``deadline``, in seconds: a socket's own timeout ends at 24 days."""
 CHUNK = 500
 """Ops of a list that share a round trip."""
 _PAUSE = 0.02
@@ -66,8 +68,8 @@ class Executor:
         if not hasattr(client, "connection_pool"):
             raise InvalidArgument(f"needs a redis-py client with a connection pool, not {client!r}")
         self.prefix = checked_prefix(prefix)
-        self.timeout = _seconds("timeout", timeout)
-        self.deadline = _seconds("deadline", deadline)
+        self.timeout = seconds("timeout", timeout, high=MAX_TIMEOUT)
+        self.deadline = seconds("deadline", deadline, high=MAX_TIMEOUT)
         self.trace = trace
         self.clock = clock
         kwargs = client.connection_pool.connection_kwargs
@@ -203,9 +205,3 @@ def _listed(given: Any) -> list[Any]:
     if isinstance(given, str | bytes) or not isinstance(given, Iterable):
         raise InvalidArgument(f"run takes ops, one flow, or a list of ops, not {given!r:.80}")
     return list(given)
-
-
-def _seconds(name: str, value: float) -> float:
-    if not (isinstance(value, int | float) and 0 < value < math.inf):
-        raise InvalidArgument(f"{name} must be a positive number of seconds, not {value!r}")
-    return float(value)

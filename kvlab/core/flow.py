@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Concatenate, Generic, NoReturn, TypeVar, cast, overload
 
+from kvlab.core.checks import seconds
 from kvlab.core.op import A, B, C, Op, P, T, T_co
 from kvlab.errors import InvalidArgument, NotRunYet
 
@@ -43,6 +44,9 @@ class Wait:
     """A pause, in seconds."""
 
     seconds: float
+
+    def __post_init__(self) -> None:
+        seconds("seconds", self.seconds, 0)
 
     def __iter__(self) -> Generator[Wait, None, None]:
         yield self

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import re
 import shlex
 from collections.abc import Callable, Generator
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any, Generic, NoReturn, ParamSpec, TypeVar
 
+from kvlab.core.checks import seconds
 from kvlab.core.key import Key, segment
 from kvlab.errors import InvalidArgument, NotRunYet
 
@@ -53,6 +55,11 @@ Raw = Any
 """A reply in RESP2's shapes, undecoded: bytes, int, None, or a list of these."""
 
 
+def milliseconds(duration: float) -> int:
+    """A duration in seconds as the server takes it: whole milliseconds, rounded up, at least 1."""
+    return max(1, math.ceil(round(duration * 1000, 6)))
+
+
 def _raw(reply: Raw) -> Any:
     return reply
 
@@ -68,7 +75,7 @@ _STATEFUL = re.compile(
 def _check_command(words: object) -> bool:
     """Refuse what no server knows or a connection cannot bear; whether it is a bare CLIENT."""
     if not isinstance(words, str) or not words.strip() or not words.isascii():
-        raise InvalidArgument(f"a command is its name or a Script, not {words!r:.80}")
+        raise InvalidArgument(f"command must be its name or a Script, not {words!r:.80}")
     if _STATEFUL.match(words.lstrip()):
         raise InvalidArgument(f"{words} changes a connection that others use next; use kv.client")
     return words.strip().upper() == "CLIENT"
@@ -91,7 +98,8 @@ def _check_args(args: tuple[Arg, ...]) -> None:
             if not -_WIDEST < text < _WIDEST:  # type: ignore[operator]
                 raise InvalidArgument("an int must have at most 2048 bits")
         elif kind not in (float, bytes):
-            raise InvalidArgument(f"an argument is Key, str, bytes, int or float, not {arg!r:.80}")
+            kinds = "Key, str, bytes, int or float"
+            raise InvalidArgument(f"an argument must be {kinds}, not {arg!r:.80}")
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -137,6 +145,8 @@ class Op(Generic[T_co]):
         put(self, "blocking", blocking)
         put(self, "fallback", fallback)
         _check_args(args)
+        if blocking is not None:
+            seconds("blocking", blocking, 0, infinite=True)
         if not isinstance(command, Script):
             if _check_command(command) and args:
                 what = args[0]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+from kvlab.core.checks import MAX_EXACT, seconds, whole
 from kvlab.core.key import Key, segment
-from kvlab.core.op import Op, Script
-from kvlab.distributed_lock.lock import MIN_TTL, _milliseconds, _number
-from kvlab.errors import InvalidArgument
+from kvlab.core.op import Op, Script, milliseconds
 
-MAX_FENCE = 2**53 - 1
 _FENCED_SET = Script.load("distributed_lock/fenced_set")
 
 
@@ -16,9 +14,8 @@ def fenced_set(key: str, value: str | bytes, fence: int, *, ttl: float = 86_400)
 
     The smallest resource that checks fences. It remembers the fence as long as the value.
     """
-    if isinstance(fence, bool) or not isinstance(fence, int) or not 0 < fence <= MAX_FENCE:
-        raise InvalidArgument(f"fence must be an int from 1 to 2**53 - 1, not {fence!r}")
-    lifetime = _milliseconds(_number("ttl", ttl, MIN_TTL, 100 * 365 * 86_400))
+    fence = whole("fence", fence, 1, MAX_EXACT)
+    lifetime = milliseconds(seconds("ttl", ttl))
     return Op(_FENCED_SET, _fenced(key), fence, value, lifetime, decode=bool, idempotent=True)
 
 

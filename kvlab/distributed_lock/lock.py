@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import functools
-import math
 import secrets
 from collections.abc import Generator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from kvlab.core.checks import seconds, text
 from kvlab.core.flow import Flow, Now, Wait, flow
 from kvlab.core.hold import Held
 from kvlab.core.key import Key, segment
-from kvlab.core.op import Op, Raw, Script
-from kvlab.errors import InvalidArgument, OutcomeUnknown, ServerRefused, ServerUnavailable
+from kvlab.core.op import Op, Raw, Script, milliseconds
+from kvlab.errors import OutcomeUnknown, ServerRefused, ServerUnavailable
 
 MIN_TTL, MAX_TTL = 0.01, 86_400.0
 """Bounds of a lock's TTL, in seconds."""
@@ -27,13 +27,7 @@ MAX_BLOCK = 30.0
 _ACQUIRE = Script.load("distributed_lock/acquire")
 _RENEW = Script.load("distributed_lock/renew")
 _RELEASE = Script.load("distributed_lock/release")
-
-
-def _milliseconds(seconds: float) -> int:
-    return math.ceil(seconds * 1000)
-
-
-_FENCE_MS, _SPENT_MS = _milliseconds(FENCE_MEMORY), _milliseconds(SPENT_MEMORY)
+_FENCE_MS, _SPENT_MS = milliseconds(FENCE_MEMORY), milliseconds(SPENT_MEMORY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +45,10 @@ class Lock:
     _keys: tuple[Key, Key, Key, Key] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name:
-            raise InvalidArgument(f"name must be a text that is not empty, not {self.name!r:.80}")
-        _number("ttl", self.ttl, MIN_TTL, MAX_TTL)
+        text("name", self.name)
+        seconds("ttl", self.ttl, MIN_TTL, MAX_TTL)
         put = object.__setattr__
-        put(self, "_ms", _milliseconds(self.ttl))
+        put(self, "_ms", milliseconds(self.ttl))
         put(self, "_stem", f"lock:{{{segment(self.name)}}}:")
         put(self, "_keys", tuple(map(self._key, ("held", "fence", "waiting", "wake"))))
 
@@ -97,7 +90,7 @@ class Lock:
         own. Free: one round trip; taken: two more for each wake-up. Cancelled or interrupted, it
         leaves nothing held and hands on a wake-up that it may have received.
         """
-        return self._acquire(_number("wait", wait, 0, math.inf))
+        return self._acquire(seconds("wait", wait, 0, infinite=True))
 
     @flow
     def _acquire(self, wait: float) -> Generator[Any, Any, Held | None]:
@@ -128,12 +121,12 @@ class Lock:
                 problem.add_note(f"lock {self.name!r:.80} may stay taken for its TTL: {failure}")
             raise
 
-    def _woken(self, seconds: float) -> Generator[Any, Any, None]:
-        seconds = max(0.001, round(seconds, 3))
+    def _woken(self, longest: float) -> Generator[Any, Any, None]:
+        longest = max(0.001, round(longest, 3))
         try:
-            yield from Op("BLPOP", self._keys[3], seconds, blocking=seconds)
+            yield from Op("BLPOP", self._keys[3], longest, blocking=longest)
         except (ServerUnavailable, OutcomeUnknown):
-            yield from Wait(min(0.1, seconds))  # the connection broke: the next try tells
+            yield from Wait(min(0.1, longest))  # the connection broke: the next try tells
 
     def _attempt(self, token: str, waits: bool, decode: Any) -> Op[Any]:
         return Op(
@@ -163,9 +156,3 @@ def _held_or_none(token: str, reply: Raw) -> Held | None:
 def _held_or_seconds(token: str, reply: Raw) -> Held | float:
     # PTTL rounds down: a millisecond later the TTL is over.
     return Held(token, int(reply[1])) if reply[0] else (reply[1] + 1) / 1000
-
-
-def _number(name: str, value: float, least: float, most: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-        raise InvalidArgument(f"{name} must be {least:g} to {most:g} seconds, not {value!r:.80}")
-    return value

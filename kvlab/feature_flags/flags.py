@@ -6,15 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from kvlab.core.checks import text, whole
 from kvlab.core.json_values import decoded
 from kvlab.core.key import Key, segment
 from kvlab.core.op import Op, Raw, Script
 from kvlab.errors import InvalidArgument
-from kvlab.feature_flags.naive import NaiveFlags
-from kvlab.feature_flags.rollout import Flag, _text, bucket
+from kvlab.feature_flags.rollout import MAX_NAME, Flag
 from kvlab.feature_flags.snapshot import FlagSnapshot
-
-__all__ = ["FeatureFlags", "Flag", "FlagSnapshot", "NaiveFlags", "bucket"]
 
 _COMMIT = Script.load("feature_flags/commit")
 _MOST = 1_000
@@ -36,7 +34,7 @@ class FeatureFlags:
 
     def __post_init__(self) -> None:
         segment(self.name)
-        declared = {_text("flag", name): _flag(value) for name, value in self.defaults.items()}
+        declared = {_name(flag): _flag(value) for flag, value in self.defaults.items()}
         object.__setattr__(self, "defaults", declared)
 
     @property
@@ -58,11 +56,10 @@ class FeatureFlags:
 
     def set_many(self, values: Mapping[str, Value | None]) -> Op[int]:
         """Change up to 1,000 flags in one version; None removes one. Answers the version."""
-        if not 1 <= len(values) <= _MOST:
-            raise InvalidArgument(f"1 to {_MOST} flags in one commit, not {len(values)}")
+        whole("number of flags in one commit", len(values), 1, _MOST)
         pairs: list[str] = []
         for name, value in values.items():
-            pairs += (_text("flag", name), "" if value is None else _stored(_flag(value)))
+            pairs += (_name(name), "" if value is None else _stored(_flag(value)))
         return Op(_COMMIT, self.values, self.changes, *pairs, decode=int)
 
     def read_all(self, *, strict: bool = False) -> Op[FlagSnapshot]:
@@ -103,12 +100,16 @@ class FeatureFlags:
         return FlagSnapshot(version, flags, self._defaults, unreadable)
 
 
+def _name(flag: str) -> str:
+    return text("flag", flag, MAX_NAME)
+
+
 def _flag(value: Value) -> Flag:
     if isinstance(value, bool):
         return Flag(100.0 if value else 0.0)
     if isinstance(value, Flag):
         return value
-    raise InvalidArgument(f"a flag's value is True, False or Flag(percent), not {value!r:.80}")
+    raise InvalidArgument(f"a flag's value must be True, False or Flag(percent), not {value!r:.80}")
 
 
 def _stored(flag: Flag) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from kvlab.core.json_values import number
+from kvlab.core.checks import real, text
 from kvlab.errors import InvalidArgument
 
 _BUCKETS = 10_000
+MAX_NAME = 200
+"""Characters of a flag's name, and of a salt."""
 
 
 def bucket(salt: str, user: str | int) -> int:
@@ -19,8 +21,8 @@ def bucket(salt: str, user: str | int) -> int:
     """
     if isinstance(user, bool) or not isinstance(user, str | int):
         raise InvalidArgument(f"user must be str or int, not {type(user).__name__}: {user!r:.80}")
-    text = f"{salt}\0{user}".encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") % _BUCKETS
+    drawn = f"{salt}\0{user}".encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.sha256(drawn).digest()[:8], "big") % _BUCKETS
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +36,11 @@ class Flag:
     salt: str | None = None
 
     def __post_init__(self) -> None:
-        number("percent", self.percent, 0, 100)
+        real("percent", self.percent, 0, 100)
         if abs(self.percent * 100 - round(self.percent * 100)) > 1e-6:
             raise InvalidArgument(f"percent must be in steps of 0.01, not {self.percent!r}")
         if self.salt is not None:
-            _text("salt", self.salt)
+            text("salt", self.salt, MAX_NAME)
 
     def includes(self, name: str, user: str | int | None) -> bool:
         """Whether the flag ``name`` is on for ``user``; nobody (None) is only in at 100 %."""
@@ -46,11 +48,3 @@ class Flag:
         if user is None or below in (0, _BUCKETS):
             return below == _BUCKETS
         return bucket(name if self.salt is None else self.salt, user) < below
-
-
-def _text(what: str, text: str) -> str:
-    if not (isinstance(text, str) and 1 <= len(text) <= 200 and text.isprintable()):
-        raise InvalidArgument(
-            f"a {what} is printable text of 1 to 200 characters, not {text!r:.80}"
-        )
-    return text

@@ -33,9 +33,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from kvlab.core.async_client import AsyncKv
+from kvlab.core.checks import seconds
 from kvlab.core.client import Kv
 from kvlab.core.connections import own_connection
-from kvlab.core.json_values import number
 from kvlab.feature_flags import FeatureFlags, FlagSnapshot
 
 log = logging.getLogger("kvlab.flags")
@@ -52,7 +52,7 @@ class _Watched:
     ) -> None:
         self.flags = flags
         # A socket's own timeout ends at 24 days: beyond it a watcher only ever made connections.
-        self.resync = number("resync", resync, 0.001, 86_400)
+        self.resync = seconds("resync", resync, high=86_400)
         self.snapshot: FlagSnapshot = flags.declared
         """The flags as last read."""
         self.error: Exception | None = None

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, timezone
 from itertools import islice
 from typing import Any, Final, Literal
 
+from kvlab.core.checks import one_of, seconds, text, whole
 from kvlab.core.flow import Call, flow
 from kvlab.core.key import Key, segment
-from kvlab.core.op import Arg, Op, Raw, Script
-from kvlab.errors import BatchFailed, InvalidArgument
+from kvlab.core.op import Arg, Op, Raw, Script, milliseconds
+from kvlab.errors import BatchFailed
 from kvlab.leaderboard.periods import At, Every, Periods
 from kvlab.leaderboard.values import (
     MAX_SCORE,
     Entry,
     Page,
     Submission,
-    check_count,
-    check_one_of,
     encoded,
     entries_of,
-    is_number,
     number_of,
     refusal,
     score_text,
@@ -70,12 +67,9 @@ class Leaderboard:
     _rules: tuple[Arg, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_one_of("order", self.order, ("desc", "asc"))
-        check_one_of("ties", self.ties, tuple(_PARTS))
-        if not (is_number(self.op_horizon) and 1 <= self.op_horizon <= 366 * 86_400):
-            raise InvalidArgument(
-                f"op_horizon must be from 1 to 31622400 seconds, not {self.op_horizon!r}"
-            )
+        one_of("order", self.order, ("desc", "asc"))
+        one_of("ties", self.ties, _PARTS)
+        seconds("op_horizon", self.op_horizon, 1, 366 * 86_400)
         periods = Periods(self.period, self.tz, self.keep)
         stem = f"leaderboard:{{{segment(self.name)}}}:{self.order}.{self.ties}{periods.title}"
         sets = periods.sets(stem, _PARTS[self.ties])
@@ -114,14 +108,13 @@ class Leaderboard:
         :class:`~kvlab.errors.OpIdReused` when ``op_id`` stood for another submission.
         """
         name, points = encoded(member), score_text(score)
-        check_one_of("mode", mode, ("set", "best", "add"))
+        one_of("mode", mode, ("set", "best", "add"))
         keys, rules = self._where(at)
         receipt_ms = 0
         if op_id is not None:
-            if not isinstance(op_id, str) or not op_id:
-                raise InvalidArgument(f"op_id must be text, not {op_id!r}")
-            keys = (*keys, Key(f"{self._stem}:op:{segment(member)}:{segment(op_id)}"))
-            receipt_ms = math.ceil(self.op_horizon * 1000)
+            receipt = f"{segment(member)}:{segment(text('op_id', op_id))}"
+            keys = (*keys, Key(f"{self._stem}:op:{receipt}"))
+            receipt_ms = milliseconds(self.op_horizon)
 
         def decode(reply: Raw) -> Submission:
             if reply[0] != b"ok":
@@ -207,13 +200,13 @@ class Leaderboard:
 
     def top(self, n: int, *, at: At | None = None) -> Op[list[Entry]]:
         """The first ``n`` entries, from 0 (an empty list) to ``MAX_ENTRIES``."""
-        check_count("n", n, 0, MAX_ENTRIES)
+        n = whole("n", n, 0, MAX_ENTRIES)
         return self._read("from", 0, n, at, lambda reply: entries_of(reply, self.ties))
 
     def page(self, number: int, size: int, *, at: At | None = None) -> Op[Page]:
         """The ``number``-th page, from 1, of ``size`` entries, and how many members there are."""
-        check_count("number", number, 1, MAX_SCORE // MAX_ENTRIES)
-        check_count("size", size, 1, MAX_ENTRIES)
+        number = whole("number", number, 1, MAX_SCORE // MAX_ENTRIES)
+        size = whole("size", size, 1, MAX_ENTRIES)
 
         def decode(reply: Raw) -> Page:
             return Page(number, size, reply[0], entries_of(reply, self.ties))
@@ -233,7 +226,7 @@ class Leaderboard:
 
         ``n`` is from 0 to ``MAX_ENTRIES``/2.
         """
-        check_count("n", n, 0, MAX_ENTRIES // 2)
+        n = whole("n", n, 0, MAX_ENTRIES // 2)
 
         def decode(reply: Raw) -> list[Entry] | None:
             return None if reply is None else entries_of(reply, self.ties)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Literal
 
+from kvlab.core.checks import one_of, real, whole
 from kvlab.core.key import Key
 from kvlab.errors import InvalidArgument
 
@@ -44,17 +45,13 @@ class Periods:
     """Added to Unix ms before cutting."""
 
     def __post_init__(self) -> None:
-        if self.every not in _LENGTH_AND_SHIFT:
-            raise InvalidArgument(f"period must be 'daily', 'weekly' or None, not {self.every!r}")
+        one_of("period", self.every, _LENGTH_AND_SHIFT)
         if type(self.tz) is not timezone:
             raise InvalidArgument(
                 "tz must be a datetime.timezone, a fixed offset from UTC: the server's clock "
                 f"knows no daylight saving; not {self.tz!r}"
             )
-        if type(self.keep) is not int or not 0 <= self.keep <= MAX_KEEP:
-            raise InvalidArgument(
-                f"keep must be a whole number of periods from 0 to {MAX_KEEP}, not {self.keep!r}"
-            )
+        whole("keep", self.keep, 0, MAX_KEEP)
         length, shift = _LENGTH_AND_SHIFT[self.every]
         offset = self.tz.utcoffset(None) if length else timedelta(0)
         object.__setattr__(self, "length", length)
@@ -80,10 +77,7 @@ class Periods:
             if at.utcoffset() is None:
                 raise InvalidArgument(f"at must say its time zone: {at!r}")
             millis = (at - _EPOCH) // timedelta(milliseconds=1)
-        elif isinstance(at, int | float) and type(at) is not bool and abs(at) <= 1e11:
-            millis = math.floor(at * 1000)
         else:
-            raise InvalidArgument(
-                f"at must be an aware datetime or Unix seconds within ±1e11, not {at!r}"
-            )
+            kind = "an aware datetime or Unix seconds"
+            millis = math.floor(real("at", at, -1e11, 1e11, kind=kind) * 1000)
         return (millis + self.shift) // self.length

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from kvlab.core.checks import MAX_EXACT, real
 from kvlab.core.op import Raw
 from kvlab.errors import InvalidArgument, OpIdReused, PeriodClosed, ScoreOutOfRange
 from kvlab.leaderboard.periods import At
 
-MAX_SCORE: Final = 2**53 - 1
+MAX_SCORE: Final = MAX_EXACT
 """Largest score, and with a minus the smallest: up to here a double holds every whole number."""
 
 _PLACE = 16  # digits before a name under "first"
@@ -93,28 +94,10 @@ def entries_of(reply: Raw, ties: str) -> list[Entry]:
 def score_text(score: float) -> str:
     if type(score) is int and -MAX_SCORE <= score <= MAX_SCORE:
         return str(score)
-    if is_number(score) and -MAX_SCORE <= score <= MAX_SCORE:
-        # float() and int(): a subclass may print itself otherwise. + 0.0: no minus zero.
-        return str(int(score)) if isinstance(score, int) else repr(float(score) + 0.0)
-    raise InvalidArgument(f"score must be a number within ±(2**53 - 1), not {score!r}")
+    number = real("score", score, -MAX_SCORE, MAX_SCORE)
+    return str(int(number)) if number.is_integer() else repr(number)
 
 
 def number_of(text: bytes | str) -> float:
     value = float(text)
     return int(value) if value.is_integer() else value
-
-
-def is_number(value: object) -> bool:
-    return isinstance(value, int | float) and type(value) is not bool
-
-
-def check_count(name: str, value: int, least: int, most: int) -> None:
-    if type(value) is not int or not least <= value <= most:
-        raise InvalidArgument(
-            f"{name} must be a whole number from {least} to {most}, not {value!r}"
-        )
-
-
-def check_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise InvalidArgument(f"{name} must be one of {', '.join(allowed)}, not {value!r}")

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kvlab.core.auto_batch import AutoBatch
+from kvlab.core.checks import seconds, whole
 from kvlab.core.key import Key, segment
-from kvlab.core.op import Op, Script
-from kvlab.errors import InvalidArgument
-from kvlab.pipeline.dashboard import dashboard
-from kvlab.pipeline.naive import NaivePipeline
-
-__all__ = ["AutoBatch", "NaivePipeline", "add_to_counters", "dashboard"]
+from kvlab.core.op import Op, Script, milliseconds
 
 _COUNT = Script.load("pipeline/count")
 
@@ -25,17 +20,13 @@ def add_to_counters(
     after a lost reply counts twice. ``ttl``: seconds that a counter lives from its first addition
     on.
     """
-    if isinstance(ttl, bool) or not (isinstance(ttl, int | float) and 0.001 <= ttl <= 1e9):
-        raise InvalidArgument(f"ttl must be 0.001 to 1e9 seconds, not {ttl!r}")
-    for name, increment in increments.items():
-        if isinstance(increment, bool) or not isinstance(increment, int):
-            raise InvalidArgument(
-                f"increment of {name!r:.80} must be an int, not {increment!r:.80}"
-            )
-        if not -(2**63) <= increment < 2**63:
-            raise InvalidArgument(f"increment of {name!r:.80} must fit 64 bits, not {increment}")
+    life = milliseconds(seconds("ttl", ttl))
     key = f"counters:{{{segment(group)}}}:"
     return [
-        Op(_COUNT, Key(key + segment(name)), increment, int(ttl * 1000), decode=int)
-        for name, increment in increments.items()
+        Op(_COUNT, Key(key + segment(name)), _increment(name, value), life, decode=int)
+        for name, value in increments.items()
     ]
+
+
+def _increment(name: str, value: int) -> int:
+    return whole(f"increment of {name!r:.80}", value, -(2**63), 2**63 - 1)

@@ -15,6 +15,7 @@ import ipaddress
 import re
 from collections.abc import Iterable
 
+from kvlab.core.checks import whole
 from kvlab.errors import InvalidArgument
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -44,8 +45,7 @@ def client_address(
     address = _address(peer)
     if address is None:
         raise InvalidArgument(f"peer must be an IP address, not {peer!r:.80}")
-    if isinstance(ipv6_prefix, bool) or ipv6_prefix not in range(1, 129):
-        raise InvalidArgument(f"ipv6_prefix must be from 1 to 128, not {ipv6_prefix!r}")
+    ipv6_prefix = whole("ipv6_prefix", ipv6_prefix, 1, 128)
     trusted = [_network(proxy) for proxy in trusted_proxies]
     lines = [forwarded_for] if isinstance(forwarded_for, str) else list(forwarded_for or ())
     entries = ",".join(lines).split(",") if lines else []

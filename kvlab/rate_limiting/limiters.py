@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from kvlab.core.checks import one_of, seconds, whole
 from kvlab.core.key import Key, segment
 from kvlab.core.op import Op, Raw, Script
 from kvlab.errors import InvalidArgument
@@ -19,7 +20,8 @@ MAX_LIMIT = 2**53
 """The largest count that the server's Lua holds exactly."""
 MAX_LOG = 10**6
 """The largest limit of a log, which keeps an entry for each admitted hit."""
-MIN_WINDOW, MAX_WINDOW = 0.001, 366 * 86400.0  # seconds
+MAX_WINDOW = 366 * 86_400
+"""The longest window, in seconds; the shortest is a millisecond."""
 
 Outage = Literal["raise", "open", "closed"]
 
@@ -52,11 +54,9 @@ class _Limiter:
 
     def __post_init__(self) -> None:
         name = segment(self.name)
-        _whole("limit", self.limit, MAX_LIMIT)
-        _window(self.window)
-        if self.outage not in ("raise", "open", "closed"):
-            raise InvalidArgument(f"outage must be raise, open or closed, not {self.outage!r}")
-        micros = round(self.window * 1_000_000)
+        self._keep("limit", whole("limit", self.limit, 1, MAX_LIMIT))
+        micros = round(seconds("window", self.window, high=MAX_WINDOW) * 1_000_000)
+        one_of("outage", self.outage, ("raise", "open", "closed"))
         self._keep("_ends", (f"ratelimit:{name}:{{", f"}}:{self._kind}-{micros}"))
         self._keep("_most", self.limit)
         self._keep("_numbers", (self.limit, micros))
@@ -83,7 +83,7 @@ class _Limiter:
         return Op("UNLINK", self._key(key), decode=bool)
 
     def _op(self, key: str, cost: int, op_id: str | None, *, counting: bool) -> Op[Decision]:
-        _whole("cost", cost, MAX_LIMIT)
+        cost = whole("cost", cost, 1, MAX_LIMIT)
         used = self._key(key)
         keys = (used,) if op_id is None else (used, Key(f"{used.name}:op:{segment(op_id)}"))
         return Op(
@@ -132,7 +132,7 @@ class SlidingWindowLog(_Limiter):
 
     def __post_init__(self) -> None:
         _Limiter.__post_init__(self)
-        _whole("limit of a log", self.limit, MAX_LOG)
+        whole("limit of a log", self.limit, 1, MAX_LOG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +158,7 @@ class TokenBucket(_Limiter):
 
     def __post_init__(self) -> None:
         _Limiter.__post_init__(self)
-        burst = self.limit if self.burst is None else self.burst
-        _whole("burst", burst, MAX_LIMIT)
+        burst = self.limit if self.burst is None else whole("burst", self.burst, 1, MAX_LIMIT)
         _, micros = self._numbers
         common = math.gcd(self.limit, micros)
         scale, drain = micros // common, self.limit // common
@@ -171,14 +170,3 @@ class TokenBucket(_Limiter):
         self._keep("_most", burst)
         self._keep("_numbers", (burst, scale, drain))
         self._keep("_policy", Policy(self.name, self.limit, self.window, self.burst))
-
-
-def _whole(name: str, value: int, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise InvalidArgument(f"{name} must be a whole number from 1 to {most}, not {value!r}")
-
-
-def _window(value: float) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not MIN_WINDOW <= value <= MAX_WINDOW:
-        raise InvalidArgument(f"window must be from 0.001 s to 366 days, not {value!r}")

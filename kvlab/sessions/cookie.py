@@ -18,6 +18,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from kvlab.core.checks import one_of
 from kvlab.errors import InvalidArgument
 from kvlab.sessions.values import Session
 
@@ -42,8 +43,7 @@ class SessionCookie:
             raise InvalidArgument(
                 f"name must be {_PREFIX} and 1 to 64 letters, digits, '_' or '-', not {self.name!r}"
             )
-        if self.same_site not in ("Lax", "Strict"):
-            raise InvalidArgument(f"same_site must be 'Lax' or 'Strict', not {self.same_site!r}")
+        one_of("same_site", self.same_site, ("Lax", "Strict"))
 
     def header(self, session: Session) -> str:
         """The value of Set-Cookie for this session; its Max-Age is what the session has left."""

@@ -9,8 +9,9 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from kvlab.core.checks import seconds, whole
 from kvlab.core.key import Key, segment
-from kvlab.core.op import Op, Script
+from kvlab.core.op import Op, Script, milliseconds
 from kvlab.errors import InvalidArgument, SessionTooLarge
 from kvlab.sessions.naive import NaiveSessions
 from kvlab.sessions.values import (
@@ -42,7 +43,6 @@ _LIST = Script.load("sessions/list")
 
 _ID = re.compile(r"([A-Za-z0-9_-]{22})\.[A-Za-z0-9_-]{43}")
 _NOBODY = "nobody"  # a tag that no id has
-_TEN_YEARS = 315_360_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +67,10 @@ class SessionStore:
 
     def __post_init__(self) -> None:
         segment(self.name)
-        _seconds("idle", self.idle)
-        _seconds("absolute", self.absolute)
-        if self.absolute < self.idle:
-            raise InvalidArgument(
-                f"absolute must be at least idle ({self.idle!r} s), not {self.absolute!r}"
-            )
-        _whole("max_bytes", self.max_bytes, 1, 16 * 1024 * 1024)
-        _whole("per_user", self.per_user, 1, 1000)
+        seconds("idle", self.idle)
+        seconds("absolute", self.absolute, low=self.idle)
+        whole("max_bytes", self.max_bytes, 1, 16 * 1024 * 1024)
+        whole("per_user", self.per_user, 1, 1000)
         if not isinstance(self.pepper, bytes):
             raise InvalidArgument(f"pepper must be bytes, not {type(self.pepper).__name__}")
 
@@ -95,8 +91,8 @@ class SessionStore:
             _CREATE,
             self._key(tag),
             handle_of(sid),
-            _ms(self.idle),
-            _ms(self.absolute),
+            milliseconds(self.idle),
+            milliseconds(self.absolute),
             self.per_user,
             who,
             lines_of(fields),
@@ -115,7 +111,7 @@ class SessionStore:
             _READ,
             self._key(tag),
             handle,
-            _ms(self.idle),
+            milliseconds(self.idle),
             decode=decoder_if_any(sid),
             idempotent=True,
             fallback=_nobody,
@@ -139,7 +135,7 @@ class SessionStore:
             _UPDATE,
             self._key(tag),
             handle,
-            _ms(self.idle),
+            milliseconds(self.idle),
             self.max_bytes,
             lines_of(encoded),
             decode=decoder_if_any(sid, self.max_bytes),
@@ -159,7 +155,7 @@ class SessionStore:
             self._key(tag),
             handle,
             handle_of(new),
-            _ms(self.idle),
+            milliseconds(self.idle),
             decode=decoder_if_any(new),
             idempotent=True,
         )
@@ -209,10 +205,6 @@ def _base64(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-def _ms(seconds: float) -> int:
-    return max(1, round(seconds * 1000))
-
-
 def _fits(size: int, limit: int) -> None:
     if size > limit:
         raise SessionTooLarge(size, limit)
@@ -220,14 +212,3 @@ def _fits(size: int, limit: int) -> None:
 
 def _nobody(_: Exception) -> None:
     return None
-
-
-def _seconds(name: str, value: float) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0.001 <= value <= _TEN_YEARS:
-        raise InvalidArgument(f"{name} must be 0.001 to {_TEN_YEARS} seconds, not {value!r}")
-
-
-def _whole(name: str, value: int, low: int, high: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise InvalidArgument(f"{name} must be a whole number from {low} to {high}, not {value!r}")

@@ -9,9 +9,10 @@ from typing import Any, Generic, TypeVar
 
 from kvlab.cache_aside import CacheAside
 from kvlab.cache_aside.cache import Steps
+from kvlab.core.checks import MAX_EXACT, seconds, whole
 from kvlab.core.flow import Call, flow
-from kvlab.core.json_values import TEN_YEARS, checked_version, encoded, milliseconds, number
-from kvlab.core.op import Op, Script
+from kvlab.core.json_values import encoded
+from kvlab.core.op import Op, Script, milliseconds
 from kvlab.errors import (
     InvalidArgument,
     KvlabError,
@@ -69,7 +70,7 @@ class WriteThrough:
         if not isinstance(self.cache, CacheAside):
             raise InvalidArgument(f"cache must be a CacheAside, not {self.cache!r:.80}")
         if self.remember is not None:
-            number("remember", self.remember, self.cache.lease, TEN_YEARS)
+            seconds("remember", self.remember, self.cache.lease)
 
     @flow
     def save(self, key: str | int, write: Write[T]) -> Steps[Saved[T]]:
@@ -124,7 +125,7 @@ class WriteThrough:
         return Op(
             STORE,
             *(self.cache.key(key, what) for what in ("entry", "lease", "version")),
-            checked_version(version),
+            whole("version", version, 0, MAX_EXACT),
             encoded(row),
             life,
             max(life, milliseconds(remember)),
@@ -173,7 +174,7 @@ class WriteThrough:
 def _pair(written: Any) -> tuple[Any, int]:
     if not isinstance(written, tuple) or len(written) != 2:
         raise InvalidArgument(f"write must return (row, version) or None, not {written!r:.80}")
-    return written[0], checked_version(written[1])
+    return written[0], whole("version", written[1], 0, MAX_EXACT)
 
 
 def _row_and_version(loaded: Any) -> tuple[Any, int | None]:

@@ -339,19 +339,19 @@ def test_a_fence_stays_below_2_to_the_53(kv: Kv) -> None:
 
 @pytest.mark.parametrize("ttl", [0, 0.009, -1, 86_401, math.nan, math.inf, True, "9", None])
 def test_ttl_out_of_bounds(ttl: Any) -> None:
-    with pytest.raises(InvalidArgument, match=r"ttl must be 0\.01 to 86400 seconds"):
+    with pytest.raises(InvalidArgument, match=r"ttl must be .* seconds from 0\.01 to 86400,"):
         Lock("x", ttl)
 
 
 @pytest.mark.parametrize("wait", [-1, math.nan, True, "9", None])
 def test_wait_out_of_bounds_is_refused_at_the_call(wait: Any) -> None:
-    with pytest.raises(InvalidArgument, match="wait must be 0 to inf seconds"):
+    with pytest.raises(InvalidArgument, match="wait must be a number of seconds of at least 0"):
         LOCK.acquire(wait)
 
 
 @pytest.mark.parametrize("fence", [0, -1, 2**53, 1.5, True, "1"])
 def test_fence_out_of_bounds(fence: Any) -> None:
-    with pytest.raises(InvalidArgument, match="fence must be an int from 1"):
+    with pytest.raises(InvalidArgument, match="fence must be a whole number from 1"):
         fenced_set("row", "x", fence)
 
 

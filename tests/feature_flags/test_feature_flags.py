@@ -273,7 +273,7 @@ def test_names_are_printable_text(name: Any) -> None:
         lambda: Flag(5, salt=name) if name is not None else FLAGS.remove(name),
     ]
     for call in calls:
-        with pytest.raises(InvalidArgument, match=r"a (flag|salt) is printable") as refused:
+        with pytest.raises(InvalidArgument, match=r"(flag|salt) must be printable") as refused:
             call()
         assert len(str(refused.value)) < 300
 

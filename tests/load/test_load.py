@@ -384,7 +384,7 @@ REFUSED = [
     (["--shape", "wave"], "invalid choice: 'wave'"),
     (["--users", "0"], "kvlab: users must be at least 1"),
     (["--limit", "0"], "kvlab: limit must be a whole number"),
-    (["--window", "-1"], "kvlab: window must be from"),
+    (["--window", "-1"], "kvlab: window must be a number of seconds"),
     (["--keys", "0"], "kvlab: keys must be"),
     (["--rate", "-1"], "kvlab: rate must be"),
     (["--rate", "nan"], "kvlab: rate must be"),

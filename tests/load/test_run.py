@@ -254,7 +254,7 @@ def timeline(**columns: Any) -> pd.DataFrame:
         (lambda: Generator(1, math.nan, 1, 1), "noop_per_second must be"),
         (lambda: flat([5], findings=()), "a run needs a finding"),
         (lambda: flat([5], seconds=0), "seconds must be"),
-        (lambda: flat([5], errors={"x": 0}), "errors of 'x' must be at least 1"),
+        (lambda: flat([5], errors={"x": 0}), "errors of 'x' must be a whole number of at least 1"),
         (lambda: flat([5], settings={"x": {1}}), "settings must be what JSON carries: set"),
         (lambda: flat([5], settings={"rate": 0}), "settings' rate must be"),
         (lambda: flat([5], machine={"x": math.nan}), "machine must be what JSON carries"),

@@ -345,7 +345,7 @@ def run_app(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     [
         ({"KVLAB_APP_ALGORITHM": "leaky"}, "KVLAB_APP_ALGORITHM must be one of fixed-window"),
         ({"KVLAB_APP_LIMIT": "0"}, "KVLAB_APP_LIMIT, KVLAB_APP_WINDOW: limit must be"),
-        ({"KVLAB_APP_WINDOW": "nan"}, "window must be from"),
+        ({"KVLAB_APP_WINDOW": "nan"}, "window must be a number of seconds"),
         ({"KVLAB_APP_OUTAGE": "maybe"}, "KVLAB_APP_OUTAGE must be open or closed"),
         ({"KVLAB_APP_TRUSTED_PROXIES": "10.0.0.1/8"}, "KVLAB_APP_TRUSTED_PROXIES must be"),
         ({"KVLAB_APP_PREFIX": "a b"}, "KVLAB_APP_PREFIX: prefix must be"),

@@ -421,7 +421,7 @@ def gone(pids: Any) -> None:
     [
         ({"reduce": True}, "processes must be 1, not 2, with reduce=True"),
         ({"url": "redis://127.0.0.1:1/0"}, "processes must be 1, not 2, with url"),
-        ({"processes": 0}, "processes must be at least 1"),
+        ({"processes": 0}, "processes must be a whole number of at least 1"),
         ({"processes": True}, "processes must be a whole number"),
     ],
     ids=str,
