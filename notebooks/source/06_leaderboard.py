@@ -1,34 +1,36 @@
 # %% [markdown]
 # # Leaderboard
 #
-# Players, scores, ranks: "you are number 214, here is who is just above you". A sorted set does
-# nearly all of it.
+# *About 40 minutes. Before this chapter: 00.*
+#
+# Players, scores, ranks: "you are number 214, and these players are just above you". A sorted set
+# does nearly all of this.
 #
 # **The guarantee we want:**
 #
 # - rank, neighbours and scores in one answer are from one instant;
 # - equal scores are ranked by a rule that somebody chose;
-# - a score comes back as it was submitted, or is refused;
+# - a score comes back as it was submitted, or the score is refused;
 # - points that are submitted once count once, even when a reply is lost on the way.
-#
-# ## The simple version
-#
-# `ZADD` to submit, `ZREVRANK` for a rank. "The players around me" takes both: first her rank, then
-# the range around that rank. The next cell connects, the one after it prints the code.
 
 # %%
 import pandas as pd
 
-import kvlab
 from kvlab import Leaderboard, NaiveLeaderboard, Op
+from kvlab.chapters.opening import open_chapter
 from kvlab.core.server_url import server_url
-from kvlab.errors import InvalidArgument, PeriodClosed
-from kvlab.instruments import ClientCrashed, Proxy, environment, explore
+from kvlab.errors import InvalidArgument
+from kvlab.instruments import ALL_FAULTS, ClientCrashed, Faults, environment, explore
 
-url = server_url()
-kv = kvlab.connect(url, prefix="kvlab:ch06")
-kv.clear()
-pd.Series(environment(kv), name="where the numbers below were measured").to_frame()
+url = server_url()  # the embedded Valkey, or KVLAB_URL
+kv = open_chapter("ch06", url)
+pd.Series(environment(kv), name="the numbers below were measured on").to_frame()
+
+# %% [markdown]
+# ## The simple version
+#
+# `ZADD` submits a score, `ZREVRANK` answers a rank. "The players around me" needs two commands:
+# first the player's rank, then the range around that rank.
 
 # %%
 import inspect
@@ -39,412 +41,427 @@ print(inspect.getsource(NaiveLeaderboard.get_player_context))
 # %% [markdown]
 # ## Who is around me?
 #
-# **Predict.** Ann is fourth of eight. She asks for two neighbours on each side: two commands.
-# Meanwhile three players pass her, one after the other: three commands. In how many orders can the
-# five commands come? In how many is Ann missing from her own list?
+# **Predict.** Ann is fourth of seven players. She asks for two neighbours on each side: two
+# commands. Meanwhile three players pass her, one after the other: three commands. In how many
+# orders can the five commands run? In how many of these orders is Ann missing from her own list?
 #
 # We do not wait for bad luck. `explore` runs the two programs on a private server in every order of
-# their commands, and asks our **invariant** at the end of each run. It draws the shortest run that
-# breaks it: time goes down, and on the right is what the keys hold from then on.
+# their commands. At the end of each run `explore` asks our **invariant**. The picture shows the
+# shortest run that breaks the invariant: time goes down, and the keys stand on the right.
 
 # %%
-START = {"Ada": 80, "Ben": 75, "Cho": 72, "Ann": 70, "Dee": 60, "Eli": 55, "Fay": 50, "Gus": 10}
+START = {"Ada": 80, "Ben": 75, "Cho": 72, "Ann": 70, "Dee": 60, "Eli": 55, "Fay": 50}
 PASSING = {"Dee": 99, "Eli": 98, "Fay": 97}
 
 
-def asks(kv):
-    return [name.decode() for name, _ in NaiveLeaderboard(kv).get_player_context("Ann")]
+def naive_ann(kv):
+    """Ann asks who is around her"""
+    context = NaiveLeaderboard(kv).get_player_context("Ann")
+    return [name.decode() for name, _ in context]
 
 
-def pass_her(kv):
+# %%
+def naive_others(kv):
+    """Dee, Eli and Fay pass Ann"""
     for name, score in PASSING.items():
         NaiveLeaderboard(kv).update_score(name, score)
 
 
-# %%
-def ann_is_there(world):
+def ann_is_listed(world):
     """Ann is in her own list"""
     return "Ann" in world.results[0]
 
 
-missing = explore({"Ann": asks, "others": pass_her}, invariant=ann_is_there,
-                  setup=lambda kv: kv.zadd("leaderboard:global", START))  # fmt: skip
-missing
+# %%
+def naive_start(kv):
+    kv.zadd("leaderboard:global", START)
+
+
+naive_story = explore(
+    {"Ann": naive_ann, "others": naive_others},
+    setup=naive_start,
+    invariant=ann_is_listed,
+)
+naive_story
 
 # %% [markdown]
-# She was number 4, so her client asks for numbers 2 to 6. By then she is number 7. No error, no
+# Ann was number 4, so her client asks for the numbers 2 to 6. By then Ann is number 7. No error, no
 # warning: a list of five players, and none of them is Ann.
 #
 # ## The fix: one script
 #
-# `around` finds the position, reads the stretch around it and counts the rank of its first entry
-# in one Lua script, `leaderboard/read.lua`. The server runs it alone, so there is no "between". It
-# is also one round trip in place of two. Printed is what is sent; below, what it answers at the four
-# moments of this story: before anybody passes Ann, and after each of the three.
+# `around` finds the position, reads the entries around that position and counts the rank of the
+# first entry, all in one Lua script (`leaderboard/read.lua`). The server runs a script alone, so
+# nothing comes between. The script is also one round trip in place of two.
 #
-# Then the two programs in every order again, and harder: with every fault that the explorer knows
-# how to make, one in each run, at every point. The question is stricter, too. Ranks, neighbours and
-# scores must **all be of one of these moments**.
+# The next cell prints what is sent. The table shows what the script answers at the four moments of
+# this story: before anybody passes Ann, and after each of the three.
 
 # %%
 board = Leaderboard("game")
-ask = board.around("Ann", 2)
-print(ask)
+around_ann = board.around("Ann", 2)
+print(around_ann)
+
 kv.run(board.load(START.items()))
-moments = [kv.run(ask)]
+moments = {"before": kv.run(around_ann)}
 for name, score in PASSING.items():
     kv.run(board.submit(name, score))
-    moments.append(kv.run(ask))
-pass_again = lambda kv: [kv.run(board.submit(*one)) for one in PASSING.items()]  # noqa: E731
-shown = [" · ".join(f"{e.rank} {e.member} {e.score}" for e in moment) for moment in moments]
-pd.Series(shown, ["before", *(f"{name} passed" for name in PASSING)]).to_frame("around Ann").style
-
-# %%
-faults = "crashes", "lost_replies", "lost_requests", "expiries", "script_flushes"
-
-
-def of_one_moment(world):
-    """what Ann was told is what a moment looked like"""
-    return world.results[0] in moments or isinstance(world.results[0], ClientCrashed)
-
-
-found = explore({"Ann": lambda kv: kv.run(ask), "others": pass_again}, invariant=of_one_moment,
-                setup=lambda kv: kv.run(board.load(START.items())),
-                **dict.fromkeys(faults, True), progress=False)  # fmt: skip
-print(found.summary)
+    moments[f"{name} passed"] = kv.run(around_ann)
+lists = {when: [entry.member for entry in around] for when, around in moments.items()}
+pd.Series(lists).to_frame("around Ann")
 
 # %% [markdown]
+# Ann is in each of the four lists.
+#
+# Now the same two programs in every order again, and with every fault that the explorer can make:
+# one fault in each run, at every point. The question is stricter, too: ranks, neighbours and scores
+# must **all be from one of these four moments**.
+
+
+# %%
+def ann(kv):
+    return kv.run(around_ann)
+
+
+def others(kv):
+    for name, score in PASSING.items():
+        kv.run(board.submit(name, score))
+
+
+def start(kv):
+    kv.run(board.load(START.items()))
+
+
+# %%
+def one_moment(world):
+    """the answer is one of the four moments"""
+    answer = world.results[0]
+    return isinstance(answer, ClientCrashed) or answer in moments.values()
+
+
+hardened_story = explore(
+    {"Ann": ann, "others": others}, setup=start, invariant=one_moment, faults=ALL_FAULTS
+)
+print(hardened_story.summary)
+
+# %% [markdown]
+# No schedule breaks the invariant.
+#
 # ## Points and a lost reply
 #
-# **Predict.** Ann wins a game: one point. The server adds it, and its reply is lost on the way. How
-# many points does she have? It depends on who sends again, and on whether the server can tell a
-# repeat from a new game.
+# **Predict.** Ann wins a game: one point. The server adds the point, and the reply is lost on the
+# way. How many points does Ann have? The answer depends on who retries, and on whether the server
+# can tell a retry from a new game.
 #
-# `redis.Redis(host, port)` of redis-py 8.1 sends again by itself, up to ten times, increments too.
-# The explorer may lose one reply, or one request:
+# `redis.Redis(host, port)` of redis-py 8.1 retries by itself, up to ten times, increments too. The
+# explorer may lose one reply, or one request.
 
 
 # %%
 def naive_win(kv):
+    """Ann wins one point"""
     NaiveLeaderboard(kv).increment_score("Ann", 1)
 
 
-twice = explore({"Ann": naive_win}, lost_replies=True, lost_requests=True,
-                invariant=lambda world: world.kv.zscore("leaderboard:global", "Ann") == 1)  # fmt: skip
-twice
-
-# %% [markdown]
-# A client that does not send again (`redis.Redis.from_url`) raises instead, and the caller cannot
-# know: "the point may have been added". Whoever then tries again by hand is back above.
-# `Leaderboard.submit` takes an `op_id`: the server keeps the answer under that id, and gives it again
-# to a repeat. Two games of Ann, from two of her devices, and two losses in a run:
+def one_point(world):
+    """Ann has one point"""
+    return world.kv.zscore("leaderboard:global", "Ann") == 1
 
 
 # %%
-def plays(game):
-    return lambda kv: kv.run(board.submit("Ann", 1, "add", op_id=game)).entry.score
-
-
-def each_game_counts_once(world):
-    """two games, two points, and each game was told its own sum"""
-    return sorted(world.results) == [1, 2] and world.kv.run(board.rank("Ann")).score == 2
-
-
-once = explore({"phone": plays("game 1"), "laptop": plays("game 2")}, lost_replies=True,
-               lost_requests=True, max_faults=2, invariant=each_game_counts_once, progress=False)  # fmt: skip
-print(once.summary)
-
-# %% tags=["finding"]
-print(f"Ann not in her own list: naive in {missing.violations} of {missing.schedules} schedules, hardened in "
-      f"{found.violations} of {found.schedules}; counted twice: {twice.violations}, {once.violations}")  # fmt: skip
+LOSSES = Faults(lost_replies=True, lost_requests=True)
+counted_twice = explore({"Ann": naive_win}, invariant=one_point, faults=LOSSES)
+counted_twice
 
 # %% [markdown]
+# The second `ZINCRBY` is the retry, and Ann has two points for one game.
+#
+# A client that does not retry (`redis.Redis.from_url`) raises an error instead, and its caller cannot
+# know whether the point was added. A caller who then retries by hand is in the same place.
+#
+# `Leaderboard.submit` takes an `op_id`. The server keeps the answer under that id, and gives the same
+# answer to a retry. Now Ann plays two games on two devices, and two losses may happen in one run.
+
+
+# %%
+def phone(kv):
+    return kv.run(board.submit("Ann", 1, "add", op_id="game 1")).entry.score
+
+
+def laptop(kv):
+    return kv.run(board.submit("Ann", 1, "add", op_id="game 2")).entry.score
+
+
+def one_point_a_game(world):
+    """two games, two points, and the answers were 1 and 2"""
+    points = world.kv.run(board.rank("Ann")).score
+    return points == 2 and sorted(world.results) == [1, 2]
+
+
+# %% tags=["finding"]
+counted_once = explore(
+    [phone, laptop], invariant=one_point_a_game, faults=LOSSES, max_faults=2
+)
+print(
+    f"Ann not in her own list: naive in {naive_story.violations} of "
+    f"{naive_story.schedules} schedules, hardened in {hardened_story.violations} of "
+    f"{hardened_story.schedules}; one game counted twice: naive in "
+    f"{counted_twice.violations} of {counted_twice.schedules}, hardened in "
+    f"{counted_once.violations} of {counted_once.schedules}"
+)
+
+# %% [markdown]
+# This line is the finding of the chapter, and the README takes the line from here: with an `op_id`
+# no loss counts a game twice.
+#
 # ## Ties
 #
-# **Predict.** Players 10, 2 and 9 reach the same score, in this order. Whom does a sorted set rank
-# first?
+# **Predict.** Players 10, 2 and 9 reach the same score, in this order. Which of the three does a
+# sorted set rank first?
 
 # %%
 scored = {"7": 9, "10": 5, "2": 5, "9": 5, "4": 3}  # in the order of arrival
-kv.client.delete(naive.key)
-ties = pd.DataFrame({"player": scored.keys(), "score": scored.values()})
 for player, score in scored.items():
     naive.update_score(player, score)
-ties["naive"] = [naive.get_user_rank(player) for player in scored]
+ranks = {"score": scored.values(), "naive": map(naive.get_user_rank, scored)}
+
 for rule in ("first", "shared", "dense"):
     by_rule = Leaderboard("ties", ties=rule)
     kv.run(by_rule.load(scored.items()))
-    ties[rule] = [entry.rank for entry in kv.run([by_rule.rank(player) for player in scored])]
-ties.style.hide(axis="index").set_caption("ranks; rows in the order of arrival")
+    entries = kv.run([by_rule.rank(player) for player in scored])
+    ranks[rule] = [entry.rank for entry in entries]
+pd.DataFrame(ranks, index=pd.Index(scored, name="player"))
 
 # %% [markdown]
-# The naive board compares names as bytes: '9' is greater than '2', '2' is greater than '10'. Who was
-# there first does not matter. The three rules are the ones that games and sports use:
+# The naive board compares names as bytes: "9" is greater than "2", and "2" is greater than "10". The
+# order of arrival does not matter to the naive board. The three rules are those of games and sports:
 #
-# - `first`: who reached the score first is ahead, nobody shares a rank;
+# - `first`: the player who reached the score first is ahead, and nobody shares a rank;
 # - `shared`: 1, 2, 2, 2, 5, as in sports;
 # - `dense`: 1, 2, 2, 2, 3, no rank is skipped.
 #
-# Turn the knobs: make everybody equal; let the last one win; change the rule.
+# Turn the knobs: make everybody equal; let the last player win; change the rule.
 
 # %%
-from ipywidgets import Dropdown, Text, interact
+from ipywidgets import Text, interact
+
+points = Text("5 9 5 5 3", description="A B C … got", continuous_update=False)
 
 
-def ranks(rule, scores):
-    knob = Leaderboard("knob", ties=rule)
-    kv.run([knob.remove(name) for name in "ABCDEFGH"])
+@interact(rule=["shared", "first", "dense"], scores=points)
+def ranks_by_rule(rule, scores):
+    turned = Leaderboard("turned", ties=rule)
+    kv.run([turned.remove(name) for name in "ABCDEFGH"])
     for name, score in zip("ABCDEFGH", scores.split(), strict=False):
-        kv.run(knob.submit(name, float(score)))
-    return pd.DataFrame(kv.run(knob.top(8))).style.hide(axis="index").format({"score": "{:g}"})
+        kv.run(turned.submit(name, float(score)))
+    return pd.DataFrame(kv.run(turned.top(8)))
 
-
-ranks("shared", "5 9 5 5 3")
-
-# %%
-_ = interact(
-    ranks,
-    rule=Dropdown(options=["first", "shared", "dense"], value="dense"),
-    scores=Text("5 9 5 5 3", continuous_update=False, description="A B C … got"),
-)  # fmt: skip
 
 # %% [markdown]
 # ## Numbers that are not what was submitted
 #
-# A score is a double. Beyond 2⁵³ it cannot hold every whole number. And two smaller traps.
-
+# A sorted set stores a score as a double. Beyond 2⁵³ a double cannot hold every whole number, and a
+# double can be infinite. **Predict** what each board does with 2⁵³ + 1, with infinity, and with the
+# question for the top 0.
 
 # %%
-refused = []
 for score in (2**53 + 1, float("inf")):
-    naive.update_score(f"got {score}", score)
+    naive.update_score("odd", score)
+    print(f"submit {score}\n  naive: reads {naive.get_user_score('odd'):.0f}")
     try:
         board.submit("Ann", score)
-    except InvalidArgument as error:
-        refused.append(f"refused: {error}")
-rows = [(f"submit 2**53 + 1 = {2**53 + 1}", f"reads {naive.get_user_score(f'got {2**53 + 1}'):.0f}", refused[0]),
-        ("submit infinity", f"rank {naive.get_user_rank('got inf')}", refused[1]),
-        ("the top 0", f"{len(naive.get_top_players(0))} players", str(kv.run(board.top(0))))]  # fmt: skip
-pd.DataFrame(rows, columns=["asked", "naive", "hardened"]).style.hide(axis="index")
+    except InvalidArgument as refusal:
+        print(f"  hardened: {refusal}")
+print(f"top 0\n  naive: {len(naive.get_top_players(0))} players")
+print(f"  hardened: {len(kv.run(board.top(0)))} players")
 
 # %% [markdown]
+# The naive board changes one score, accepts the other, and answers *everybody* when nobody is asked
+# for.
+#
 # ## Today's board, this week's board
 #
-# With `period`, a score goes to the board of the day or the ISO week, by the **server's** clock, and
-# each board expires by itself `keep` periods after its end. `at=` names another period: a game that
-# ended before midnight and is reported after it. Too far away is refused.
+# With `period`, a score goes to the board of the day or of the ISO week, by the **server's** clock.
+# Each board expires by itself, `keep` periods after its end. `at=` names another period: for a game
+# that ended before midnight and is reported after midnight. A period too far away is refused.
 
 # %%
-now, rows = int(kv.run(Op("TIME"))[0]), []
+from kvlab.chapters.leaderboard_periods import expires_in
+
+now = int(kv.run(Op("TIME"))[0])
+steps = (-2, -1, 0, 1, 2)
+expiry = {}
 for period, days in (("daily", 1), ("weekly", 7)):
     timed = Leaderboard("timed", ties="shared", period=period, keep=1)
-    for step in (-2, -1, 0, 1, 2):
-        at, left = now + step * days * 86_400, "refused: closed"
-        try:
-            kv.run(timed.submit("Ann", 5, at=at))
-            left = f"{kv.client.ttl(kv.name(timed.top(1, at=at).keys[1])) / 86_400:.1f} days"
-        except PeriodClosed:  # left as it is
-            pass
-        rows.append((period, f"{step:+d}" if step else "now", left))
-pd.DataFrame(rows, columns=["board", "period", "expires in"]).style.hide(axis="index")
+    times = [now + step * days * 86_400 for step in steps]
+    expiry[period] = [expires_in(kv, timed, at) for at in times]
+pd.DataFrame(expiry, index=pd.Index(steps, name="periods from now"))
 
 # %% [markdown]
+# With `keep=1` one past period is still open, and an older one is closed.
+#
 # ## What it costs
 #
-# Round trips, counted by a proxy between us and the server:
+# **Predict.** How many round trips does each question take, naive and hardened? "Submit, then my rank"
+# is `update_score` and `get_user_rank` of the naive board, and one `submit` of the hardened board. A
+# proxy between us and the server counts.
 
 # %%
-with Proxy(url) as proxy, kvlab.connect(proxy.url, prefix=kv.prefix) as far:
-    n, trips = NaiveLeaderboard(far.client, kv.prefix), {}
-    for what, plain, op in (
-        ("submit, then my rank", lambda: (n.update_score("A", 1), n.get_user_rank("A")), board.submit("A", 1)),
-        ("my rank and score", lambda: (n.get_user_rank("A"), n.get_user_score("A")), board.rank("A")),
-        ("around me", lambda: n.get_player_context("A"), board.around("A", 2)),
-        ("the top ten", lambda: n.get_top_players(10), board.top(10)),
-    ):  # fmt: skip
-        for name, call in (("naive", plain), ("hardened", lambda op=op: far.run(op))):
-            call(), proxy.reset(), call()  # the first one connects
-            trips[what, name] = proxy.requests
-pd.Series(trips).unstack(sort=False).rename_axis("round trips")
+from kvlab.chapters.leaderboard_round_trips import count_round_trips
+
+count_round_trips(url, kv.prefix)
 
 # %% [markdown]
-# And latency. A quiz: with each question all of 200 players' scores change, and a thread of ours
-# writes them, question after question, 5 ms between. Both variants read the **same** sorted set (a
-# `shared` board is nothing else), five neighbours on each side. Closed loop, one reader, seed 6;
-# five turns of 400 calls each, naive and hardened by turns, 50 calls and one turn of warm-up. The
-# ratio is the median of the turns' ratios. A violation is an answer without the player who was asked
-# for. This time nobody forces the race. (Reader and writer share one Python process, so the times
-# hold some waiting for each other; the same for both variants.)
-
-# %%
-import random
-
-quiz, draw = Leaderboard("quiz", ties="shared"), random.Random(6)
-same_set = NaiveLeaderboard(kv.client)
-same_set.key = kv.name(quiz.top(1).keys[1])
-
-
-def next_question():
-    kv.run(quiz.load((player, draw.randrange(10**6)) for player in range(200)))
+# The hardened board answers each question in one round trip.
+#
+# And the time of a call? A quiz: with each question the scores of all 200 players change. A thread
+# writes the scores, question after question, and rests 5 ms between two questions. Both variants read the
+# **same** sorted set (a `shared` board is nothing else), five neighbours on each side. Nobody forces
+# the race this time.
+#
+# Closed loop, one reader, seed 6; five turns of 400 calls for each variant, alternating, after one turn
+# of warm-up and 50 calls of warm-up in each turn. The ratio is the median of the turns' ratios. A
+# violation is an answer without the player who asked.
 
 
 # %%
-from dataclasses import replace
+def naive_names(board, player):
+    same_set = NaiveLeaderboard(kv.client)
+    same_set.key = kv.name(board.top(1).keys[1])
+    return [name.decode() for name, _ in same_set.get_player_context(player, 5)]
 
-from kvlab.chapters import leaderboard_growth as scale
-from kvlab.instruments import ClosedLoop, Uniform, charts
-from kvlab.instruments.measure import experiment
+
+def hardened_names(board, player):
+    return [entry.member for entry in kv.run(board.around(player, 5))]
 
 
-def measured(name, names):
-    subject = lambda player: "found" if str(player) in names(player) else "missing"  # noqa: E731
-    with scale.written_meanwhile(next_question, pause=0.005):
-        result = experiment.run(subject, Uniform(200), seed=6, arrivals=ClosedLoop(1), count=400,
-                                warmup=50, name=name, kv=kv, progress=False)  # fmt: skip
-    return replace(result, violations=result.counts.get("missing", 0))
+def hardened_rank(board, player):
+    return [kv.run(board.rank(player)).member]
 
 
 # %%
-readers = {
-    "naive": lambda p: [m.decode() for m, _ in same_set.get_player_context(p, 5)],
-    "hardened": lambda p: [e.member for e in kv.run(quiz.around(p, 5))],
-}
-runs = scale.in_turns({name: lambda name=name, names=names: measured(name, names)
-                       for name, names in readers.items()}, turns=5)  # fmt: skip
-ratio = scale.median_ratio(runs, "hardened", "naive")
-naive_runs, hardened_runs = (scale.together(runs[name]) for name in readers)
-charts.latency_percentiles({"naive": naive_runs, "hardened": hardened_runs}, title=(
-    f"Player missing: naive {naive_runs.violations}, hardened {hardened_runs.violations} "
-    f"of {naive_runs.count:,}; latency × {ratio:.2f}"))  # fmt: skip
+from kvlab.chapters.leaderboard_quiz import read_during_quiz
+from kvlab.instruments import charts
+
+quiz = Leaderboard("quiz", ties="shared")
+readers = {"naive": naive_names, "hardened": hardened_names}
+measured = read_during_quiz(kv, quiz, readers, turns=5)
+charts.latency_percentiles(measured.runs, title=measured.finding)
 
 # %% [markdown]
+# First read the violations beside the curves, then the times: the naive answer is the answer of two
+# moments. Reader and writer share one Python process, so both curves hold some waiting for the writer,
+# the same for both variants.
+#
 # ## What it earns: a million members
 #
 # **Predict.** The board grows from a thousand members to a million. How much longer does "around me"
 # take: a thousand times, twice, or not at all?
 #
-# A million pairs sent from Python take a while, so here a script makes them on the server, a
-# thousand a call. That works because a `shared` board is its sorted set. Two members share each
-# score.
+# To send a million pairs from Python takes a while, so `filled_board` makes the pairs in a script on
+# the server, a thousand in a call. Two members share each score.
 
 # %%
-from kvlab.core.op import Script
+from kvlab.chapters import leaderboard_charts
+from kvlab.chapters.leaderboard_growth import filled_board, time_by_size
 
-SIZES, STEP = (1_000, 10_000, 100_000, 1_000_000), 1_000
-FILL = Script("fill", "local t = {} for i = tonumber(ARGV[1]), tonumber(ARGV[2]) - 1 do "
-              "t[#t + 1] = math.floor(i / 2) t[#t + 1] = 'p' .. i end "
-              "redis.call('ZADD', KEYS[1], unpack(t))")  # fmt: skip
-boards = {n: Leaderboard(f"of {n}", ties="shared") for n in SIZES}
-for n, made in boards.items():
-    key = made.top(1).keys[1]
-    for first in range(0, n, STEP):
-        kv.run(Op(FILL, key, first, first + STEP))
-print({f"{n:,}": f"{kv.run(made.page(1, 1)).total:,}" for n, made in boards.items()})
-
-
-# %%
-def naive_around(n, i):
-    same_set.key = kv.name(boards[n].top(1).keys[1])
-    return f"p{i}".encode() in dict(same_set.get_player_context(f"p{i}", 5))
-
-
-asks = {
-    "naive: around": naive_around,
-    "hardened: around": lambda n, i: f"p{i}" in [e.member for e in kv.run(boards[n].around(f"p{i}", 5))],
-    "rank": lambda n, i: kv.run(boards[n].rank(f"p{i}")).member == f"p{i}",
-}  # fmt: skip
-turns = scale.growth(asks, SIZES, turns=9, calls=40, seed=6)
-
-# %%
-times = scale.grown(turns)
-scale.growth_chart(turns, theory_of="hardened: around", title=(
-    f"{SIZES[-1] // SIZES[0]:,} times the members: around me {times['hardened: around']:.2f} times "
-    f"the time, rank {times['rank']:.2f}"))  # fmt: skip
+SIZES = (1_000, 10_000, 100_000, 1_000_000)
+boards = {size: filled_board(kv, size) for size in SIZES}
+calls = {"naive: around": naive_names, "hardened: around": hardened_names}
+calls |= {"hardened: rank": hardened_rank}
+times = time_by_size(calls, boards, turns=9, calls_per_turn=40, seed=6)
+leaderboard_charts.time_by_size(times)
 
 # %% [markdown]
-# A sorted set is a skip list: to find a rank is a walk of about log n steps. The dashes are what we
-# would see if the walk were all of the time. The rest of a call is the way to the server and back,
-# which does not grow. (Closed loop, one client, 40 calls a turn, one warm-up turn, sizes mixed call
-# by call, seed 6. Every answer was checked for the player asked for; nobody writes here.)
+# A sorted set is a skip list: to find a rank is a walk of about log n steps. The dashes are the theory
+# that the walk is *all* of the time: then a million members take twice as long as a thousand. **Here
+# measurement and theory part**: the measured line stays below the dashes, because most of a call is
+# the way to the server and back, and this way does not grow.
+#
+# (Closed loop, one client, 40 calls a turn, one warm-up turn, sizes mixed call by call, seed 6. Each
+# answer is checked for the player who asked. Nobody writes here.)
 #
 # ## What a tie rule costs
 #
 # `shared` keeps nothing beside the sorted set. `first` puts 16 digits before each name and keeps a
-# hash of places. `dense` keeps a second sorted set of the distinct scores.
+# hash of places. `dense` keeps a second sorted set of the distinct scores. **Predict:** which rule
+# needs the most memory for each member, and which rule loads slowest?
 #
-# The second cell is the load of the same 10,000 members, against plain pipelines of `ZADD` with one
-# member each and with 500 each. `board.load` sends 500 a script as well, so the latter is its fair
-# rival. Ratios are within a turn, with the lowest and the highest of the turns.
+# The same 10,000 members are loaded by plain pipelines of `ZADD` and by `board.load`. `board.load` sends
+# 500 members in a script, so a pipeline of `ZADD` with 500 members each is the fair rival. Each ratio is
+# taken within a turn.
 
 # %%
+import random
+
+from kvlab.chapters.leaderboard_loading import load_in_turns
+
 draw = random.Random(6)
 pairs = [(f"p{i}", draw.randrange(5_000)) for i in range(10_000)]
-rules = {
-    rule: lambda name, rule=rule: Leaderboard(name, ties=rule)
-    for rule in ("first", "shared", "dense")
-}
-loads = scale.loading(kv, rules, pairs, turns=5)
-scale.memory_chart(loads)
-
-# %%
-speed = scale.rates(loads)
-kv.clear()
-kv.close()
-speed.style.hide(axis="index").format(precision=2).format("{:,.0f}", subset="members a second")
+loads = load_in_turns(kv, pairs, rules=("first", "shared", "dense"), turns=5)
+leaderboard_charts.price_of_ties(loads)
 
 # %% [markdown]
+# `shared` costs the memory of a plain sorted set, and the rule that remembers who was first costs most.
+# Every rule loads slower than the fair rival, since a script does more than `ZADD` does.
+#
 # ## The limits that remain
 #
-# - **One answer, one instant; two answers, two.** Page 2 may repeat an entry of page 1.
-# - **Once for an hour.** The server remembers an `op_id` for `op_horizon` seconds (3,600). A repeat
-#   that comes later counts again.
-# - **All of a board is one key on one server.** A cluster does not split it.
-# - **It believes the score.** Whether Ann really has a million points is for your game to check.
-# - **An all-time board never expires**, and a server that evicts keys may evict it: keep the scores
-#   somewhere else too.
+# - **One answer is one instant; two answers are two.** Page 2 may repeat an entry of page 1.
+# - **Once within an hour.** The server remembers an `op_id` for `op_horizon` seconds (3,600). A retry
+#   after that time counts again.
+# - **A board is one key on one server.** A cluster does not split a board.
+# - **The board believes the score.** Whether Ann really has a million points is for your game to check.
+# - **An all-time board never expires**, and a server that evicts keys may evict the board: keep the
+#   scores in another place too.
 #
 # ## Your own board
 #
-# Replace the body of `my_best` by your own way to keep a player's best score; `kv` is your redis-py
-# client. Two games of one player end at once. Does the better one stay?
+# Replace the body of `my_best` by your own way to keep a player's best score. `kv` is your redis-py
+# client. Two games of one player end at once. Does the better score stay?
 
 
 # %%
 def my_best(kv, score):
-    # --- your code from here ---
     best = kv.zscore("my:board", "Ann")
     if best is None or score > best:
         kv.zadd("my:board", {"Ann": score})
-    # --- to here ---
 
 
-explore({"got 5": lambda kv: my_best(kv, 5), "got 9": lambda kv: my_best(kv, 9)},
-        invariant=lambda world: world.kv.zscore("my:board", "Ann") == 9)  # fmt: skip
+explore(
+    {"got 5": lambda kv: my_best(kv, 5), "got 9": lambda kv: my_best(kv, 9)},
+    invariant=lambda world: world.kv.zscore("my:board", "Ann") == 9,
+)
 
 # %% [markdown] tags=["exercise"]
 # ## Exercise
 #
-# Open `exercises/06_leaderboard.ipynb`. A game ends; the screen shows the player's new score and who
-# is around her. Write `finish(kv, player, points, game)`:
+# Open `exercises/06_leaderboard.ipynb`. A game ends. The screen shows the player's new score and the
+# players around her. Write `finish(kv, player, points, game)`:
 #
-# 1. The points of a game count once, also when its reply is lost and it is sent again.
+# 1. The points of a game count once, also when the reply is lost and the client retries.
 # 2. One round trip.
 # 3. The score and the neighbours are from one instant.
 #
-# You have `board.submit(…)`, `board.around(player, 1)` and `kv.run(…)`. The first two points are
-# about an argument of `submit` and the number of runs, the third about an argument of `run`.
+# You have `board.submit(…)`, `board.around(player, 1)` and `kv.run(…)`. The first point is about an
+# argument of `submit`, the second about the number of runs, the third about an argument of `run`.
 
 # %% tags=["exercise-setup"]
-import kvlab
-from kvlab import Leaderboard
+from kvlab import Leaderboard, connect
+from kvlab.chapters.opening import open_chapter
 from kvlab.core.server_url import server_url
 from kvlab.instruments import Proxy
 
 url = server_url()
-kv = kvlab.connect(url, prefix="kvlab:ex06")
-kv.clear()
+kv = open_chapter("ex06", url)
 board = Leaderboard("exercise", ties="shared")
-kv.run(board.load([("Ada", 30), ("Ben", 20), ("Ann", 0)]))
+
+
+# %% tags=["exercise-setup"]
+def start():
+    """Ada has 30 points, Ben 20, Ann none: so every check can run again."""
+    kv.clear()
+    kv.run(board.load([("Ada", 30), ("Ben", 20), ("Ann", 0)]))
 
 
 # %% tags=["stub"]
@@ -458,45 +475,45 @@ def finish(kv, player, points, game):
 # %% tags=["solution"]
 def finish(kv, player, points, game):
     """(the player's new score, the entries around her)"""
-    done, around = kv.run(
-        board.submit(player, points, "add", op_id=game), board.around(player, 1), atomic=True
-    )
+    submit = board.submit(player, points, "add", op_id=game)
+    done, around = kv.run(submit, board.around(player, 1), atomic=True)
     return done.entry.score, around
 
 
 # %% tags=["check"]
+start()
 score, around = finish(kv, "Ann", 25, "game 1")
 assert score == 25, f"Ann had 0 and won 25 points; finish says {score}"
 names = [entry.member for entry in around]
-assert names == ["Ada", "Ann", "Ben"], f"Ann is between Ada and Ben; finish shows {names}"
+assert names == ["Ada", "Ann", "Ben"], f"Ann is between Ada and Ben, not {names}"
 print("the score and the neighbours are right")
 
 # %% tags=["check"]
-finish(kv, "Ann", 25, "game 1")
+start()
+for _ in range(2):
+    finish(kv, "Ann", 25, "game 1")
 score = kv.run(board.rank("Ann")).score
-assert score == 25, f"game 1 was reported twice and Ann has {score}: how can the server tell?"
+assert score == 25, f"game 1 came twice, Ann has {score}: how can the server tell?"
 print("a game reported twice counts once")
 
 # %% tags=["check"]
-with Proxy(url) as proxy, kvlab.connect(proxy.url, prefix=kv.prefix) as far:
-    finish(far, "Ann", 1, "game 2")  # connects
+start()
+with Proxy(url) as proxy, connect(proxy.url, prefix=kv.prefix) as far:
+    finish(far, "Ann", 1, "game 2")  # connects, and loads the scripts
     proxy.reset()
     finish(far, "Ann", 1, "game 3")
-    trips, sent = proxy.requests, proxy.commands
+    trips = proxy.requests
+    commands = proxy.commands
 assert trips == 1, f"finish made {trips} round trips; give both ops to one run"
-assert "MULTI" in sent, "others can still come between the two ops: which argument of run stops it?"
+assert "MULTI" in commands, "others can come between: which argument of run stops them?"
 print("one round trip, one instant")
 
 # %% tags=["check"]
-with Proxy(url) as proxy, kvlab.connect(proxy.url, prefix=kv.prefix) as far:
+start()
+with Proxy(url) as proxy, connect(proxy.url, prefix=kv.prefix) as far:
     for game in range(10):
         proxy.swallow_replies(1, only="EXEC")
         finish(far, "Ben", 1, f"lost {game}")
 score = kv.run(board.rank("Ben")).score
-assert score == 30, f"Ben had 20 and won 10 games, each reply was lost once; he has {score}"
-print("ten lost replies, ten points")
-
-# %% tags=["check"]
-kv.clear()
-kv.close()
-print("all checks pass")
+assert score == 30, f"Ben had 20 and won 10 games, each reply was lost once: {score}"
+print("ten lost replies, ten points: all checks pass")
