@@ -35,11 +35,17 @@ bench: $(STAMP) ## measure every pattern and its peers
 	@$(BIN)/kvlab bench $(ARGS)
 
 clean: ## remove the virtual environment and everything generated in place
-	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) build dist .import_linter_cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# An environment that was copied together with its folder still belongs to the first folder.
+ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
+.PHONY: $(STAMP)
+endif
 
 # Written last, so that an interrupted install leaves none and is run again.
 $(STAMP): requirements.txt pyproject.toml
+	@if [ -e $(STAMP) ] && [ "$$(cat $(STAMP))" != "$(CURDIR)" ]; then rm -rf $(VENV); fi
 	@rm -f $(STAMP)
 	@python=; \
 	for name in python3.14 python3.13 python3.12 python3.11 python3 python; do \
@@ -54,6 +60,7 @@ $(STAMP): requirements.txt pyproject.toml
 	fi; \
 	if [ -x $(BIN)/python ] && ! $(BIN)/python -c '' >/dev/null 2>&1; then rm -rf $(VENV); fi; \
 	if command -v uv >/dev/null 2>&1; then \
+		[ -w "$$HOME" ] || export UV_NO_CACHE=1; \
 		echo "Installing into $(VENV) with uv and $$($$python --version) ..."; \
 		{ [ -x $(BIN)/python ] || uv venv --quiet --python "$$(command -v $$python)" $(VENV); } && \
 		uv pip install --quiet --python $(BIN)/python -r requirements.txt; \
@@ -62,4 +69,4 @@ $(STAMP): requirements.txt pyproject.toml
 		{ $(BIN)/python -m pip --version >/dev/null 2>&1 || $$python -m venv --clear $(VENV); } && \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt; \
 	fi
-	@touch $(STAMP)
+	@echo "$(CURDIR)" >$(STAMP)

@@ -5,17 +5,11 @@ The logic of each command lies elsewhere; this file parses and prints.
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated
 
 from kvlab.errors import KvlabError
-
-NOTEBOOKS = "notebooks"
-
 
 try:
     import typer
@@ -45,14 +39,41 @@ def _kvlab() -> None:
 
 @app.command()
 def doctor() -> None:
-    """Look whether everything works here, and say what to do if not."""
+    """Check that everything works here, a kernel and JupyterLab included; say what to do if not."""
     raise typer.Exit(show_doctor())
 
 
 @app.command(context_settings=_PASSES_OPTIONS_ON)
-def lab(context: typer.Context) -> None:
-    """Open the notebooks in JupyterLab; its own options (--no-browser, --port) pass through."""
-    raise typer.Exit(open_lab(context.args))
+def lab(
+    context: typer.Context,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where your copy lies. [default: ./kvlab-workbook]")
+    ] = None,
+) -> None:
+    """Open your copy of the workbook in JupyterLab; the first time, make that copy.
+
+    A notebook that you have changed is never overwritten. JupyterLab's own options
+    (--no-browser, --port) pass through.
+    """
+    from kvlab.workshop.lab import open_lab
+
+    raise typer.Exit(open_lab(context.args, folder))
+
+
+@app.command()
+def reset_notebook(
+    name: Annotated[str, typer.Argument(help="How its file name begins, such as 03.")],
+    folder: Annotated[
+        Path | None, typer.Option(help="Where your copy lies. [default: ./kvlab-workbook]")
+    ] = None,
+) -> None:
+    """Bring back a notebook and its exercise as released; your changed files are renamed."""
+    from kvlab.workshop.workbook import WorkingCopy, working_copy
+
+    copy = WorkingCopy(folder) if folder else working_copy(Path.cwd())
+    for changed, kept in copy.restore(name):
+        print(f"{changed} is as released; yours is {kept} now")
+    print(f"the notebooks {name}* in {copy.folder} are as released")
 
 
 @app.command(context_settings=_PASSES_OPTIONS_ON)
@@ -132,14 +153,14 @@ def show_doctor() -> int:
     console = terminal if terminal.is_terminal else Console(width=100)
     console.width = min(console.width, 100)
     report = examine()
-    for title, findings in report.sections.items():
+    for title, section in report.sections.items():
         table = Table(box=None, show_header=False, padding=(0, 1), pad_edge=False)
         table.add_column(width=2)
         table.add_column(width=15, no_wrap=True)
         table.add_column(overflow="fold")
-        for finding in findings:
-            mark, colour = marks[finding.state]
-            table.add_row(Text(mark, style=colour), finding.subject, Text(finding.detail))
+        for diagnosis in section:
+            mark, colour = marks[diagnosis.state]
+            table.add_row(Text(mark, style=colour), diagnosis.subject, Text(diagnosis.detail))
         console.print(Text(f"\n{title}", style="bold"))
         console.print(table)
     if report.healthy:
@@ -149,34 +170,3 @@ def show_doctor() -> int:
     for remedy in report.remedies:
         console.print(f"  - {remedy}", markup=False)
     return 1
-
-
-def open_lab(arguments: list[str]) -> int:
-    """Join the embedded server, run JupyterLab on loopback until it ends, return its exit
-    status."""
-    import kvlab
-    from kvlab.server import embedded as server
-
-    directory = Path.cwd() / NOTEBOOKS
-    if not directory.is_dir():
-        directory = Path(__file__).parent.parent / NOTEBOOKS
-    if not directory.is_dir():
-        raise KvlabError(f"there is no folder {NOTEBOOKS} here: run this in the workbook's folder")
-    if os.environ.get("KVLAB_URL"):
-        with kvlab.connect() as kv:
-            kv.run(kvlab.Op("PING"))  # what is wrong shows here, not in a learner's first cell
-            print(f"the notebooks use the server at {kv.where}", flush=True)
-    else:
-        embedded = server.join()
-        print(f"{embedded.engine} {embedded.version} at {embedded.url}", flush=True)
-        if embedded.note:
-            print(embedded.note, flush=True)
-    # Works offline: no news, no look for updates, so no question about them on thirty laptops.
-    settings = Path(__file__).parent / "workshop" / "lab_settings"
-    command = [sys.executable, "-m", "jupyterlab", f"--LabApp.app_settings_dir={settings}"]
-    command += [*arguments, "--ServerApp.ip=127.0.0.1"]
-    jupyter = subprocess.Popen(command, cwd=directory)
-    # Ctrl-C reaches Jupyter by itself: it asks there, and only its end is ours.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: jupyter.terminate())
-    return jupyter.wait()

@@ -7,14 +7,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
-from kvlab.server import engines
+from kvlab import cli
+from kvlab.server import embedded, engines
 from kvlab.workshop import doctor
-from kvlab.workshop.doctor import Finding, Report, State
+from kvlab.workshop.doctor import Diagnosis, Report, State
 
 ROOT = Path(__file__).parent.parent
 
@@ -53,23 +54,49 @@ def test_the_doctor_finds_a_working_place_healthy(runtime: Path) -> None:
     assert "Everything that the workbook needs works." in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 100
     assert "\x1b" not in done.stdout  # not a terminal
-    for section in ("Python", "Packages", "Engines", "Embedded server", "Server in use"):
+    for section in ("Python", "Packages", "Engines", "Embedded server", "Server in use", "Jupyter"):
         assert section in done.stdout.splitlines()
 
 
-def test_the_doctor_says_what_to_do_and_hides_the_password(runtime: Path) -> None:
+@pytest.fixture
+def diagnosed(
+    runtime: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[[], tuple[int, str]]]:
+    """The doctor in this process, without its look at Jupyter: (exit status, what it prints)."""
+    monkeypatch.setattr(doctor, "jupyter_works", tuple)
+    yield lambda: (cli.show_doctor(), capsys.readouterr().out)
+    embedded.leave()
+
+
+def test_the_doctor_says_what_to_do_and_hides_the_password(
+    diagnosed: Callable[[], tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     unreachable = f"redis://user:hush@127.0.0.1:{engines.free_port()}/0"
-    done = kvlab("doctor", env={"KVLAB_URL": unreachable})
-    assert done.returncode == 1
-    assert "hush" not in done.stdout + done.stderr
-    assert "user:***@127.0.0.1" in done.stdout
-    assert "start that server, correct KVLAB_URL, or unset it" in done.stdout
+    monkeypatch.setenv("KVLAB_URL", unreachable)
+    status, printed = diagnosed()
+    assert status == 1
+    assert "hush" not in printed
+    assert "user:***@127.0.0.1" in printed
+    assert "start that server, correct KVLAB_URL, or unset it" in printed
 
 
-def test_a_missing_package_names_the_command_that_brings_it(runtime: Path, tmp_path: Path) -> None:
-    done = kvlab("doctor", env=blocking(tmp_path, "filelock"))
-    assert done.returncode == 1
-    assert 'pip install "kvlab[lab]"' in done.stdout
+def test_the_doctor_does_not_try_a_remote_server_without_a_yes(
+    diagnosed: Callable[[], tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KVLAB_URL", "redis://redis.example.com")
+    status, printed = diagnosed()
+    assert status == 1
+    assert "redis.example.com is not this machine" in printed
+    assert "first PING" not in printed.partition("Server in use")[2]
+
+
+def test_a_missing_package_names_the_command_that_brings_it(
+    diagnosed: Callable[[], tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "filelock", None)
+    status, printed = diagnosed()
+    assert status == 1
+    assert 'pip install "kvlab[lab]"' in printed
 
 
 def test_without_typer_there_is_one_clear_line(tmp_path: Path) -> None:
@@ -78,22 +105,35 @@ def test_without_typer_there_is_one_clear_line(tmp_path: Path) -> None:
     assert done.stderr == 'the kvlab command needs typer: pip install "kvlab[lab]"\n'
 
 
-def test_an_unusable_directory_is_one_line_not_a_traceback(runtime: Path) -> None:
+def test_an_unusable_directory_is_one_line_not_a_traceback(runtime: Path, tmp_path: Path) -> None:
     runtime.chmod(0o755)
-    (runtime / "notebooks").mkdir()
-    done = kvlab("lab", cwd=runtime)
+    done = kvlab("lab", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith("kvlab: ")
     assert "chmod 700" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_lab_joins_the_server_and_passes_options_on(runtime: Path) -> None:
-    (runtime / "notebooks").mkdir()
-    done = kvlab("lab", "--version", cwd=runtime)
+def test_lab_joins_the_server_lays_a_copy_and_passes_options_on(
+    runtime: Path, tmp_path: Path
+) -> None:
+    done = kvlab("lab", "--version", "--folder", "mine", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"at unix://{runtime}/valkey.sock" in done.stdout
+    assert f"new files in {tmp_path}/mine" in done.stdout
     assert done.stdout.splitlines()[-1][0].isdigit()  # JupyterLab's version
+
+
+def test_a_changed_notebook_comes_back_in_one_command(tmp_path: Path) -> None:
+    copy = tmp_path / "kvlab-workbook"
+    assert kvlab("reset-notebook", "03", cwd=tmp_path).returncode == 0
+    (copy / "03_rate_limiting.ipynb").write_text("mine")
+    done = kvlab("reset-notebook", "03", cwd=copy)
+    assert "yours is 03_rate_limiting.mine-1.ipynb now" in done.stdout
+    assert (copy / "03_rate_limiting.mine-1.ipynb").read_text() == "mine"
+    released = ROOT / "notebooks" / "03_rate_limiting.ipynb"
+    assert (copy / "03_rate_limiting.ipynb").read_bytes() == released.read_bytes()
+    assert "no notebook begins with 'x'" in kvlab("reset-notebook", "x", cwd=copy).stderr
 
 
 @pytest.mark.parametrize(
@@ -111,13 +151,6 @@ def test_lab_says_at_once_that_its_server_cannot_be_used(
     assert ended.stderr.startswith(f"kvlab: {says}")
 
 
-def test_the_doctor_does_not_try_a_remote_server_without_a_yes(runtime: Path) -> None:
-    ended = kvlab("doctor", env={"KVLAB_URL": "redis://redis.example.com"})
-    assert ended.returncode == 1
-    assert "redis.example.com is not this machine" in ended.stdout
-    assert "first PING" not in ended.stdout.partition("Server in use")[2]
-
-
 def test_abilities_are_tried_on_the_server() -> None:
     with engines.start("valkey") as server, server.client() as client:
         assert all(doctor.probe(client).values())
@@ -128,10 +161,10 @@ def test_abilities_are_tried_on_the_server() -> None:
         assert can == ["Lua"]
 
 
-def test_a_broken_finding_makes_the_report_unhealthy() -> None:
-    fine = Finding("a", State.OK, "1")
-    absent = Finding("b", State.NOTE, "absent")
-    broken = Finding("c", State.BROKEN, "gone", "bring it back")
+def test_a_broken_diagnosis_makes_the_report_unhealthy() -> None:
+    fine = Diagnosis("a", State.OK, "1")
+    absent = Diagnosis("b", State.NOTE, "absent")
+    broken = Diagnosis("c", State.BROKEN, "gone", "bring it back")
     assert Report({"x": (fine, absent)}).healthy
     report = Report({"x": (fine, broken), "y": (broken,)})
     assert not report.healthy

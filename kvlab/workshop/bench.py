@@ -1,30 +1,30 @@
-"""Runs the benchmarks of the folder ``benchmarks/``, one after the other, each in its process."""
+"""Runs the workbook's benchmarks one after the other, each in a process of its own."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from kvlab.errors import InvalidArgument, KvlabError
-
-FOLDER = Path(__file__).parents[2] / "benchmarks"
+from kvlab.errors import InvalidArgument
+from kvlab.workshop.workbook import released
 
 
 def run(names: Sequence[str]) -> int:
     """Run the named benchmarks, or all; 1 when one of them failed.
 
-    Raises :class:`InvalidArgument` for an unknown name, before any is run.
+    Raises :class:`InvalidArgument` for an unknown name before any benchmark runs.
     """
-    there = sorted(path.stem for path in FOLDER.glob("[a-z]*.py"))
-    if not there:
-        raise KvlabError("there is no folder benchmarks here: run this from the workbook's folder")
-    if unknown := sorted(set(names) - set(there)):
-        raise InvalidArgument(f"no benchmark {', '.join(unknown)}; there is: {', '.join(there)}")
+    root = released()
+    known = sorted(path.stem for path in (root / "benchmarks").glob("[a-z]*.py"))
+    if unknown := sorted(set(names) - set(known)):
+        raise InvalidArgument(f"no benchmark {', '.join(unknown)}; there is: {', '.join(known)}")
+    path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
     failed = 0
-    for name in names or there:
+    for name in names or known:
         print(f"\n== {name}", flush=True)
         command = [sys.executable, "-m", f"benchmarks.{name}"]
-        failed |= subprocess.run(command, cwd=FOLDER.parent, check=False).returncode
+        done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, check=False)
+        failed |= done.returncode
     return int(failed != 0)

@@ -1,8 +1,8 @@
 """Whether the workbook can run here, and what each engine here can and cannot do.
 
 Every statement is tried, none is derived from a version number: an engine's abilities are probed on
-a started instance of it, the embedded server by a PING. ``examine`` returns data; the command line
-prints it.
+a started instance of it, the embedded server by a PING, the kernel by a cell that runs in it, and
+JupyterLab by a page that it answers. ``examine`` returns data; the command line prints it.
 
 Not promised: anything about speed.
 """
@@ -14,10 +14,12 @@ import os
 import platform
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import redis
@@ -30,6 +32,7 @@ from kvlab.server import embedded as server
 from kvlab.server import engines
 
 INSTALL = 'pip install "kvlab[lab]"'
+JUPYTER_SECONDS = 60.0
 PACKAGES: Mapping[str, bool] = {  # name -> whether the workbook cannot do without
     "redis": True,
     "hiredis": False,
@@ -86,7 +89,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Diagnosis:
     """One line: what was looked at, what was found, and what to do when it is broken."""
 
     subject: str
@@ -99,7 +102,7 @@ class Finding:
 class Report:
     """The findings by section, in the order to show them."""
 
-    sections: Mapping[str, tuple[Finding, ...]]
+    sections: Mapping[str, tuple[Diagnosis, ...]]
 
     @property
     def healthy(self) -> bool:
@@ -114,7 +117,7 @@ class Report:
 
 
 def examine() -> Report:
-    """Look at everything. Starts each engine for a moment and joins the embedded server."""
+    """Look at everything: start each engine, a kernel and JupyterLab; join the embedded server."""
     return Report(
         {
             "Python": (_python(),),
@@ -122,8 +125,31 @@ def examine() -> Report:
             "Engines": tuple(_engine(engine) for engine in engines.engines().values()),
             "Embedded server": _embedded(),
             "Server in use": _in_use(os.environ.get("KVLAB_URL")),
+            "Jupyter": jupyter_works(),
         }
     )
+
+
+def jupyter_works() -> tuple[Diagnosis, ...]:
+    """Whether a kernel runs a cell and JupyterLab answers; both in bounded time."""
+    try:
+        from kvlab.workshop import jupyter, lab
+    except ImportError as problem:
+        return (Diagnosis("import", State.BROKEN, str(problem), INSTALL),)
+
+    def tried(subject: str, works: str, attempt: Callable[[], None]) -> Diagnosis:
+        try:
+            attempt()
+        except KvlabError as problem:
+            remedy = f"the {subject} does not start: {problem}"
+            return Diagnosis(subject, State.BROKEN, str(problem), remedy)
+        return Diagnosis(subject, State.OK, works)
+
+    with tempfile.TemporaryDirectory(prefix="kvlab-") as folder:
+        return (
+            tried("kernel", "it ran a cell", lambda: jupyter.try_kernel(JUPYTER_SECONDS)),
+            tried("lab", "it answered", lambda: lab.try_lab(Path(folder), JUPYTER_SECONDS)),
+        )
 
 
 def probe(client: redis.Redis) -> dict[str, bool]:
@@ -142,36 +168,36 @@ def _can(client: redis.Redis, prepare: tuple[Command, ...], command: Command, fi
         return False
 
 
-def _python() -> Finding:
+def _python() -> Diagnosis:
     version = platform.python_version()
     where = f"{version} on {platform.system()} {platform.machine()}"
     if (3, 11) <= sys.version_info[:2] <= (3, 14):
-        return Finding("version", State.OK, where)
-    return Finding("version", State.BROKEN, where, "use Python 3.11 to 3.14")
+        return Diagnosis("version", State.OK, where)
+    return Diagnosis("version", State.BROKEN, where, "use Python 3.11 to 3.14")
 
 
-def _package(name: str, needed: bool) -> Finding:
+def _package(name: str, needed: bool) -> Diagnosis:
     try:
-        return Finding(name, State.OK, importlib.metadata.version(name))
+        return Diagnosis(name, State.OK, importlib.metadata.version(name))
     except importlib.metadata.PackageNotFoundError:
         state = State.BROKEN if needed else State.NOTE
-        return Finding(name, state, "not installed", INSTALL if needed else None)
+        return Diagnosis(name, state, "not installed", INSTALL if needed else None)
 
 
-def _engine(engine: engines.Engine) -> Finding:
+def _engine(engine: engines.Engine) -> Diagnosis:
     if engine.missing is not None:
-        return Finding(engine.name, State.NOTE, f"absent: {engine.missing}")
+        return Diagnosis(engine.name, State.NOTE, f"absent: {engine.missing}")
     try:
         with engines.start(engine.name) as running, running.client() as client:
             abilities, version = probe(client), running.version
     except KvlabError as error:
-        return Finding(engine.name, State.NOTE, f"does not start: {error}")
+        return Diagnosis(engine.name, State.NOTE, f"does not start: {error}")
     lacks = [name for name, has in abilities.items() if not has]
     said = f"without {', '.join(lacks)}" if lacks else "can do everything asked of it"
-    return Finding(engine.name, State.OK, f"{version}, {said}")
+    return Diagnosis(engine.name, State.OK, f"{version}, {said}")
 
 
-def _embedded() -> tuple[Finding, ...]:
+def _embedded() -> tuple[Diagnosis, ...]:
     try:
         before = server.status()
         running = (
@@ -180,33 +206,33 @@ def _embedded() -> tuple[Finding, ...]:
             else "not running before this command"
         )
         found = [
-            Finding("status", State.OK, running),
-            Finding("directory", State.OK, str(before.directory)),
+            Diagnosis("status", State.OK, running),
+            Diagnosis("directory", State.OK, str(before.directory)),
         ]
         joined = server.join()
     except KvlabError as error:
         remedy = INSTALL if isinstance(error, ImportError) else "see the message above"
-        return (Finding("start", State.BROKEN, str(error), remedy),)
+        return (Diagnosis("start", State.BROKEN, str(error), remedy),)
     if joined.note:
-        found.append(Finding("engine", State.NOTE, joined.note))
+        found.append(Diagnosis("engine", State.NOTE, joined.note))
     found.append(_ping(joined.url, "see the log in the directory above"))
     return tuple(found)
 
 
-def _in_use(url: str | None) -> tuple[Finding, ...]:
+def _in_use(url: str | None) -> tuple[Diagnosis, ...]:
     if not url:
-        return (Finding("KVLAB_URL", State.OK, "not set: the embedded server is used"),)
+        return (Diagnosis("KVLAB_URL", State.OK, "not set: the embedded server is used"),)
     try:
         server_url(url)
     except KvlabError as problem:
         # What `connect` would refuse is not tried here either.
         remedy = "correct KVLAB_URL or unset it; a remote server needs KVLAB_ALLOW_REMOTE=1"
-        return (Finding("KVLAB_URL", State.BROKEN, str(problem), remedy),)
-    shown = Finding("KVLAB_URL", State.OK, masked(url))
+        return (Diagnosis("KVLAB_URL", State.BROKEN, str(problem), remedy),)
+    shown = Diagnosis("KVLAB_URL", State.OK, masked(url))
     return (shown, _ping(url, "start that server, correct KVLAB_URL, or unset it"))
 
 
-def _ping(url: str, remedy: str) -> Finding:
+def _ping(url: str, remedy: str) -> Diagnosis:
     try:
         retry = Retry(NoBackoff(), 0)
         with redis.Redis.from_url(url, retry=retry, socket_timeout=3) as client:
@@ -214,10 +240,10 @@ def _ping(url: str, remedy: str) -> Finding:
             client.ping()
             milliseconds = (time.perf_counter() - start) * 1000
     except ValueError:  # its message may quote the password
-        return Finding("first PING", State.BROKEN, "redis-py does not accept this URL", remedy)
+        return Diagnosis("first PING", State.BROKEN, "redis-py does not accept this URL", remedy)
     except (redis.RedisError, OSError) as error:
-        return Finding("first PING", State.BROKEN, f"{type(error).__name__}: {error}", remedy)
-    return Finding("first PING", State.OK, f"{milliseconds:.2f} ms, connecting included")
+        return Diagnosis("first PING", State.BROKEN, f"{type(error).__name__}: {error}", remedy)
+    return Diagnosis("first PING", State.OK, f"{milliseconds:.2f} ms, connecting included")
 
 
 def masked(url: str) -> str:

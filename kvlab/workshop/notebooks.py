@@ -32,9 +32,9 @@ from nbclient.exceptions import CellExecutionError
 from tqdm.auto import tqdm
 
 from kvlab.errors import KvlabError
-from kvlab.workshop import readme
+from kvlab.workshop import jupyter, readme, workbook
 
-NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+NOTEBOOKS = workbook.released() / "notebooks"
 MAX_BYTES = 1_000_000
 CELL_SECONDS = 120
 
@@ -178,6 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", help="begin of a chapter's name, such as 01")
     parser.add_argument("--check", action="store_true", help="write nothing; fail on a difference")
     given = parser.parse_args(arguments)
+    os.environ |= jupyter.environment()
     try:
         make_all(given.names, check=given.check)
         if not given.check:

@@ -18,10 +18,10 @@ import kvlab
 from kvlab.errors import KvlabError
 from kvlab.instruments.faults.proxy import Proxy
 from kvlab.server import engines
-from kvlab.workshop import round_trips
+from kvlab.workshop import round_trips, workbook
 from kvlab.workshop.round_trips import Case
 
-ROOT = Path(__file__).parents[2]
+ROOT = workbook.released()
 CHAPTERS = {
     "cache_aside": "Cache-aside",
     "write_through": "Write-through",

@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from kvlab.workshop import readme
+from kvlab.workshop import jupyter, readme
 from kvlab.workshop.notebooks import (
     NOTEBOOKS,
     NotebookFailed,
@@ -21,6 +21,12 @@ from kvlab.workshop.notebooks import (
 
 SOURCES = sorted((NOTEBOOKS / "source").glob("[0-9][0-9]_*.py"))
 PAGES = [page for source in SOURCES for page in pages(source)]
+
+
+@pytest.fixture(autouse=True)
+def _jupyter_as_the_workbook_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in jupyter.environment().items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path.name)

@@ -1,0 +1,137 @@
+"""``kvlab lab``: the embedded server, a working copy, and JupyterLab on loopback until it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import kvlab
+from kvlab.errors import KvlabError
+from kvlab.server import embedded
+from kvlab.workshop import jupyter
+from kvlab.workshop.workbook import FIRST_CHAPTER, WorkingCopy, working_copy
+
+_LISTED = {"source", "solutions", "__pycache__", "*.pyc", "*~", ".DS_Store"}
+
+
+def open_lab(arguments: Sequence[str], folder: Path | None = None) -> int:
+    """Open the working copy in JupyterLab, wait for its end, return its exit status.
+
+    ``arguments`` are JupyterLab's own. ``folder`` is the working copy's, when it is not the usual
+    one. Raises :class:`KvlabError` when the server in use or the folder cannot be used.
+    """
+    copy = WorkingCopy(folder.resolve()) if folder else working_copy(Path.cwd())
+    say(_server_in_use())
+    _lay(copy)
+    environment = jupyter.environment()
+    jupyter.trust(
+        [path for path in copy.unchanged() if path.suffix == ".ipynb"],
+        Path(environment["JUPYTER_DATA_DIR"]),
+    )
+    say("JupyterLab starts, and prints its address; Ctrl-C ends it and its kernels")
+    lab = start(copy.folder, arguments, environment)
+    for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        signal.signal(number, lambda *_: lab.terminate())
+    return lab.wait()
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _server_in_use() -> str:
+    """Which server the notebooks will use; what is wrong with it shows here, not in a cell."""
+    if os.environ.get("KVLAB_URL"):
+        with kvlab.connect() as kv:
+            kv.run(kvlab.Op("PING"))
+            return f"the notebooks use the server at {kv.where}"
+    joined = embedded.join()
+    return "\n".join(
+        filter(None, [f"{joined.engine} {joined.version} at {joined.url}", joined.note])
+    )
+
+
+def _lay(copy: WorkingCopy) -> None:
+    done = copy.lay()
+    what = f"{done.new} new files" if done.new else "your working copy"
+    say(f"{what} in {copy.folder}" + (f", {done.updated} updated" if done.updated else ""))
+    for name in done.outdated:
+        number = Path(name).name[:2]
+        say(f"{name} is yours and stays; the new release's version: kvlab reset-notebook {number}")
+
+
+def start(
+    folder: Path, arguments: Sequence[str], environment: Mapping[str, str], *, quiet: bool = False
+) -> subprocess.Popen[bytes]:
+    """Start JupyterLab in ``folder``, on loopback, as it works here: as root, without a browser."""
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        f"--LabApp.default_url=/lab/tree/{FIRST_CHAPTER}",
+    ]
+    # Works offline: no news, no look for updates, so no question about them on thirty laptops.
+    command += [f"--LabApp.app_settings_dir={jupyter.LAB_SETTINGS}", "--ServerApp.answer_yes=True"]
+    command += [f"--ContentsManager.hide_globs={name}" for name in sorted(_LISTED)]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--allow-root")  # on loopback, with a token
+    if not _has_browser() and "--no-browser" not in arguments:
+        command.append("--no-browser")
+    if not any(word.startswith(("--log-level", "--debug")) for word in arguments):
+        command.append("--log-level=WARN")
+    command += [*arguments, "--ServerApp.ip=127.0.0.1"]
+    output = subprocess.DEVNULL if quiet else None
+    return subprocess.Popen(
+        command, cwd=folder, env=os.environ | environment, stdout=output, stderr=output
+    )
+
+
+def _has_browser() -> bool:
+    if sys.platform != "linux":
+        return True
+    return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
+
+
+def _wait_for_address(
+    lab: subprocess.Popen[bytes], environment: Mapping[str, str], seconds: float
+) -> str:
+    """The address of the first chapter with its token, from the file that JupyterLab writes."""
+    file = Path(environment["JUPYTER_RUNTIME_DIR"]) / f"jpserver-{lab.pid}.json"
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if lab.poll() is not None:
+            raise KvlabError(f"JupyterLab ended at its start, exit status {lab.returncode}")
+        try:
+            server = json.loads(file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):  # absent yet, or half written
+            time.sleep(0.05)
+            continue
+        return f"{server['url']}lab/tree/{FIRST_CHAPTER}?token={server['token']}"
+    raise KvlabError(f"JupyterLab does not listen within {seconds:.0f} s")
+
+
+def try_lab(folder: Path, seconds: float) -> None:
+    """Start JupyterLab in ``folder``, ask it for a page, end it. Raises :class:`KvlabError`."""
+    environment = jupyter.environment()
+    lab = start(folder, ["--no-browser", "--log-level=CRITICAL"], environment, quiet=True)
+    try:
+        address = _wait_for_address(lab, environment, seconds)
+        with urllib.request.urlopen(address, timeout=seconds) as page:
+            if page.status != 200:
+                raise KvlabError(f"JupyterLab answered with status {page.status}")
+    except urllib.error.URLError as problem:
+        raise KvlabError(f"JupyterLab does not answer: {problem.reason}") from None
+    finally:
+        lab.terminate()
+        try:
+            lab.wait(seconds)
+        except subprocess.TimeoutExpired:
+            lab.kill()
