@@ -1,0 +1,201 @@
+"""What a lock costs when nobody waits: round trips, latency, and what a late release does.
+
+A late release: A's TTL ends just before the last command of A's release, and B takes the lock.
+Then A's command reaches the server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from threading import Thread
+
+import pandas as pd
+import redis
+
+import kvlab
+from kvlab import Kv, Lock, NaiveLock
+from kvlab.core.checks import whole
+from kvlab.instruments.faults.client_gate import GatedRedis, gated
+from kvlab.instruments.faults.proxy import Proxy
+from kvlab.instruments.measure.experiment import experiment
+from kvlab.instruments.measure.recorder import Recorder
+from kvlab.instruments.measure.result import Result
+from kvlab.instruments.measure.workload import ClosedLoop, Uniform
+
+TTL = 10
+AT_MOST = 20.0
+"""Seconds that a client has to reach its gate."""
+
+
+def round_trips(url: str, prefix: str) -> pd.DataFrame:
+    """Round trips to take a free lock and to give it back, counted by a proxy.
+
+    Columns ``op``, ``variant`` and ``round_trips``. Connections are open and scripts are loaded
+    before the proxy counts.
+    """
+    rows = []
+    with Proxy(url) as proxy, kvlab.connect(proxy.url, prefix=prefix) as kv:
+        for variant, (take, give_back) in _variants(kv).items():
+            give_back(take())
+            proxy.reset()
+            token = take()
+            rows.append(("acquire", variant, proxy.requests))
+            proxy.reset()
+            give_back(token)
+            rows.append(("release", variant, proxy.requests))
+    return pd.DataFrame(rows, columns=["op", "variant", "round_trips"])
+
+
+def latency(
+    url: str, kv: Kv, *, turns: int = 8, count: int = 120, warmup: int = 10, seed: int = 5
+) -> dict[str, Result]:
+    """Take the lock and give it back, the naive and the hardened lock in turns.
+
+    A turn is ``warmup`` and ``count`` calls of one client in a closed loop, then one late release.
+    ``violations`` counts the late releases of this run that deleted B's lock.
+    """
+    calls = {
+        variant: _take_and_give_back(take, give_back)
+        for variant, (take, give_back) in _variants(kv).items()
+    }
+    late = {
+        "naive": lambda: naive_late_release(url, kv.prefix),
+        "hardened": lambda: hardened_late_release(url, kv.prefix),
+    }
+    variants = {variant: (calls[variant], late[variant]) for variant in calls}
+    return in_turns(variants, turns=turns, count=count, warmup=warmup, seed=seed)
+
+
+def naive_late_release(url: str, prefix: str) -> str | None:
+    """What went wrong in a late release of the naive lock; None when B still has its lock."""
+    key = f"{prefix}lock:late"
+    with gated(url, before="DEL") as client_a, redis.Redis.from_url(url) as client_b:
+        lock_a = NaiveLock(client_a, prefix)
+        token_a = lock_a.acquire("late", TTL)
+        assert token_a is not None, "another run uses this namespace"
+        with _stopped(client_a, lambda: lock_a.release("late", token_a)):
+            client_b.pexpire(key, 0)
+            NaiveLock(client_b, prefix).acquire("late", TTL)
+        kept = client_b.delete(key)
+    return None if kept else "A deleted B's lock"
+
+
+def hardened_late_release(url: str, prefix: str) -> str | None:
+    """What went wrong in a late release of ``Lock``; None when B still has its lock."""
+    lock = Lock("late", TTL)
+    with gated(url, before="EVALSHA", nth=2) as client_a, redis.Redis.from_url(url) as client_b:
+        a, b = Kv(client_a, prefix=prefix), Kv(client_b, prefix=prefix)
+        _load_scripts(b, lock)
+        held_a = a.run(lock.try_acquire())
+        assert held_a is not None, "another run uses this namespace"
+        with _stopped(client_a, lambda: a.run(lock.release(held_a))):
+            client_b.pexpire(f"{prefix}lock:{{late}}:held", 0)
+            held_b = b.run(lock.try_acquire())
+        kept = held_b is not None and b.run(lock.release(held_b))
+    return None if kept else "A deleted B's lock"
+
+
+def _variants(kv: Kv) -> dict[str, tuple[Callable[[], object], Callable[..., object]]]:
+    """How each lock is taken, and how what that returned is given back."""
+    naive, lock = NaiveLock(kv.client, kv.prefix), Lock("cost", TTL)
+    return {
+        "naive": (
+            lambda: naive.acquire("cost", TTL),
+            lambda token: naive.release("cost", token),
+        ),
+        "hardened": (
+            lambda: kv.run(lock.try_acquire()),
+            lambda held: kv.run(lock.release(held)),
+        ),
+    }
+
+
+def _take_and_give_back(
+    take: Callable[[], object], give_back: Callable[..., object]
+) -> Callable[[], object]:
+    def call() -> object:
+        return give_back(take())
+
+    return call
+
+
+def _load_scripts(kv: Kv, lock: Lock) -> None:
+    held = kv.run(lock.try_acquire())
+    if held is not None:
+        kv.run(lock.release(held))
+
+
+@contextmanager
+def _stopped(client: GatedRedis, call: Callable[[], object]) -> Iterator[None]:
+    """Run ``call`` in a thread that stops at the client's gate; it goes on after the body."""
+    thread = Thread(target=call, daemon=True)
+    thread.start()
+    if not client.gate.reached.wait(AT_MOST):
+        raise TimeoutError(f"A did not come to its gate within {AT_MOST:g} s")
+    try:
+        yield
+    finally:
+        client.gate.open()
+        thread.join(AT_MOST)
+
+
+def in_turns(
+    variants: Mapping[str, tuple[Callable[[], object], Callable[[], object]]],
+    *,
+    turns: int,
+    count: int,
+    warmup: int,
+    seed: int,
+) -> dict[str, Result]:
+    """``turns`` runs of each variant (call, race), A B A B …, put together into one result each.
+
+    A run is ``warmup`` and ``count`` calls in a closed loop of one, and then one race, which
+    returns something other than None when the promise was broken: a violation.
+    """
+    whole("turns", turns, 1)
+    runs: dict[str, list[Result]] = {name: [] for name in variants}
+    for turn in range(turns):
+        for name, (call, race) in variants.items():
+            runs[name].append(_run(name, call, race, count, warmup, seed + turn))
+    return {name: _together(results, seed) for name, results in runs.items()}
+
+
+def _run(
+    name: str,
+    call: Callable[[], object],
+    race: Callable[[], object],
+    count: int,
+    warmup: int,
+    seed: int,
+) -> Result:
+    def subject(_: int) -> None:
+        call()
+
+    return experiment(
+        subject,
+        Uniform(1),
+        seed,
+        arrivals=ClosedLoop(1),
+        count=count,
+        warmup=warmup,
+        check=lambda: int(race() is not None),
+        name=name,
+        progress=False,
+    )
+
+
+def _together(results: Sequence[Result], seed: int) -> Result:
+    merged = Recorder()
+    for result in results:
+        merged.merge(result.latency)
+    first = results[0]
+    return replace(
+        first,
+        outcomes={"done": merged},
+        timeline=[row for result in results for row in result.timeline],
+        seconds=sum(result.seconds for result in results),
+        violations=sum(result.violations or 0 for result in results),
+        environment=first.environment | {"repetitions": len(results), "seed": seed},
+    )
