@@ -17,12 +17,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import matplotlib as mpl
 
 from kvlab.core.checks import whole
+from kvlab.core.settings import Settings
 from kvlab.errors import KvlabError
 from kvlab.instruments.charts.style import STYLE, Drawing
 from kvlab.instruments.measure.experiment import experiment
@@ -41,9 +42,9 @@ class NotEverybodyLooked(KvlabError):
 
 
 class Traced(Protocol):
-    """What is used of a Kv: its trace hook."""
+    """What is used of a Kv: its settings, for the trace hook among them."""
 
-    trace: Any
+    settings: Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +99,15 @@ def crowd(
         ended = time.perf_counter()
         return Visit(value, began, ended, (loading[0], loading[1]) if loading else None)
 
-    before = None if kv is None else kv.trace
+    before = None if kv is None else kv.settings
     try:
         if kv is not None:
-            kv.trace = has_looked
+            kv.settings = replace(kv.settings, trace=has_looked)
         with ThreadPoolExecutor(n) as pool:
             visits = [future.result() for future in [pool.submit(visit) for _ in range(n)]]
     finally:
-        if kv is not None:
-            kv.trace = before
+        if kv is not None and before is not None:
+            kv.settings = before
     return _from_zero(visits)
 
 

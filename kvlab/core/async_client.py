@@ -25,12 +25,13 @@ from kvlab.core.connections import (
     packed,
     patience,
 )
-from kvlab.core.executor import DEADLINE, TIMEOUT, Answer, Executor, Request, Running, Trace, Trip
+from kvlab.core.executor import Answer, Executor, Request, Running, Trip
 from kvlab.core.flow import Call, Flow, Wait
 from kvlab.core.hold import HoldableLock, Holding, ahold
 from kvlab.core.op import A, B, C, D, Op, Raw
 from kvlab.core.server_url import server_url
-from kvlab.core.wire import Command, checked_prefix, transport_error
+from kvlab.core.settings import DEADLINE, TIMEOUT, Settings, Trace
+from kvlab.core.wire import Command, transport_error
 
 T = TypeVar("T")
 
@@ -38,30 +39,25 @@ T = TypeVar("T")
 async def aconnect(
     url: str | None = None,
     *,
-    prefix: str = "kvlab:",
+    prefix: str | None = None,
     allow_remote: bool | None = None,
     timeout: float = TIMEOUT,
     deadline: float = DEADLINE,
     trace: Trace | None = None,
 ) -> AsyncKv:
     """:func:`~kvlab.connect` for asyncio, for use in the event loop that awaits it."""
+    settings = Settings(
+        prefix=prefix, timeout=timeout, deadline=deadline, trace=trace, sleep=asyncio.sleep
+    )
     # Joining the embedded server may have to start it: not on the event loop's thread.
-    url = await asyncio.to_thread(server_url, url, allow_remote)
     client = redis.asyncio.Redis.from_url(
-        url,
+        await asyncio.to_thread(server_url, url, allow_remote),
         socket_timeout=timeout,
         socket_connect_timeout=timeout,
         max_connections=MAX_CONNECTIONS,
         retry=Retry(NoBackoff(), 0),
     )
-    return AsyncKv(
-        client,
-        prefix=prefix,
-        timeout=timeout,
-        deadline=deadline,
-        trace=trace,
-        on_close=client.aclose,
-    )
+    return AsyncKv(client, **settings.keywords(), on_close=client.aclose)
 
 
 class AsyncKv(Executor):
@@ -77,7 +73,7 @@ class AsyncKv(Executor):
         self,
         client: redis.asyncio.Redis,
         *,
-        prefix: str = "kvlab:",
+        prefix: str | None = None,
         timeout: float = TIMEOUT,
         deadline: float = DEADLINE,
         trace: Trace | None = None,
@@ -85,18 +81,23 @@ class AsyncKv(Executor):
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         on_close: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        super().__init__(
-            client, prefix=prefix, timeout=timeout, deadline=deadline, trace=trace, clock=clock
+        settings = Settings(
+            prefix=prefix,
+            timeout=timeout,
+            deadline=deadline,
+            trace=trace,
+            clock=clock,
+            sleep=sleep,
         )
+        super().__init__(client, settings)
         self.client = client
-        self.sleep = sleep
         self._on_close = on_close
-        make = own_connection(client, self.timeout, Retry(NoBackoff(), 0), awaited=True)
+        make = own_connection(client, settings.timeout, Retry(NoBackoff(), 0), awaited=True)
         # With one redis-py sends by asyncio.wait_for, which loses cancellations before 3.12.
         make.keywords["socket_timeout"] = None
         self._packer = make()
         most = client.connection_pool.max_connections
-        self._connections = AsyncConnections(make, most, self.deadline, self.timeout)
+        self._connections = AsyncConnections(make, most, settings.deadline, settings.timeout)
         self._shared: dict[str, asyncio.Future[Any]] = {}
 
     @overload
@@ -147,8 +148,8 @@ class AsyncKv(Executor):
         match request:
             case Trip():
                 return await self._trip(request.commands, request.blocking)
-            case Wait(seconds):
-                return await self.sleep(seconds)
+            case Wait(pause):
+                return await self.settings.sleep(pause)
             case Call(function, args, None):
                 return await _awaited(function, args)
             case Call(function, args, str(share)):
@@ -157,7 +158,8 @@ class AsyncKv(Executor):
     async def _trip(self, commands: list[Command], blocking: float | None) -> Answer:
         request = packed(self._packer, commands)
         extra = blocking is not None
-        wait = self.timeout if blocking is None else patience(blocking, self.timeout)
+        timeout = self.settings.timeout
+        wait = timeout if blocking is None else patience(blocking, timeout)
         try:
             connection = await self._connections.get(extra=extra)
         except BROKEN as problem:
@@ -212,15 +214,7 @@ class AsyncKv(Executor):
 
     def within(self, part: str) -> AsyncKv:
         """An executor for a namespace inside this one: a participant, a test, a run."""
-        return AsyncKv(
-            self.client,
-            prefix=self.prefix + checked_prefix(part),
-            timeout=self.timeout,
-            deadline=self.deadline,
-            trace=self.trace,
-            clock=self.clock,
-            sleep=self.sleep,
-        )
+        return AsyncKv(self.client, **self.settings.within(part).keywords())
 
     async def clear(self) -> int:
         """Remove the keys of this namespace and no other; returns how many."""

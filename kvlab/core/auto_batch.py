@@ -77,15 +77,7 @@ class AutoBatch(AsyncKv):
         max_waiting: int = 10_000,
         in_flight: int = 2,
     ) -> None:
-        super().__init__(
-            akv.client,
-            prefix=akv.prefix,
-            timeout=akv.timeout,
-            deadline=akv.deadline,
-            trace=akv.trace,
-            clock=akv.clock,
-            sleep=akv.sleep,
-        )
+        super().__init__(akv.client, **akv.settings.keywords())
         self.max_batch = whole("max_batch", max_batch, 1)
         self.max_waiting = whole("max_waiting", max_waiting, 1)
         self.in_flight = whole("in_flight", in_flight, 1)
@@ -159,7 +151,7 @@ class AutoBatch(AsyncKv):
         return await rider.arrived
 
     def _leave_behind(self, rider: _Rider) -> None:
-        waited = f"waited {self.deadline:g} s behind others; nothing was sent"
+        waited = f"waited {self.settings.deadline:g} s behind others; nothing was sent"
         self._deliver(rider, [], ServerUnavailable(waited))
 
     # --- what a batch does ---
@@ -180,7 +172,7 @@ class AutoBatch(AsyncKv):
 
     def _board(self) -> list[_Rider]:
         batch: list[_Rider] = []
-        seats, too_late = self.max_batch, self.clock() - self.deadline
+        seats, too_late = self.max_batch, self.clock() - self.settings.deadline
         while queue := self._returning or self._waiting:
             needed = len(queue[0].pending)
             if needed > seats and batch:
@@ -212,7 +204,7 @@ class AutoBatch(AsyncKv):
         again = [rider for rider in batch if not rider.arrived.done()]
         if again:
             if error:
-                await self.sleep(_PAUSE)
+                await self.settings.sleep(_PAUSE)
             self._returning.extend(again)
             self._plan()
 
@@ -251,7 +243,7 @@ class AutoBatch(AsyncKv):
         exchange = rider.exchange = rider.exchange or Exchange(rider.ops, self.prefix)
         # Each caller gets an error of its own: tracebacks pile up on a shared one.
         exchange.absorb(replies, None if cut is None else type(cut)(str(cut)))
-        too_late = cut is not None and self.clock() - rider.began + _PAUSE >= self.deadline
+        too_late = cut is not None and self.clock() - rider.began + _PAUSE >= self.settings.deadline
         if too_late or not exchange.pending:
             rider.arrive(exchange.finished()[0] if rider.alone else exchange)
 

@@ -31,12 +31,13 @@ from kvlab.core.connections import (
     packed,
     patience,
 )
-from kvlab.core.executor import DEADLINE, TIMEOUT, Answer, Executor, Request, Running, Trace, Trip
+from kvlab.core.executor import Answer, Executor, Request, Running, Trip
 from kvlab.core.flow import Call, Flow, Wait
 from kvlab.core.hold import HoldableLock, Holding, hold
 from kvlab.core.op import A, B, C, D, Op, Raw
 from kvlab.core.server_url import server_url
-from kvlab.core.wire import Command, checked_prefix, transport_error
+from kvlab.core.settings import DEADLINE, TIMEOUT, Settings, Trace
+from kvlab.core.wire import Command, transport_error
 from kvlab.errors import InvalidArgument
 
 T = TypeVar("T")
@@ -45,7 +46,7 @@ T = TypeVar("T")
 def connect(
     url: str | None = None,
     *,
-    prefix: str = "kvlab:",
+    prefix: str | None = None,
     allow_remote: bool | None = None,
     timeout: float = TIMEOUT,
     deadline: float = DEADLINE,
@@ -56,37 +57,28 @@ def connect(
     Nothing is sent yet: a dead server shows at the first ``run``. Where no embedded server
     exists, fakeredis takes its place and a warning says so. Raises
     :class:`~kvlab.errors.RemoteNotAllowed` for a server on another machine without an explicit
-    yes, :class:`~kvlab.errors.InvalidArgument` for an unusable URL.
+    yes, :class:`~kvlab.errors.InvalidArgument` for an unusable URL or setting; the settings are
+    those of :class:`~kvlab.core.settings.Settings` (``prefix``: by default ``KVLAB_PREFIX``).
     """
-    url = server_url(url, allow_remote)
+    settings = Settings(
+        prefix=prefix, timeout=timeout, deadline=deadline, trace=trace, sleep=time.sleep
+    )
     client = redis.Redis.from_url(
-        url,
+        server_url(url, allow_remote),
         socket_timeout=timeout,
         socket_connect_timeout=timeout,
         max_connections=MAX_CONNECTIONS,
         retry=Retry(NoBackoff(), 0),
     )
-    return Kv(
-        client,
-        prefix=prefix,
-        timeout=timeout,
-        deadline=deadline,
-        trace=trace,
-        on_close=client.close,
-    )
+    return Kv(client, **settings.keywords(), on_close=client.close)
 
 
 class Kv(Executor):
     """Runs ops and flows on a redis-py client. Safe to share between threads.
 
     * ``client``: any ``redis.Redis`` (own pool, TLS, Sentinel, fakeredis); ``kv.client``.
-    * ``prefix``: the namespace that every :class:`~kvlab.Key` is put into.
-    * ``timeout``: seconds to wait for a connection, and again for an answer.
-    * ``deadline``: seconds within which an idempotent op is sent again when its answer is lost,
-      and to wait for a free connection (at most as many as the client's pool may open).
-    * ``trace``: called with a :class:`~kvlab.core.wire.RoundTrip` after each round trip; what it
-      raises reaches the caller of ``run``.
-    * ``clock``, ``sleep``: time as flows see it, for tests.
+    * ``prefix``, ``timeout``, ``deadline``, ``trace``, ``clock``, ``sleep``: see
+      :class:`~kvlab.core.settings.Settings`; ``kv.settings``.
     """
 
     client: redis.Redis
@@ -95,7 +87,7 @@ class Kv(Executor):
         self,
         client: redis.Redis,
         *,
-        prefix: str = "kvlab:",
+        prefix: str | None = None,
         timeout: float = TIMEOUT,
         deadline: float = DEADLINE,
         trace: Trace | None = None,
@@ -103,15 +95,22 @@ class Kv(Executor):
         sleep: Callable[[float], None] = time.sleep,
         on_close: Callable[[], None] | None = None,
     ) -> None:
-        super().__init__(
-            client, prefix=prefix, timeout=timeout, deadline=deadline, trace=trace, clock=clock
+        settings = Settings(
+            prefix=prefix,
+            timeout=timeout,
+            deadline=deadline,
+            trace=trace,
+            clock=clock,
+            sleep=sleep,
         )
+        super().__init__(client, settings)
         self.client = client
-        self.sleep = sleep
         self._on_close = on_close
-        make = own_connection(client, self.timeout, Retry(NoBackoff(), 0), awaited=False)
+        make = own_connection(client, settings.timeout, Retry(NoBackoff(), 0), awaited=False)
         self._packer = make()
-        self._connections = Connections(make, client.connection_pool.max_connections, self.deadline)
+        self._connections = Connections(
+            make, client.connection_pool.max_connections, settings.deadline
+        )
         self._shared: dict[str, Future[Any]] = {}
         self._sharing = threading.Lock()
 
@@ -173,8 +172,8 @@ class Kv(Executor):
         match request:
             case Trip():
                 return self._trip(request.commands, request.blocking)
-            case Wait(seconds):
-                return self.sleep(seconds)
+            case Wait(pause):
+                return self.settings.sleep(pause)
             case Call(function, args, None):
                 return _not_async(function(*args), function)
             case Call(function, args, str(share)):
@@ -183,7 +182,7 @@ class Kv(Executor):
     def _trip(self, commands: list[Command], blocking: float | None) -> Answer:
         request = packed(self._packer, commands)
         extra = blocking is not None
-        wait = {} if blocking is None else {"timeout": patience(blocking, self.timeout)}
+        wait = {} if blocking is None else {"timeout": patience(blocking, self.settings.timeout)}
         try:
             connection = self._connections.get(extra=extra)
         except BROKEN as problem:
@@ -250,15 +249,7 @@ class Kv(Executor):
 
     def within(self, part: str) -> Kv:
         """An executor for a namespace inside this one: a participant, a test, a run."""
-        return Kv(
-            self.client,
-            prefix=self.prefix + checked_prefix(part),
-            timeout=self.timeout,
-            deadline=self.deadline,
-            trace=self.trace,
-            clock=self.clock,
-            sleep=self.sleep,
-        )
+        return Kv(self.client, **self.settings.within(part).keywords())
 
     def clear(self) -> int:
         """Remove the keys of this namespace and no other; returns how many.

@@ -7,37 +7,28 @@ call of the user's code, a wait. ``Kv`` and ``AsyncKv`` only fulfil requests.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Generator, Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar, cast
 
-from kvlab.core.checks import seconds
 from kvlab.core.flow import Call, Flow, Now, Together, Wait
 from kvlab.core.key import Key
 from kvlab.core.op import Op, Raw
+from kvlab.core.settings import Settings
 from kvlab.core.wire import (
     Command,
     Exchange,
     RoundTrip,
     TransportError,
     checked_ops,
-    checked_prefix,
     delivered,
 )
 from kvlab.errors import InvalidArgument, ServerRefused, ServerUnavailable
 
 T = TypeVar("T")
 
-TIMEOUT = 2.0
-"""Seconds to wait for a connection, and again for an answer."""
-DEADLINE = 5.0
-"""Seconds after which an idempotent op is no longer sent again."""
-MAX_TIMEOUT = 86_400
-"""The longest ``timeout`` and ``deadline``, in seconds: a socket's own timeout ends at 24 days."""
 CHUNK = 500
 """Ops of a list that share a round trip."""
 _PAUSE = 0.02
-
-Trace = Callable[[RoundTrip], None]
 
 
 class Trip(NamedTuple):
@@ -53,25 +44,14 @@ Running = Generator[Request, Any, T]
 
 
 class Executor:
-    """What both executors share: the namespace, the settings, the count, and how to run."""
+    """What both executors share: the settings, the count of round trips, and how to run."""
 
-    def __init__(
-        self,
-        client: Any,
-        *,
-        prefix: str,
-        timeout: float,
-        deadline: float,
-        trace: Trace | None,
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, client: Any, settings: Settings) -> None:
         if not hasattr(client, "connection_pool"):
-            raise InvalidArgument(f"needs a redis-py client with a connection pool, not {client!r}")
-        self.prefix = checked_prefix(prefix)
-        self.timeout = seconds("timeout", timeout, high=MAX_TIMEOUT)
-        self.deadline = seconds("deadline", deadline, high=MAX_TIMEOUT)
-        self.trace = trace
-        self.clock = clock
+            raise InvalidArgument(
+                f"client must be a redis-py client with a connection pool, not {client!r:.80}"
+            )
+        self.settings = settings
         kwargs = client.connection_pool.connection_kwargs
         service = getattr(client.connection_pool, "service_name", None)
         address = f"{kwargs.get('host')}:{kwargs.get('port')}"
@@ -81,6 +61,15 @@ class Executor:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.where}, prefix={self.prefix!r})"
+
+    @property
+    def prefix(self) -> str:
+        """The namespace, ending in ``:``."""
+        return cast(str, self.settings.prefix)
+
+    def clock(self) -> float:
+        """The time as flows see it: monotonic, in seconds."""
+        return self.settings.clock()
 
     def name(self, key: Key) -> str:
         """The key or channel as the server sees it."""
@@ -143,7 +132,7 @@ class Executor:
             if not exchange.pending:
                 return exchange
             if error is not None:
-                if self.clock() - began + _PAUSE >= self.deadline:
+                if self.clock() - began + _PAUSE >= self.settings.deadline:
                     return exchange
                 yield Wait(_PAUSE)
 
@@ -154,9 +143,9 @@ class Executor:
             return
         with self._counting:
             self.round_trips += 1
-        if self.trace is not None:
+        if self.settings.trace is not None:
             ops = tuple(exchange.ops[i] for i in sent)
-            self.trace(RoundTrip(ops, started, self.clock() - started, error))
+            self.settings.trace(RoundTrip(ops, started, self.clock() - started, error))
 
     def _flow(self, flow: Flow[T]) -> Running[T]:
         steps = iter(flow)

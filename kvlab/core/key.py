@@ -13,6 +13,7 @@ MAX_SEGMENT = 200
 """Longest piece of user text that stays readable in a key, in bytes after encoding."""
 
 _PLAIN = re.compile(rf"[A-Za-z0-9_.-]{{1,{MAX_SEGMENT}}}")
+_PREFIX = re.compile(r"[A-Za-z0-9_.-]+(:[A-Za-z0-9_.-]+)*:?")
 
 
 def segment(text: str | int) -> str:
@@ -48,3 +49,12 @@ class Key:
 
     def __str__(self) -> str:
         return self.name
+
+
+def checked_prefix(prefix: str) -> str:
+    """The namespace in its one form, ending in ``:``; :class:`InvalidArgument` for any other."""
+    if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
+        raise InvalidArgument(
+            f"prefix must be parts of letters, digits, '_', '.', '-', joined by ':', not {prefix!r}"
+        )
+    return prefix if prefix.endswith(":") else prefix + ":"

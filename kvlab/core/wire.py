@@ -7,7 +7,6 @@ replies and what may be sent again.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,17 +28,6 @@ from kvlab.errors import (
 
 Command = tuple[Any, ...]
 TransportError = ServerUnavailable | OutcomeUnknown
-
-_PREFIX = re.compile(r"[A-Za-z0-9_.-]+(:[A-Za-z0-9_.-]+)*:?")
-
-
-def checked_prefix(prefix: str) -> str:
-    """The namespace in its one form, ending in ``:``; :class:`InvalidArgument` for any other."""
-    if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
-        raise InvalidArgument(
-            f"prefix must be parts of letters, digits, '_', '.', '-', joined by ':', not {prefix!r}"
-        )
-    return prefix if prefix.endswith(":") else prefix + ":"
 
 
 def encode(op: Op[Any], prefix: str, *, with_source: bool = False) -> Command:

@@ -104,7 +104,9 @@ class FlagWatcher(_Watched):
     ) -> None:
         super().__init__(kv, flags, resync, jitter)
         self._kv = kv
-        self._make = own_connection(kv.client, kv.timeout, Retry(NoBackoff(), 0), awaited=False)
+        self._make = own_connection(
+            kv.client, kv.settings.timeout, Retry(NoBackoff(), 0), awaited=False
+        )
         self._connection: Any = None
         self._closing = threading.Event()
         self._wait = wait or self._closing.wait
@@ -189,7 +191,7 @@ class AsyncFlagWatcher(_Watched):
         super().__init__(akv, flags, resync, jitter)
         self._akv = akv
         retry = AsyncRetry(NoBackoff(), 0)
-        self._make = own_connection(akv.client, akv.timeout, retry, awaited=True)
+        self._make = own_connection(akv.client, akv.settings.timeout, retry, awaited=True)
         self._wait = wait
         self._news = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None

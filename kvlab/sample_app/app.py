@@ -31,7 +31,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from uvicorn.supervisors import Multiprocess
 
 import kvlab
-from kvlab.core.executor import Trace
+from kvlab.core.settings import Trace
 from kvlab.errors import KvlabError
 from kvlab.instruments.faults.slow_database import Origin
 from kvlab.sample_app import board as app_board

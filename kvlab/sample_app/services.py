@@ -17,7 +17,7 @@ from fastapi import Depends, HTTPException, Request
 
 import kvlab
 from kvlab import CacheAside, FeatureFlags, Leaderboard, SessionCookie, SessionStore, WriteThrough
-from kvlab.core.executor import Trace
+from kvlab.core.settings import Trace
 from kvlab.instruments.faults.slow_database import Origin
 from kvlab.rate_limiting.client_address import client_address
 from kvlab.sample_app.settings import Settings

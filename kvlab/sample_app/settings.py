@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kvlab import FixedWindow, SlidingWindowCounter, SlidingWindowLog, TokenBucket
-from kvlab.core.wire import checked_prefix
+from kvlab.core.key import checked_prefix
 from kvlab.errors import InvalidArgument
 from kvlab.rate_limiting.client_address import Network
 

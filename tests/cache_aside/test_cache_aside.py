@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -313,7 +314,7 @@ def test_64_threads_make_one_load(kv: Kv) -> None:
         assert arrivals.all_here.wait(20)
         return load()
 
-    kv.trace = arrivals
+    kv.settings = replace(kv.settings, trace=arrivals)
     assert crowd(READERS, lambda: kv.run(steady.fetch("k", slow))) == ["v"] * READERS
     assert load.calls == 1
 
@@ -568,7 +569,7 @@ def test_one_caller_renews_early_while_the_others_get_the_old_value(kv: Kv) -> N
         assert arrivals.all_here.wait(20)
         return load()
 
-    kv.trace = arrivals
+    kv.settings = replace(kv.settings, trace=arrivals)
     got = crowd(READERS, lambda: kv.run(cache.fetch("k", slow)))
     assert sorted(got) == ["new"] + ["old"] * (READERS - 1)
     assert load.calls == 1

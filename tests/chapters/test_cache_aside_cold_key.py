@@ -22,7 +22,7 @@ def test_naive_readers_all_load_and_hardened_ones_once(kv: Kv) -> None:
     hardened = crowd(16, lambda load: kv.run(cache.fetch(7, load)), lambda: loads(7), kv=kv)
     assert (loads.total, loads.overlapping) == (1, 0)
     assert [v.value for v in visits + hardened] == [{"id": 7}] * 32
-    assert kv.trace is None
+    assert kv.settings.trace is None
     figure = chart({"naive": visits, "hardened": hardened}, {"naive": 16, "hardened": 1}, title="t")
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert titles[0].startswith("naive: 16 loads, ")

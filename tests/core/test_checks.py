@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable
 from decimal import Decimal
@@ -32,6 +33,7 @@ from kvlab import (
     TokenBucket,
     Wait,
     WriteThrough,
+    aconnect,
     connect,
     fenced_set,
 )
@@ -52,6 +54,8 @@ BOARD, DAILY = Leaderboard("game"), Leaderboard("game", period="daily")
 SECONDS: dict[str, Callable[[Any], object]] = {
     "connect timeout": lambda bad: connect(NOBODY, timeout=bad),
     "connect deadline": lambda bad: connect(NOBODY, deadline=bad),
+    "aconnect timeout": lambda bad: asyncio.run(aconnect(NOBODY, timeout=bad)),
+    "aconnect deadline": lambda bad: asyncio.run(aconnect(NOBODY, deadline=bad)),
     "Kv timeout": lambda bad: Kv(CLIENT, timeout=bad),
     "Kv deadline": lambda bad: Kv(CLIENT, deadline=bad),
     "AsyncKv timeout": lambda bad: AsyncKv(ACLIENT, timeout=bad),

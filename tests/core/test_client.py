@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -134,7 +135,7 @@ def test_a_lost_reply_is_unknown_and_ran_once(far: Kv, proxy: Proxy, kv: Kv) -> 
 
 @pytest.mark.parametrize("losses", [1, 3])
 def test_an_idempotent_op_is_sent_again(far: Kv, proxy: Proxy, losses: int) -> None:
-    far.sleep = lambda seconds: None
+    far.settings = replace(far.settings, sleep=lambda seconds: None)
     proxy.swallow_replies(losses, only="GET")
     assert far.run(get()) is None
     assert proxy.commands.count("GET") == losses + 1
@@ -710,7 +711,7 @@ def test_names_and_namespaces_inside_namespaces(kv: Kv) -> None:
     inner = kv.within("run7")
     assert inner.prefix == f"{kv.prefix}run7:"
     assert inner.name(Key("a")) == f"{kv.prefix}run7:a"
-    assert (inner.timeout, inner.deadline, inner.sleep) == (kv.timeout, kv.deadline, kv.sleep)
+    assert replace(inner.settings, prefix=kv.prefix) == kv.settings
     for wrong in ("", ":", "a*", "{a}"):
         with pytest.raises(InvalidArgument, match="prefix"):
             kv.within(wrong)

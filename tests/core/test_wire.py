@@ -20,7 +20,9 @@ from redis.exceptions import (
 
 from kvlab import Flow, Key, Op, Script, Wait
 from kvlab.core.executor import CHUNK, Executor, Trip
-from kvlab.core.wire import Command, RoundTrip, checked_prefix, encode, refusal
+from kvlab.core.key import checked_prefix
+from kvlab.core.settings import Settings
+from kvlab.core.wire import Command, RoundTrip, encode, refusal
 from kvlab.errors import (
     BatchFailed,
     InvalidArgument,
@@ -43,9 +45,8 @@ class Play:
         self.now, self.seconds = 100.0, seconds
         self.answers, self.sent, self.waits = list(answers), [], 0
         pool = SimpleNamespace(connection_kwargs={"host": "h", "port": 1})
-        settings = {"timeout": 2.0, "deadline": 5.0, "trace": None, "prefix": "p"} | settings
-        client = SimpleNamespace(connection_pool=pool)
-        self.executor = Executor(client, clock=lambda: self.now, **settings)
+        settings = {"prefix": "p", "clock": lambda: self.now, "sleep": None} | settings
+        self.executor = Executor(SimpleNamespace(connection_pool=pool), Settings(**settings))
 
     def run(self, *ops: Any, atomic: bool = False, return_exceptions: bool = False) -> Any:
         running = self.executor._running(ops, atomic, return_exceptions)

@@ -1,0 +1,72 @@
+"""How an executor behaves: one frozen value, the same for threads and for asyncio."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from kvlab.core.checks import seconds
+from kvlab.core.key import checked_prefix
+from kvlab.core.wire import RoundTrip
+from kvlab.errors import InvalidArgument
+
+TIMEOUT = 2.0
+"""Seconds to wait for a connection, and again for an answer."""
+DEADLINE = 5.0
+"""Seconds after which an executor no longer retries an idempotent op."""
+LONGEST = 86_400
+"""The longest ``timeout`` and ``deadline``, in seconds: a socket's own timeout ends at 24 days."""
+
+Trace = Callable[[RoundTrip], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings of an executor.
+
+    * ``prefix``: the namespace that every :class:`~kvlab.Key` is put into; None stands for the
+      environment variable ``KVLAB_PREFIX``, else ``kvlab:``.
+    * ``timeout``: seconds to wait for a connection, and again for an answer.
+    * ``deadline``: seconds during which an idempotent op is retried when its answer is lost, and
+      seconds to wait for a free connection (at most as many as the client's pool may open).
+    * ``trace``: called with a :class:`~kvlab.core.wire.RoundTrip` after each round trip; an error
+      that ``trace`` raises reaches the caller of ``run``.
+    * ``clock``, ``sleep``: time as flows see it, for tests.
+
+    Raises :class:`~kvlab.errors.InvalidArgument` for a value out of range.
+    """
+
+    sleep: Callable[[float], Any]
+    prefix: str | None = None
+    timeout: float = TIMEOUT
+    deadline: float = DEADLINE
+    trace: Trace | None = None
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(
+            self,
+            "prefix",
+            _default_prefix() if self.prefix is None else checked_prefix(self.prefix),
+        )
+        put(self, "timeout", seconds("timeout", self.timeout, high=LONGEST))
+        put(self, "deadline", seconds("deadline", self.deadline, high=LONGEST))
+
+    def within(self, part: str) -> Settings:
+        """The same settings for a namespace inside this one."""
+        return replace(self, prefix=f"{self.prefix}{checked_prefix(part)}")
+
+    def keywords(self) -> dict[str, Any]:
+        """The settings as an executor's keyword arguments."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def _default_prefix() -> str:
+    try:
+        return checked_prefix(os.environ.get("KVLAB_PREFIX") or "kvlab:")
+    except InvalidArgument as problem:
+        raise InvalidArgument(f"environment variable KVLAB_PREFIX: {problem}") from None
