@@ -126,13 +126,15 @@ def bench(
 
 @app.command()
 def reset(
-    prefix: Annotated[str, typer.Option(help="The namespace to empty.")] = "kvlab:",
+    prefix: Annotated[
+        str | None, typer.Option(help="The namespace to empty. [default: KVLAB_PREFIX or kvlab:]")
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Remove the workbook's keys, and no others, from the server in use."""
     import kvlab
 
-    with kvlab.connect(prefix=prefix) as kv:
+    with kvlab.connect() if prefix is None else kvlab.connect(prefix=prefix) as kv:
         if not yes:
             typer.confirm(
                 f"Remove every key that begins with {kv.prefix} on {kv.where}?", abort=True

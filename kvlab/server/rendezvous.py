@@ -61,15 +61,18 @@ class Place:
 
 
 def default_directory() -> Path:
-    """KVLAB_RUNTIME_DIR, or one in XDG_RUNTIME_DIR, or ``kvlab-<uid>`` among temporary files."""
+    """KVLAB_RUNTIME_DIR, or ``/tmp/kvlab-<user id>``: one place for one user.
+
+    A desktop session, ssh, cron and a container's shell of one user differ in XDG_RUNTIME_DIR and
+    TMPDIR. The place depends on neither, so that they all meet in one server. (Without a ``/tmp``,
+    as on Windows, the place is in the folder for temporary files.)
+    """
     chosen = os.environ.get("KVLAB_RUNTIME_DIR")
     if chosen:
-        return Path(chosen).absolute()
-    session = os.environ.get("XDG_RUNTIME_DIR")
-    if session and os.access(session, os.W_OK | os.X_OK):
-        return Path(session) / "kvlab"
+        return Path(os.path.abspath(os.path.expanduser(chosen)))
     user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
-    return Path(tempfile.gettempdir()) / f"kvlab-{user}"
+    shared = Path("/tmp")
+    return (shared if shared.is_dir() else Path(tempfile.gettempdir())) / f"kvlab-{user}"
 
 
 def place(directory: Path | None = None) -> Place:

@@ -27,8 +27,10 @@ LAB_SETTINGS = FILES / "lab_settings"
 def environment() -> dict[str, str]:
     """What to add to the environment of a process that runs Jupyter."""
     added = {name: str(_writable(name, path)) for name, path in _folders().items()}
+    if os.environ.get("KVLAB_RUNTIME_DIR"):  # a kernel runs in another folder than we do
+        added["KVLAB_RUNTIME_DIR"] = str(rendezvous.default_directory())
     path = [str(FILES), *filter(None, [os.environ.get("JUPYTER_PATH")])]
-    return added | {"JUPYTER_PATH": os.pathsep.join(dict.fromkeys(path))}
+    return added | {"JUPYTER_PATH": os.pathsep.join(path)}
 
 
 def _folders() -> Mapping[str, Path]:

@@ -447,15 +447,31 @@ def test_a_directory_too_deep_for_a_socket_is_refused(
         server.join()
 
 
-def test_default_directories(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert rendezvous.default_directory() == runtime
-    monkeypatch.delenv("KVLAB_RUNTIME_DIR")
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
-    assert rendezvous.default_directory() == runtime / "kvlab"
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime / "absent"))
-    expected = Path(tempfile.gettempdir()) / f"kvlab-{os.getuid()}"
-    assert rendezvous.default_directory() == expected
-    monkeypatch.setenv("KVLAB_RUNTIME_DIR", str(runtime))
+def test_one_user_has_one_place_whatever_the_session_says(
+    runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as session:
+        session.delenv("KVLAB_RUNTIME_DIR")
+        for name in ("XDG_RUNTIME_DIR", "TMPDIR"):
+            session.setenv(name, str(runtime))
+            session.setattr(tempfile, "tempdir", None)
+            assert rendezvous.default_directory() == Path(f"/tmp/kvlab-{os.getuid()}")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "meant"),
+    [("~/kv", "home/kv"), (".", "here"), ("./a/../kv", "here/kv"), ("kv/", "here/kv")],
+)
+def test_the_chosen_place_is_absolute(
+    runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: str, meant: str
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    with monkeypatch.context() as session:
+        session.chdir(here)
+        session.setenv("HOME", str(tmp_path / "home"))
+        session.setenv("KVLAB_RUNTIME_DIR", chosen)
+        assert rendezvous.default_directory() == tmp_path / meant
 
 
 def test_where_there_are_no_unix_sockets_a_secret_opens_a_loopback_port(

@@ -184,10 +184,19 @@ def test_folders_that_cannot_be_written_to_lie_beside_the_server(
     for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "JUPYTER_RUNTIME_DIR"):
         monkeypatch.delenv(name, raising=False)
     environment = jupyter.environment()
-    environment.pop("JUPYTER_PATH")
+    for other in ("JUPYTER_PATH", "KVLAB_RUNTIME_DIR"):
+        environment.pop(other)
     for name, folder in environment.items():
         assert folder == str(runtime / "jupyter" / name.lower())
         assert Path(folder).is_dir()
+
+
+def test_a_relative_place_of_the_server_is_the_same_for_a_kernel(
+    runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(runtime.parent)
+    monkeypatch.setenv("KVLAB_RUNTIME_DIR", runtime.name)
+    assert jupyter.environment()["KVLAB_RUNTIME_DIR"] == str(runtime)
 
 
 def test_our_kernelspec_comes_first(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -136,3 +137,11 @@ def test_without_the_files_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(importlib.metadata, "distribution", lambda name: Plain())
     with pytest.raises(KvlabError, match=r"pip install \"kvlab\[lab\]\""):
         released()
+
+
+def test_the_wheel_carries_what_the_package_looks_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    parts = ("notebooks", "loadtests", "benchmarks")
+    assert included == {part: f"kvlab/workbook/{part}" for part in parts}
+    assert all((ROOT / part).is_dir() for part in parts)
