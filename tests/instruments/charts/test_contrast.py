@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.colors import to_rgb, to_rgba
+from matplotlib.colors import to_hex, to_rgb, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.lines import Line2D
@@ -82,9 +82,9 @@ def test_a_figure_has_no_paper_and_only_readable_inks(figure: Figure) -> None:
         assert to_rgba(patch.get_facecolor())[3] == 0
     for text in figure.findobj(Text):
         assert text.get_bbox_patch() is None
-        assert worst(text.get_color()) >= 3.85, text
+        assert worst(to_hex(text.get_color())) >= 3.85, text
     for line in figure.findobj(Line2D):
-        assert worst(line.get_color()) >= 3.4, line
+        assert worst(to_hex(line.get_color())) >= 3.4, line
 
 
 def test_a_picture_has_twice_the_pixels_of_its_place_on_the_page() -> None:
