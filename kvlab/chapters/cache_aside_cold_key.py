@@ -20,12 +20,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-import matplotlib as mpl
+from matplotlib.figure import Figure
 
 from kvlab.core.checks import whole
 from kvlab.core.settings import Settings
 from kvlab.errors import KvlabError
-from kvlab.instruments.charts.style import STYLE, Drawing
+from kvlab.instruments.charts.style import panels
 from kvlab.instruments.measure.experiment import experiment
 from kvlab.instruments.measure.machine import HasClient
 from kvlab.instruments.measure.result import Result
@@ -186,16 +186,13 @@ class Loads:
                 self._under_way[key] -= 1
 
 
-def chart(visits: dict[str, list[Visit]], loads: dict[str, int], *, title: str) -> Drawing:
+def chart(visits: dict[str, list[Visit]], loads: dict[str, int], *, title: str) -> Figure:
     """A panel per variant, a row per reader: grey while it waits, in colour while it loads.
 
     ``loads``: for each variant what the database counted.
     """
-    with mpl.rc_context(STYLE):
-        figure = Drawing(figsize=(8.0, 4.5), layout="constrained")
-        figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
-        panels = figure.subplots(1, len(visits), sharex=True, sharey=True, squeeze=False)[0]
-        for axes, (name, rows) in zip(panels, visits.items(), strict=True):
+    with panels(title, len(visits)) as (figure, side_by_side):
+        for axes, (name, rows) in zip(side_by_side, visits.items(), strict=True):
             # loaders first, in the order in which they were done
             rows = sorted(rows, key=lambda v: (v.loading is None, v.ended))
             for y, v in enumerate(rows, start=1):
@@ -206,14 +203,14 @@ def chart(visits: dict[str, list[Visit]], loads: dict[str, int], *, title: str) 
             done = max(v.ended for v in rows) * 1e3
             axes.axvline(done, color=FAINT, lw=1, ls=":")
             count = f"{loads[name]:,} load" + ("" if loads[name] == 1 else "s")
-            axes.set_title(f"{name}: {count}, all served after {done:,.0f} ms",
-                           fontsize=11, color=COLOURS[name], pad=8)  # fmt: skip
+            axes.set_title(f"{name}: {count}, all served after {done:,.0f} ms", color=COLOURS[name])
             axes.set_xlabel("milliseconds since the first reader")
             axes.grid(False, axis="y")
-        panels[0].set_ylabel("reader (grey: waits, colour: loads)")
+        first = side_by_side[0]
+        first.set_ylabel("reader (grey: waits, colour: loads)")
         n = max(map(len, visits.values()))
-        panels[0].set_ylim(0, n + 1)
-        panels[0].set_xlim(left=0)
-        panels[0].set_yticks([1, *range(16, n + 1, 16)])
-        panels[0].invert_yaxis()
+        first.set_ylim(0, n + 1)
+        first.set_xlim(left=0)
+        first.set_yticks([1, *range(16, n + 1, 16)])
+        first.invert_yaxis()
     return figure

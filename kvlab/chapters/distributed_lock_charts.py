@@ -13,7 +13,8 @@ from kvlab.chapters.distributed_lock_freeze import FREEZES_AT, Freeze
 from kvlab.chapters.distributed_lock_stays import Stay
 from kvlab.chapters.distributed_lock_wake_ups import WakeUps
 from kvlab.errors import InvalidArgument
-from kvlab.instruments.charts.style import colour, drawing, note
+from kvlab.instruments.charts.labels import note
+from kvlab.instruments.charts.style import colour, drawing
 from kvlab.instruments.palette import COLOURS, IDLE, INK, OTHERS
 
 CLIENT_COLOURS = {"A": OTHERS[2], "B": OTHERS[3]}

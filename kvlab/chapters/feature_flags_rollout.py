@@ -13,7 +13,8 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from kvlab.core.checks import real, whole
 from kvlab.errors import InvalidArgument
-from kvlab.instruments.charts.style import drawing, note
+from kvlab.instruments.charts.labels import note
+from kvlab.instruments.charts.style import drawing
 from kvlab.instruments.palette import COLOURS, IDLE, INK, OTHERS
 
 SIGMAS = 4.0

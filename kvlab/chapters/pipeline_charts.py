@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from kvlab.instruments.charts.style import drawing, label_right, note
+from kvlab.instruments.charts.labels import label_right, note
+from kvlab.instruments.charts.style import drawing
 from kvlab.instruments.palette import COLOURS, FAINT, INK, OTHERS
 
 

@@ -17,7 +17,8 @@ import redis
 from matplotlib.figure import Figure
 
 from kvlab.errors import InvalidArgument
-from kvlab.instruments.charts.style import drawing, note
+from kvlab.instruments.charts.labels import note
+from kvlab.instruments.charts.style import drawing
 from kvlab.instruments.faults.client_gate import gated
 from kvlab.instruments.palette import FAINT, IDLE, INK, OTHERS
 

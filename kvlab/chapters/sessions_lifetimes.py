@@ -20,7 +20,8 @@ from matplotlib.ticker import PercentFormatter
 
 from kvlab.core.checks import real, whole
 from kvlab.errors import InvalidArgument
-from kvlab.instruments.charts.style import MARKERS, colour, drawing, label_right, note
+from kvlab.instruments.charts.labels import label_right, note
+from kvlab.instruments.charts.style import MARKERS, colour, drawing
 from kvlab.instruments.measure.experiment import Clock
 from kvlab.instruments.palette import COLOURS
 

@@ -26,12 +26,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-import matplotlib as mpl
 import pandas as pd
+from matplotlib.figure import Figure
 
 from kvlab.core.checks import real, whole
 from kvlab.errors import InvalidArgument
-from kvlab.instruments.charts.style import STYLE, Drawing, bar_look, colour
+from kvlab.instruments.charts.style import bar_look, colour, panels
 from kvlab.instruments.measure.experiment import experiment
 from kvlab.instruments.measure.recorder import Recorder
 from kvlab.instruments.measure.result import Result
@@ -260,13 +260,10 @@ def measure(
     return Staleness(reads, latencies, sum(e.did == "loaded" for e in ledger.events), ledger)
 
 
-def chart(runs: Mapping[str, Staleness], *, title: str) -> Drawing:
+def chart(runs: Mapping[str, Staleness], *, title: str) -> Figure:
     """Stale reads per 1,000 over time, a panel per variant, all on one scale."""
-    with mpl.rc_context(STYLE):
-        figure = Drawing(figsize=(8.0, 4.5), layout="constrained")
-        figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
-        panels = figure.subplots(1, len(runs), sharex=True, sharey=True, squeeze=False)[0]
-        for i, (axes, (name, measured)) in enumerate(zip(panels, runs.items(), strict=True)):
+    with panels(title, len(runs)) as (figure, side_by_side):
+        for i, (axes, (name, measured)) in enumerate(zip(side_by_side, runs.items(), strict=True)):
             frame, shade = measured.over_time(), colour(name, i)
             axes.bar(
                 frame["seconds"], frame["stale"], measured.reads.bucket * 0.9,
@@ -274,14 +271,13 @@ def chart(runs: Mapping[str, Staleness], *, title: str) -> Drawing:
             )  # fmt: skip
             axes.axhline(measured.per_1000, color=INK, lw=1.2, dashes=(5, 2))
             count = measured.reads.violations
-            axes.set_title(
-                f"{name}\n{count} stale of {measured.reads.count:,} reads", fontsize=11, color=shade
-            )
+            axes.set_title(f"{name}\n{count} stale of {measured.reads.count:,} reads", color=shade)
             axes.set_xlabel("seconds since the first read")
             axes.grid(False, axis="x")
-        panels[0].set_ylabel("stale reads per 1,000 (dashes: the whole run)")
-        panels[0].set_ylim(0, max(panels[0].get_ylim()[1], 1))
-        panels[0].set_xlim(left=0)
+        first = side_by_side[0]
+        first.set_ylabel("stale reads per 1,000 (dashes: the whole run)")
+        first.set_ylim(0, max(first.get_ylim()[1], 1))
+        first.set_xlim(left=0)
     return figure
 
 

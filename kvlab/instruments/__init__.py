@@ -10,7 +10,6 @@ from typing import Any
 
 _HOME = {
     "charts": ("charts",),
-    "charts.shapes": ("plots",),  # an older name: charts has lines and bars
     "explorer.explore": ("Story", "Violated", "World", "explore", "replay", "step"),
     "explorer.run.settings": ("ALL_FAULTS", "Faults"),
     "faults.client_gate": ("Gate", "GatedRedis", "ClientCrashed", "gated"),
@@ -27,7 +26,7 @@ _HOME = {
     "measure.theory": ("theory", "ttl_hit_ratio", "che_lru_hit_ratio"),
     "measure.workload": ("Uniform", "Zipf", "Hotspot", "Scan", "ClosedLoop", "OpenLoop", "Trace"),
 }
-_MODULES = {"charts", "plots", "theory"}
+_MODULES = {"charts", "theory"}
 """Of these names the module itself is meant."""
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 

@@ -1,26 +1,27 @@
-"""Charts: one function per figure; each takes data and returns a matplotlib ``Figure``."""
+"""Charts: one function per figure; each takes data and returns a matplotlib ``Figure``.
+
+Titles say the finding: without ``title`` one is made from the data, so it cannot go stale.
+``COLOURS`` gives each variant its colour in the whole workbook. A notebook shows a figure that is
+the last value of its cell. Figures have no paper: they can be read on light and on dark pages.
+"""
 
 from __future__ import annotations
 
-from kvlab.instruments.charts.figures import (
-    admissions_per_window,
-    hit_ratio_by_ttl,
-    latency_percentiles,
-    over_admission,
-    percentile_curves,
-    round_trips,
-    timeline,
-)
-from kvlab.instruments.charts.shapes import bars, lines
-from kvlab.instruments.charts.style import METRICS, Metric
+from kvlab.instruments.charts.admissions import admissions_per_window, over_admission
+from kvlab.instruments.charts.hit_ratio import hit_ratio_by_ttl
+from kvlab.instruments.charts.latency import latency_percentiles, percentile_curves
+from kvlab.instruments.charts.over_time import timeline
+from kvlab.instruments.charts.shapes.bars import bars
+from kvlab.instruments.charts.shapes.dots import dots
+from kvlab.instruments.charts.shapes.lines import lines
+from kvlab.instruments.charts.trips import round_trips
 from kvlab.instruments.palette import COLOURS
 
 __all__ = [
     "COLOURS",
-    "METRICS",
-    "Metric",
     "admissions_per_window",
     "bars",
+    "dots",
     "hit_ratio_by_ttl",
     "latency_percentiles",
     "lines",

@@ -16,7 +16,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from kvlab.errors import InvalidArgument
-from kvlab.instruments.charts.style import colour, label_right, limit_line
+from kvlab.instruments.charts.labels import label_right, limit_line
+from kvlab.instruments.charts.latency import LATENCY_LABEL
+from kvlab.instruments.charts.scales import log_y
+from kvlab.instruments.charts.style import bar_look, colour
 from kvlab.instruments.palette import COLOURS, FAINT, INK, OTHERS
 from kvlab.load.record.drawing import (
     POINTS,
@@ -24,7 +27,6 @@ from kvlab.load.record.drawing import (
     from_zero,
     fullest,
     last,
-    log_ms,
     panels_below,
     percentiles,
     remark,
@@ -105,8 +107,8 @@ def latency_over_time(run: LoadRun, *, title: str | None = None) -> Figure:
             axes.stairs(y, edges(frame), color=_PERCENTILES[name], lw=1.8, baseline=None)
             if y.notna().any():
                 labels.append((last(y), name, _PERCENTILES[name]))
-        log_ms(axes)
-        axes.set(ylabel="latency from intended start (ms)")
+        log_y(axes)
+        axes.set(ylabel=LATENCY_LABEL)
         time_axis([axes], run)
         worst_of = together(of, "steps: worst")
         remark(axes, f"invariants: {standing(run)}", worst_of, run=run)
@@ -189,7 +191,7 @@ def compare_throughput(
     with run_drawing(title) as (figure, axes):
         for i, (name, rate) in enumerate(rates.items()):
             spread = np.percentile(rate, (10, 90)) if len(rate) else np.zeros(2)
-            axes.bar(i, middle[name], 0.7, color=colour(name, i), lw=0)
+            axes.bar(i, middle[name], 0.7, **bar_look(name, colour(name, i)))
             axes.plot([i, i], spread, color=INK, lw=1.4)
             tops.append(max(float(spread[1]), middle[name]))
             axes.annotate(

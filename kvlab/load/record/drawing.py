@@ -11,10 +11,11 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter
 
-from kvlab.instruments.charts.figures import percentile_curves
-from kvlab.instruments.charts.style import drawing, note
+from kvlab.instruments.charts.labels import note
+from kvlab.instruments.charts.latency import percentile_curves
+from kvlab.instruments.charts.style import drawing
 from kvlab.instruments.measure.recorder import Recorder
 from kvlab.instruments.palette import FAINT
 from kvlab.load.record.recovery import BACK, recoveries
@@ -87,24 +88,12 @@ def from_zero(axes: Axes, *series: pd.Series) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.10g}"))
 
 
-def log_ms(axes: Axes) -> None:
-    """A log scale in plain numbers, with fewer of them where it spans far."""
-    axes.set_yscale("log")
-    low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < low * 300 else (1,)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
-
-
 def percentiles(axes: Axes, curves: Mapping[str, tuple[Recorder, str]]) -> None:
     """``percentile_curves`` in the words of a load run; nothing for no curves."""
     if curves:
         short = {printable(name, 24): curve for name, curve in curves.items()}
         percentile_curves(axes, short)
-        ticks, labels = axes.get_xticks()[1:], axes.get_xticklabels()[1:]
-        axes.set_xticks(ticks, [label.get_text() for label in labels])  # 0 % would touch 50 %
-        axes.set(xlabel="share of calls answered within", ylabel="latency, intended start (ms)")
-        log_ms(axes)
+        axes.set_xlabel("share of calls answered within")
 
 
 def remark(axes: Axes, *parts: str, run: LoadRun | None = None) -> None:

@@ -108,17 +108,6 @@ def test_labels_do_not_cover_each_other() -> None:
         assert below.y1 <= above.y0 + 1
 
 
-def test_metrics_read_results() -> None:
-    one = result("a", 2, 3)
-    found = {name: metric.read(one) for name, metric in charts.METRICS.items()}
-    assert found["p50"] == pytest.approx(2, rel=1e-3)
-    assert found["throughput"] == 500
-    assert found["hit_ratio"] == 1
-    assert found["round_trips"] == 3
-    assert found["violations"] == 3
-    assert np.isnan(charts.METRICS["violations"].read(result("b", 1, None)))
-
-
 def test_wrong_data_are_refused() -> None:
     with pytest.raises(InvalidArgument, match="lacks"):
         charts.round_trips(pd.DataFrame({"op": []}))

@@ -1,0 +1,19 @@
+"""The general figures, for what has no figure of its own: lines, bars, dots.
+
+The title is the finding, made by the caller from the same data; the axes need units.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from kvlab.errors import InvalidArgument
+
+
+def need(frame: pd.DataFrame, *columns: str | None) -> None:
+    """Raise ``InvalidArgument`` unless the frame has the columns and at least one row."""
+    missing = [column for column in columns if column and column not in frame.columns]
+    if missing:
+        raise InvalidArgument(f"the frame lacks {missing}; it has {list(frame.columns)}")
+    if frame.empty:
+        raise InvalidArgument("the frame must have at least one row, got none")

@@ -1,0 +1,78 @@
+"""A line for each variant."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from kvlab.instruments.charts.labels import label_right, limit_line, note
+from kvlab.instruments.charts.scales import PLAIN, from_zero, log_x, log_y, whole_numbers
+from kvlab.instruments.charts.shapes import need
+from kvlab.instruments.charts.style import DASHES, MARKERS, THEORY, colour, drawing
+
+MOST_TICKS = 8
+
+
+def lines(
+    frame: pd.DataFrame,
+    *,
+    x: str,
+    y: str,
+    by: str,
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    theory: str | None = None,
+    band: tuple[str, str] | None = None,
+    limit: float | None = None,
+    logx: bool = False,
+    logy: bool = False,
+    top: float | None = None,
+    remark: str | None = None,
+) -> Figure:
+    """A line per value of column ``by``, named at its right end.
+
+    ``theory``: a column drawn dashed over each line. ``band``: two columns between which the
+    spread is shaded. ``limit``: a dashed line across. ``top``: the upper end of the y axis, for a
+    chart that is drawn again with other data. ``remark``: a small line under the title.
+    """
+    need(frame, x, y, by, theory, *(band or ()))
+    with drawing(title) as (figure, axes):
+        labels = []
+        for i, (name, rows) in enumerate(frame.groupby(by, sort=False)):
+            rows, shade = rows.sort_values(x), colour(str(name), i)
+            dashes = DASHES[0] if theory else DASHES[i % len(DASHES)]
+            marker = MARKERS[i % len(MARKERS)]
+            axes.plot(rows[x], rows[y], color=shade, marker=marker, ms=6, ls=dashes)
+            if band is not None:
+                axes.fill_between(
+                    rows[x], rows[band[0]], rows[band[1]], color=shade, alpha=0.18, lw=0
+                )
+            if theory is not None:
+                axes.plot(rows[x], rows[theory], **THEORY)
+            labels.append((float(rows[y].iloc[-1]), str(name), shade))
+        _scale_x(axes, frame[x], log=logx)
+        if logy:
+            log_y(axes)
+        else:
+            highest = max(float(frame[c].max()) for c in (y, theory, *(band or ())) if c)
+            from_zero(axes, top or max(highest, limit or 0) * 1.12)
+        axes.set(xlabel=xlabel, ylabel=ylabel)
+        if limit is not None:
+            limit_line(axes, limit)
+        if remark:
+            note(axes, remark)
+        label_right(axes, labels)
+    return figure
+
+
+def _scale_x(axes: Axes, values: pd.Series, *, log: bool) -> None:
+    ticks = sorted(values.unique())
+    if log:
+        log_x(axes, ticks if len(ticks) <= MOST_TICKS else ())
+        return
+    axes.margins(x=0.02)
+    axes.xaxis.set_major_formatter(PLAIN)
+    if pd.api.types.is_integer_dtype(values):
+        whole_numbers(axes.xaxis)
