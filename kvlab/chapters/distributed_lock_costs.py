@@ -6,9 +6,9 @@ Then A's command reaches the server.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from functools import partial
 from threading import Thread
 
 import pandas as pd
@@ -16,12 +16,11 @@ import redis
 
 import kvlab
 from kvlab import Kv, Lock, NaiveLock
-from kvlab.core.checks import whole
 from kvlab.instruments.faults.client_gate import GatedRedis, gated
 from kvlab.instruments.faults.proxy import Proxy
 from kvlab.instruments.measure.experiment import experiment
-from kvlab.instruments.measure.recorder import Recorder
 from kvlab.instruments.measure.result import Result
+from kvlab.instruments.measure.turns import in_turns, merged
 from kvlab.instruments.measure.workload import ClosedLoop, Uniform
 
 TTL = 10
@@ -65,7 +64,7 @@ def latency(
         "hardened": lambda: hardened_late_release(url, kv.prefix),
     }
     variants = {variant: (calls[variant], late[variant]) for variant in calls}
-    return in_turns(variants, turns=turns, count=count, warmup=warmup, seed=seed)
+    return measured_in_turns(variants, turns=turns, count=count, warmup=warmup, seed=seed)
 
 
 def naive_late_release(url: str, prefix: str) -> str | None:
@@ -141,7 +140,7 @@ def _stopped(client: GatedRedis, call: Callable[[], object]) -> Iterator[None]:
         thread.join(AT_MOST)
 
 
-def in_turns(
+def measured_in_turns(
     variants: Mapping[str, tuple[Callable[[], object], Callable[[], object]]],
     *,
     turns: int,
@@ -149,53 +148,29 @@ def in_turns(
     warmup: int,
     seed: int,
 ) -> dict[str, Result]:
-    """``turns`` runs of each variant (call, race), A B A B …, put together into one result each.
+    """``turns`` runs of each variant (call, race) as one result; a first turn is thrown away.
 
     A run is ``warmup`` and ``count`` calls in a closed loop of one, and then one race, which
     returns something other than None when the promise was broken: a violation.
     """
-    whole("turns", turns, 1)
-    runs: dict[str, list[Result]] = {name: [] for name in variants}
-    for turn in range(turns):
-        for name, (call, race) in variants.items():
-            runs[name].append(_run(name, call, race, count, warmup, seed + turn))
-    return {name: _together(results, seed) for name, results in runs.items()}
 
+    def run(name: str) -> Result:
+        call, race = variants[name]
 
-def _run(
-    name: str,
-    call: Callable[[], object],
-    race: Callable[[], object],
-    count: int,
-    warmup: int,
-    seed: int,
-) -> Result:
-    def subject(_: int) -> None:
-        call()
+        def subject(_: int) -> None:
+            call()
 
-    return experiment(
-        subject,
-        Uniform(1),
-        seed,
-        arrivals=ClosedLoop(1),
-        count=count,
-        warmup=warmup,
-        check=lambda: int(race() is not None),
-        name=name,
-        progress=False,
-    )
+        return experiment(
+            subject,
+            Uniform(1),
+            seed,
+            arrivals=ClosedLoop(1),
+            count=count,
+            warmup=warmup,
+            check=lambda: int(race() is not None),
+            name=name,
+            progress=False,
+        )
 
-
-def _together(results: Sequence[Result], seed: int) -> Result:
-    merged = Recorder()
-    for result in results:
-        merged.merge(result.latency)
-    first = results[0]
-    return replace(
-        first,
-        outcomes={"done": merged},
-        timeline=[row for result in results for row in result.timeline],
-        seconds=sum(result.seconds for result in results),
-        violations=sum(result.violations or 0 for result in results),
-        environment=first.environment | {"repetitions": len(results), "seed": seed},
-    )
+    taken = in_turns({name: partial(run, name) for name in variants}, turns=turns)
+    return {name: merged(runs) for name, runs in taken.items()}

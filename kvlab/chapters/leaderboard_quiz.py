@@ -19,9 +19,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from kvlab import Kv, Leaderboard
-from kvlab.chapters.turns import in_turns, median_ratio, merged
+from kvlab.instruments.measure.comparison import ratio_over_turns
 from kvlab.instruments.measure.experiment import experiment
 from kvlab.instruments.measure.result import Result
+from kvlab.instruments.measure.turns import in_turns, merged
 from kvlab.instruments.measure.workload import ClosedLoop, Uniform
 
 PLAYERS = 200
@@ -77,7 +78,7 @@ def read_during_quiz(
         return replace(run, violations=run.counts.get("missing", 0))
 
     taken = in_turns({name: partial(read, name) for name in readers}, turns=turns)
-    ratio = median_ratio(taken, "hardened", "naive")
+    ratio = ratio_over_turns(taken["hardened"], taken["naive"]).ratio
     return QuizReads({name: merged(runs) for name, runs in taken.items()}, ratio)
 
 

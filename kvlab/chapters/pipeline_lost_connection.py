@@ -1,8 +1,8 @@
 """Batches that are cut midway, and replies that nobody reads.
 
 Guarantee: each function forces one schedule and returns when the server is known to have done its
-part. ``in_turns`` gives all variants the same number of dying clients and takes turns between
-them; its first turn is thrown away.
+part. ``deaths_in_turns`` gives all variants the same number of dying clients; the variants take
+turns, and the first turn is thrown away.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import redis
@@ -18,10 +19,10 @@ from kvlab.core.client import Kv
 from kvlab.core.op import Op
 from kvlab.errors import KvlabError
 from kvlab.instruments.faults.client_gate import ClientCrashed, gated
-from kvlab.instruments.measure.comparison import Comparison, compare
+from kvlab.instruments.measure.comparison import Comparison, ratio_over_turns
 from kvlab.instruments.measure.experiment import experiment
-from kvlab.instruments.measure.recorder import Recorder
 from kvlab.instruments.measure.result import Result
+from kvlab.instruments.measure.turns import in_turns, merged
 from kvlab.instruments.measure.workload import ClosedLoop, Uniform
 
 Work = Callable[[redis.Redis], object]
@@ -140,7 +141,7 @@ class Deaths:
     died: int
 
 
-def in_turns(
+def deaths_in_turns(
     kv: Kv,
     url: str,
     make: Callable[[], Batch],
@@ -174,35 +175,18 @@ def in_turns(
             there = kv.run([Op("EXISTS", *(op.keys[0] for op in b), decode=int) for b in sent])
             return sum(0 < n < len(b) for n, b in zip(there, sent, strict=True))
 
-        return experiment(
+        run = experiment(
             batch, Uniform(1), 1, arrivals=ClosedLoop(1), count=batches, check=in_part, kv=kv,
             name=name, progress=False,
         )  # fmt: skip
+        return replace(run, outcomes={"done": run.outcomes["done"]})
 
-    taken = [{name: one(name) for name in ways} for _ in range(turns + 1)]
-    medians = {w: [t[w].outcomes["done"].percentile(50) for t in taken] for w in ways}
-    base = medians[next(iter(ways))]
-    prices = {
-        way: compare(iter(times).__next__, iter(base).__next__, turns=turns)
-        for way, times in medians.items()
-    }
+    taken = in_turns({name: partial(one, name) for name in ways}, turns=turns)
+    first = taken[next(iter(ways))]
     return Deaths(
-        {way: _merged([turn[way] for turn in taken[1:]]) for way in ways},
-        prices,
+        {name: merged(runs) for name, runs in taken.items()},
+        {name: ratio_over_turns(runs, first) for name, runs in taken.items()},
         turns * (batches // every),
-    )
-
-
-def _merged(results: Sequence[Result]) -> Result:
-    done = Recorder()
-    for result in results:
-        done.merge(result.outcomes["done"])
-    return replace(
-        results[0],
-        outcomes={"done": done},
-        seconds=sum(r.seconds for r in results),
-        violations=sum(r.violations or 0 for r in results),
-        environment=results[0].environment | {"repetitions": len(results)},
     )
 
 

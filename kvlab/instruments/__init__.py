@@ -18,12 +18,13 @@ _HOME = {
     "judges.limiter": ("Verdict", "DenialVerdict", "judge", "judge_denials", "certain_overlap"),
     "judges.linearizability": ("Operation", "judge_history"),
     "judges.scores": ("ScoreVerdict", "Submissions", "judge_scores"),
-    "measure.comparison": ("repeat", "compare", "Comparison"),
-    "measure.experiment": ("experiment", "run"),
+    "measure.comparison": ("Comparison", "compare", "ratio_over_turns"),
+    "measure.experiment": ("experiment",),
     "measure.machine": ("environment",),
     "measure.recorder": ("Recorder",),
     "measure.result": ("Result",),
     "measure.theory": ("theory", "ttl_hit_ratio", "che_lru_hit_ratio"),
+    "measure.turns": ("in_turns", "merged"),
     "measure.workload": ("Uniform", "Zipf", "Hotspot", "Scan", "ClosedLoop", "OpenLoop", "Trace"),
 }
 _MODULES = {"charts", "theory"}

@@ -177,9 +177,9 @@ def in_multi(kv, ops):
 
 
 # %%
-from kvlab.chapters.pipeline_lost_connection import in_turns
+from kvlab.chapters.pipeline_lost_connection import deaths_in_turns
 
-deaths = in_turns(
+deaths = deaths_in_turns(
     kv, url, lambda: add_to_counters(f"batch {next(number)}", FIFTY), turns=7,
     ways={"naive": ("INCRBY", tutorial), "MULTI": ("INCRBY", in_multi),
           "hardened": ("EVAL", lambda kv, ops: kv.run(ops, atomic=True))},

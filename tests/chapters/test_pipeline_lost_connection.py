@@ -17,8 +17,8 @@ from kvlab.chapters.pipeline_lost_connection import (
     NotObserved,
     cut_and_repeated,
     cut_midway,
+    deaths_in_turns,
     held_back,
-    in_turns,
 )
 from kvlab.instruments.faults.proxy import Proxy
 from kvlab.server.engines import RunningServer
@@ -63,7 +63,7 @@ def test_each_way_has_the_same_deaths_and_its_own_violations(kv: Kv, server: Run
         batch = next(made)
         return [Op("INCRBY", Key(f"{batch}:{i}"), 1) for i in range(10)]
 
-    deaths = in_turns(
+    deaths = deaths_in_turns(
         kv, server.url, make, turns=2, batches=6, every=3,
         ways={"naive": ("INCRBY", lambda to, ops: to.run(ops)),
               "hardened": ("INCRBY", lambda to, ops: to.run(ops, atomic=True))},

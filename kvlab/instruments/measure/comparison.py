@@ -1,40 +1,30 @@
-"""Repeat a run, and compare two of them side by side.
+"""How many times as long a takes as b, with an interval.
 
-Machines drift, so two variants are measured in turns (A B A B …) and only the ratio within a turn
-counts. The interval says how far the median ratio moves when the turns are drawn again.
+Only the ratio within a turn counts, because machines drift from turn to turn. The interval says
+how far the median ratio moves when the turns are drawn again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from kvlab.core.checks import real, whole
+from kvlab.errors import InvalidArgument
 from kvlab.instruments.measure.result import Result
+from kvlab.instruments.measure.turns import in_turns
 
 Measured = Result | float
 RESAMPLES = 10_000
-
-
-def repeat(n: int, make: Callable[[int], Result]) -> list[Result]:
-    """``[make(0), … make(n - 1)]``, each saying that it is one of ``n`` repetitions.
-
-    Give the index to the seed where the repetitions should draw different workloads.
-    """
-    whole("n", n, 1)
-    return [
-        replace(result, environment=result.environment | {"repetitions": n})
-        for result in (make(i) for i in range(n))
-    ]
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """``ratio`` is the median of a/b over the turns; ``low``…``high`` its bootstrap interval.
 
-    A cost (a latency): below 1 means that a is cheaper.
+    A cost (a latency): below 1 means that a is cheaper. ``a`` and ``b``: what each turn measured.
     """
 
     ratio: float
@@ -66,28 +56,40 @@ def compare(
     confidence: float = 0.95,
     measure: Callable[[Measured], float] = median_latency,
 ) -> Comparison:
-    """Measure ``a`` and ``b`` in turns and compare a over b.
+    """Call ``a`` and ``b`` in turns and compare a over b; the first ``warmup`` turns are left out.
 
-    ``warmup`` turns are thrown away. The interval is the percentile bootstrap of the median
-    (Efron, 1979) over whole turns, seeded. Fewer than about six turns make it say little.
+    The other arguments are those of :func:`ratio_over_turns`.
     """
     whole("turns", turns, 2)
-    whole("warmup", warmup, 0)
+    taken = in_turns({"a": a, "b": b}, turns=turns, warmup=warmup)
+    return ratio_over_turns(
+        taken["a"], taken["b"], seed=seed, confidence=confidence, measure=measure
+    )
+
+
+def ratio_over_turns(
+    a: Sequence[Measured],
+    b: Sequence[Measured],
+    *,
+    seed: int = 0,
+    confidence: float = 0.95,
+    measure: Callable[[Measured], float] = median_latency,
+) -> Comparison:
+    """Compare what the same turns measured of ``a`` and of ``b``.
+
+    ``measure`` makes a number of each, by default the median latency in seconds. The interval is
+    the percentile bootstrap of the median (Efron, 1979) over whole turns, seeded. Fewer than about
+    six turns make the interval say little.
+    """
     real("confidence", confidence, 0.5, 0.999)
-    pairs = [(measure(a()), measure(b())) for _ in range(warmup + turns)][warmup:]
-    for left, right in pairs:
-        real("a's measure", left, 0, above=True)
-        real("b's measure", right, 0, above=True)
-    ratios = np.array([left / right for left, right in pairs])
-    drawn = np.random.default_rng(seed).integers(0, turns, (RESAMPLES, turns))
-    medians = np.median(ratios[drawn], axis=1)
+    if len(a) != len(b) or len(a) < 2:
+        raise InvalidArgument(f"a and b need the same turns, at least 2: got {len(a)} and {len(b)}")
+    above = [real("a's measure", measure(one), 0, above=True) for one in a]
+    below = [real("b's measure", measure(one), 0, above=True) for one in b]
+    ratios = np.divide(above, below)
+    drawn = np.random.default_rng(seed).integers(0, len(ratios), (RESAMPLES, len(ratios)))
     tail = (1 - confidence) / 2 * 100
-    low, high = np.percentile(medians, [tail, 100 - tail])
+    low, high = np.percentile(np.median(ratios[drawn], axis=1), [tail, 100 - tail])
     return Comparison(
-        float(np.median(ratios)),
-        float(low),
-        float(high),
-        confidence,
-        tuple(left for left, _ in pairs),
-        tuple(right for _, right in pairs),
+        float(np.median(ratios)), float(low), float(high), confidence, tuple(above), tuple(below)
     )

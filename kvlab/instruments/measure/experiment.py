@@ -253,7 +253,3 @@ class _Crew:
         finished = self._clock.now()
         if tally is not None:
             tally.add(outcome or DONE, started if due is None else due, started, finished)
-
-
-run = experiment
-"""An older name of :func:`experiment`."""

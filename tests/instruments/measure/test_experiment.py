@@ -9,7 +9,6 @@ import pytest
 import redis
 
 from kvlab.errors import InvalidArgument
-from kvlab.instruments.measure.comparison import compare, repeat
 from kvlab.instruments.measure.experiment import Clock, experiment
 from kvlab.instruments.measure.machine import environment
 from kvlab.instruments.measure.result import Result
@@ -200,26 +199,3 @@ def test_the_environment_names_no_one() -> None:
     for private in (getpass.getuser(), platform.node(), str(Path.home()), str(Path.cwd())):
         assert f'"{private}"' not in text
         assert len(private) < 4 or private not in text
-
-
-def test_repeat_and_compare() -> None:
-    results = repeat(3, lambda i: experiment(lambda key: "ok", Scan(3), i, count=4))
-    assert [r.environment["seed"] for r in results] == [0, 1, 2]
-    assert {r.environment["repetitions"] for r in results} == {3}
-
-    order: list[str] = []
-
-    def side(name: str, value: float) -> float:
-        order.append(name)
-        return value * (1 + len(order) // 2)  # the machine drifts; the ratio does not
-
-    found = compare(lambda: side("a", 2.0), lambda: side("b", 1.0), turns=5, warmup=1)
-    assert order == ["a", "b"] * 6
-    assert found.low <= found.ratio <= found.high
-    assert found.ratio == pytest.approx(2, rel=0.5)
-    again = compare(iter([1.0, 1.0, 2.0, 3.0, 4.0]).__next__, lambda: 2.0, turns=5, warmup=0)
-    assert again.ratio == 1.0
-    assert (again.low, again.high) == (0.5, 2.0)
-    assert again.a == (1.0, 1.0, 2.0, 3.0, 4.0)
-    with pytest.raises(InvalidArgument):
-        compare(lambda: 0.0, lambda: 1.0)
