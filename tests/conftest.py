@@ -24,7 +24,7 @@ from support import ENGINES, WAYS, SteppedClock, absent, faketime_library
 import kvlab.server
 from kvlab import Kv
 from kvlab.server import engines
-from kvlab.server.engines import RunningServer
+from kvlab.server.running_server import RunningServer
 
 _numbers = itertools.count(1)
 TIME_FUNCTIONS = (time.time, time.time_ns, time.monotonic, time.sleep)

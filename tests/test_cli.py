@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from kvlab import cli
-from kvlab.server import embedded, engines
+from kvlab.server import embedded, engines, running_server
 from kvlab.workshop import doctor
 from kvlab.workshop.doctor import Diagnosis, Report, State
 
@@ -71,7 +71,7 @@ def diagnosed(
 def test_the_doctor_says_what_to_do_and_hides_the_password(
     diagnosed: Callable[[], tuple[int, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unreachable = f"redis://user:hush@127.0.0.1:{engines.free_port()}/0"
+    unreachable = f"redis://user:hush@127.0.0.1:{running_server.free_port()}/0"
     monkeypatch.setenv("KVLAB_URL", unreachable)
     status, printed = diagnosed()
     assert status == 1

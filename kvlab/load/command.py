@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from kvlab.errors import InvalidArgument, KvlabError
 from kvlab.load.record.run import LoadRun
-from kvlab.server.engines import free_port
+from kvlab.server.running_server import free_port
 
 RUNS = {"rate-limiter": "rate_limiter.py", "leaderboard": "leaderboard.py"}
 REPORTS = "loads"

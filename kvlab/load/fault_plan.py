@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from kvlab.errors import InvalidArgument
 from kvlab.server import engines
-from kvlab.server.engines import RunningServer
+from kvlab.server.running_server import RunningServer
 
 KINDS = ("pause", "cut", "flush", "restart")
 _LASTING = ("pause", "restart")

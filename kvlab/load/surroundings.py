@@ -16,7 +16,7 @@ from kvlab.load.fault_plan import PlannedFault, durable_server
 from kvlab.load.http_target import HttpTarget, is_http
 from kvlab.load.record.run import Fault
 from kvlab.sample_app.child_process import serving
-from kvlab.server.engines import RunningServer
+from kvlab.server.running_server import RunningServer
 
 LATE = 1.0
 """Seconds after its client gave up in which a command may still run, if nobody stops the server."""

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kvlab.errors import KvlabError
-from kvlab.server.engines import last_lines
 from kvlab.server.guarded_process import Guarded, python_command
+from kvlab.server.running_server import last_lines
 
 _START_SECONDS = 30.0
 _END_SECONDS = 8.0

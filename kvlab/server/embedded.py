@@ -36,9 +36,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from kvlab.errors import MissingExtra, ServerUnavailable
-from kvlab.server.engines import last_lines
 from kvlab.server.guarded_process import python_command
 from kvlab.server.rendezvous import ANSWER_SECONDS, Place, default_directory, dial, place
+from kvlab.server.running_server import last_lines
 
 _LOCK_SECONDS = 60.0
 _ATTEMPTS = 3

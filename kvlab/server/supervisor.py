@@ -22,8 +22,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from kvlab.errors import KvlabError, MissingExtra
-from kvlab.server.engines import RunningServer, find
+from kvlab.server.engines import find
 from kvlab.server.rendezvous import Place, expected_line, listen, place
+from kvlab.server.running_server import RunningServer
 
 GRACE_SECONDS = 2.0
 _WINDOWS_POLL_SECONDS = 1.0  # no SIGCHLD there

@@ -29,7 +29,7 @@ from redis.retry import Retry
 from kvlab.core.server_url import server_url
 from kvlab.errors import KvlabError
 from kvlab.server import embedded as server
-from kvlab.server import engines
+from kvlab.server import engines, running_server
 
 INSTALL = 'pip install "kvlab[lab]"'
 JUPYTER_SECONDS = 60.0
@@ -184,7 +184,7 @@ def _package(name: str, needed: bool) -> Diagnosis:
         return Diagnosis(name, state, "not installed", INSTALL if needed else None)
 
 
-def _engine(engine: engines.Engine) -> Diagnosis:
+def _engine(engine: running_server.Engine) -> Diagnosis:
     if engine.missing is not None:
         return Diagnosis(engine.name, State.NOTE, f"absent: {engine.missing}")
     try:

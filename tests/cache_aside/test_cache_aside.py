@@ -27,7 +27,7 @@ from kvlab.errors import (
     ServerUnavailable,
 )
 from kvlab.instruments import Proxy
-from kvlab.server.engines import RunningServer
+from kvlab.server.running_server import RunningServer
 
 READERS = 64
 Run = Callable[[Any], Any]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvlab import Kv, Lock
 from kvlab.chapters import distributed_lock_costs as costs
-from kvlab.server.engines import RunningServer
+from kvlab.server.running_server import RunningServer
 
 
 def test_round_trips_are_those_of_a_warm_connection(kv: Kv, server: RunningServer) -> None:

@@ -15,7 +15,7 @@ from kvlab.chapters.distributed_lock_wake_ups import (
     three_locks,
     wake_ups,
 )
-from kvlab.server.engines import RunningServer
+from kvlab.server.running_server import RunningServer
 
 
 def test_a_waiter_that_does_not_wait_is_a_violation_in_each_turn() -> None:

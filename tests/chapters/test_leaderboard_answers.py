@@ -5,7 +5,7 @@ from __future__ import annotations
 from kvlab import Kv, Leaderboard, Op
 from kvlab.chapters.leaderboard_periods import DAY, expires_in
 from kvlab.chapters.leaderboard_round_trips import count_round_trips
-from kvlab.server.engines import RunningServer
+from kvlab.server.running_server import RunningServer
 
 
 def test_the_hardened_board_answers_each_question_in_one_round_trip(

@@ -21,7 +21,7 @@ from kvlab.chapters.pipeline_lost_connection import (
     held_back,
 )
 from kvlab.instruments.faults.proxy import Proxy
-from kvlab.server.engines import RunningServer
+from kvlab.server.running_server import RunningServer
 
 
 def ten(executor: Kv, *, atomic: bool, batch: str = "t") -> list[Any]:

@@ -16,7 +16,7 @@ from kvlab.chapters.rate_limiting_admissions import (
     watch_waits,
 )
 from kvlab.errors import InvalidArgument
-from kvlab.server.engines import RunningServer
+from kvlab.server.running_server import RunningServer
 
 
 def test_most_within_counts_half_open_intervals() -> None:

@@ -25,7 +25,7 @@ from kvlab.errors import (
 )
 from kvlab.instruments.faults.proxy import Proxy, paused
 from kvlab.server import engines
-from kvlab.server.engines import RunningServer
+from kvlab.server.running_server import RunningServer
 
 
 def asynchronous(test: Callable[..., Awaitable[None]]) -> Callable[[Kv], None]:

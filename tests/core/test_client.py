@@ -27,7 +27,7 @@ from kvlab.errors import (
 )
 from kvlab.instruments.faults.proxy import Proxy, paused
 from kvlab.server import engines
-from kvlab.server.engines import RunningServer
+from kvlab.server.running_server import RunningServer
 
 COUNT = Script("count", "return redis.call('INCR', KEYS[1])")
 BROKEN = Script("broken", "redis.call('SET', KEYS[1], 1) return redis.call('NONSENSE')")

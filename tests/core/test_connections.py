@@ -27,7 +27,7 @@ from kvlab.core.connections import Connections, patience
 from kvlab.core.server_url import server_url
 from kvlab.errors import InvalidArgument, RemoteNotAllowed, ServerRefused, ServerUnavailable
 from kvlab.server import engines
-from kvlab.server.engines import RunningServer
+from kvlab.server.running_server import RunningServer
 
 # --- the same raw replies whatever the client ----------------------------------------------
 

@@ -16,7 +16,7 @@ from kvlab import AsyncKv, Held, Kv, Lock, Op
 from kvlab.core.wire import RoundTrip
 from kvlab.errors import LockLost, LockNotAcquired, OutcomeUnknown, ServerUnavailable
 from kvlab.instruments.faults.proxy import Proxy
-from kvlab.server.engines import RunningServer
+from kvlab.server.running_server import RunningServer
 from tests.support import twin
 
 LOCK = Lock("orders", 60)

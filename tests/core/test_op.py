@@ -27,7 +27,7 @@ from kvlab.errors import (
     ServerRefused,
     ServerUnavailable,
 )
-from kvlab.server.engines import RunningServer
+from kvlab.server.running_server import RunningServer
 
 any_text = st.text(st.characters(), max_size=300)  # surrogates too
 awkward = st.text("ab~%{}:.- \x00/ü\ud800\ud83d\ude00😀", max_size=80)

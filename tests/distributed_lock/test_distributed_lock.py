@@ -29,7 +29,7 @@ from kvlab import Held, Kv, Lock, NaiveLock, Op, fenced_get, fenced_set
 from kvlab.errors import InvalidArgument, OutcomeUnknown, ServerRefused, ServerUnavailable
 from kvlab.instruments.faults.proxy import Proxy
 from kvlab.instruments.faults.resp import HANDSHAKE
-from kvlab.server.engines import RunningServer
+from kvlab.server.running_server import RunningServer
 from tests.support import SteppedClock
 
 LOCK = Lock("orders", 60)

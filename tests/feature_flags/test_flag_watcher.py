@@ -16,7 +16,7 @@ from kvlab import AsyncFlagWatcher, FeatureFlags, Flag, FlagWatcher, Kv, NaiveFl
 from kvlab.errors import InvalidArgument, OutcomeUnknown, ServerRefused
 from kvlab.instruments.faults.proxy import Proxy
 from kvlab.server import engines
-from kvlab.server.engines import RunningServer
+from kvlab.server.running_server import RunningServer
 
 FLAGS = FeatureFlags(defaults={"on": True, "off": False})
 

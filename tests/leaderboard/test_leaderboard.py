@@ -27,7 +27,7 @@ from kvlab.errors import (
     ServerUnavailable,
 )
 from kvlab.instruments.faults.proxy import Proxy
-from kvlab.server.engines import RunningServer
+from kvlab.server.running_server import RunningServer
 
 MAX = 2**53 - 1
 ORDERS, TIES = ("desc", "asc"), ("first", "shared", "dense")

@@ -23,7 +23,7 @@ import redis
 from kvlab.errors import InvalidArgument, KvlabError
 from kvlab.load.command import record, seconds
 from kvlab.load.record.run import LoadRun
-from kvlab.server.engines import RunningServer
+from kvlab.server.running_server import RunningServer
 
 ROOT = Path(__file__).parents[2]
 KVLAB_LOAD = (sys.executable, "-m", "kvlab", "load")

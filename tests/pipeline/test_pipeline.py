@@ -10,7 +10,7 @@ from kvlab.errors import BatchFailed, InvalidArgument, ServerRefused
 from kvlab.instruments.faults.client_gate import ClientCrashed, GatedRedis, gated
 from kvlab.instruments.faults.proxy import Proxy
 from kvlab.pipeline import add_to_counters, dashboard
-from kvlab.server.engines import RunningServer
+from kvlab.server.running_server import RunningServer
 
 COUNTERS = {f"c{i}": 1 for i in range(1000)}
 

@@ -34,7 +34,7 @@ from kvlab.errors import InvalidArgument, ServerUnavailable
 from kvlab.instruments import Proxy
 from kvlab.rate_limiting import Policy
 from kvlab.rate_limiting.limiters import MAX_LOG
-from kvlab.server.engines import RunningServer
+from kvlab.server.running_server import RunningServer
 
 Stepped = tuple[Kv, SteppedClock]
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)

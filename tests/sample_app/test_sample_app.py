@@ -25,7 +25,7 @@ from kvlab.rate_limiting import FixedWindow
 from kvlab.rate_limiting.naive import naive_client_address
 from kvlab.sample_app.child_process import WebApp, serving
 from kvlab.server import engines
-from kvlab.server.engines import RunningServer
+from kvlab.server.running_server import RunningServer
 
 LIMIT = 3
 PROXY = "127.0.0.1"

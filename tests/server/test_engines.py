@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from kvlab.errors import InvalidArgument, ServerUnavailable
-from kvlab.server import engines
+from kvlab.server import engines, running_server
 
 ROOT = Path(__file__).parents[2]
 ALL = engines.engines()
@@ -69,7 +69,7 @@ def test_the_version_is_the_servers_own_word() -> None:
         info = client.info("server")
         assert server.version == info["valkey_version"]
         assert server.version != info["redis_version"]
-        assert engines.identify(client) == ("valkey", server.version)
+        assert running_server.identify(client) == ("valkey", server.version)
 
 
 def test_restart_after_kill_is_empty_and_on_the_same_port(present: str) -> None:
@@ -146,9 +146,9 @@ def test_a_lost_race_for_the_port_is_run_again(
     present: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with engines.start("valkey") as first:
-        free = engines.free_port
+        free = running_server.free_port
         offered = iter([first.port])
-        monkeypatch.setattr(engines, "free_port", lambda: next(offered, None) or free())
+        monkeypatch.setattr(running_server, "free_port", lambda: next(offered, None) or free())
         with engines.start(present) as second:
             assert second.port != first.port
             with second.client() as client:

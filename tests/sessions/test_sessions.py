@@ -30,7 +30,7 @@ from support import SteppedClock
 from kvlab import REMOVE, Kv, NaiveSessions, Op, Session, SessionCookie, SessionStore
 from kvlab.errors import InvalidArgument, ServerRefused, ServerUnavailable, SessionTooLarge
 from kvlab.instruments.faults.proxy import Proxy
-from kvlab.server.engines import RunningServer
+from kvlab.server.running_server import RunningServer
 
 # The seed's SETEX is what is shown; redis-py would rather have SET EX.
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")

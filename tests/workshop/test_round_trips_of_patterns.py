@@ -12,7 +12,7 @@ from support import twin
 import kvlab
 from kvlab import Kv
 from kvlab.instruments.faults.proxy import Proxy
-from kvlab.server.engines import RunningServer
+from kvlab.server.running_server import RunningServer
 from kvlab.workshop import readme, round_trips
 
 

@@ -16,7 +16,7 @@ from kvlab.instruments import Proxy
 from kvlab.instruments.explorer.stepped_row import SteppedRow
 from kvlab.instruments.faults.slow_database import Origin
 from kvlab.server import engines
-from kvlab.server.engines import RunningServer
+from kvlab.server.running_server import RunningServer
 from kvlab.write_through.writer import STORE
 
 cache = CacheAside("users", 300, jitter=0, early=0)

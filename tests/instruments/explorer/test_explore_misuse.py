@@ -16,7 +16,7 @@ from kvlab.errors import InvalidArgument, KvlabError, ServerUnavailable
 from kvlab.instruments import explore, replay, step
 from kvlab.instruments.explorer.run import lanes
 from kvlab.instruments.explorer.search import Nondeterministic
-from kvlab.server.engines import RunningServer
+from kvlab.server.running_server import RunningServer
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing_behind")
 

@@ -14,7 +14,7 @@ from kvlab.instruments.explorer.run.footprints import (
     Footprint,
     Footprints,
 )
-from kvlab.server.engines import RunningServer
+from kvlab.server.running_server import RunningServer
 
 
 def read(*keys: bytes | str) -> Footprint:

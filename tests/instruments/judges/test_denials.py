@@ -21,7 +21,7 @@ from kvlab import FixedWindow, Kv, SlidingWindowCounter, SlidingWindowLog, Token
 from kvlab.errors import InvalidArgument, OutcomeUnknown
 from kvlab.instruments.faults.proxy import Proxy
 from kvlab.instruments.judges.limiter import BOUNDS, judge, judge_denials
-from kvlab.server.engines import RunningServer
+from kvlab.server.running_server import RunningServer
 
 ALGORITHMS = list(BOUNDS)
 every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)

@@ -18,7 +18,7 @@ from kvlab.errors import OutcomeUnknown
 from kvlab.instruments import gated, judge_history
 from kvlab.instruments.faults.proxy import Proxy
 from kvlab.instruments.judges.linearizability import UNKNOWN, Operation, Scores
-from kvlab.server.engines import RunningServer
+from kvlab.server.running_server import RunningServer
 
 # In the order of their bytes; the last two would change places in UTF-16.
 MEMBERS = ("10", "2", "z", "é", "\uffff", "😀")

@@ -19,7 +19,7 @@ from kvlab import Kv, Leaderboard, NaiveLeaderboard
 from kvlab.errors import InvalidArgument, OutcomeUnknown
 from kvlab.instruments import Submissions, judge_scores
 from kvlab.instruments.faults.proxy import Proxy
-from kvlab.server.engines import RunningServer
+from kvlab.server.running_server import RunningServer
 
 MAX = 2**53 - 1
 Pairs = list[tuple[str, float]]
