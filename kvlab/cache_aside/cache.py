@@ -146,22 +146,12 @@ class CacheAside:
         self, key: str | int, load: Load[Any], split: Callable[[Any], tuple[T, int | None]]
     ) -> Steps[T]:
         """The steps of ``fetch``; ``split`` parts what was loaded into value and version."""
-        nonce = secrets.token_hex(16)
-        unreadable, step, since = None, FIRST_STEP, None
+        nonce, unreadable = secrets.token_hex(16), None
+        step, since = FIRST_STEP, None
         while True:
-            try:
-                found = yield from self._read(key, nonce, unreadable)
-            except (ServerUnavailable, OutcomeUnknown):
+            found = yield from self._look(key, nonce, unreadable)
+            if found is None:
                 break
-            except ServerRefused as refused:
-                if refused.code not in _CANNOT_SERVE:
-                    raise
-                break
-            except GeneratorExit:
-                raise
-            except BaseException:  # cancelled: the answer may have been a lease
-                yield from self._give_back(key, nonce)
-                raise
             if found.lease is not None:
                 return (yield from self._lead(key, found, load, split))
             if found.hit:
@@ -176,10 +166,26 @@ class CacheAside:
                 break
             yield from Wait(min(step, found.wait))
             step = min(step * 1.5, LONGEST_STEP)
-        # A load that says the version answers another question than one that does not.
+        # A loader that returns the version answers another question than one that does not.
         what = "entry" if split is _without_version else "version"
         loaded = yield from Call(load, share=self.key(key, what).name)
         return split(loaded)[0]
+
+    def _look(self, key: str | int, nonce: str, unreadable: bytes | None) -> Steps[Lookup | None]:
+        """What a read finds; None when the server cannot answer."""
+        try:
+            return (yield from self._read(key, nonce, unreadable))
+        except (ServerUnavailable, OutcomeUnknown):
+            return None
+        except ServerRefused as refused:
+            if refused.code not in _CANNOT_SERVE:
+                raise
+            return None
+        except GeneratorExit:
+            raise
+        except BaseException:  # cancelled: the answer may have been a lease
+            yield from self._give_back(key, nonce)
+            raise
 
     def _lead(
         self,

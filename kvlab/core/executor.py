@@ -10,7 +10,7 @@ import threading
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
-from kvlab.core.flow import Call, Flow, Now, Together, Wait
+from kvlab.core.flow import Call, Flow, Now, Wait
 from kvlab.core.key import Key
 from kvlab.core.op import Op, Raw
 from kvlab.core.settings import Settings
@@ -88,7 +88,7 @@ class Executor:
             ops = checked_ops(_listed(given[0]), atomic=atomic)
             results = yield from self._in_chunks(ops, atomic)
             return delivered(results, return_exceptions=return_exceptions)
-        return (yield from self._together(given, atomic, return_exceptions))
+        return (yield from self._batch(given, atomic, return_exceptions))
 
     def _one(self, op: Op[T]) -> Running[T]:
         (result,) = (yield from self._exchange((op,), atomic=False)).finished()
@@ -96,7 +96,7 @@ class Executor:
             raise result
         return result  # type: ignore[no-any-return]
 
-    def _together(
+    def _batch(
         self, given: tuple[Any, ...], atomic: bool = False, return_exceptions: bool = False
     ) -> Running[tuple[Any, ...]]:
         ops = checked_ops(given, atomic=atomic)
@@ -170,8 +170,8 @@ class Executor:
         match step:
             case Op():
                 return (yield from self._one(step))
-            case Together(ops) | (tuple() as ops):
-                return (yield from self._together(ops))
+            case tuple():
+                return (yield from self._batch(step))
             case Call() | Wait():
                 return (yield step)
             case Now():

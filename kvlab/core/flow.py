@@ -12,15 +12,6 @@ from kvlab.core.checks import seconds
 from kvlab.core.op import A, B, C, Op, P, T, T_co
 from kvlab.errors import InvalidArgument, NotRunYet
 
-# --- flows ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Together:
-    """Several independent ops of a flow in one round trip; see :func:`together`."""
-
-    ops: tuple[Op[Any], ...]
-
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
@@ -60,18 +51,15 @@ class Now:
         return (yield self)
 
 
-Step = Op[Any] | Together | tuple[Op[Any], ...] | Call[Any] | Wait | Now
-
-
 @overload
-def together(a: Op[A], b: Op[B], /) -> Generator[Together, Any, tuple[A, B]]: ...
+def together(a: Op[A], b: Op[B], /) -> Generator[Any, Any, tuple[A, B]]: ...
 @overload
-def together(a: Op[A], b: Op[B], c: Op[C], /) -> Generator[Together, Any, tuple[A, B, C]]: ...
+def together(a: Op[A], b: Op[B], c: Op[C], /) -> Generator[Any, Any, tuple[A, B, C]]: ...
 @overload
-def together(*ops: Op[Any]) -> Generator[Together, Any, tuple[Any, ...]]: ...
-def together(*ops: Op[Any]) -> Generator[Together, Any, tuple[Any, ...]]:
-    """In a flow: ``a, b = yield from together(op_a, op_b)``, one round trip."""
-    results: tuple[Any, ...] = yield Together(ops)
+def together(*ops: Op[Any]) -> Generator[Any, Any, tuple[Any, ...]]: ...
+def together(*ops: Op[Any]) -> Generator[Any, Any, tuple[Any, ...]]:
+    """In a flow: ``a, b = yield from together(op_a, op_b)``, one round trip for independent ops."""
+    results: tuple[Any, ...] = yield ops
     return results
 
 

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any, Final, Literal
 
 from kvlab.core.checks import one_of, seconds, text, whole
-from kvlab.core.flow import Call, flow
+from kvlab.core.flow import Call, flow, together
 from kvlab.core.key import Key, segment
 from kvlab.core.op import Arg, Op, Raw, Script, milliseconds
 from kvlab.errors import BatchFailed
@@ -156,7 +156,7 @@ class Leaderboard:
         while chunks := [c for c in (list(islice(pairs, _ROWS)) for _ in range(_OPS)) if c]:
             count = sum(map(len, chunks))
             try:
-                yield tuple(self._load(chunk, at) for chunk in chunks)
+                yield from together(*(self._load(chunk, at) for chunk in chunks))
             except BatchFailed as failed:
                 raise next(r for r in failed.results if isinstance(r, Exception)) from failed
             done += count

@@ -6,6 +6,7 @@ PATTERN = "pipeline"
 WIRE = "kvlab/core/wire.py"
 EXECUTOR = "kvlab/core/executor.py"
 AUTO_BATCH = "kvlab/core/auto_batch.py"
+BATCHED_CALL = "kvlab/core/batched_call.py"
 COUNT = "kvlab/pipeline/count.lua"
 TESTS = ("tests/pipeline/test_pipeline.py",)
 AUTO_TESTS = ("tests/core/test_auto_batch.py",)
@@ -111,7 +112,7 @@ MUTANTS = (
         removed="the look whether a waiting caller was cancelled",
         promise="what still waited when its caller was cancelled is not sent",
         file=AUTO_BATCH,
-        old="elif not rider.arrived.done():  # else its caller was cancelled: not sent",
+        old="elif not call.over:  # else its caller was cancelled: not sent",
         new="else:",
         tests=AUTO_TESTS,
     ),
@@ -119,7 +120,7 @@ MUTANTS = (
         PATTERN,
         removed="an error of one's own for each caller",
         promise="when a connection fails each caller gets its own error",
-        file=AUTO_BATCH,
+        file=BATCHED_CALL,
         old="None if cut is None else type(cut)(str(cut))",
         new="cut",
         tests=AUTO_TESTS,
@@ -129,7 +130,7 @@ MUTANTS = (
         removed="the bound of a batch",
         promise="a batch carries at most max_batch ops",
         file=AUTO_BATCH,
-        old="if needed > seats and batch:",
+        old="if needed > room and batch:",
         new="if False:",
         tests=AUTO_TESTS,
     ),
