@@ -6,9 +6,10 @@ the exact nearest-rank percentile. Shorter samples count as 1 µs, longer ones a
 are counted in ``clamped_low`` and ``clamped_high``. ``mean``, ``min`` and ``max`` are exact
 (of the clamped values, to the nanosecond).
 
-A latency is measured from the moment the request was *due*. A generator that starts late because
-the previous answer was slow would otherwise leave out exactly the slow moments (coordinated
-omission, Gil Tene). The caller knows when a request was due: ``record(…, started=, intended=)``.
+A latency is measured from the *intended start* of the request. A generator that starts late,
+because the previous answer was slow, would otherwise leave out exactly the slow moments
+(coordinated omission, Gil Tene). The caller knows the intended start: ``record(…, started=,
+intended=)``.
 
 Safe to share between threads. Layout and encoding are HdrHistogram V2 in nanoseconds
 (package ``hdrhistogram``), readable by its tools in other languages.
@@ -62,8 +63,8 @@ class Recorder:
     ) -> None:
         """Count one sample of ``seconds``.
 
-        With ``started`` and ``intended`` (two readings of one clock) the wait between them is
-        added: the latency that a caller saw who asked when the request was due.
+        With ``started`` and ``intended``, two readings of one clock, the wait between them is
+        added: the sample is then the latency from the intended start.
         """
         if intended is not None:
             if started is None:

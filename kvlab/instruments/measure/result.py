@@ -24,9 +24,10 @@ class Result:
     """One run.
 
     ``outcomes``: a Recorder for each outcome. ``timeline``: for each ``bucket`` seconds from the
-    end of the warm-up, counts by outcome. ``violations``: None when nobody looked.
-    ``round_trips``: None without a kv. ``lateness`` and ``late``: how late the generator started
-    its requests, and how many by more than 1 ms (open loop only).
+    end of the warm-up, counts by outcome. Latencies are measured from the intended start.
+    ``violations``: None when nobody looked. ``round_trips``: None without a kv. ``lateness``: from
+    the intended start to the start, and ``late``: the requests with more than 1 ms of lateness
+    (open loop only).
     """
 
     name: str
@@ -65,7 +66,7 @@ class Result:
 
     @property
     def late_share(self) -> float:
-        """Share of requests that started more than 1 ms after they were due; 0 in a closed loop."""
+        """Share of requests that started over 1 ms late; 0 in a closed loop."""
         return self.late / self.count if self.count else 0.0
 
     def share(self, outcome: str) -> float:

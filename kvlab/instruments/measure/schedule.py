@@ -1,4 +1,4 @@
-"""The schedule of one run: which key request i asks for, when it is due, where warm-up ends."""
+"""The schedule of one run: the key and the intended start of every request."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from kvlab.errors import InvalidArgument
 from kvlab.instruments.measure.workload import ClosedLoop, OpenLoop, Popularity, Seconds, Trace
 
 
-class Plan:
-    """Which key request i asks for, when it is due, and where warm-up and run end.
+class Schedule:
+    """The key and the intended start of each request, and the ends of warm-up and run.
 
-    ``times`` is None in a closed loop. Requests 0…warm-1 are warm-up; a closed loop that is
-    bounded by seconds has deadlines in place of the two indices.
+    ``times``: intended starts in seconds from the start of the run; None in a closed loop. Requests
+    0…warm-1 are warm-up; a closed loop that is bounded by seconds has deadlines instead of ``warm``
+    and ``end``.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class Plan:
 
     @property
     def open(self) -> bool:
-        """Whether requests have times of their own."""
+        """Whether the requests have intended starts."""
         return self.times is not None
 
     def describe(self) -> str:
