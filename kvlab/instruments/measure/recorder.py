@@ -19,12 +19,9 @@ Samples are buffered and counted in bulk with numpy.
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterable
-from os import PathLike
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,9 +29,6 @@ from hdrh.histogram import HdrHistogram
 
 from kvlab.core.checks import real
 from kvlab.errors import InvalidArgument
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SHORTEST = 1_000
 LONGEST = 60_000_000_000
@@ -216,24 +210,6 @@ class Recorder:
             recorder._clamped_low = int(data["clamped_low"])
             recorder._clamped_high = int(data["clamped_high"])
         return recorder
-
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write ``to_dict`` as JSON."""
-        Path(path).write_text(json.dumps(self.to_dict()), encoding="utf-8")
-
-    @classmethod
-    def load(cls, path: str | PathLike[str]) -> Recorder:
-        """Read what ``save`` wrote."""
-        data: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-        return cls.from_dict(data)
-
-    def to_frame(self, percentiles: Iterable[float] = PERCENTILES) -> pd.DataFrame:
-        """One row: count, mean, the percentiles as p50 …, max; milliseconds."""
-        import pandas as pd
-
-        row: dict[str, float] = {"count": self.count, "mean_ms": self.mean * 1e3}
-        row |= {f"p{p:g}_ms": self.percentile(p) * 1e3 for p in percentiles}
-        return pd.DataFrame([row | {"max_ms": self.max * 1e3}])
 
     def curve(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """(seconds, share of samples at or below), one point per occupied bucket, for charts."""

@@ -1,18 +1,13 @@
-"""What a run found: latencies by outcome, counts over time, violations, and its circumstances.
+"""What a run measured: latencies by outcome, counts over time, violations, and its circumstances.
 
-A result is data. It saves as one JSON file and loads back equal; charts and reports read it and
-nothing else.
+A result is data: charts and reports read the result and nothing else.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kvlab.errors import InvalidArgument
 from kvlab.instruments.measure.recorder import PERCENTILES, Recorder
 
 if TYPE_CHECKING:
@@ -101,44 +96,3 @@ class Result:
             for i, row in enumerate(self.timeline)
         ]
         return pd.DataFrame(rows)
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return {
-            "format": "kvlab-result-1",
-            "name": self.name,
-            "outcomes": {o: r.to_dict() for o, r in self.outcomes.items()},
-            "timeline": self.timeline,
-            "bucket": self.bucket,
-            "seconds": self.seconds,
-            "violations": self.violations,
-            "round_trips": self.round_trips,
-            "lateness": None if self.lateness is None else self.lateness.to_dict(),
-            "late": self.late,
-            "environment": self.environment,
-        }
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Result:
-        """The inverse of ``to_dict``; ``InvalidArgument`` for anything else."""
-        fields = dict(data)
-        if fields.pop("format", None) != "kvlab-result-1":
-            raise InvalidArgument(f"not a saved result: format is {data.get('format')!r}")
-        fields["outcomes"] = {o: Recorder.from_dict(r) for o, r in data["outcomes"].items()}
-        if data["lateness"] is not None:
-            fields["lateness"] = Recorder.from_dict(data["lateness"])
-        return cls(**fields)
-
-    def save(self, directory: str | PathLike[str]) -> Path:
-        """Write ``result.json`` into ``directory`` (made if absent); returns the file."""
-        path = Path(directory) / "result.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(self.to_dict(), indent=1), encoding="utf-8")
-        return path
-
-    @classmethod
-    def load(cls, directory: str | PathLike[str]) -> Result:
-        """Read what ``save`` wrote."""
-        text = (Path(directory) / "result.json").read_text(encoding="utf-8")
-        data: dict[str, Any] = json.loads(text)
-        return cls.from_dict(data)

@@ -96,11 +96,6 @@ def token_bucket_worst(burst: int, rate: float, seconds: float) -> int:
     return whole("burst", burst, 1) + max(math.ceil(round(dripped, 9)) - 1, 0)
 
 
-def calls_at_round_trip(round_trips: float, round_trip: float, service: float = 0.0) -> float:
-    """Seconds for a request that waits ``round_trips`` times and then costs ``service`` seconds."""
-    return real("round_trips", round_trips, 0) * real("round_trip", round_trip, 0) + service
-
-
 # The wait that is in a percentile when a server answers at once, but for one pause.
 
 

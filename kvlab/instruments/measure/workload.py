@@ -1,4 +1,4 @@
-"""Which key is asked for, and when: seeded workloads that anyone can draw again.
+"""Which key a request asks for, and when the request arrives: seeded, so that all can be repeated.
 
 Guarantee: the same arguments and seed give the same keys and times on every machine, and a shorter
 draw is a prefix of a longer one (``keys(1000, 7)[:10]`` equals ``keys(10, 7)``). Keys are the
@@ -9,9 +9,7 @@ Not promised: the same numbers across major versions of numpy's default generato
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass, field
-from os import PathLike
 from typing import Protocol
 
 import numpy as np
@@ -27,7 +25,7 @@ MOST_KEYS = 10_000_000
 
 
 class Popularity(Protocol):
-    """Anything that draws keys: the four classes below and ``Trace``."""
+    """What draws keys: the four classes below, and ``Trace``."""
 
     def keys(self, count: int, seed: int) -> Keys:
         """The first ``count`` keys for ``seed``."""
@@ -130,7 +128,7 @@ class Hotspot:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """Keys 0, 1 … n-1 and again from 0: the walk that defeats LRU. The seed changes nothing."""
+    """Keys 0, 1 … n-1, then from 0 again: the walk that an LRU cache never hits."""
 
     n: int
 
@@ -149,9 +147,9 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class ClosedLoop:
-    """``workers`` threads, each asking again as soon as it has its answer.
+    """``workers`` threads; a thread sends its next request as soon as it has its answer.
 
-    A slow answer lowers the load, so a closed loop hides queueing. It measures capacity.
+    A slow answer lowers the load, so a closed loop hides queueing. A closed loop measures capacity.
     """
 
     workers: int = 1
@@ -165,8 +163,8 @@ class OpenLoop:
     """Requests arrive at ``rate`` a second whether or not the earlier ones are answered.
 
     ``poisson``: independent exponential gaps; otherwise one every 1/rate seconds. ``workers`` is
-    how many threads may be waiting for an answer at once; when all are, the next request starts
-    late and its latency counts from the moment it was due.
+    how many threads may wait for an answer at once; when all threads wait, the next request starts
+    late, and its latency is measured from its intended start.
     """
 
     rate: float
@@ -205,8 +203,8 @@ class OpenLoop:
 class Trace:
     """A recorded workload: request i asks for ``asked[i]`` at ``times[i]`` seconds.
 
-    It can be given to ``experiment.run`` in place of a popularity: its own times then drive an
-    open loop, unless other arrivals are given. It ends after its last line.
+    An experiment takes a trace in place of a popularity. The trace's own times then drive an open
+    loop, unless other arrivals are given; the experiment ends after the trace's last request.
     """
 
     times: Seconds
@@ -215,7 +213,7 @@ class Trace:
     def __post_init__(self) -> None:
         if len(self.times) != len(self.asked):
             raise InvalidArgument(
-                f"as many times as keys are needed, got {len(self.times)} and {len(self.asked)}"
+                f"times and asked must have one length, got {len(self.times)} and {len(self.asked)}"
             )
         if len(self.times) and (
             not np.isfinite(self.times).all()
@@ -224,50 +222,9 @@ class Trace:
         ):
             raise InvalidArgument("times must be finite, not negative and never fall")
 
-    @classmethod
-    def draw(
-        cls,
-        popularity: Popularity,
-        arrivals: OpenLoop,
-        seed: int,
-        *,
-        duration: float | None = None,
-        count: int | None = None,
-    ) -> Trace:
-        """Draw a workload once, to keep or to replay elsewhere."""
-        times = arrivals.times(duration=duration, count=count, seed=seed)
-        return cls(times, popularity.keys(len(times), seed))
-
     def __len__(self) -> int:
         return len(self.times)
 
     def keys(self, count: int, seed: int = 0) -> Keys:
         """The first ``count`` keys of the trace; the seed changes nothing."""
         return self.asked[: whole("count", count, 0, len(self))]
-
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write CSV with the header ``time,key``; seconds in full precision."""
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["time", "key"])
-            writer.writerows(zip(self.times.tolist(), self.asked.tolist(), strict=True))
-
-    @classmethod
-    def load(cls, path: str | PathLike[str]) -> Trace:
-        """Read what ``save`` wrote; ``InvalidArgument`` names the first line it cannot read."""
-        times: list[float] = []
-        asked: list[int] = []
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = csv.reader(file)
-            if next(rows, None) != ["time", "key"]:
-                raise InvalidArgument("a trace begins with the line 'time,key'")
-            for row in rows:
-                try:
-                    time, key = row
-                    times.append(float(time))
-                    asked.append(int(key))
-                except ValueError:
-                    raise InvalidArgument(
-                        f"line {rows.line_num} must be seconds,whole number; got {','.join(row)!r}"
-                    ) from None
-        return cls(np.array(times, dtype=np.float64), np.array(asked, dtype=np.int64))

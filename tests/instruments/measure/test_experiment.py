@@ -11,7 +11,6 @@ import redis
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.measure.experiment import Clock, experiment
 from kvlab.instruments.measure.machine import environment
-from kvlab.instruments.measure.result import Result
 from kvlab.instruments.measure.workload import ClosedLoop, OpenLoop, Scan, Trace, Uniform
 
 
@@ -129,22 +128,18 @@ def test_violations_are_what_the_caller_found() -> None:
 
 def test_a_trace_drives_its_own_times() -> None:
     clock = Virtual()
-    trace = Trace.draw(Uniform(9), OpenLoop(5), 1, count=20)
+    trace = Trace(np.arange(20) / 5, np.arange(20) % 9)
     seen: list[tuple[float, int]] = []
     experiment(lambda key: seen.append((clock.time, key)), trace, 0, clock=clock)
     assert [key for _, key in seen] == trace.asked.tolist()
     assert [t - 100 for t, _ in seen] == pytest.approx(trace.times.tolist())
 
 
-def test_a_result_survives_its_file(tmp_path: Path) -> None:
+def test_a_frame_has_a_row_for_each_outcome_and_one_for_all() -> None:
     result = experiment(lambda key: "ok", Scan(3), 1, arrivals=OpenLoop(1e5), count=50, name="a")
-    result.save(tmp_path / "run")
-    loaded = Result.load(tmp_path / "run")
-    assert loaded.to_dict() == result.to_dict()
-    assert loaded.to_frame().equals(result.to_frame())
-    assert list(loaded.to_frame()["outcome"]) == ["ok", "all"]
-    with pytest.raises(InvalidArgument, match="format"):
-        Result.from_dict({})
+    frame = result.to_frame()
+    assert list(frame["outcome"]) == ["ok", "all"]
+    assert list(frame["count"]) == [50, 50]
 
 
 @pytest.mark.parametrize(
@@ -166,7 +161,7 @@ def test_bad_arguments_are_refused(arguments: dict[str, object]) -> None:
 
 
 def test_a_trace_shorter_than_its_warm_up_is_refused() -> None:
-    trace = Trace.draw(Uniform(9), OpenLoop(5), 1, count=20)
+    trace = Trace(np.arange(20) / 5, np.arange(20) % 9)
     with pytest.raises(InvalidArgument, match="warm-up of 20"):
         experiment(lambda key: None, trace, 0, warmup=20)
 

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
+import json
 import math
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -89,18 +89,17 @@ def test_merge_with_itself_doubles() -> None:
 
 
 @pytest.mark.parametrize("samples", [[], [0.003], [1e-9, 0.02, 99.0]])
-def test_a_recorder_survives_its_file(tmp_path: Path, samples: list[float]) -> None:
+def test_a_recorder_survives_json(samples: list[float]) -> None:
     recorder = Recorder()
     recorder.record_all(samples)
-    recorder.save(tmp_path / "r.json")
-    loaded = Recorder.load(tmp_path / "r.json")
+    loaded = Recorder.from_dict(json.loads(json.dumps(recorder.to_dict())))
     assert loaded.to_dict() == recorder.to_dict()
     recorder.record(0.5)
     loaded.record(0.5)
     assert loaded.to_dict() == recorder.to_dict()
 
 
-def test_something_else_is_not_a_recorder(tmp_path: Path) -> None:
+def test_something_else_is_not_a_recorder() -> None:
     with pytest.raises(InvalidArgument, match="format"):
         Recorder.from_dict({"format": "other"})
 
@@ -130,12 +129,9 @@ def test_no_sample_is_lost_between_threads() -> None:
     assert recorder.count == 4 * (3 * BUFFER + 1)
 
 
-def test_frame_and_curve() -> None:
+def test_curve() -> None:
     recorder = Recorder()
     recorder.record_all([0.001, 0.002, 0.003, 0.004])
-    frame = recorder.to_frame()
-    assert frame.loc[0, "count"] == 4
-    assert frame.loc[0, "p50_ms"] == pytest.approx(2, rel=1e-3)
     seconds, share = recorder.curve()
     assert share.tolist() == [0.25, 0.5, 0.75, 1.0]
     assert seconds == pytest.approx([0.001, 0.002, 0.003, 0.004], rel=1e-3)

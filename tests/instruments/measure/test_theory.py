@@ -9,7 +9,6 @@ import pytest
 
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.measure.theory import (
-    calls_at_round_trip,
     che_characteristic_time,
     che_lru_hit_ratio,
     closed_loop_pause,
@@ -75,7 +74,6 @@ def test_worst_cases() -> None:
     assert sliding_counter_worst(10) == 19
     assert token_bucket_worst(10, 10 / 60, 60) == 19
     assert token_bucket_worst(4, 1, 0) == 4
-    assert calls_at_round_trip(3, 0.001, 0.5) == pytest.approx(0.503)
 
 
 @pytest.mark.parametrize("users", [1, 5, 50])

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -85,25 +83,6 @@ def test_times_and_keys_of_one_seed_are_independent() -> None:
     assert abs(np.corrcoef(gaps, keys)[0, 1]) < 0.06
 
 
-def test_a_trace_survives_its_file(tmp_path: Path) -> None:
-    trace = Trace.draw(Zipf(100, 1), OpenLoop(50), 4, count=200)
-    trace.save(tmp_path / "t.csv")
-    loaded = Trace.load(tmp_path / "t.csv")
-    assert (loaded.times == trace.times).all()
-    assert (loaded.asked == trace.asked).all()
-    assert loaded.keys(3).tolist() == trace.asked[:3].tolist()
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [("a,b\n", "time,key"), ("time,key\n1.0,x\n", "line 2"), ("time,key\n2,1\n1,1\n", "fall")],
-)
-def test_a_broken_trace_is_refused(tmp_path: Path, text: str, says: str) -> None:
-    (tmp_path / "t.csv").write_text(text)
-    with pytest.raises(InvalidArgument, match=says):
-        Trace.load(tmp_path / "t.csv")
-
-
 @pytest.mark.parametrize(
     "make",
     [
@@ -117,11 +96,13 @@ def test_a_broken_trace_is_refused(tmp_path: Path, text: str, says: str) -> None
         lambda: Scan(2.5),  # type: ignore[arg-type]
         lambda: ClosedLoop(0),
         lambda: OpenLoop(0),
+        lambda: Trace(np.array([2.0, 1.0]), np.array([1, 1])),
+        lambda: Trace(np.array([1.0]), np.array([1, 1])),
         lambda: OpenLoop(5).times(),
         lambda: OpenLoop(5).times(count=1, duration=1),
         lambda: Uniform(3).keys(-1, 0),
     ],
 )
 def test_bad_arguments_are_refused(make) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(InvalidArgument, match=r"must be|either duration or count"):
+    with pytest.raises(InvalidArgument, match=r"must |either duration or count"):
         make()
