@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
+PYTHON ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help lab test mutants notebooks app load bench clean
@@ -12,6 +13,7 @@ help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  ARGS passes more arguments on:  make test ARGS='-k server'"
+	@echo "  PYTHON names another Python:    make test PYTHON=python3.12"
 
 lab: $(STAMP) ## open the workbook in JupyterLab, with its own Valkey
 	@$(BIN)/kvlab lab $(ARGS)
@@ -48,7 +50,7 @@ $(STAMP): requirements.txt pyproject.toml
 	@if [ -e $(STAMP) ] && [ "$$(cat $(STAMP))" != "$(CURDIR)" ]; then rm -rf $(VENV); fi
 	@rm -f $(STAMP)
 	@python=; \
-	for name in python3.14 python3.13 python3.12 python3.11 python3 python; do \
+	for name in $(PYTHON) python3.14 python3.13 python3.12 python3.11 python3 python; do \
 		if command -v $$name >/dev/null 2>&1 && \
 			$$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' >/dev/null 2>&1; \
 		then python=$$name; break; fi; \
