@@ -1,39 +1,67 @@
-"""What limiters let through: a crowd past one gate, bursts replayed, promises of a wait watched.
+"""How many requests each limiter admits: of a crowd that asks at once, and of a load in bursts.
 
-Limiters and executors come in from outside; no pattern is imported. Times are seconds of one
-clock, best the server's (``at`` of a decision).
+Times are seconds of the server's clock, as in ``at`` of a decision.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import redis
-from matplotlib.figure import Figure
 
-from kvlab.errors import InvalidArgument
-from kvlab.instruments.charts.labels import note
-from kvlab.instruments.charts.style import drawing
+from kvlab import (
+    FixedWindow,
+    Kv,
+    NaiveSlidingWindow,
+    SlidingWindowCounter,
+    SlidingWindowLog,
+    TokenBucket,
+)
 from kvlab.instruments.faults.client_gate import gated
-from kvlab.instruments.palette import FAINT, IDLE, INK, OTHERS
-
-__all__ = ["admitted_past", "bursts", "most_within", "next_edge", "replay", "strips", "watch_waits"]
+from kvlab.instruments.judges.limiter import judge
+from kvlab.instruments.measure import theory
 
 Floats = npt.NDArray[np.float64]
 
+KINDS: Mapping[str, Callable[..., Any]] = {
+    "fixed-window": FixedWindow,
+    "sliding-log": SlidingWindowLog,
+    "sliding-counter": SlidingWindowCounter,
+    "token-bucket": TokenBucket,
+}
+"""The four limiters by the names that the judge gives to their bounds."""
+LONG = 10_000_000
+"""Seconds: a window in which no limiter gives anything back while we look."""
 
-def admitted_past(
-    url: str, command: str, check: Callable[[redis.Redis], bool], *, clients: int = 50
-) -> int:
+
+# --- a crowd that asks at once -----------------------------------------------------------------
+
+
+def admitted_at_once(kv: Kv, url: str, *, clients: int, limit: int) -> pd.DataFrame:
+    """How many of ``clients`` each limiter admits when all of them ask at the same moment.
+
+    Columns ``case``, ``variant``, ``admitted`` and ``limit``.
+    """
+    rows = [("naive sliding", "naive", _naive_admits(kv.prefix, url, clients, limit), limit)]
+    for name, kind in KINDS.items():
+        limiter = kind("crowd", limit=limit, window=LONG)
+        kv.run(limiter.peek("warm"))  # from now on the script is on the server
+        rows.append((name, "hardened", _limiter_admits(kv.prefix, url, limiter, clients), limit))
+    return pd.DataFrame(rows, columns=["case", "variant", "admitted", "limit"])
+
+
+def admitted_past(url: str, command: str, check: Callable[[Any], bool], *, clients: int) -> int:
     """How many of ``clients`` are admitted when all stand before ``command`` and go on at once.
 
-    ``check`` makes one request with the client it is given and says whether it was admitted.
-    Raises ``TimeoutError`` when somebody does not come to the gate.
+    ``check`` makes one request with the client that it gets and returns whether the request was
+    admitted. Raises ``TimeoutError`` when a client does not come to the command.
     """
     crowd = [gated(url, command) for _ in range(clients)]
     with ThreadPoolExecutor(clients) as pool:
@@ -49,6 +77,77 @@ def admitted_past(
     return admitted
 
 
+def _naive_admits(prefix: str, url: str, clients: int, limit: int) -> int:
+    def check(client: redis.Redis) -> bool:
+        return NaiveSlidingWindow(client, limit=limit, prefix=prefix).check("crowd")
+
+    return admitted_past(url, "ZADD", check, clients=clients)
+
+
+def _limiter_admits(prefix: str, url: str, limiter: Any, clients: int) -> int:
+    def check(client: redis.Redis) -> bool:
+        decision: Any = Kv(client, prefix=prefix).run(limiter.hit("crowd"))
+        return bool(decision.allowed)
+
+    return admitted_past(url, "EVALSHA", check, clients=clients)
+
+
+# --- one load for all four ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """One load that all four limiters were asked at the same moments.
+
+    ``asked`` and ``admitted`` (by limiter) are seconds from ``edge``, the start of a window of the
+    server's clock in Unix seconds.
+    """
+
+    limit: int
+    window: float
+    edge: float
+    asked: Floats
+    admitted: Mapping[str, list[float]]
+
+    def verdicts(self) -> pd.DataFrame:
+        """A row for each limiter, each judged by its own promise.
+
+        ``admitted``: how many. ``most``: the most in any interval of one window's length, and
+        ``theory``: the most that theory allows there. ``too many``: admissions beyond the promise.
+        """
+        rows = [
+            (len(times), most_within(times, self.window), self._worst()[name], self._over(name))
+            for name, times in self.admitted.items()
+        ]
+        columns = ["admitted", "most", "theory", "too many"]
+        return pd.DataFrame(rows, columns=columns, index=pd.Index(self.admitted, name="limiter"))
+
+    def _over(self, name: str) -> int:
+        moments = [self.edge + seconds for seconds in self.admitted[name]]
+        return judge(name, moments, limit=self.limit, window=self.window).over
+
+    def _worst(self) -> dict[str, int]:
+        return worst_interval(self.limit, burst=self.limit, window=self.window)
+
+
+def replay_bursts(kv: Kv, asked: Floats, *, limit: int, window: float) -> Replay:
+    """Hit all four limiters in one round trip at each moment of ``asked``, from a window's edge.
+
+    An open loop of one caller: a hit that is due while the caller waits for an answer starts late.
+    """
+    limiters = {name: kind("load", limit=limit, window=window) for name, kind in KINDS.items()}
+    admitted: dict[str, list[float]] = {name: [] for name in limiters}
+    edge = next_edge(kv, window)
+    begin = time.perf_counter()
+    for moment in asked:
+        time.sleep(max(0.0, begin + float(moment) - time.perf_counter()))
+        decisions = kv.run([limiter.hit("dan") for limiter in limiters.values()])
+        for name, decision in zip(limiters, decisions, strict=True):
+            if decision.allowed:
+                admitted[name].append(decision.at - edge)
+    return Replay(limit, window, edge, asked, admitted)
+
+
 def bursts(
     count: int,
     *,
@@ -57,10 +156,10 @@ def bursts(
     gap: tuple[float, float],
     spread: float,
 ) -> Floats:
-    """Moments of ``count`` bursts in seconds from 0, rising; the same for the same seed.
+    """The moments of ``count`` bursts in seconds from 0, in order; the same for the same seed.
 
-    Each burst has from ``size[0]`` to ``size[1]`` requests within ``spread`` seconds, and begins
-    between ``gap[0]`` and ``gap[1]`` seconds after the one before.
+    Each burst has ``size[0]`` to ``size[1]`` requests within ``spread`` seconds. It begins
+    ``gap[0]`` to ``gap[1]`` seconds after the burst before.
     """
     draw = np.random.default_rng(seed)
     begins = np.cumsum(draw.uniform(*gap, count))
@@ -69,92 +168,28 @@ def bursts(
     return np.sort(np.concatenate(moments))
 
 
-def next_edge(client: Any, window: float) -> float:
-    """Return when a window of the server's clock begins: its start, in Unix seconds."""
-    seconds, micros = client.time()
-    now = seconds + micros / 1e6
+def next_edge(kv: Kv, window: float) -> float:
+    """Wait until a window of the server's clock begins; return its start in Unix seconds."""
+    moment: Any = kv.client.time()
+    now = moment[0] + moment[1] / 1e6
     edge = (now // window + 1) * window
     time.sleep(edge - now)
     return float(edge)
 
 
-def replay(kv: Any, ops: Callable[[], Sequence[Any]], moments: npt.ArrayLike) -> list[list[Any]]:
-    """Run ``ops()`` in one round trip at each moment (seconds from now); the answers, op by op.
-
-    An open loop of one caller: what is due while it waits for an answer starts late.
-    """
-    begin, answers = time.perf_counter(), []
-    for moment in np.asarray(moments, np.float64):
-        time.sleep(max(0.0, begin + float(moment) - time.perf_counter()))
-        answers.append(kv.run(list(ops())))
-    return [list(answer) for answer in zip(*answers, strict=True)]
-
-
-def watch_waits(
-    kv: Any, limiters: Mapping[str, Any], key: str, *, fill: int, cost: int
-) -> list[tuple[str, float, float, float]]:
-    """Whether ``retry_after`` is true: (name, promised s, last "no" ms, first "yes" ms).
-
-    Uses up ``fill`` units of ``key``, is denied ``cost`` more, and peeks without a pause until all
-    say yes. Milliseconds are of the server's clock from the moment promised: a true promise has
-    its last "no" below 0 and its first "yes" at 0 or above.
-    """
-    kv.run([limiter.hit(key, fill) for limiter in limiters.values()])
-    looks = [kv.run([limiter.hit(key, cost) for limiter in limiters.values()])]
-    if any(decision.allowed for decision in looks[0]):
-        raise InvalidArgument(f"a cost of {cost} after {fill} was not denied by all")
-    while not all(decision.allowed for decision in looks[-1]):
-        looks.append(kv.run([limiter.peek(key, cost) for limiter in limiters.values()]))
-    rows = []
-    for name, seen in zip(limiters, zip(*looks, strict=True), strict=True):
-        promised = seen[0].at + seen[0].retry_after
-        off = [(round((d.at - promised) * 1e6) / 1e3, d.allowed) for d in seen]
-        no, yes = (max(o for o, ok in off if not ok), min(o for o, ok in off if ok))
-        rows.append((name, seen[0].retry_after, no, yes))
-    return rows
-
-
 def most_within(times: npt.ArrayLike, seconds: float) -> int:
-    """The most ``times`` that any half-open interval of ``seconds`` holds; 0 of none."""
+    """The most ``times`` in any half-open interval of ``seconds``; 0 when there are no times."""
     moments = np.sort(np.round(np.asarray(times, np.float64) * 1e6).astype(np.int64))
     width = round(seconds * 1e6)
     inside = np.arange(1, len(moments) + 1) - np.searchsorted(moments, moments - width, "right")
     return int(inside.max(initial=0))
 
 
-def strips(
-    asked: npt.ArrayLike,
-    admitted: Mapping[str, npt.ArrayLike],
-    window: float,
-    *,
-    title: str,
-) -> Figure:
-    """A row of ticks for each limiter: every request faint, the admitted ones in colour.
-
-    ``asked`` and ``admitted`` in seconds from a window's edge; dotted lines stand at the edges.
-    At the right: the number admitted, and the most within one ``window``.
-    """
-    requests = np.asarray(asked, np.float64)
-    if not len(requests) or not admitted:
-        raise InvalidArgument("strips need at least one request and one limiter")
-    rows = len(admitted)
-    with drawing(title) as (figure, axes):
-        end = float(requests.max()) * 1.02
-        for edge in np.arange(0, end, window):
-            axes.axvline(edge, color=FAINT, lw=1, linestyle=":", zorder=1)
-        for i, times in enumerate(admitted.values()):
-            at, shade = rows - 1 - i, OTHERS[i % len(OTHERS)]
-            axes.vlines(requests, at - 0.36, at + 0.36, color=IDLE, lw=1.0, zorder=2)
-            axes.vlines(np.asarray(times), at - 0.36, at + 0.36, color=shade, lw=1.4, zorder=3)
-            count = len(np.asarray(times))
-            axes.annotate(
-                f"{count} admitted,\n{most_within(times, window)} within {window:g} s", (1, at),
-                xycoords=("axes fraction", "data"), xytext=(8, 0), textcoords="offset points",
-                va="center", color=INK, fontsize=10.5, annotation_clip=False,
-            )  # fmt: skip
-        axes.set_yticks(range(rows), list(admitted)[::-1])
-        axes.tick_params(axis="y", length=0)
-        axes.grid(False)
-        axes.set(xlabel="seconds of the server's clock", xlim=(0, end), ylim=(-0.6, rows - 0.4))
-        note(axes, f"grey: {len(requests)} requests    colour: admitted    dots: window edges")
-    return figure
+def worst_interval(limit: int, *, burst: int, window: float = 1.0) -> dict[str, int]:
+    """The most that theory lets each limiter admit in some interval of one window's length."""
+    return {
+        "fixed-window": theory.fixed_window_worst(limit),
+        "sliding-log": theory.sliding_log_worst(limit),
+        "sliding-counter": theory.sliding_counter_worst(limit),
+        "token-bucket": theory.token_bucket_worst(burst, limit / window, window),
+    }

@@ -1,20 +1,23 @@
-"""What limiters let through: counted, replayed, and their promised waits watched."""
+"""What limiters admit: counted, replayed, and judged by each limiter's own promise."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
-from kvlab import FixedWindow, Kv, NaiveSlidingWindow, SlidingWindowLog
+from kvlab import Kv, NaiveSlidingWindow
 from kvlab.chapters.rate_limiting_admissions import (
+    KINDS,
+    Replay,
+    admitted_at_once,
     admitted_past,
     bursts,
     most_within,
-    replay,
-    strips,
-    watch_waits,
+    replay_bursts,
 )
+from kvlab.chapters.rate_limiting_charts import KNOB_MAX, replay_chart, worst_interval_chart
 from kvlab.errors import InvalidArgument
 from kvlab.server.running_server import RunningServer
 
@@ -48,28 +51,37 @@ def test_a_crowd_past_one_gate(kv: Kv, server: RunningServer) -> None:
     assert admitted_past(server.url, "ZADD", check, clients=5) == 5
 
 
-def test_answers_come_back_op_by_op(kv: Kv) -> None:
-    limiters = [FixedWindow("a", 1, 86400), FixedWindow("b", 2, 86400)]
-    answers = replay(kv, lambda: [limiter.hit("k") for limiter in limiters], [0, 0, 0])
-    assert [[d.allowed for d in row] for row in answers] == [
-        [True, False, False],
-        [True, True, False],
-    ]
+def test_at_once_the_naive_limiter_admits_everybody_and_the_others_their_limit(
+    kv: Kv, server: RunningServer
+) -> None:
+    crowd = admitted_at_once(kv, server.url, clients=6, limit=2)
+    assert crowd[crowd.variant == "naive"]["admitted"].to_list() == [6]
+    assert crowd[crowd.variant == "hardened"]["admitted"].to_list() == [2, 2, 2, 2]
 
 
-def test_a_wait_is_watched_and_what_is_not_denied_is_refused(kv: Kv) -> None:
-    log = {"log": SlidingWindowLog("w", 4, 0.2)}
-    ((name, promised, no, yes),) = watch_waits(kv, log, "k", fill=4, cost=2)
-    assert name == "log"
-    assert 0 < promised <= 0.2
-    assert no < 0 <= yes
-    with pytest.raises(InvalidArgument, match="not denied"):
-        watch_waits(kv, {"log": SlidingWindowLog("x", 4, 86400)}, "k", fill=1, cost=1)
+def test_a_load_is_replayed_on_all_four_and_nobody_breaks_a_promise(kv: Kv) -> None:
+    replayed = replay_bursts(kv, np.array([0.0, 0.0, 0.0]), limit=2, window=1.0)
+    assert list(replayed.admitted) == list(KINDS)
+    assert all(len(times) == 2 for times in replayed.admitted.values())
+    verdicts = replayed.verdicts()
+    assert verdicts["too many"].to_list() == [0, 0, 0, 0]
+    assert verdicts["most"].to_list() == [2, 2, 2, 2]
+    assert verdicts["theory"].to_list() == [4, 2, 3, 3]
 
 
-def test_strips_draws_a_row_for_each_limiter() -> None:
-    figure = strips([0, 0.1, 0.9], {"a": [0, 0.1], "b": []}, 0.5, title="t")
-    assert isinstance(figure, Figure)
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["b", "a"]
+def test_admissions_beyond_a_promise_are_counted() -> None:
+    times = [0.0, 0.1, 0.2, 0.3]
+    load = Replay(2, 1.0, 1000.0, np.array(times), dict.fromkeys(KINDS, times))
+    assert (load.verdicts()["too many"] > 0).all()
+    (axes,) = replay_chart(load, title="t").axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(KINDS)[::-1]
     with pytest.raises(InvalidArgument):
-        strips([], {"a": []}, 0.5, title="t")
+        replay_chart(replace(load, asked=np.array([])), title="t")
+
+
+@pytest.mark.parametrize(("limit", "burst"), [(1, 1), (20, 20), (KNOB_MAX, KNOB_MAX)])
+def test_the_axis_of_the_worst_interval_does_not_move(limit: int, burst: int) -> None:
+    (axes,) = worst_interval_chart(limit, burst).axes
+    tallest = max(bar.get_height() for bar in axes.patches)
+    assert axes.get_ylim() == worst_interval_chart().axes[0].get_ylim()
+    assert tallest < axes.get_ylim()[1]
