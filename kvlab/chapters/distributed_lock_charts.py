@@ -1,20 +1,18 @@
-"""The figures of the chapter on locks: stays, wake-ups, and a holder that freezes."""
+"""The figures of the chapter on locks: the stays of a crowd, and a holder that freezes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from kvlab.chapters.distributed_lock_freeze import FREEZES_AT, Freeze
 from kvlab.chapters.distributed_lock_stays import Stay
-from kvlab.chapters.distributed_lock_wake_ups import WakeUps
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.charts.labels import note
-from kvlab.instruments.charts.style import colour, drawing
+from kvlab.instruments.charts.style import drawing
 from kvlab.instruments.palette import COLOURS, IDLE, INK, OTHERS
 
 CLIENT_COLOURS = {"A": OTHERS[2], "B": OTHERS[3]}
@@ -44,48 +42,6 @@ def stays_chart(stays: Sequence[Stay], *, title: str) -> Figure:
         axes.set_xlabel("milliseconds since the first client asked")
         note(axes, "grey: the client waits    blue: the client is inside")
     return figure
-
-
-def wake_up_chart(measured: Mapping[str, WakeUps], *, title: str) -> Figure:
-    """A column of dots for each lock, a dot for each turn, on a log axis; a line at the median."""
-    if not measured:
-        raise InvalidArgument("measured must hold at least one lock's wake-ups")
-    with drawing(title) as (figure, axes):
-        for x, (name, wakes) in enumerate(measured.items()):
-            _dots(axes, x, wakes, colour(name, x - 1))
-        labels = [f"{name}\n{_overlaps(wakes)}" for name, wakes in measured.items()]
-        axes.set_xticks(range(len(labels)), labels)
-        axes.set_xlim(-0.5, len(labels) - 0.2)
-        axes.tick_params(axis="x", length=0)
-        axes.grid(False, axis="x")
-        axes.set_yscale("log")
-        axes.set_ylim(0.1, 1000)
-        axes.yaxis.set_major_locator(LogLocator(subs=(1,)))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.set_ylabel("from release to entry (ms, log scale)")
-    return figure
-
-
-def _dots(axes: Axes, x: int, wakes: WakeUps, shade: str) -> None:
-    count, middle = len(wakes.seconds), wakes.median * 1e3
-    spread = [x + 0.3 * ((i + 0.5) / count - 0.5) for i in range(count)]
-    axes.plot(spread, [seconds * 1e3 for seconds in wakes.seconds], "o", color=shade, ms=6)
-    axes.plot([x - 0.2, x + 0.2], [middle, middle], color=shade, lw=2)
-    axes.annotate(
-        f"median\n{middle:.3g} ms",
-        (x + 0.2, middle),
-        xytext=(6, 0),
-        textcoords="offset points",
-        va="center",
-        color=shade,
-        fontweight="bold",
-    )
-
-
-def _overlaps(wakes: WakeUps) -> str:
-    count = wakes.overlaps
-    return f"{count} violation{'' if count == 1 else 's'} in {len(wakes.seconds)} turns"
 
 
 def freeze_chart(ttl: float = 5.0, pause: float = 7.0) -> Figure:

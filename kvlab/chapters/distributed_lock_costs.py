@@ -6,7 +6,7 @@ Then A's command reaches the server.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from threading import Thread
@@ -48,23 +48,46 @@ def round_trips(url: str, prefix: str) -> pd.DataFrame:
 
 
 def latency(
-    url: str, kv: Kv, *, turns: int = 8, count: int = 120, warmup: int = 10, seed: int = 5
+    url: str, kv: Kv, *, turns: int, count: int, warmup: int, seed: int
 ) -> dict[str, Result]:
     """Take the lock and give it back, the naive and the hardened lock in turns.
 
     A turn is ``warmup`` and ``count`` calls of one client in a closed loop, then one late release.
-    ``violations`` counts the late releases of this run that deleted B's lock.
+    ``violations`` counts the late releases of this run that deleted B's lock. A first turn is not
+    counted.
     """
-    calls = {
-        variant: _take_and_give_back(take, give_back)
+    late_releases = {"naive": naive_late_release, "hardened": hardened_late_release}
+    turn = partial(_turn, count=count, warmup=warmup, seed=seed)
+    variants = {
+        variant: partial(turn, take, give_back, partial(late_releases[variant], url, kv.prefix))
         for variant, (take, give_back) in _variants(kv).items()
     }
-    late = {
-        "naive": lambda: naive_late_release(url, kv.prefix),
-        "hardened": lambda: hardened_late_release(url, kv.prefix),
-    }
-    variants = {variant: (calls[variant], late[variant]) for variant in calls}
-    return measured_in_turns(variants, turns=turns, count=count, warmup=warmup, seed=seed)
+    taken = in_turns(variants, turns=turns)
+    return {variant: merged(results) for variant, results in taken.items()}
+
+
+def _turn(
+    take: Callable[[], object],
+    give_back: Callable[..., object],
+    late_release: Callable[[], str | None],
+    *,
+    count: int,
+    warmup: int,
+    seed: int,
+) -> Result:
+    def take_and_give_back(_: int) -> None:
+        give_back(take())
+
+    return experiment(
+        take_and_give_back,
+        Uniform(1),
+        seed,
+        arrivals=ClosedLoop(1),
+        count=count,
+        warmup=warmup,
+        check=lambda: int(late_release() is not None),
+        progress=False,
+    )
 
 
 def naive_late_release(url: str, prefix: str) -> str | None:
@@ -111,15 +134,6 @@ def _variants(kv: Kv) -> dict[str, tuple[Callable[[], object], Callable[..., obj
     }
 
 
-def _take_and_give_back(
-    take: Callable[[], object], give_back: Callable[..., object]
-) -> Callable[[], object]:
-    def call() -> object:
-        return give_back(take())
-
-    return call
-
-
 def _load_scripts(kv: Kv, lock: Lock) -> None:
     held = kv.run(lock.try_acquire())
     if held is not None:
@@ -138,39 +152,3 @@ def _stopped(client: GatedRedis, call: Callable[[], object]) -> Iterator[None]:
     finally:
         client.gate.open()
         thread.join(AT_MOST)
-
-
-def measured_in_turns(
-    variants: Mapping[str, tuple[Callable[[], object], Callable[[], object]]],
-    *,
-    turns: int,
-    count: int,
-    warmup: int,
-    seed: int,
-) -> dict[str, Result]:
-    """``turns`` runs of each variant (call, race) as one result; a first turn is thrown away.
-
-    A run is ``warmup`` and ``count`` calls in a closed loop of one, and then one race, which
-    returns something other than None when the promise was broken: a violation.
-    """
-
-    def run(name: str) -> Result:
-        call, race = variants[name]
-
-        def subject(_: int) -> None:
-            call()
-
-        return experiment(
-            subject,
-            Uniform(1),
-            seed,
-            arrivals=ClosedLoop(1),
-            count=count,
-            warmup=warmup,
-            check=lambda: int(race() is not None),
-            name=name,
-            progress=False,
-        )
-
-    taken = in_turns({name: partial(run, name) for name in variants}, turns=turns)
-    return {name: merged(runs) for name, runs in taken.items()}

@@ -12,8 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 import pandas as pd
@@ -26,22 +24,8 @@ from kvlab.instruments.faults.proxy import Proxy
 
 POLLING = 0.1
 """Seconds that a polling waiter sleeps: redis-py's default, and ours around the naive lock."""
-
-
-@dataclass(frozen=True, slots=True)
-class WakeUps:
-    """Seconds from the holder's release to the waiter's entry, one number for each turn.
-
-    ``overlaps``: turns in which the waiter was inside before the holder had begun its release.
-    """
-
-    seconds: tuple[float, ...]
-    overlaps: int
-
-    @property
-    def median(self) -> float:
-        """Seconds."""
-        return median(self.seconds)
+SHORTEST = 0.01
+"""Milliseconds: a waiter that did not wait has this wait, since a log axis has no 0."""
 
 
 def wake_ups(
@@ -50,30 +34,33 @@ def wake_ups(
     turns: int,
     seed: int,
     stay: tuple[float, float] = (0.05, 0.15),
-) -> dict[str, WakeUps]:
+) -> pd.DataFrame:
     """Let one client hold each lock while another waits, ``turns`` times; the locks take turns.
 
     The holder stays for a random time (seconds) between the two numbers of ``stay``, so that its
     release meets a polling waiter at any point of the waiter's sleep. One turn of each lock comes
     before and is not counted.
+
+    A row for each turn of each lock. Columns: ``lock``; ``ms`` from release to entry, at least
+    ``SHORTEST``; ``violation``, whether the waiter was inside before the holder had begun its
+    release; ``label``, the lock's name and the number of its violations.
     """
     whole("turns", turns, 1)
     low = real("stay", stay[0], 0)
     high = real("stay", stay[1], 0)
     draw = random.Random(seed)
-    waits: dict[str, list[float]] = {name: [] for name in locks}
+    rows = []
     with ThreadPoolExecutor(1) as pool:
-        for _ in range(1 + turns):
+        for turn in range(1 + turns):
             seconds = draw.uniform(low, high)
             for name, make in locks.items():
-                waits[name].append(_one_wait(pool, make, seconds))
-    return {name: _wake_ups(measured[1:]) for name, measured in waits.items()}
-
-
-def _wake_ups(waits: list[float]) -> WakeUps:
-    return WakeUps(
-        seconds=tuple(max(wait, 0.0) for wait in waits), overlaps=sum(wait < 0 for wait in waits)
-    )
+                wait = _one_wait(pool, make, seconds)
+                if turn:
+                    rows.append((name, max(wait * 1e3, SHORTEST), wait < 0))
+    frame = pd.DataFrame(rows, columns=["lock", "ms", "violation"])
+    violations = frame.groupby("lock")["violation"].sum()
+    labels = {name: f"{name}\n{violations[name]} violations in {turns} turns" for name in locks}
+    return frame.assign(label=frame["lock"].map(labels))
 
 
 def _one_wait(pool: ThreadPoolExecutor, make: MakeLock, stay: float) -> float:
@@ -93,8 +80,8 @@ def _one_wait(pool: ThreadPoolExecutor, make: MakeLock, stay: float) -> float:
     return entry.result() - released
 
 
-def three_locks(kv: Kv, lock: Lock, *, turns: int, seed: int) -> dict[str, WakeUps]:
-    """The wake-ups of the naive lock in a polling loop, of redis-py's lock, and of ``lock``."""
+def three_locks(kv: Kv, lock: Lock, *, turns: int, seed: int) -> pd.DataFrame:
+    """:func:`wake_ups` of the naive lock in a polling loop, of redis-py's lock and of ``lock``."""
     naive = NaiveLock(kv.client, kv.prefix)
     locks: dict[str, MakeLock] = {
         "naive": lambda: polling(

@@ -25,7 +25,7 @@ from kvlab import (
     TokenBucket,
 )
 from kvlab.instruments.faults.client_gate import gated
-from kvlab.instruments.judges.limiter import judge
+from kvlab.instruments.judges.admissions import judge
 from kvlab.instruments.measure import theory
 
 Floats = npt.NDArray[np.float64]

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from kvlab.chapters.rate_limiting_admissions import Replay, worst_interval
 from kvlab.errors import InvalidArgument
-from kvlab.instruments.charts.style import bar_look, drawing, limit_line, note
+from kvlab.instruments.charts.labels import limit_line, note
+from kvlab.instruments.charts.style import bar_look, drawing
 from kvlab.instruments.palette import FAINT, IDLE, OTHERS
 
 KNOB_MAX = 50

@@ -12,7 +12,7 @@ import kvlab
 from kvlab import Kv, NaiveSlidingWindow, SlidingWindowLog
 from kvlab.chapters.rate_limiting_admissions import KINDS, LONG, worst_interval
 from kvlab.instruments.faults.proxy import Proxy
-from kvlab.instruments.judges.limiter import certain_overlap, judge
+from kvlab.instruments.judges.admissions import certain_overlap, judge
 from kvlab.instruments.measure.experiment import experiment
 from kvlab.instruments.measure.result import Result
 from kvlab.instruments.measure.workload import ClosedLoop, Uniform

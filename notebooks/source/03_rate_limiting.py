@@ -297,9 +297,7 @@ verdicts = load.verdicts()
 fewest = verdicts.most.min()
 top = verdicts.most.max()
 over = verdicts["too many"].sum()
-title = (
-    f"Not the same: {fewest} to {top} within 0.5 s at limit 10, {over} beyond a promise"
-)
+title = f"They differ: {fewest} to {top} within 0.5 s at limit 10, too many: {over}"
 replay_chart(load, title=title)
 
 # %% [markdown]

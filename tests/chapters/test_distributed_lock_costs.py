@@ -28,16 +28,3 @@ def test_violations_are_counted_in_the_run_that_is_shown(kv: Kv, server: Running
     results = costs.latency(server.url, kv, turns=2, count=3, warmup=1, seed=1)
     counted = [(result.count, result.violations) for result in results.values()]
     assert counted == [(6, 2), (6, 0)]
-
-
-def test_turns_are_put_together_and_races_counted() -> None:
-    calls: list[str] = []
-    found = costs.measured_in_turns(
-        {
-            "a": (lambda: calls.append("a"), lambda: "freed"),
-            "b": (lambda: calls.append("b"), lambda: None),
-        },
-        turns=3, count=4, warmup=1, seed=1,
-    )  # fmt: skip
-    assert "".join(calls) == ("a" * 5 + "b" * 5) * 4
-    assert [(r.count, r.violations) for r in found.values()] == [(12, 3), (12, 0)]

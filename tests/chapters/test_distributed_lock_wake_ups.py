@@ -8,8 +8,8 @@ from contextlib import nullcontext
 import pytest
 
 from kvlab import Kv, Lock
-from kvlab.chapters.distributed_lock_charts import wake_up_chart
 from kvlab.chapters.distributed_lock_wake_ups import (
+    SHORTEST,
     commands_while_waiting,
     polling,
     three_locks,
@@ -23,16 +23,19 @@ def test_a_waiter_that_does_not_wait_is_a_violation_in_each_turn() -> None:
     measured = wake_ups(
         {"none": nullcontext, "lock": lambda: lock}, turns=3, seed=1, stay=(0.05, 0.05)
     )
-    assert measured["none"].overlaps == 3
-    assert measured["lock"].overlaps == 0
-    assert all(len(wakes.seconds) == 3 for wakes in measured.values())
-    assert wake_up_chart(measured, title="x")
+    assert measured.groupby("lock")["violation"].sum().to_dict() == {"none": 3, "lock": 0}
+    assert measured.groupby("lock")["ms"].count().to_dict() == {"none": 3, "lock": 3}
+    assert (measured["ms"] >= SHORTEST).all()
+    assert set(measured["label"]) == {
+        "none\n3 violations in 3 turns",
+        "lock\n0 violations in 3 turns",
+    }
 
 
 def test_three_locks_are_measured_and_none_lets_the_waiter_in_early(kv: Kv) -> None:
     measured = three_locks(kv, Lock("x", 60), turns=1, seed=1)
-    assert list(measured) == ["naive", "redis-py Lock", "hardened"]
-    assert all(wakes.overlaps == 0 for wakes in measured.values())
+    assert measured["lock"].to_list() == ["naive", "redis-py Lock", "hardened"]
+    assert not measured["violation"].any()
 
 
 def test_a_woken_waiter_sends_one_blpop(kv: Kv, server: RunningServer) -> None:
