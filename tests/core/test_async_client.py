@@ -23,7 +23,8 @@ from kvlab.errors import (
     ServerRefused,
     ServerUnavailable,
 )
-from kvlab.instruments.faults.proxy import Proxy, paused
+from kvlab.instruments.faults.paused import paused
+from kvlab.instruments.faults.proxy import Proxy
 from kvlab.server import engines
 from kvlab.server.running_server import RunningServer
 

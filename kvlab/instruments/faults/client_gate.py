@@ -1,16 +1,23 @@
 """Stop a redis-py client at the wire, just before or just after a named command.
 
-A race is forced, not hoped for: hold one client before its second command, let the other finish,
-open the gate. The gate sees the packed bytes that a connection is about to write, so it works the
-same for plain calls, pipelines, MULTI and code that uses connections directly. Names are those on
-the wire: ``incr`` is INCRBY, a script is EVALSHA or EVAL.
+With a gate a race happens every time: hold one client before its second command, let the other
+client finish, and open the gate. The gate sees the packed bytes that a connection is about to
+write, so it works alike for plain calls, pipelines, MULTI and code that uses connections directly.
+Names are those on the wire: ``incr`` is INCRBY, a script is EVALSHA or EVAL.
 
-``before``: all bytes ahead of the command are sent, the command is not. ``after``: its reply has
-arrived (in MULTI: the QUEUED) and the caller has not seen it. With ``crash=True`` the client dies
-there: ``ClientCrashed`` is raised, the connections are dropped, and nothing that runs later, a
-``finally`` included, reaches the server through it.
+    slow = gated(url, before="SET")
+    thread = Thread(target=work, args=(slow,))
+    thread.start()
+    slow.gate.reached.wait()      # the client has read, and has not written
+    other_client_writes()
+    slow.gate.open()
 
-The gate shuts once, at the ``nth`` such command counted over all connections of the client.
+``before``: all bytes ahead of the command are sent, the command is not sent. ``after``: the reply
+has arrived (in MULTI: the QUEUED), and the caller has not seen it. With ``crash=True`` the client
+crashes there: ``ClientCrashed`` is raised, the connections are dropped, and nothing that runs
+later, a ``finally`` included, reaches the server through this client.
+
+The gate stops the client once, at the ``nth`` such command of all the client's connections.
 """
 
 from __future__ import annotations
@@ -30,19 +37,19 @@ HOLD_AT_MOST = 30.0
 
 
 class ClientCrashed(BaseException):
-    """The client died at its gate. Like SystemExit, not for ``except Exception`` to catch."""
+    """The client crashed at its gate. Like SystemExit, it passes ``except Exception``."""
 
 
 class GateTimeout(KvlabError):
-    """Nobody opened the gate in time."""
+    """The gate was not opened in time."""
 
 
 class Gate:
-    """One stop on the way of one client. See the module's docstring.
+    """A place at which one client stops. See the module's docstring.
 
-    ``reached`` is set when the client stands at the gate; ``open()`` lets it go on. A client that
-    is held for ``hold_at_most`` seconds gets ``GateTimeout``. ``commands`` lists every command
-    that was sent, the connection's own handshake left out.
+    ``reached`` is set when the client has stopped; ``open()`` lets the client continue. A client
+    that is held for ``hold_at_most`` seconds raises ``GateTimeout``. ``commands`` lists every
+    command that was sent, without the handshake of the connections.
     """
 
     def __init__(
@@ -69,7 +76,7 @@ class Gate:
         self.commands: list[str] = []
 
     def open(self) -> None:
-        """Let the client go on. Opened beforehand, the gate holds nobody."""
+        """Let the client continue. A gate that is opened first holds no client."""
         self._opened.set()
 
     def is_here(self, where: str, name: str) -> bool:
@@ -88,17 +95,17 @@ class Gate:
             raise ClientCrashed(f"{self._where} {self._name}")
         if not self._opened.wait(self._hold_at_most):
             raise GateTimeout(
-                f"held {self._where} {self._name} for {self._hold_at_most:g} s and never opened"
+                f"gate {self._where} {self._name} was not opened within {self._hold_at_most:g} s"
             )
 
     def refuse_if_crashed(self) -> None:
-        """A dead client sends nothing."""
+        """Raise ``ClientCrashed`` after a crash."""
         if self.crashed:
-            raise ClientCrashed("this client has crashed before")
+            raise ClientCrashed("this client has crashed")
 
 
 class GatedMixin:
-    """Put in front of a redis-py connection class; the gate comes as a connection argument."""
+    """Added to a redis-py connection class, which gets the gate as a connection argument."""
 
     gate: Gate
 
@@ -108,10 +115,10 @@ class GatedMixin:
         super().__init__(*args, **kwargs)
 
     def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        """Write, with a stop where the gate says so."""
+        """Write; stop where the gate is."""
         this: Any = self
         self.gate.refuse_if_crashed()
-        # connect first: its handshake passes here too and must come before these in the queue
+        # Connect first: the handshake is sent here too, and its commands must be queued first.
         if not this._sock:
             this.connect_check_health(check_health=False)
         if check_health:
@@ -133,7 +140,7 @@ class GatedMixin:
             super().send_packed_command([data], check_health=False)  # type: ignore[misc]
 
     def read_response(self, *args: Any, **kwargs: Any) -> Any:
-        """Read, with a stop where the gate says so."""
+        """Read; stop where the gate is."""
         try:
             reply = super().read_response(*args, **kwargs)  # type: ignore[misc]
         except redis.ResponseError:
@@ -155,7 +162,7 @@ class GatedMixin:
             raise
 
     def disconnect(self, *args: Any, **kwargs: Any) -> None:
-        """Drop the connection and what it was waiting for."""
+        """Drop the connection and forget the commands without a reply."""
         self._unanswered.clear()
         super().disconnect(*args, **kwargs)  # type: ignore[misc]
 
@@ -187,7 +194,7 @@ def gated(
     """A client for ``url`` that stops at a ``Gate``; further arguments go to the connections."""
     gate = Gate(before, after=after, nth=nth, crash=crash, hold_at_most=hold_at_most)
     kind = GatedUnixConnection if url.startswith("unix://") else GatedConnection
-    # from_url picks a class by scheme for unix://, and that choice would win
+    # For unix:// from_url sets a class of its own, so the class is set afterwards.
     pool = ConnectionPool.from_url(url, **client)
     pool.connection_class = kind
     pool.connection_kwargs["gate"] = gate

@@ -1,7 +1,7 @@
-"""Just enough of the Redis serialization protocol (RESP2 and RESP3) to count what passes by.
+"""The part of the Redis serialization protocol (RESP2 and RESP3) that is needed to count messages.
 
 Nothing is decoded. The two scanners cut a byte stream into whole commands and whole replies, and
-keep what is incomplete until more arrives.
+keep an incomplete rest until more bytes arrive.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ CONTAINERS = {0x2A: 1, 0x7E: 1, 0x3E: 1, 0x25: 2}  # array, set, push; a map cou
 ATTRIBUTE = 0x7C
 PUSH = 0x3E
 
-# what a client sends on its own when it connects or checks a connection
+# What a client sends by itself when it connects.
 HANDSHAKE = frozenset({"HELLO", "AUTH", "CLIENT", "SELECT", "READONLY"})
 
 
 def value_end(data: bytes | bytearray, start: int) -> int:
-    """Index just behind the value that begins at ``start``; -1 if it is not complete yet."""
+    """Index of the first byte after the value at ``start``; -1 while the value is incomplete."""
     wanted, at = 1, start
     while wanted:
         line_end = data.find(b"\r\n", at)
@@ -31,7 +31,7 @@ def value_end(data: bytes | bytearray, start: int) -> int:
                 at += length + 2
         elif kind in CONTAINERS:
             wanted += max(int(head), 0) * CONTAINERS[kind]
-        elif kind == ATTRIBUTE:  # stands in front of the value it describes
+        elif kind == ATTRIBUTE:  # comes before the value that it describes
             wanted += int(head) * 2 + 1
         if at > len(data):
             return -1

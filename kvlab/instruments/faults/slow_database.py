@@ -1,103 +1,51 @@
-"""The slow database behind the cache: customers, and orders that cost something to add up.
+"""The slow database behind the cache: customers, and their orders, which take time to add up.
 
-Guarantee: the same parameters give the same rows. ``profile`` reads every order (no index helps
-it), so a load costs real milliseconds and no sleep. Each row has a ``version`` from a sequence
-kept per id, which goes on after a delete: a row made again has a higher version than the deleted
-one had. ``save`` and ``remove`` return the version that their own transaction gave.
+Guarantee: the same parameters give the same rows. ``profile`` reads every order (there is no
+index), so a load takes real milliseconds, without a sleep. Each row has a ``version`` from a
+sequence of its id. The sequence continues after a delete: a row that is inserted again has a higher
+version than the deleted row had. ``save`` and ``remove`` return the version that their own
+transaction gave.
+
+    with Origin() as database:
+        row, version = database.save(7, name="Ada")
 
 Tables: ``customers`` (email unique, name not empty: the database refuses what breaks that),
 ``orders``, ``row_versions``, and ``kvlab_origin`` which says how they were filled.
 
-By default a SQLite file (WAL) that this Origin owns: a private copy of a seeded file, which is
-kept in the temporary directory under a name made from the parameters. With ``url`` any SQLAlchemy
-database; it is filled once and then used as it is, and tables of these names that were not
-filled by kvlab are left alone and refused.
+By default the database is a SQLite file (WAL) that this Origin owns: a private copy of a seeded
+file, which stays in the temporary directory under a name made from the parameters. With ``url`` it
+is any SQLAlchemy database, which is filled at the first use. A database that has tables of these
+names which kvlab did not fill is refused and not changed.
 
 Not promised: the same milliseconds on another machine.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import random
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
 
-from kvlab.core.checks import whole
 from kvlab.errors import InvalidArgument
-from kvlab.instruments.measure.progress import progress_bar
+from kvlab.instruments.faults.slow_database_rows import Seed
+from kvlab.instruments.faults.slow_database_tables import (
+    BY_ID,
+    PROFILE,
+    FirstWriteRace,
+    Row,
+    customers,
+    next_version,
+    present,
+    put,
+)
 
-Row = dict[str, Any]
 T = TypeVar("T")
-
-FORMAT = 1  # part of the seeded file's name: raise it when the tables or the draw change
-EPOCH = datetime(2025, 1, 1, tzinfo=UTC)
-
-metadata = sa.MetaData()
-customers = sa.Table(
-    "customers",
-    metadata,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("name", sa.String(200), nullable=False),
-    sa.Column("email", sa.String(200), nullable=False, unique=True),
-    sa.Column("version", sa.BigInteger, nullable=False),
-    sa.CheckConstraint("length(name) > 0", name="customers_name_not_empty"),
-)
-orders = sa.Table(
-    "orders",
-    metadata,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("customer_id", sa.Integer, nullable=False),
-    sa.Column("amount_cents", sa.Integer, nullable=False),
-    sa.Column("placed_at", sa.String(20), nullable=False),
-)
-row_versions = sa.Table(
-    "row_versions",
-    metadata,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("version", sa.BigInteger, nullable=False),
-)
-marker = sa.Table("kvlab_origin", metadata, sa.Column("seeded", sa.String(64), primary_key=True))
-
-_totals = (
-    sa.select(
-        orders.c.customer_id,
-        sa.func.count().label("orders"),
-        sa.func.sum(orders.c.amount_cents).label("total_cents"),
-        sa.func.max(orders.c.placed_at).label("last_order"),
-    )
-    .group_by(orders.c.customer_id)
-    .cte("totals")
-)
-_ranked = sa.select(
-    _totals, sa.func.rank().over(order_by=_totals.c.total_cents.desc()).label("spending_rank")
-).cte("ranked")
-_profile = (
-    sa.select(
-        customers,
-        sa.func.coalesce(_ranked.c.orders, 0).label("orders"),
-        sa.func.coalesce(_ranked.c.total_cents, 0).label("total_cents"),
-        _ranked.c.last_order,
-        _ranked.c.spending_rank,
-    )
-    .select_from(customers.outerjoin(_ranked, _ranked.c.customer_id == customers.c.id))
-    .where(customers.c.id == sa.bindparam("customer"))
-)
-_by_id = sa.select(customers).where(customers.c.id == sa.bindparam("customer"))
-
-
-class _FirstWriteRace(Exception):
-    """Two transactions wrote the first version of one id."""
 
 
 class Origin:
@@ -115,20 +63,18 @@ class Origin:
         order_count: int = 8000,
         seed: int = 1,
     ) -> None:
-        whole("customer_count", customer_count, 1, 10**6)
-        whole("order_count", order_count, 1, 10**8)
-        self.customer_count, self.order_count, self.seed = customer_count, order_count, seed
+        drawn = Seed(customer_count, order_count, seed)
         self._lock = threading.Lock()
         self._loads = 0
         self._directory: Path | None = None
         if url is None:
             self._directory = Path(tempfile.mkdtemp(prefix="kvlab-origin-"))
-            shutil.copyfile(self._seeded_file(), self._directory / "origin.db")
+            shutil.copyfile(drawn.file(), self._directory / "origin.db")
             url = f"sqlite:///{self._directory / 'origin.db'}"
         self.url = url
         self._engine = _engine(url)
         try:
-            self._fill(self._engine)
+            drawn.fill(self._engine)
         except BaseException:
             self.close()
             raise
@@ -140,17 +86,17 @@ class Origin:
             return self._loads
 
     def profile(self, customer_id: int) -> Row | None:
-        """The customer with order count, total, last order and rank by spending; None if absent.
+        """The customer with order count, total, last order and rank by spending; None if missing.
 
-        Adds up the whole table of orders, whether or not the customer is there.
+        Adds up the whole table of orders, for a missing customer too.
         """
         with self._lock:
             self._loads += 1
-        return self._one(_profile, customer_id)
+        return self._one(PROFILE, customer_id)
 
     def read(self, customer_id: int) -> Row | None:
         """The customer's own row, by primary key; not counted as a load."""
-        return self._one(_by_id, customer_id)
+        return self._one(BY_ID, customer_id)
 
     def _one(self, query: sa.Select[Any], customer_id: int) -> Row | None:
         with self._engine.connect() as connection:
@@ -158,20 +104,20 @@ class Origin:
         return None if row is None else dict(row)
 
     def save(self, customer_id: int, **fields: str) -> tuple[Row, int]:
-        """Set ``name`` or ``email``; makes the row if there is none. Returns row and new version.
+        """Set ``name`` or ``email``; inserts a missing row. Returns the row and its new version.
 
-        One transaction. Raises ``sqlalchemy.exc.IntegrityError`` when the database refuses (an
-        empty name, an email in use); then nothing changed, the version included.
+        One transaction. Raises ``sqlalchemy.exc.IntegrityError`` when the database refuses an
+        empty name or an email in use; then nothing has changed, not even the version.
         """
         _checked(fields)
-        row = self._write(lambda c: _put(c, customer_id, fields))
+        row = self._write(lambda c: put(c, customer_id, fields))
         return row, int(row["version"])
 
     def update(self, customer_id: int, **fields: str) -> tuple[Row, int] | None:
         """As ``save``, but None where there is no row to update."""
         _checked(fields)
         row = self._write(
-            lambda c: _put(c, customer_id, fields) if _present(c, customer_id) else None
+            lambda c: put(c, customer_id, fields) if present(c, customer_id) else None
         )
         return None if row is None else (row, int(row["version"]))
 
@@ -179,10 +125,10 @@ class Origin:
         """Delete the row; returns the version of the deletion, or None if there was no row."""
 
         def delete(connection: sa.Connection) -> int | None:
-            if not _present(connection, customer_id):
+            if not present(connection, customer_id):
                 return None
             connection.execute(customers.delete().where(customers.c.id == customer_id))
-            return _next_version(connection, customer_id)
+            return next_version(connection, customer_id)
 
         return self._write(delete)
 
@@ -191,8 +137,8 @@ class Origin:
             try:
                 with self._engine.execution_options(writes=True).begin() as connection:
                     return work(connection)
-            except _FirstWriteRace:
-                continue  # the other one has committed, so now there is a row to update
+            except FirstWriteRace:
+                continue  # the other transaction has committed, so now there is a row to update
 
     def close(self) -> None:
         """Close all connections and delete the private copy. May be called twice."""
@@ -211,103 +157,10 @@ class Origin:
     ) -> None:
         self.close()
 
-    @property
-    def _fingerprint(self) -> str:
-        drawn_from = f"{FORMAT}/{self.customer_count}/{self.order_count}/{self.seed}"
-        return hashlib.sha256(drawn_from.encode()).hexdigest()[:16]
-
-    def _seeded_file(self) -> Path:
-        path = _shelf() / f"origin-{self._fingerprint}.db"
-        if not path.exists():
-            # built aside and renamed: another process never sees half a file
-            handle, building = tempfile.mkstemp(dir=path.parent, suffix=".building")
-            os.close(handle)
-            try:
-                engine = sa.create_engine(f"sqlite:///{building}")
-                self._fill(engine)
-                engine.dispose()
-                Path(building).replace(path)
-            finally:
-                Path(building).unlink(missing_ok=True)
-        return path
-
-    def _fill(self, engine: sa.Engine) -> None:
-        present = set(sa.inspect(engine).get_table_names()) & set(metadata.tables)
-        if marker.name in present:
-            with engine.connect() as connection:
-                found = connection.execute(sa.select(marker.c.seeded)).scalar()
-            if found == self._fingerprint:
-                return
-            raise InvalidArgument("the database was filled with other parameters; use another one")
-        if present:
-            raise InvalidArgument(
-                f"the database has tables {sorted(present)} that kvlab did not make"
-            )
-        metadata.create_all(engine)
-        with engine.begin() as connection:
-            with progress_bar(self.order_count, "orders") as bar:
-                for table, rows in self._rows():
-                    connection.execute(table.insert(), rows)
-                    bar.update(len(rows) if table is orders else 0)
-            connection.execute(marker.insert(), {"seeded": self._fingerprint})
-
-    def _rows(self) -> Iterator[tuple[sa.Table, list[Row]]]:
-        people = range(1, self.customer_count + 1)
-        yield (
-            customers,
-            [
-                {"id": i, "name": f"Customer {i}", "email": f"c{i}@example.com", "version": 1}
-                for i in people
-            ],
-        )
-        yield row_versions, [{"id": i, "version": 1} for i in people]
-        rng = random.Random(self.seed)
-        batch: list[Row] = []
-        for i in range(1, self.order_count + 1):
-            placed = EPOCH + timedelta(minutes=rng.randrange(525_600))
-            batch.append(
-                {
-                    "id": i,
-                    "customer_id": rng.randint(1, self.customer_count),
-                    "amount_cents": rng.randint(100, 50_000),
-                    "placed_at": f"{placed:%Y-%m-%dT%H:%MZ}",
-                }
-            )
-            if len(batch) == 5000 or i == self.order_count:
-                yield orders, batch
-                batch = []
-
 
 def _checked(fields: dict[str, str]) -> None:
     if unknown := set(fields) - {"name", "email"}:
         raise InvalidArgument(f"fields are name and email, got {sorted(unknown)}")
-
-
-def _present(connection: sa.Connection, customer_id: int) -> bool:
-    query = sa.select(customers.c.id).where(customers.c.id == customer_id)
-    return connection.execute(query.with_for_update()).first() is not None
-
-
-def _next_version(connection: sa.Connection, customer_id: int) -> int:
-    mine = row_versions.c.id == customer_id
-    raised = row_versions.update().where(mine).values(version=row_versions.c.version + 1)
-    if not connection.execute(raised).rowcount:
-        try:
-            connection.execute(row_versions.insert(), {"id": customer_id, "version": 1})
-        except IntegrityError as error:
-            raise _FirstWriteRace from error
-    # the update holds the row until commit, so this reads our own number
-    return int(connection.execute(sa.select(row_versions.c.version).where(mine)).scalar_one())
-
-
-def _put(connection: sa.Connection, customer_id: int, fields: dict[str, str]) -> Row:
-    version = _next_version(connection, customer_id)
-    mine = customers.c.id == customer_id
-    changed = customers.update().where(mine).values(**fields, version=version)
-    if not connection.execute(changed).rowcount:
-        new = {"name": f"Customer {customer_id}", "email": f"c{customer_id}@example.com"} | fields
-        connection.execute(customers.insert(), new | {"id": customer_id, "version": version})
-    return dict(connection.execute(sa.select(customers).where(mine)).mappings().one())
 
 
 def _engine(url: str) -> sa.Engine:
@@ -315,29 +168,19 @@ def _engine(url: str) -> sa.Engine:
     if parsed.get_backend_name() != "sqlite":
         return sa.create_engine(parsed, pool_size=16, max_overflow=48)
     if parsed.database in (None, "", ":memory:"):
-        raise InvalidArgument("an in-memory database is private to one thread; give a file")
+        raise InvalidArgument("url must name a file: a database in memory is private to one thread")
     engine = sa.create_engine(parsed, pool_size=16, max_overflow=112, connect_args={"timeout": 60})
 
     @sa.event.listens_for(engine, "connect")
     def prepare(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # the driver begins no transactions, begin() below does
+        connection.isolation_level = None  # begin() below begins the transactions
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
-        # a read that turns into a write can fail at once, so writers take the lock first
+        # A transaction that reads first and writes then can fail: a writer takes the lock first.
         writes = connection.get_execution_options().get("writes")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
-
-
-def _shelf() -> Path:
-    """A directory of our own for seeded files; nobody else can put one there."""
-    path = Path(tempfile.gettempdir()) / f"kvlab-{os.getuid()}"
-    path.mkdir(mode=0o700, exist_ok=True)
-    found = path.lstat()
-    if found.st_uid != os.getuid() or found.st_mode & 0o077:
-        return Path(tempfile.mkdtemp(prefix="kvlab-"))
-    return path

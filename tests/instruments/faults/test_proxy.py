@@ -16,7 +16,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from kvlab.errors import InvalidArgument
-from kvlab.instruments.faults.proxy import Proxy, paused
+from kvlab.instruments.faults.paused import paused
+from kvlab.instruments.faults.proxy import Proxy
 from kvlab.instruments.faults.resp import Commands, Replies, value_end
 
 

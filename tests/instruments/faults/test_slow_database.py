@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from kvlab.errors import InvalidArgument
-from kvlab.instruments.faults.slow_database import Origin, customers, orders
+from kvlab.instruments.faults.slow_database import Origin
+from kvlab.instruments.faults.slow_database_tables import customers, orders
 
 SMALL = {"customer_count": 50, "order_count": 400}
 
