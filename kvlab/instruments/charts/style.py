@@ -6,6 +6,7 @@ context: nothing global is changed, and figures are not registered with pyplot (
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,11 +84,22 @@ class Drawing(Figure):
             settle(self.axes, renderer)
         super().draw(renderer)
 
-    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+    def picture(self) -> tuple[bytes, dict[str, int]]:
+        """The PNG, and its width and height on the page."""
         png = io.BytesIO()
         self.savefig(png, format="png", dpi=2 * self.dpi)
         wide, high = self.get_size_inches() * self.dpi
         return png.getvalue(), {"width": round(wide), "height": round(high)}
+
+    def _ipython_display_(self) -> None:
+        """Show the picture. A ``_repr_png_`` would not be asked after the first ipywidget, since
+        matplotlib then registers its own way to show figures, which makes another picture."""
+        from IPython.display import display
+
+        show: Any = display
+        png, place = self.picture()
+        bundle = {"image/png": base64.b64encode(png).decode(), "text/plain": repr(self)}
+        show(bundle, metadata={"image/png": place}, raw=True)
 
 
 @contextmanager

@@ -6,32 +6,62 @@ of a turn, the machine does to the next variant as well. The first turn is warm-
     runs = in_turns({"naive": run_naive, "hardened": run_hardened}, turns=9)
     results = {name: merged(of_variant) for name, of_variant in runs.items()}
     price = ratio_over_turns(runs["hardened"], runs["naive"])
+
+A turn is a number of calls, and on a busy server each call may take a hundred times as long. So no
+turn begins when the time is up; a result says of how many turns it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from kvlab.core.checks import whole
+from kvlab.core.checks import real, whole
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.measure.recorder import Recorder
 from kvlab.instruments.measure.result import Result
 
 T = TypeVar("T")
 
+FEWEST = 2
+"""Turns that are made however long they take."""
+AT_MOST = 20.0
+"""Seconds after which no further turn begins."""
 
-def in_turns(
-    variants: Mapping[str, Callable[[], T]], *, turns: int, warmup: int = 1
-) -> dict[str, list[T]]:
-    """Call each variant, then each again, ``turns`` times; what each variant returned.
 
-    ``warmup`` turns come first and are thrown away.
+def turns_within(turns: int, *, warmup: int = 1, seconds: float = AT_MOST) -> Iterator[bool]:
+    """For each turn, whether it counts: False for ``warmup`` turns, then True ``turns`` times.
+
+    No turn begins when ``seconds`` are over, but ``FEWEST`` are made in any case.
     """
     whole("turns", turns, 1)
     whole("warmup", warmup, 0)
-    taken = [{name: call() for name, call in variants.items()} for _ in range(warmup + turns)]
+    real("seconds", seconds, 0)
+    began = time.perf_counter()
+    for turn in range(warmup + turns):
+        if turn >= warmup + FEWEST and time.perf_counter() - began > seconds:
+            return
+        yield turn >= warmup
+
+
+def in_turns(
+    variants: Mapping[str, Callable[[], T]],
+    *,
+    turns: int,
+    warmup: int = 1,
+    seconds: float = AT_MOST,
+) -> dict[str, list[T]]:
+    """Call each variant, then each again, ``turns`` times; what each variant returned.
+
+    ``warmup`` turns come first and are thrown away. No turn begins when ``seconds`` are over, but
+    two are made in any case.
+    """
+    taken = [
+        {name: call() for name, call in variants.items()}
+        for _ in turns_within(turns, warmup=warmup, seconds=seconds)
+    ]
     return {name: [turn[name] for turn in taken[warmup:]] for name in variants}
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import io
 
 import numpy as np
 import pandas as pd
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
 from matplotlib.colors import to_hex, to_rgb, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.image import imread
@@ -90,8 +93,21 @@ def test_a_figure_has_no_paper_and_only_readable_inks(figure: Figure) -> None:
 def test_a_picture_has_twice_the_pixels_of_its_place_on_the_page() -> None:
     figure = figures()[0]
     assert isinstance(figure, Drawing)
-    png, place = figure._repr_png_()
+    png, place = figure.picture()
     pixels = imread(io.BytesIO(png))
     assert pixels.shape == (2 * place["height"], 2 * place["width"], 4)
     assert place["width"] == 800
     assert pixels[0, 0, 3] == 0
+
+
+def test_the_picture_is_shown_whatever_matplotlib_has_registered() -> None:
+    shell = InteractiveShell.instance()
+    try:
+        shell.display_formatter.formatters["image/png"].for_type(Figure, lambda _: b"another")
+        with capture_output() as shown:
+            shell.display_formatter.format(figures()[0])
+    finally:
+        InteractiveShell.clear_instance()
+    (output,) = shown.outputs
+    assert base64.b64decode(output.data["image/png"]).startswith(b"\x89PNG")
+    assert output.metadata["image/png"]["width"] == 800

@@ -10,6 +10,7 @@ import pytest
 from kvlab.errors import InvalidArgument
 from kvlab.instruments import Result, compare, in_turns, merged, ratio_over_turns
 from kvlab.instruments.measure.recorder import Recorder
+from kvlab.instruments.measure.turns import turns_within
 
 
 def recorder(*milliseconds: float) -> Recorder:
@@ -130,3 +131,11 @@ def test_compare_takes_turns_and_tells_the_interval() -> None:
     assert again.a == (1.0, 1.0, 2.0, 3.0, 4.0)
     with pytest.raises(InvalidArgument):
         compare(lambda: 0.0, lambda: 1.0)
+
+
+def test_no_turn_begins_when_the_time_is_up_but_two_are_made() -> None:
+    assert list(turns_within(5, seconds=60)) == [False] + [True] * 5
+    assert list(turns_within(5, seconds=0)) == [False] + [True] * 2
+    assert list(turns_within(1, seconds=0, warmup=0)) == [True]
+    taken = in_turns({"a": lambda: 1}, turns=9, seconds=0)
+    assert taken == {"a": [1, 1]}
