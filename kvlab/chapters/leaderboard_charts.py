@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
 
 from kvlab.chapters.leaderboard_growth import growth_ratios
 from kvlab.chapters.leaderboard_loading import RIVAL, SAMPLES, load_ratios
-from kvlab.instruments.charts.style import bar_look, colour, drawing
+from kvlab.instruments.charts.scales import from_zero, log_x
+from kvlab.instruments.charts.style import bar_look, colour, drawing, panels
 from kvlab.instruments.palette import COLOURS, INK
 
 
@@ -27,14 +27,14 @@ def time_by_size(times: pd.DataFrame) -> Figure:
     low, high = min(ratios.values()), max(ratios.values())
     times_more = f"{sizes[-1] // sizes[0]:,} times the members"
     title = f"{times_more}: a call takes {low:.2f} to {high:.2f} times as long"
-    with drawing(title) as (figure, axes):
-        for panel, (name, rows) in zip(
-            _panels(figure, axes, len(ratios)), times.groupby("call", sort=False), strict=True
-        ):
+    with panels(title, len(ratios)) as (figure, axes):
+        by_call = times.groupby("call", sort=False)
+        for panel, (name, rows) in zip(axes, by_call, strict=True):
             _growth(panel, str(name), rows, ratios[str(name)])
-            panel.set_ylim(0, _top(times, sizes) * 1.1)
-            panel.tick_params(labelleft=panel is axes)
-        axes.set(ylabel="time of a call (µs)")
+        log_x(axes[0], sizes)
+        axes[0].set_xticks(sizes, [_short(size) for size in sizes])
+        from_zero(axes[0], _top(times, sizes) * 1.1)
+        axes[0].set(ylabel="time of a call (µs)")
         turns, wrong = times["turn"].nunique(), times["wrong"].sum()
         figure.supxlabel(
             f"members on the board (log scale)\nline: median of {turns} turns, band: their middle "
@@ -52,9 +52,6 @@ def _growth(panel: Axes, name: str, rows: pd.DataFrame, ratio: float) -> None:
     panel.plot(sizes, _log_n(spread[0.5].iloc[0], sizes), color=COLOURS["theory"], dashes=(5, 2))
     text = f"{name}\n{ratio:.2f} times as long"
     panel.annotate(text, (0.04, 0.03), xycoords="axes fraction", color=shade, fontweight="bold")
-    panel.set_xscale("log")
-    panel.set_xticks(sizes, [_short(size) for size in sizes])
-    panel.xaxis.set_minor_locator(NullLocator())
 
 
 def _log_n(first: float, sizes: Sequence[int]) -> list[float]:
@@ -79,7 +76,7 @@ def price_of_ties(loads: pd.DataFrame) -> Figure:
     rules = [name for name in names if not name.startswith("ZADD")]
     costs = ", ".join(f"{rule} {used[rule] / used[RIVAL]:.1f}" for rule in rules)
     with drawing(f"Memory, times that of a plain sorted set: {costs}") as (figure, axes):
-        memory, speed = _panels(figure, axes, 2)
+        memory, speed = _side_by_side(figure, axes)
         _bars(memory, list(used.index), used, used, "{:.0f}")
         memory.set(ylabel="memory of a member (bytes)")
         _bars(speed, names, ratios["median"], ratios["high"], "{:.2f}")
@@ -109,20 +106,19 @@ def _bars(
         panel.annotate(
             number, (at, tops[name]), xytext=(0, 4), textcoords="offset points", ha="center"
         )
-    panel.set_ylim(0, tops.max() * 1.12)
+    from_zero(panel, tops.max() * 1.12)
     panel.set_xticks(range(len(names)), [name.replace(" of ", "\nof ") for name in names])
     panel.tick_params(axis="x", length=0, labelsize=10)
     panel.grid(False, axis="x")
-    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
 
 
-def _panels(figure: Figure, axes: Axes, count: int) -> list[Axes]:
-    """``axes`` and more to its right, with one title."""
-    grid = figure.add_gridspec(1, count)
-    axes.set_subplotspec(grid[0])
+def _side_by_side(figure: Figure, axes: Axes) -> tuple[Axes, Axes]:
+    """``axes``, and axes of another scale to their right, below one title."""
     figure.suptitle(axes.get_title(loc="left"), x=0.01, ha="left", fontweight="bold", fontsize=13)
     axes.set_title("")
-    return [axes, *(figure.add_subplot(grid[i]) for i in range(1, count))]
+    grid = figure.add_gridspec(1, 2)
+    axes.set_subplotspec(grid[0])
+    return axes, figure.add_subplot(grid[1])
 
 
 def _short(members: int) -> str:

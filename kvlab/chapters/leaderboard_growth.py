@@ -16,6 +16,7 @@ import pandas as pd
 from kvlab import Kv, Leaderboard, Op
 from kvlab.core.checks import whole
 from kvlab.core.op import Script
+from kvlab.instruments.measure.turns import turns_within
 
 Call = Callable[[Leaderboard, str], list[str]]
 """Reads something about a member of a board; the answer must name the member."""
@@ -60,11 +61,10 @@ def time_by_size(
     on members drawn at random), ``wrong`` (answers that do not name the member). One more turn, the
     first, is warm-up and left out.
     """
-    whole("turns", turns, 1)
     whole("calls_per_turn", calls_per_turn, 1)
     draw, rows = random.Random(seed), []
     pairs = [(name, members) for name in calls for members in boards]
-    for turn in range(turns + 1):
+    for turn, counts in enumerate(turns_within(turns)):
         taken: dict[tuple[str, int], list[float]] = {pair: [] for pair in pairs}
         wrong = dict.fromkeys(pairs, 0)
         for _ in range(calls_per_turn):
@@ -74,7 +74,7 @@ def time_by_size(
                 answer = calls[name](boards[members], member)
                 taken[name, members].append(time.perf_counter() - began)
                 wrong[name, members] += member not in answer
-        if turn:
+        if counts:
             for pair in pairs:
                 rows.append((*pair, turn, statistics.median(taken[pair]) * 1e6, wrong[pair]))
     return pd.DataFrame(rows, columns=["call", "members", "turn", "µs", "wrong"])

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from kvlab import Kv, Leaderboard
+from kvlab.instruments.measure.turns import turns_within
 from kvlab.leaderboard.board import Ties
 
 Pairs = Sequence[tuple[str, float]]
@@ -28,13 +29,13 @@ def load_in_turns(kv: Kv, pairs: Pairs, *, rules: Sequence[Ties], turns: int) ->
     loads = {"ZADD of 1": _plain(kv, pairs, 1), RIVAL: _plain(kv, pairs, 500)}
     loads |= {rule: _board(kv, pairs, rule) for rule in rules}
     rows = []
-    for turn in range(turns + 1):
+    for turn, counts in enumerate(turns_within(turns)):
         for name, load in loads.items():
             began = time.perf_counter()
             keys = load(f"load {name} {turn}")
             rate = len(pairs) / (time.perf_counter() - began)
             used = sum(kv.client.memory_usage(key, samples=SAMPLES) or 0 for key in keys)
-            if turn:
+            if counts:
                 rows.append((name, turn, rate, used / len(pairs)))
     return pd.DataFrame(rows, columns=["load", "turn", "rate", "bytes"])
 
