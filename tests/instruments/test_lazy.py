@@ -20,6 +20,15 @@ def test_importing_kvlab_loads_nothing_heavy() -> None:
     assert python(code) == "light"
 
 
+def test_an_exploration_needs_no_matplotlib() -> None:
+    code = (
+        "import sys; from kvlab.instruments import explore\n"
+        "story = explore([lambda kv: kv.incr('n')], invariant=lambda world: False)\n"
+        "print(len(str(story)) > 0, 'matplotlib' in sys.modules)"
+    )
+    assert python(code) == "True False"
+
+
 def test_a_missing_extra_is_named() -> None:
     code = (
         "import sys; sys.modules['sqlalchemy'] = None\n"

@@ -46,7 +46,7 @@ from kvlab.instruments.explorer.run.settings import (
     Settings,
     named,
 )
-from kvlab.instruments.explorer.telling.timeline import Timeline
+from kvlab.instruments.explorer.timeline.timeline import Timeline
 
 __all__ = ["Story", "Violated", "World", "explore", "replay", "step"]
 
@@ -106,8 +106,8 @@ class Story:
 
     __repr__ = __str__
 
-    def _repr_svg_(self) -> str | None:
-        return None if self.shortest is None else self.shortest.svg(self.summary)
+    def _repr_png_(self) -> Any:
+        return None if self.shortest is None else self.shortest.figure(self.summary)._repr_png_()
 
     def __bool__(self) -> bool:
         __tracebackhide__ = True  # pytest shows the assert, not this

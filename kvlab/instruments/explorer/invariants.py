@@ -40,10 +40,10 @@ def broken_by(run: Run) -> str | None:
     try:
         answer = invariant(run.world)
         none = " (it answered None; return True when all is well)" if answer is None else ""
-        return None if answer else f"not so: {_words(invariant)}{none}"
+        return None if answer else f"not true: {_words(invariant)}{none}"
     except AssertionError as problem:
         # pytest adds lines with the values, which would make every run a case of its own
-        return str(problem).partition("\n")[0] or f"not so: {_words(invariant)}"
+        return str(problem).partition("\n")[0] or f"not true: {_words(invariant)}"
     except Exception as problem:  # often a key that a fault has taken away
         return f"the invariant raised {type(problem).__name__}: {problem}{_place(problem)}"
 

@@ -10,8 +10,8 @@ from kvlab.instruments.explorer.invariants import broken_by
 from kvlab.instruments.explorer.run.events import Choice
 from kvlab.instruments.explorer.run.scene import Run, Stage
 from kvlab.instruments.explorer.search import Again
-from kvlab.instruments.explorer.telling.timeline import Timeline
-from kvlab.instruments.explorer.telling.wording import state_of
+from kvlab.instruments.explorer.timeline.timeline import Timeline
+from kvlab.instruments.explorer.timeline.wording import state_of
 
 MOST_TOKENS = 40
 """Of a longer schedule the end is left out, where it does what a replay does anyway."""

@@ -1,19 +1,23 @@
-"""Whether what concurrent clients saw can have been one thing at a time.
+"""Whether the answers that concurrent clients saw fit some order of their operations.
 
 A history is linearizable when every operation can be given one moment between its call and its
-return, such that a model that does them one after another at these moments gives every answer that
-was seen (Herlihy and Wing, "Linearizability: A Correctness Condition for Concurrent Objects",
+return, such that a model that does the operations in the order of these moments gives every answer
+that was seen (Herlihy and Wing, "Linearizability: A Correctness Condition for Concurrent Objects",
 TOPLAS 1990). An operation whose outcome is unknown may have happened at any moment after its call,
 or never.
 
-The search goes through the history once and keeps every configuration that can be: the model's
-state, and which of the operations under way have had their moment (just-in-time linearization;
-Lowe, "Testing for linearizability", 2017). Two things keep them few: a read has its moment at the
-first state that gives its answer, and what another configuration can still become is not kept.
-Objects are judged one by one: a history is linearizable if it is for each.
+The search goes through the history once and keeps every possible configuration: the model's state,
+and the pending operations that have had their moment (just-in-time linearization; Lowe, "Testing
+for linearizability", 2017). Two rules keep the configurations few: a read has its moment at the
+first state that gives its answer, and a configuration that another one can still reach is not kept.
+Each object has a search of its own: a history is linearizable when the history of each object is.
 
-The time doubles with each write under way at once, and with each lost one that may have been seen;
-equal lost ones are cheap.
+The time doubles with each pending write, and with each lost write that may have been seen. Equal
+lost writes are cheap.
+
+    history = [Operation("A", "add", ("ada", 5), 5, called=0.0, returned=1.0), ...]
+    verdict = judge_history(history, Scores())
+    print(verdict)
 """
 
 from __future__ import annotations
@@ -26,23 +30,18 @@ from typing import Any, Literal
 
 from kvlab.core.checks import whole
 from kvlab.errors import InvalidArgument
-from kvlab.instruments.judges.models import Counter, Model, Mutex, Register, Scores
-
-__all__ = [
-    "UNKNOWN", "Counter", "Judgement", "Model", "Mutex", "Operation", "Register", "Scores",
-    "judge_history",
-]  # fmt: skip
+from kvlab.instruments.judges.models import Model
 
 UNKNOWN: Any = type("Unknown", (), {"__repr__": lambda _: "?"})()
-"""The answer of an operation that never got one."""
+"""The answer of an operation without an answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What one client asked, ``do`` and its ``arguments``, and was told.
+    """One operation of one client: ``do`` with its ``arguments``, and the ``answer``.
 
-    ``called`` and ``returned`` are readings of one clock that all clients share; an operation with
-    no answer is ``UNKNOWN`` and returned never (``inf``). ``on`` says which object.
+    ``called`` and ``returned`` are readings of one clock that all clients share. An operation
+    without an answer has the answer ``UNKNOWN`` and returned ``inf``. ``on``: the object.
     """
 
     client: Hashable
@@ -59,18 +58,18 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
-    """``verdict``: valid, invalid, or unknown when there was too much to look through.
+class HistoryVerdict:
+    """``verdict``: valid, invalid, or unknown when the search had too many configurations.
 
-    Of an invalid history ``window`` is the part, from the last moment at which nothing was under
-    way, up to ``culprit``, whose answer no order explains; the model can have been in one of
-    ``states`` when the window began.
+    Of an invalid history: ``culprit`` is the operation whose answer no order explains; ``window``
+    is the part of the history up to the culprit, from the last moment without a pending operation;
+    ``states`` are the states that the model may have had when the window began.
     """
 
     verdict: Literal["valid", "invalid", "unknown"]
     operations: int
     most: int
-    """Configurations kept at a time."""
+    """Configurations that were kept at one time."""
     window: tuple[Operation, ...] = ()
     culprit: Operation | None = None
     states: tuple[Any, ...] = ()
@@ -92,11 +91,11 @@ class Judgement:
 
 def judge_history(
     history: Iterable[Operation], model: Model, *, max_configurations: int = 100_000
-) -> Judgement:
-    """Judge every object of a history; the worst judgement of them.
+) -> HistoryVerdict:
+    """Judge the history of every object; returns the worst verdict.
 
-    Raises InvalidArgument for an operation that returns before its call, or has an answer and no
-    return.
+    Raises InvalidArgument for an operation that returned before its call, and for one that has an
+    answer and no return.
     """
     whole("max_configurations", max_configurations, 1)
     objects: dict[Hashable, list[Operation]] = defaultdict(list)
@@ -104,7 +103,7 @@ def judge_history(
         if not operation.called <= operation.returned:
             raise InvalidArgument(f"returned before it was called: {operation}")
         if (operation.answer is UNKNOWN) != math.isinf(operation.returned):
-            raise InvalidArgument(f"an answer and no return, or the other way round: {operation}")
+            raise InvalidArgument(f"an answer needs a return, and a return an answer: {operation}")
         objects[operation.on].append(operation)
     count, most, doubtful = 0, 0, False
     for operations in objects.values():
@@ -113,39 +112,41 @@ def judge_history(
         if judged.verdict == "invalid":
             return judged
         doubtful |= judged.verdict == "unknown"
-    return Judgement("unknown" if doubtful else "valid", count, most)
+    return HistoryVerdict("unknown" if doubtful else "valid", count, most)
 
 
 class _TooMany(Exception):
     pass
 
 
-# States by a number each, so that they are hashed and stepped from once. A configuration: the
-# state, and which of the operations under way have had their moment.
+# A state has a number, so that it is hashed once and each step from it is computed once. A
+# configuration: the state, and the pending operations that have had their moment.
 _State = int
 _Configuration = tuple[_State, frozenset[int]]
-# Where an operation leads from each state; None where its answer would have been another.
+# The state that an operation leads to from each state; None where its answer would be another.
 _Steps = dict[_State, _State | None]
 _REMEMBERED = 10_000  # states
 
 
-def _judge(operations: Sequence[Operation], model: Model, limit: int) -> Judgement:
+def _judge(operations: Sequence[Operation], model: Model, limit: int) -> HistoryVerdict:
     search = _Search(operations, model, limit)
     try:
         search.run()
     except _TooMany:
-        return Judgement("unknown", len(operations), limit)
+        return HistoryVerdict("unknown", len(operations), limit)
     if search.culprit is None:
-        return Judgement("valid", len(operations), search.most)
+        return HistoryVerdict("valid", len(operations), search.most)
     window = tuple(operations[number] for number in search.window)
     culprit = operations[search.culprit]
-    return Judgement("invalid", len(operations), search.most, window, culprit, tuple(search.states))
+    return HistoryVerdict(
+        "invalid", len(operations), search.most, window, culprit, tuple(search.states)
+    )
 
 
 class _Search:
     def __init__(self, operations: Sequence[Operation], model: Model, limit: int) -> None:
         self._operations, self._model, self._limit = operations, model, limit
-        # Under way, in the order of their calls. A read without an answer is no evidence.
+        # Pending, in the order of their calls. A read without an answer shows nothing.
         self._reads: dict[int, _Steps] = {}
         self._writes: dict[int, _Steps] = {}
         self._states = [model.start()]
@@ -157,7 +158,7 @@ class _Search:
         self.most = 1
 
     def run(self) -> None:
-        """Through the history, up to the first answer that nothing explains."""
+        """Go through the history up to the first answer that nothing explains."""
         for is_return, number in self._events():
             if is_return:
                 self.kept = self._returned(number)
@@ -183,7 +184,7 @@ class _Search:
             self._reads[number] = {}
 
     def _events(self) -> list[tuple[bool, int]]:
-        """Calls and returns in the order of time; at one and the same moment, calls first."""
+        """Calls and returns in the order of time; at the same moment, calls first."""
         both = [(one.called, False, n) for n, one in enumerate(self._operations)]
         both += [
             (one.returned, True, n)
@@ -193,8 +194,11 @@ class _Search:
         return [(is_return, number) for _, is_return, number in sorted(both)]
 
     def _returned(self, number: int) -> set[_Configuration]:
-        """What can be after this return: in each configuration the operation has had its moment,
-        the others only as far as it needed them before it."""
+        """The configurations after this return.
+
+        In each of them the operation has had its moment; other operations have had their moment
+        only where this operation needed them first.
+        """
         seen = {self._answered(*one) for one in self.kept}
         left, after = list(seen), set[_Configuration]()
         while left:
@@ -209,7 +213,7 @@ class _Search:
             if len(seen) > self._limit:
                 raise _TooMany
         self.most = max(self.most, len(seen))
-        if len(after) > 1:  # one that another of them leads to can be reached later as well
+        if len(after) > 1:  # a configuration that another one leads to can be reached later
             after -= {late for state, had in after for late in self._one_more(state, had)}
         return {(state, had - {number}) for state, had in after}
 
@@ -221,14 +225,14 @@ class _Search:
                 continue
             one = self._operations[number]
             if one.answer is UNKNOWN:
-                # Of equal ones the first stands for all, and one without effect may come later.
+                # The first of equal writes stands for all; one without effect may come later.
                 if reached == state or (one.do, one.arguments) in tried:
                     continue
                 tried.add((one.do, one.arguments))
             yield self._answered(reached, had | {number})
 
     def _answered(self, state: _State, had: frozenset[int]) -> _Configuration:
-        """With every read that gets its answer here: having it now takes nothing from later."""
+        """Add every read that gets its answer in this state: a read changes nothing for later."""
         now = [
             number
             for number, steps in self._reads.items()
@@ -251,7 +255,7 @@ class _Search:
         return number
 
     def _forget(self) -> None:
-        """Number anew only the states that are kept."""
+        """Forget the states that are not kept, and number the others again."""
         kept = [(self._states[state], had) for state, had in self.kept]
         self._states, self._numbers = [], {}
         self.kept = {(self._number(state), had) for state, had in kept}

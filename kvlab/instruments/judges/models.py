@@ -1,7 +1,7 @@
-"""Objects that do one thing at a time: what concurrent histories are judged against.
+"""Models: objects that do one operation at a time, against which concurrent histories are judged.
 
-Operations are named by a word and take positional arguments. Raises InvalidArgument for one that
-a model does not know.
+An operation has a name and positional arguments. A model raises InvalidArgument for an operation
+that it does not know.
 """
 
 from __future__ import annotations
@@ -18,70 +18,13 @@ class Model(Protocol):
 
     @property
     def reads(self) -> Collection[str]:
-        """The operations that leave every state as it is."""
+        """The operations that change no state."""
 
     def start(self) -> Hashable:
-        """The state at first."""
+        """The first state."""
 
     def apply(self, state: Any, do: str, arguments: tuple[Any, ...], /) -> tuple[Hashable, Any]:
         """The state after the operation, and its answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Register:
-    """``read()`` → value, ``write(value)``, ``swap(expected, value)`` → whether it was so."""
-
-    reads: ClassVar[Collection[str]] = ("read",)
-    value: Hashable = None
-
-    def start(self) -> Hashable:
-        return self.value
-
-    def apply(self, state: Any, do: str, arguments: tuple[Any, ...]) -> tuple[Hashable, Any]:
-        match do, arguments:
-            case "read", ():
-                return state, state
-            case "write", (value,):
-                return value, None
-            case "swap", (expected, value):
-                return (value, True) if state == expected else (state, False)
-        raise _no_such(do, arguments)
-
-
-@dataclass(frozen=True, slots=True)
-class Counter:
-    """``add(n)`` → the sum, ``read()`` → the sum."""
-
-    reads: ClassVar[Collection[str]] = ("read",)
-
-    def start(self) -> int:
-        return 0
-
-    def apply(self, state: int, do: str, arguments: tuple[Any, ...]) -> tuple[int, Any]:
-        match do, arguments:
-            case "read", ():
-                return state, state
-            case "add", (amount,):
-                return state + amount, state + amount
-        raise _no_such(do, arguments)
-
-
-@dataclass(frozen=True, slots=True)
-class Mutex:
-    """``acquire(who)`` → whether it was free, ``release(who)`` → whether it was theirs."""
-
-    reads: ClassVar[Collection[str]] = ()
-
-    def start(self) -> None:
-        return None
-
-    def apply(self, state: Any, do: str, arguments: tuple[Any, ...]) -> tuple[Hashable, Any]:
-        match do, arguments:
-            case "acquire", (who,):
-                return (who, True) if state is None else (state, False)
-            case "release", (who,):
-                return (None, True) if state == who else (state, False)
-        raise _no_such(do, arguments)
 
 
 Board = tuple[tuple[str, float], ...]
@@ -89,11 +32,12 @@ Board = tuple[tuple[str, float], ...]
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """A leaderboard, high to low, equal scores by the bytes of the names, descending.
+    """A leaderboard from high to low; members with equal scores in descending order of their bytes.
 
-    ``add(member, n)`` and ``set(member, score)`` → the score. ``score(member)``; ``rank(member)``
-    → 1 + how many have more; ``around(member, n)`` → the (member, score) pairs from n places above
-    it to n below; these three None for nobody. ``top(n)`` → the first n pairs.
+    ``add(member, n)`` and ``set(member, score)`` → the member's new score. ``score(member)``;
+    ``rank(member)`` → 1 + the number of members with more; ``around(member, n)`` → the (member,
+    score) pairs from n places above the member to n places below. These three answer None for a
+    member that is not on the board. ``top(n)`` → the first n pairs.
     """
 
     reads: ClassVar[Collection[str]] = ("score", "rank", "around", "top")
@@ -119,7 +63,7 @@ class Scores:
                 )
             case "around", (_, n):
                 return state, None if place is None else state[max(0, place - n) : place + n + 1]
-        raise _no_such(do, arguments)
+        raise unknown_operation(do, arguments)
 
 
 def _place(board: Board, member: str) -> int | None:
@@ -129,10 +73,10 @@ def _place(board: Board, member: str) -> int | None:
 def _put(board: Board, place: int | None, member: str, score: float) -> Board:
     """The board with the member's score in its place."""
     others = board if place is None else board[:place] + board[place + 1 :]
-    # Text is in the order of its characters, which is that of its bytes in UTF-8.
+    # The order of characters is the order of their bytes in UTF-8.
     ahead = sum((other, name) > (score, member) for name, other in others)
     return (*others[:ahead], (member, score), *others[ahead:])
 
 
-def _no_such(do: str, arguments: tuple[Any, ...]) -> InvalidArgument:
+def unknown_operation(do: str, arguments: tuple[Any, ...]) -> InvalidArgument:
     return InvalidArgument(f"the model knows no {do}{arguments!r}")

@@ -1,12 +1,17 @@
 """Whether the scores on a board are those of the submissions that made it.
 
-An acknowledged submission counts exactly once. One without an answer counts once or not at all, so
-it leaves a range: a sum may hold all of its positive ones and none of its negative ones, or the
-other way round; a best may be theirs instead. Sums are whole numbers or fractions, never floats, so
-one point too many in 2**53 is seen. What a board held at first counts as acknowledged. Nobody else
-submits, and nobody is removed.
+An acknowledged submission counts exactly once. A submission without an answer counts once or not at
+all, so a member's right score is a range. The least sum has all unknown negative points and no
+unknown positive points; the most has it the other way round. A best score may be an unknown one.
+Sums are whole numbers or fractions, never floats, so one point too many in 2**53 is seen. What the
+board held at first counts as acknowledged. The judge takes for granted that no other client submits
+and that no member is removed.
 
-Inside its range a wrong score is not seen: few unknown outcomes make a strict judge.
+Not seen: a wrong score within its range. The fewer unknown submissions, the stricter the judge.
+
+    submissions = Submissions("add")
+    submissions.add("ada", 10)
+    assert submissions.judge({"ada": 10}).holds
 """
 
 from __future__ import annotations
@@ -25,17 +30,18 @@ Order = Literal["desc", "asc"]
 _Exact = int | Fraction
 _EXAMPLES = 5
 
-# Of one member: acknowledged submissions, unknown ones, what the acknowledged come to (sum or
-# best), the least and the most that unknown ones can put in (sums of the negative and of the
-# positive, or the lowest and the highest); None of none. Lists: they are many, and they travel.
+# Of one member: the number of acknowledged and of unknown submissions, the sum (or the best) of the
+# acknowledged points, and the least and the most that unknown submissions can add: the sums of
+# their negative and positive points (or their lowest and highest score). None where there is none.
 _Row = list[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreVerdict:
-    """``members``: how many were judged; ``wrong``: whose score no outcome explains.
+    """``members``: how many were judged; ``wrong``: how many have a score that nothing explains.
 
-    ``acknowledged``, ``unknown``: submissions. ``examples``: a line for each of the worst members.
+    ``acknowledged``, ``unknown``: numbers of submissions. ``examples``: a line for each of the
+    members that are most wrong.
     """
 
     members: int
@@ -54,7 +60,7 @@ class ScoreVerdict:
 
 
 class Submissions:
-    """What was submitted to a board, in a row for each member; merges over workers.
+    """What was submitted to a board, by member. The submissions of several workers can be merged.
 
     ``mode``: "add" or "best", which every submission had; ``order``: "desc" when the highest is
     best, "asc" when the lowest is.
@@ -70,10 +76,10 @@ class Submissions:
         self._rows: dict[str, _Row] = {}
 
     def add(self, member: str | int, score: float, *, unknown: bool = False) -> None:
-        """One submission: acknowledged, or ``unknown`` when its answer never came.
+        """Add one submission: acknowledged, or ``unknown`` when its answer never came.
 
-        Sent again with the same operation id it is still one; refused, or never sent, it is none.
-        Raises InvalidArgument for a score that is not a finite number.
+        Retries with one operation id are one submission. A submission that was refused or never
+        sent is none. Raises InvalidArgument for a score that is not a finite number.
         """
         points: _Exact = score if type(score) is int else _exact(score)
         if not unknown:
@@ -98,7 +104,7 @@ class Submissions:
                 row[place] = row[place] + value if self.mode == "add" else better(row[place], value)
 
     def merge(self, other: Submissions) -> Submissions:
-        """Both together; neither is changed. Raises InvalidArgument unless they are of a kind."""
+        """The submissions of both. Raises InvalidArgument unless mode and order are the same."""
         if (self.mode, self.order) != (other.mode, other.order):
             raise InvalidArgument(
                 f"{self.mode} {self.order} does not merge with {other.mode} {other.order}"
@@ -116,7 +122,7 @@ class Submissions:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Submissions:
-        """What :meth:`to_dict` gave."""
+        """The inverse of :meth:`to_dict`."""
         made = cls(data["mode"], data["order"])
         for member, row in data["rows"].items():
             exact = (None if value is None else _reduced(Fraction(value)) for value in row[2:])
@@ -169,37 +175,16 @@ class Submissions:
         if row is None:
             return f"member {member}: {here}, nothing was submitted"
         low, high = map(_text, self._range(row))
-        told = "nothing" if row[2] is None else _text(row[2])
-        due = low if low == high else f"{low} to {high}"
+        acknowledged = "nothing" if row[2] is None else _text(row[2])
+        right = low if low == high else f"{low} to {high}"
         return (
-            f"member {member}: {here}, {told} acknowledged ({row[0]:,} submissions), "
-            f"{row[1]:,} unknown: {due} would be right"
+            f"member {member}: {here}, {acknowledged} acknowledged ({row[0]:,} submissions), "
+            f"{row[1]:,} unknown: {right} would be right"
         )
 
 
-def judge_scores(
-    final: Mapping[Any, float],
-    acknowledged: Iterable[tuple[str | int, float]],
-    unknown: Iterable[tuple[str | int, float]] = (),
-    *,
-    mode: Mode = "add",
-    order: Order = "desc",
-) -> ScoreVerdict:
-    """Judge the final scores, by member, against (member, score) pairs that were submitted.
-
-    For pairs that are at hand; a load keeps :class:`Submissions` instead. Raises InvalidArgument
-    as those do.
-    """
-    submissions = Submissions(mode, order)
-    for member, score in acknowledged:
-        submissions.add(member, score)
-    for member, score in unknown:
-        submissions.add(member, score, unknown=True)
-    return submissions.judge(final)
-
-
 def _exact(score: Any) -> _Exact:
-    """A number as what it stands for, unrounded."""
+    """A number without rounding."""
     try:
         if isinstance(score, str | bool):
             raise TypeError
@@ -213,7 +198,7 @@ def _reduced(value: Fraction) -> _Exact:
 
 
 def _plain(value: _Exact | None) -> int | str | None:
-    """msgpack has no whole numbers beyond 64 bits, and neither has fractions."""
+    """For msgpack, which has no whole number beyond 64 bits and no fraction."""
     if value is None or (isinstance(value, int) and abs(value) < 2**63):
         return value
     return str(value)

@@ -109,7 +109,7 @@ def test_a_deadlock_names_who_waits_for_what() -> None:
     # Four steps: either takes its own, then each asks for the other's.
     assert len(story.schedule.split()) == 4  # type: ignore[union-attr]
     assert story.shortest.results == (UNFINISHED, UNFINISHED)
-    assert "client 0 did not come to its end" in str(story)
+    assert "client 0 did not end" in str(story)
     assert seen, "the control: some orders end"
     # The only runs that end are those where one has taken both before the other takes any.
     assert all(world.results == [None, None] for world in seen)

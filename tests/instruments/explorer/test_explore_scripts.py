@@ -111,7 +111,7 @@ def test_a_replay_is_not_confused_by_the_first_load() -> None:
     assert story.violations == 2  # between the two hits, of either order
     again = replay(story.schedule or "", [hit, hit], invariant=never_expired)
     assert again.schedule == story.schedule
-    assert again.broken == {"not so: never expired": 1}
+    assert again.broken == {"not true: never expired": 1}
 
 
 def never_expired(world: World) -> bool:

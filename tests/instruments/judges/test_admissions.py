@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kvlab.errors import InvalidArgument
-from kvlab.instruments.judges.limiter import BOUNDS, certain_overlap, judge
+from kvlab.instruments.judges.admissions import BOUNDS, certain_overlap, judge
 
 EDGE = [59.9] * 10 + [60.1] * 10
 

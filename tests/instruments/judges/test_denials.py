@@ -20,7 +20,8 @@ import redis
 from kvlab import FixedWindow, Kv, SlidingWindowCounter, SlidingWindowLog, TokenBucket
 from kvlab.errors import InvalidArgument, OutcomeUnknown
 from kvlab.instruments.faults.proxy import Proxy
-from kvlab.instruments.judges.limiter import BOUNDS, judge, judge_denials
+from kvlab.instruments.judges.admissions import BOUNDS, judge
+from kvlab.instruments.judges.denials import judge_denials
 from kvlab.server.running_server import RunningServer
 
 ALGORITHMS = list(BOUNDS)

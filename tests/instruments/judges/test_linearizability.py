@@ -8,19 +8,13 @@ import random
 from typing import Any
 
 import pytest
+from support.models import Counter, Mutex, Register
 
 from kvlab.errors import InvalidArgument
 from kvlab.instruments import judge_history
 from kvlab.instruments.judges import linearizability
-from kvlab.instruments.judges.linearizability import (
-    UNKNOWN,
-    Counter,
-    Model,
-    Mutex,
-    Operation,
-    Register,
-    Scores,
-)
+from kvlab.instruments.judges.linearizability import UNKNOWN, Operation
+from kvlab.instruments.judges.models import Model, Scores
 
 
 def op(called: float, returned: float, do: str, *arguments: Any, answer: Any = None) -> Operation:

@@ -17,7 +17,8 @@ from kvlab import Entry, Kv, Leaderboard, NaiveLeaderboard
 from kvlab.errors import OutcomeUnknown
 from kvlab.instruments import gated, judge_history
 from kvlab.instruments.faults.proxy import Proxy
-from kvlab.instruments.judges.linearizability import UNKNOWN, Operation, Scores
+from kvlab.instruments.judges.linearizability import UNKNOWN, Operation
+from kvlab.instruments.judges.models import Scores
 from kvlab.server.running_server import RunningServer
 
 # In the order of their bytes; the last two would change places in UTF-16.

@@ -225,7 +225,7 @@ class Run:
         label = stop.label if isinstance(stop, Local) else ""
         waiting = self._waiting() if self._stage.footprints is not None else []
         if isinstance(stop, Asleep) and choice.kind == "go":
-            label = f"slept {stop.seconds:.3g} s"
+            label = f"sleeps {stop.seconds:.3g} s"
             self._pass(stop.until - self._clock.monotonic)
         if choice.kind == "jump":
             lane.jump(self._faults.clock_jumps[choice.jump])

@@ -13,6 +13,7 @@ import redis
 from kvlab.core.op import Script
 from kvlab.instruments.explorer.run.events import Event, Unfinished
 from kvlab.instruments.explorer.run.lanes import Command
+from kvlab.instruments.explorer.timeline.shortening import shortened
 from kvlab.instruments.faults.client_gate import ClientCrashed
 
 State = Mapping[str, tuple[str, float | None]]
@@ -20,7 +21,7 @@ State = Mapping[str, tuple[str, float | None]]
 
 MOST_KEYS = 100
 WHOLE = 10_000  # characters of a value that are compared
-WORD, LINE, VALUE, NAME = 24, 64, 44, 40  # characters: argument, command, value, name of a key
+WORD, LINE, VALUE, NAME = 32, 72, 72, 40  # characters: argument, command, value, name of a key
 
 _SCRIPTS = {b"EVALSHA", b"EVALSHA_RO", b"EVAL", b"EVAL_RO"}
 
@@ -28,7 +29,7 @@ _SCRIPTS = {b"EVALSHA", b"EVALSHA_RO", b"EVAL", b"EVAL_RO"}
 def state_of(client: redis.Redis) -> State:
     """Every key of the client's database, ``MOST_KEYS`` of them at most."""
     names: list[bytes] = sorted(client.keys("*"))  # type: ignore[arg-type]
-    return {_word(name, 1000): _value(client, name) for name in names[:MOST_KEYS]}
+    return {_quoted(_printable(name)): _value(client, name) for name in names[:MOST_KEYS]}
 
 
 def _value(client: redis.Redis, name: bytes) -> tuple[str, float | None]:
@@ -36,21 +37,19 @@ def _value(client: redis.Redis, name: bytes) -> tuple[str, float | None]:
     found: Any
     match kind if isinstance(kind, str) else kind.decode():
         case "string":
-            shown = _word(client.get(name), WHOLE)
+            shown = _whole(client.get(name))
         case "hash":
             found = client.hgetall(name)
-            shown = (
-                "{" + ", ".join(f"{_word(k)}: {_word(v, WHOLE)}" for k, v in found.items()) + "}"
-            )
+            shown = "{" + ", ".join(f"{_whole(k)}: {_whole(v)}" for k, v in found.items()) + "}"
         case "list":
             found = client.lrange(name, 0, 9)
-            shown = "[" + ", ".join(map(_word, found)) + "]"
+            shown = "[" + ", ".join(map(_whole, found)) + "]"
         case "set":
             found = sorted(client.smembers(name))
-            shown = "{" + ", ".join(map(_word, found)) + "}"
+            shown = "{" + ", ".join(map(_whole, found)) + "}"
         case "zset":
             found = client.zrange(name, 0, 9, withscores=True)
-            shown = "{" + ", ".join(f"{_word(m)}: {score:.15g}" for m, score in found) + "}"
+            shown = "{" + ", ".join(f"{_whole(m)}: {_number(score)}" for m, score in found) + "}"
         case other:
             shown = f"a {other}"
     left: Any = client.pttl(name)
@@ -66,9 +65,9 @@ def said(event: Event) -> str:
         case "lose reply":
             return f"{request} → {reply}, and the reply is lost"
         case "lose request":
-            return f"{request} is lost on its way"
+            return f"{request}, and the request is lost"
         case "time out":
-            return f"{request}: time is up → {reply}"
+            return f"{request} times out → {reply}"
         case "expire":
             return f"the TTL of {_word(event.key, 40)} ends"
         case "flush":
@@ -129,13 +128,12 @@ def _script(name: bytes, given: bytes) -> str:
 @functools.cache
 def _own_scripts() -> Mapping[str, str]:
     rooms = [room for room in resources.files("kvlab").iterdir() if room.is_dir()]
-    names = [
-        f"{room.name}/{file.name.removesuffix('.lua')}"
-        for room in rooms
-        for file in room.iterdir()
-        if file.name.endswith(".lua")
-    ]
-    return {Script.load(name).sha: name for name in names}
+    files = [(room, file.name) for room in rooms for file in room.iterdir()]
+    return {
+        Script.load(f"{room.name}/{name.removesuffix('.lua')}").sha: name
+        for room, name in files
+        if name.endswith(".lua")
+    }
 
 
 def _reply(reply: Any) -> str:
@@ -150,14 +148,34 @@ def _reply(reply: Any) -> str:
             return "[" + ", ".join(map(_reply, reply)) + "]"
         case dict():
             return "{" + ", ".join(f"{_reply(k)}: {_reply(v)}" for k, v in reply.items()) + "}"
+        case float():
+            return _number(reply)
     return str(reply)
 
 
+def _number(score: float) -> str:
+    """As the server writes it: 98, not 98.0."""
+    return f"{score:.0f}" if score.is_integer() and abs(score) < 1e17 else repr(score)
+
+
 def _word(raw: Any, most: int = WORD) -> str:
-    text = raw.decode("utf-8", "backslashreplace") if isinstance(raw, bytes) else str(raw)
-    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    """A short form of it, quoted where needed."""
+    text = shortened(_printable(raw))
     if len(text) > most:  # names that are alike differ at their end
         text = f"{text[: most // 2]}…{text[-(most - most // 2 - 1) :]}"
+    return _quoted(text)
+
+
+def _whole(raw: Any) -> str:
+    return _quoted(_cut(_printable(raw), WHOLE))
+
+
+def _printable(raw: Any) -> str:
+    text = raw.decode("utf-8", "backslashreplace") if isinstance(raw, bytes) else str(raw)
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _quoted(text: str) -> str:
     quote = "'" if '"' in text else '"'
     return text if text and " " not in text else f"{quote}{text}{quote}"
 
@@ -178,6 +196,9 @@ def changes(before: State, after: State) -> list[str]:
 
 def _about(before: str, value: str) -> str:
     """A value, or of a long one the part where it is not as it was."""
+    before, value = shortened(before), shortened(value)
+    if before == value:  # only its TTL has changed
+        return _cut(value, VALUE)
     both = enumerate(zip(before, value, strict=False))
     alike = next((at for at, (old, new) in both if old != new), min(len(before), len(value)))
     at = alike - VALUE // 4
@@ -186,6 +207,7 @@ def _about(before: str, value: str) -> str:
 
 def _named(key: str) -> str:
     """Long names of related keys begin alike, and differ at their ends."""
+    key = shortened(key)
     return key if len(key) <= NAME else f"{key[: NAME // 2 - 1]}…{key[-NAME // 2 :]}"
 
 
@@ -205,7 +227,7 @@ def ending(result: Any) -> str:
     if isinstance(result, ClientCrashed):
         return "crashed"
     if isinstance(result, Unfinished):
-        return "did not come to its end"
+        return "did not end"
     if isinstance(result, BaseException):
-        return _cut(f"raised {type(result).__name__}: {result}", 100)
-    return _cut(f"returned {result!r}", 100)
+        return _cut(shortened(f"raised {type(result).__name__}: {result}"), 100)
+    return _cut(shortened(f"returned {result!r}"), 100)

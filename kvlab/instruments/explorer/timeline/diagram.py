@@ -1,0 +1,305 @@
+"""A run as a sequence diagram: what stands where, in pixels. Arithmetic; nothing is drawn here.
+
+From left to right: the numbers of the steps, a lane for each client, the lane of the server, and
+beside it what its keys hold now. Time runs from top to bottom, a row for each step. A diagram is
+at most ``WIDTH`` wide: what is wider than its place goes on in the next line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kvlab.instruments.explorer.run.events import Event
+from kvlab.instruments.explorer.timeline.shapes import (
+    LINE,
+    SIZE,
+    SMALL,
+    Box,
+    Line,
+    Mark,
+    Shape,
+    Text,
+    columns_in,
+    interrupted,
+    widest,
+    wrapped,
+)
+from kvlab.instruments.explorer.timeline.wording import answer, said, spoken
+from kvlab.instruments.palette import COLOURS, FAINT, INK, OTHERS
+
+WIDTH = 960.0
+_MARGIN = 10.0
+_NUMBERS = 28.0  # the column of the steps' numbers
+_LANE, _LANES = 96.0, 470.0  # from lane to lane, and all of them, at most
+_TEXT, _KEYS = 320.0, 290.0  # a text between lanes, and the column of the keys, at least
+_FAULT = COLOURS["naive"]
+_LANE_COLOURS = (COLOURS["hardened"], *OTHERS)
+_BAND = "#8a8a8a18"
+_MOST_CHANGES = 8  # keys shown beside one step
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A step, its number from 1, and what the keys hold now that they did not hold before.
+
+    Without an event: ``number`` steps are left out here.
+    """
+
+    number: int
+    event: Event | None
+    changes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a diagram shows. ``waiting``: the clients that still wait at the end."""
+
+    title: str
+    names: Sequence[str]
+    at_first: Sequence[str]
+    rows: Sequence[Row]
+    waiting: frozenset[int]
+    endings: Sequence[str]
+    verdict: str
+    broken: bool
+    schedule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Diagram:
+    """Shapes, the lower ones first, and the size of the paper."""
+
+    shapes: Sequence[Shape]
+    width: float
+    height: float
+
+
+def laid_out(content: Content) -> Diagram:
+    """Where everything stands."""
+    sheet = _Sheet(content)
+    sheet.head()
+    sheet.steps()
+    sheet.foot()
+    return sheet.finished()
+
+
+class _Columns:
+    """Where the columns stand: as near to each other as their texts allow."""
+
+    def __init__(self, content: Content) -> None:
+        names = content.names
+        left = _MARGIN + _NUMBERS
+        gap = min(_LANES / len(names), max(_LANE, widest(names) + 24))
+        self.gap = gap
+        self.lanes = [left + gap * (number + 0.5) for number in range(len(names))]
+        self.server = most = WIDTH - _MARGIN - _KEYS - 14
+        needed = [
+            self.lanes[row.event.client] + 24 + widest(self.lines(row.event.client, text))
+            for row in content.rows
+            if row.event is not None and row.event.client is not None
+            for text in _texts(row.event)
+        ]
+        self.server = min(most, max([self.lanes[-1] + 150, *needed]))
+        self.keys = self.server + 14
+
+    def lines(self, client: int, text: str) -> list[str]:
+        """The text in lines that fit between the client's lane and the server."""
+        return wrapped(text, max(_TEXT, self.server - self.lanes[client] - 24))
+
+    def key_lines(self, change: str) -> list[str]:
+        return wrapped(change, WIDTH - _MARGIN - self.keys)
+
+
+class _Sheet:
+    """Shapes are put on it from top to bottom; ``_y`` is where the next row begins."""
+
+    def __init__(self, content: Content) -> None:
+        self._content, self._columns = content, _Columns(content)
+        self._shapes: list[Shape] = []
+        self._bands: list[tuple[float, float]] = []
+        self._y = _MARGIN
+        self._heads_end = self._server_end = 0.0
+        self._alive: dict[int, float] = {}
+        self._waiting: set[int] = set()
+
+    def head(self) -> None:
+        self._lines(self._content.title, INK, bold=True)
+        self._y += 8
+        top, columns = self._y, self._columns
+        small = columns.gap < 60
+        size = SMALL if small else SIZE
+        named = [_name_lines(name, columns.gap - 8, size) for name in self._content.names]
+        high = max(map(len, named)) * (size + 3) + 8
+        for number, (x, lines) in enumerate(zip(columns.lanes, named, strict=True)):
+            self._box(x, top, high, lines, _lane_colour(number), size)
+        self._box(columns.server, top, high, ["server"], INK, SIZE)
+        self._text(columns.keys + 40, top + high / 2 + 4, "keys after the step", bold=True)
+        self._y = self._heads_end = top + high
+        self._alive = dict.fromkeys(range(len(named)), self._y + 10)
+        self._y += 6
+        if at_first := [f"at first {change}" for change in self._content.at_first]:
+            self._y = self._changes(at_first, self._y) + 6
+
+    def steps(self) -> None:
+        for at, row in enumerate(self._content.rows):
+            top = self._y
+            bottom = top + LINE + 12
+            if row.event is None:
+                self._text(_MARGIN, top + LINE, f"… {row.number} more steps")
+            else:
+                number = _MARGIN + _NUMBERS - 8
+                self._text(number, top + LINE, str(row.number), align="right")
+                bottom = max(self._event(row.event, top), self._changes(row.changes, top))
+            self._y = bottom + 8
+            if at % 2 == 0:
+                self._bands.append((top, self._y))
+        self._server_end = self._y + 4
+        for client in self._content.waiting:
+            self._alive[client] = self._server_end
+
+    def foot(self) -> None:
+        self._y += 14
+        for ending in self._content.endings:
+            self._lines(ending, INK)
+        self._y += 4
+        self._lines(self._content.verdict, _FAULT if self._content.broken else INK, bold=True)
+        self._lines(f'replay it: "{self._content.schedule}"', INK)
+
+    def finished(self) -> Diagram:
+        texts = [shape for shape in self._shapes if isinstance(shape, Text)]
+        width = max(text.left + text.width for text in texts) + _MARGIN
+        bands = [Box(0, top, width, end - top, _BAND, rounded=False) for top, end in self._bands]
+        ends = zip([*self._columns.lanes, self._columns.server],
+                   [*self._alive.values(), self._server_end], strict=True)  # fmt: skip
+        lifelines = [
+            piece
+            for x, end in ends
+            for piece in interrupted(Line(x, self._heads_end, x, end, FAINT), texts)
+        ]
+        return Diagram([*bands, *lifelines, *self._shapes], width, self._y + 4)
+
+    # --- rows; each answers where it ends ---
+
+    def _event(self, event: Event, top: float) -> float:
+        if event.client is None:
+            x = self._columns.server
+            self._shapes.append(Mark(x, top + LINE - 4, _FAULT, cross=True))
+            self._text(x - 14, top + LINE, said(event), _FAULT, align="right")
+            return top + LINE + 4
+        woken = event.client in self._waiting
+        self._waiting.discard(event.client)
+        if event.commands and event.kind != "crash":
+            end = self._exchange(event, event.client, top, woken)
+        else:
+            end = self._mark(event, event.client, top)
+        self._alive[event.client] = end
+        return end
+
+    def _mark(self, event: Event, client: int, top: float) -> float:
+        """What a client does without the server."""
+        x, server = self._columns.lanes[client], self._columns.server
+        colour = _lane_colour(client) if event.kind == "go" else _FAULT
+        self._shapes.append(Mark(x, top + LINE - 4, colour, cross=event.kind == "crash"))
+        (text,) = _texts(event)
+        lines = self._columns.lines(client, text)
+        if x + 14 + widest(lines) < server - 10:
+            return self._texts(lines, x + 14, top, colour)
+        return self._texts(lines, x - 14 - widest(lines), top, colour)
+
+    def _exchange(self, event: Event, client: int, top: float, woken: bool) -> float:
+        """A request and its reply; the reply alone of what has waited for it."""
+        x, server, colour = self._columns.lanes[client], self._columns.server, _lane_colour(client)
+        middle = (x + server) / 2
+        request, *reply = _texts(event)
+        y = self._beside(client, request, top, colour)
+        if event.kind == "lose request":
+            y += 6  # its text stands beside the arrow, not over it
+            self._shapes += [
+                Line(x, y, middle, y, colour, arrow=True),
+                Mark(middle + 9, y, _FAULT, cross=True),
+            ]
+            return self._texts(["and the request is lost"], middle + 20, y - LINE + 4, _FAULT)
+        if not woken:
+            self._shapes.append(Line(x, y, server, y, colour, arrow=True))
+        if not reply:
+            self._waiting.add(client)
+            return y + 4
+        lost = event.kind == "lose reply"
+        y = self._beside(client, reply[0], y - 1 if not woken else y - 4, _FAULT if lost else INK)
+        end = middle if lost else x
+        self._shapes.append(Line(server, y, end, y, colour, dashed=True, arrow=True))
+        if lost:
+            self._shapes.append(Mark(middle - 9, y, _FAULT, cross=True))
+        return y + 4
+
+    def _beside(self, client: int, text: str, top: float, colour: str) -> float:
+        """A text over an arrow between the client and the server; where the arrow goes."""
+        lines = self._columns.lines(client, text)
+        x = min(self._columns.lanes[client] + 12, self._columns.server - 10 - widest(lines))
+        return self._texts(lines, x, top, colour) + 2
+
+    def _changes(self, changes: Sequence[str], top: float) -> float:
+        more = len(changes) - _MOST_CHANGES
+        shown = [*changes[:_MOST_CHANGES], f"and {more} more keys"] if more > 1 else changes
+        lines = [line for change in shown for line in self._columns.key_lines(change)]
+        return self._texts(lines, self._columns.keys, top, INK)
+
+    # --- texts ---
+
+    def _texts(self, lines: Sequence[str], x: float, top: float, colour: str) -> float:
+        for number, line in enumerate(lines, 1):
+            self._text(x, top + number * LINE, line, colour)
+        return top + len(lines) * LINE + 4
+
+    def _lines(self, words: str, colour: str, *, bold: bool = False) -> None:
+        """Across the whole diagram, at ``_y``."""
+        for line in wrapped(words, WIDTH - 2 * _MARGIN) if words else ():
+            self._text(_MARGIN, self._y + SIZE, line, colour, bold=bold)
+            self._y += LINE + 1
+
+    def _text(
+        self, x: float, y: float, words: str, colour: str = INK, *,
+        align: Any = "left", bold: bool = False, size: float = SIZE,
+    ) -> None:  # fmt: skip
+        self._shapes.append(Text(x, y, words, colour, align, bold, size))
+
+    def _box(
+        self, x: float, top: float, high: float, lines: Sequence[str], colour: str, size: float
+    ) -> None:
+        wide = widest(lines, size) + (6 if size == SMALL else 16)
+        self._shapes.append(Box(x - wide / 2, top, wide, high, colour))
+        y = top + (high - len(lines) * (size + 3)) / 2 + size - 1
+        for number, line in enumerate(lines):
+            self._text(
+                x, y + number * (size + 3), line.strip(), "#ffffff", align="center", size=size
+            )
+
+
+def _name_lines(name: str, room: float, size: float) -> list[str]:
+    """A client's name in two lines at most; of a longer one its end, where names differ."""
+    columns = columns_in(room - (6 if size == SMALL else 16), size)
+    lines = wrapped(name, room - 16, indent="") if columns >= 6 else [name]
+    fits = len(lines) <= 2 and max(map(len, lines)) <= columns
+    return lines if fits else ["…" + name[-max(1, columns - 1) :].lstrip()]
+
+
+def _lane_colour(client: int) -> str:
+    return _LANE_COLOURS[client % len(_LANE_COLOURS)]
+
+
+def _texts(event: Event) -> tuple[str, ...]:
+    """What stands beside a client's lane: over the arrow to the server and over that back, or
+    beside a mark."""
+    if event.kind == "crash" or not event.commands:
+        return (said(event),)
+    request = spoken(event)
+    if event.kind == "lose request":
+        return (request,)
+    if not event.replies:
+        return (f"{request} … waits",)
+    if event.kind == "time out":
+        request += " times out"
+    lost = ", and the reply is lost" if event.kind == "lose reply" else ""
+    return request, answer(event) + lost

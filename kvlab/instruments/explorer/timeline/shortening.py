@@ -1,0 +1,32 @@
+"""Shorter words for what is long and says little: tokens, points in time, digits after the point.
+
+Two words that differ stay different, as far as random tokens and near times go: of a token the
+first characters are kept, of a time since 1970 the last digits.
+
+    5250be6c-bc00-4672-9ef4-61df5757fe1c    5250be…
+    1795893026072                           …026072
+    0.44029403025                           0.4402…
+"""
+
+from __future__ import annotations
+
+import re
+
+_TOKEN = re.compile(
+    r"""
+    \b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b  # a UUID
+    | (?<![A-Za-z0-9_])(?=[0-9]*[a-f])(?=[a-f]*[0-9])[0-9a-f]{12,}(?![A-Za-z0-9_])  # hexadecimal
+    | (?<![A-Za-z0-9_-])                                              # URL-safe base 64
+      (?=[a-z0-9_-]*[A-Z])(?=[A-Z0-9_-]*[a-z])(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{22,}
+    """,
+    re.VERBOSE,
+)
+_TIME = re.compile(r"(?<![\d.])1\d{12}(\d{3})?(?!\d)")  # in ms or in µs
+_FRACTION = re.compile(r"(\d\.\d{4})\d{5,}")
+
+
+def shortened(text: str) -> str:
+    """The text with its tokens, times and fractions shortened."""
+    text = _TOKEN.sub(lambda found: found[0][:6] + "…", text)
+    text = _TIME.sub(lambda found: "…" + found[0][-6:], text)
+    return _FRACTION.sub(r"\1…", text)
