@@ -1,6 +1,6 @@
-"""``kvlab``: one command for whoever works with the workbook. Also ``python -m kvlab``.
+"""``kvlab``, the command of the workbook. Also ``python -m kvlab``.
 
-The logic of each command lies elsewhere; this file parses and prints.
+The logic of each command lies elsewhere; this module parses arguments and prints results.
 """
 
 from __future__ import annotations
@@ -82,11 +82,13 @@ def load(
     name: Annotated[
         str, typer.Argument(help="Which load test: rate-limiter or leaderboard.")
     ] = "rate-limiter",
-    naive: Annotated[bool, typer.Option(help="Load the tutorial's version: it must fail.")] = False,
+    naive: Annotated[
+        bool, typer.Option(help="Load the tutorial's version, which must fail.")
+    ] = False,
     time: Annotated[str, typer.Option(help="How long: 30s, 2m, 1h30m.")] = "30s",
     users: Annotated[int, typer.Option(help="Concurrent users.")] = 20,
     reports: Annotated[str, typer.Option(help="Where the folder of the run goes.")] = "loads",
-    web: Annotated[bool, typer.Option(help="Locust's page instead, on loopback.")] = False,
+    web: Annotated[bool, typer.Option(help="Open Locust's web page, on loopback.")] = False,
 ) -> None:
     """Load a pattern with Locust and judge what happened; exit code 1 when its promise broke.
 
@@ -96,14 +98,14 @@ def load(
     --rate 2000                 open loop: arrivals a second
     --shape step|spike          how the load changes over the run
     --fault pause@5:2           also cut@8, flush@10, restart@12:1; may be repeated
-    --lose-replies 100          each 100th answer is lost
+    --lose-replies 100          every 100th reply is lost
     --app                       through the sample web app
     --processes 2               as many generators
-    --host redis://…            another store, or http://… for an app that runs
+    --host redis://…            another server, or http://… for a running app
     --algorithm --limit --window --keys --control      of the rate limiter
     --members --skew --mode --ties                     of the leaderboard
 
-    All are told by: locust -f loadtests/leaderboard.py --help
+    The whole list: locust -f loadtests/leaderboard.py --help
     """
     from kvlab.load import command as loads
 
@@ -116,9 +118,11 @@ def load(
 
 @app.command()
 def bench(
-    names: Annotated[list[str] | None, typer.Argument(help="Which ones; all without.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Which benchmarks; all without a name.")
+    ] = None,
 ) -> None:
-    """Measure the patterns against their peers, side by side: ratios with their spread."""
+    """Measure the patterns against their peers, in turns, and print ratios with their interval."""
     from kvlab.workshop import bench as benchmarks
 
     raise typer.Exit(benchmarks.run(names or []))
@@ -131,7 +135,7 @@ def reset(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Remove the workbook's keys, and no others, from the server in use."""
+    """Remove the keys under the prefix, and no others, from the server in use."""
     import kvlab
 
     with kvlab.connect() if prefix is None else kvlab.connect(prefix=prefix) as kv:
@@ -143,7 +147,7 @@ def reset(
 
 
 def show_doctor() -> int:
-    """Print the doctor's report; 1 when something essential is broken."""
+    """Print the doctor's report; return 1 when something essential is broken."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

@@ -28,7 +28,8 @@ import kvlab
 from kvlab import Leaderboard
 from kvlab.core.checks import real, whole
 from kvlab.errors import InvalidArgument
-from kvlab.instruments.judges.linearizability import Scores, judge_history
+from kvlab.instruments.judges.linearizability import judge_history
+from kvlab.instruments.judges.models import Scores
 from kvlab.instruments.measure.workload import Uniform, Zipf
 from kvlab.leaderboard.board import MAX_ENTRIES
 from kvlab.leaderboard.naive import NaiveLeaderboard

@@ -5,7 +5,7 @@
 
 At the end every admission, by the server time that its decision carries, is held against the
 algorithm's own bound, and every denial against what it must let through
-(``judges.limiter``); one too many of either makes the exit code 1. The naive sliding
+(``instruments/judges``); one too many of either makes the exit code 1. The naive sliding
 window tells no time, so it is judged only by what is beyond doubt, and is caught all the same.
 
 ``--host`` takes a Redis URL; without it the embedded server is used. ``--app`` goes through the
@@ -27,7 +27,8 @@ from locust import task
 import kvlab
 from kvlab.core.checks import whole
 from kvlab.errors import InvalidArgument
-from kvlab.instruments.judges.limiter import certain_overlap, judge, judge_denials
+from kvlab.instruments.judges.admissions import certain_overlap, judge
+from kvlab.instruments.judges.denials import judge_denials
 from kvlab.load.decisions import Decisions
 from kvlab.load.http_target import HttpTarget
 from kvlab.load.record.run import Finding

@@ -1,15 +1,15 @@
 """The embedded Valkey that the processes of one user share.
 
-Guarantee: ``join()`` returns a server that answered a moment ago, and that server lives at least
-as long as this process is a member. A notebook, its load test and a shell see the same data. The
-first member starts the ``supervisor``, the last one's end stops it, and no way of dying, kill -9
-of any part included, leaves a server behind.
+Guarantee: ``join()`` returns a server that has just answered. The server lives at least as long as
+this process is a member. A notebook, its load test and a shell see the same data. The first member
+starts the ``supervisor``; the supervisor ends after the last member. No part that dies, by kill -9
+too, leaves a server behind.
 
 Two processes that join at once:
 
 1. A and B find no supervisor.
-2. A takes ``join.lock``, looks again, starts one, becomes a member, lets go.
-3. B, which waited for the lock, looks again and finds A's.
+2. A takes ``join.lock``, looks again, starts a supervisor, becomes a member, releases the lock.
+3. B has waited for the lock, looks again and finds A's supervisor.
 
 Where there is no Valkey for the platform, fakeredis over TCP stands in, and ``Embedded.note`` says
 so.
@@ -57,7 +57,7 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What the doctor sees. Without a supervisor only ``directory`` says anything."""
+    """What the doctor sees. Without a supervisor only ``directory`` is set."""
 
     running: bool
     directory: Path

@@ -1,7 +1,8 @@
-"""fakeredis behind a TCP port of 127.0.0.1, as a process: the engine of last resort.
+"""fakeredis behind a TCP port of 127.0.0.1, as a process: the engine where no other one exists.
 
-``main`` takes the port as its only argument, says when it has it, and ends when its standard input
-does.
+``main`` takes the port as its only argument, prints a line when it listens, and ends at the end of
+its standard input.
+
 Not promised: any latency, memory figure or concurrency of a real server.
 """
 
@@ -31,9 +32,11 @@ def main() -> None:
 
 
 def _like_a_server(handler: Any) -> Any:
-    """fakeredis closes a connection after every error reply, and when a reply finds the client's
-    buffers full; and it lets each of a batch's replies wait for the acknowledgement of the one
-    before (some 40 ms). A server does none of that."""
+    """A handler without three habits of fakeredis that no server has.
+
+    fakeredis closes a connection after an error reply, and also when the client's buffers are full.
+    In a batch, fakeredis sends a reply only after the acknowledgement of the reply before (40 ms).
+    """
 
     class Handler(handler):  # type: ignore[misc]
         disable_nagle_algorithm = True

@@ -1,13 +1,13 @@
-"""A child process that never outlives the process that started it, however that one ends.
+"""A child process that never outlives its parent, however the parent ends.
 
-A server that a killed process leaves behind keeps its port, its memory and its stale data. Two ways
-to prevent it, neither needs more than POSIX:
+A server that outlives its parent keeps its port, its memory and its stale data. Two mechanisms
+prevent this; both need POSIX alone:
 
 - A foreign binary gets a watcher, a small shell that reads a pipe:
   1. The child is a shell that writes its pid into the pipe, then becomes the binary.
   2. We hold the other write end. When we die, by kill -9 too, the kernel closes it.
-  3. The watcher reads end-of-file and kills the pid. If we end in order we write a farewell first.
-  The child announces itself, so there is no moment at which we can die and leave it unwatched.
+  3. The watcher reads end-of-file and kills the pid. On an orderly exit we write a farewell first.
+  The child writes its own pid, so that at no moment can we die and leave the child unwatched.
 - A Python child of ours reads its own standard input and ends at end-of-file (``own_watch=True``).
 
 Not promised: a child whose watcher was killed as well.
@@ -34,9 +34,9 @@ def python_command(module: str, *arguments: str) -> tuple[str, ...]:
 
 
 class Guarded:
-    """A running child. Output goes to ``log``; ``env`` is added to ours.
+    """A running child. Its output goes to ``log``; ``env`` is added to our environment.
 
-    It has a session of its own, so Ctrl-C in our terminal does not reach it.
+    The child has a session of its own, so that Ctrl-C in our terminal does not reach the child.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Guarded:
         try:
             os.write(lifeline, b"farewell\n")
         except BrokenPipeError:
-            pass  # the watcher is gone; there is nobody to tell
+            pass  # the watcher has ended
         finally:
             os.close(lifeline)
             self._watcher.wait()

@@ -109,7 +109,7 @@ def _check_private(directory: Path, status: os.stat_result) -> None:
 
 
 def listen(at: Place) -> socket.socket:
-    """The supervisor's end. The caller holds ``life.lock``, so what lies there is stale."""
+    """The supervisor's listener. The caller holds ``life.lock``: an old socket file is stale."""
     at.control.unlink(missing_ok=True)
     if _HAS_UNIX:
         listener = socket.socket(socket.AF_UNIX)
@@ -125,7 +125,7 @@ def listen(at: Place) -> socket.socket:
 
 
 def expected_line(at: Place, verb: str) -> bytes:
-    """What a connection has to say: the verb, on Windows after a secret from a private file."""
+    """The line that a client must send: the verb; on Windows a secret before it."""
     secret = "" if _HAS_UNIX else json.loads(at.control.read_text())["secret"] + " "
     return f"{secret}{verb}\n".encode()
 

@@ -40,7 +40,7 @@ class Engine:
 class RunningServer:
     """A private server. ``name`` is the engine's; ``version`` is what the server said of itself.
 
-    With ``unix_socket`` it listens there and on no port. It runs until ``kill``.
+    With ``unix_socket`` the server listens there and on no port. The server runs until ``kill``.
     """
 
     host = "127.0.0.1"
@@ -85,23 +85,23 @@ class RunningServer:
 
     @property
     def log(self) -> str:
-        """Everything the server has written so far."""
+        """What the server has written to its log so far."""
         path = self._directory / "server.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
     def client(self, **kwargs: Any) -> redis.Redis:
-        """A redis-py client of its own for the caller, who closes it."""
+        """A new redis-py client; the caller closes it."""
         password = self._options.get("requirepass")
         if self._unix_socket is not None:
             return redis.Redis(unix_socket_path=str(self._unix_socket), password=password, **kwargs)
         return redis.Redis(self.host, self.port, password=password, **kwargs)
 
     def has_ended(self) -> bool:
-        """Whether the process is gone, by ``kill`` or by itself."""
+        """Whether the process has ended, by ``kill`` or by itself."""
         return self._child is None or self._child.has_ended()
 
     def kill(self) -> None:
-        """kill -9, and wait until it is gone. May be called again."""
+        """Kill the process (SIGKILL) and wait for its end. May be called again."""
         if self._child is not None:
             self._child.end()
             self._child = None
@@ -111,11 +111,11 @@ class RunningServer:
         self._running().signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a frozen process go on (SIGCONT)."""
+        """Continue a frozen process (SIGCONT)."""
         self._running().signal(signal.SIGCONT)
 
     def restart(self) -> None:
-        """Kill it if it still runs and start it again, empty, on the same port."""
+        """Kill the server if it still runs, and start an empty one on the same port."""
         self.kill()
         if not self._start():
             raise ServerUnavailable(f"port {self.port} was taken during a restart")
@@ -214,7 +214,7 @@ def last_lines(text: str, count: int = 8) -> str:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on, fit for a cluster node; for now."""
+    """A port of 127.0.0.1 that is free now and low enough for a cluster node."""
     while True:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))

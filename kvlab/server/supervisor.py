@@ -1,8 +1,8 @@
-"""The process that owns the shared server: it lives while any member lives, and a moment longer.
+"""The process that owns the shared server and lives two seconds longer than its last member.
 
-One loop, no threads. A member is an open connection (``rendezvous``); however a process ends,
-the kernel closes its connection. Two seconds after the last member left, the supervisor ends the
-server and itself.
+One loop, no threads. A member is an open connection (``rendezvous``). However a process ends, the
+kernel closes its connection. Two seconds after the last connection was closed, the supervisor ends
+the server, then itself.
 
 1. kill -9 of a member: its connection ends, nothing else happens.
 2. kill -9 of the supervisor: ``guarded_process`` kills the server, the kernel frees ``life.lock``.
@@ -33,7 +33,7 @@ _PREDECESSOR_SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What a member is told about the shared server."""
+    """What the supervisor answers to a member."""
 
     url: str
     engine: str
@@ -42,7 +42,7 @@ class Served:
 
 
 def main() -> None:
-    """Run as a daemon in the directory ``argv[1]``; say one line of JSON on serving or failing."""
+    """Run as a daemon in the directory ``argv[1]``; print one line of JSON: serving, or why not."""
     if hasattr(os, "fork") and os.fork():
         os._exit(0)  # our parent is a member; it must not be left with a zombie
     print(f"{time.strftime('%F %T')} supervisor, process id {os.getpid()}", file=sys.stderr)
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def _report(said: dict[str, object]) -> None:
-    """Tell the member that started us, then let go of its pipe."""
+    """Answer the member that started us, then close the pipe to it."""
     print(json.dumps(said), flush=True)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
@@ -93,7 +93,7 @@ def _start_server(at: Place) -> tuple[RunningServer, Served]:
 
 
 class _Supervisor:
-    """Members come and go; ``run`` returns when the server died, at SIGTERM, or when alone."""
+    """Accepts members. ``run`` returns on SIGTERM, without members, or when the server ended."""
 
     def __init__(self, at: Place, server: RunningServer, served: Served) -> None:
         self._at = at
@@ -154,7 +154,7 @@ class _Supervisor:
         try:
             connection, _ = self._listener.accept()
         except (BlockingIOError, ConnectionError):
-            return  # it was gone before we looked
+            return  # closed before it was accepted
         connection.setblocking(False)
         self._heard[connection] = b""
         self._selector.register(connection, selectors.EVENT_READ)

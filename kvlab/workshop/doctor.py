@@ -1,8 +1,8 @@
-"""Whether the workbook can run here, and what each engine here can and cannot do.
+"""Whether the workbook can run here, and which commands each engine knows.
 
-Every statement is tried, none is derived from a version number: an engine's abilities are probed on
-a started instance of it, the embedded server by a PING, the kernel by a cell that runs in it, and
-JupyterLab by a page that it answers. ``examine`` returns data; the command line prints it.
+Each statement is tried; none is derived from a version number. An engine is started and asked, the
+embedded server gets a PING, a kernel runs a cell, JupyterLab answers a page. ``examine`` returns
+data; the command line prints them.
 
 Not promised: anything about speed.
 """
@@ -90,7 +90,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """One line: what was looked at, what was found, and what to do when it is broken."""
+    """One line: the subject, its state, the detail, and what to do when the subject is broken."""
 
     subject: str
     state: State
@@ -193,7 +193,7 @@ def _engine(engine: running_server.Engine) -> Diagnosis:
     except KvlabError as error:
         return Diagnosis(engine.name, State.NOTE, f"does not start: {error}")
     lacks = [name for name, has in abilities.items() if not has]
-    said = f"without {', '.join(lacks)}" if lacks else "can do everything asked of it"
+    said = f"without {', '.join(lacks)}" if lacks else "knows every command that was tried"
     return Diagnosis(engine.name, State.OK, f"{version}, {said}")
 
 

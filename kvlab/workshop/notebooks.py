@@ -168,7 +168,7 @@ def make_all(names: Sequence[str], *, check: bool, root: Path = NOTEBOOKS) -> No
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make notebooks", description=__doc__.split("\n")[0])
-    parser.add_argument("names", nargs="*", help="begin of a chapter's name, such as 01")
+    parser.add_argument("names", nargs="*", help="how the name of a chapter begins, such as 01")
     parser.add_argument("--check", action="store_true", help="write nothing; fail on a difference")
     given = parser.parse_args(arguments)
     os.environ |= jupyter.environment()
