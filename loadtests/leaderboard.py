@@ -1,14 +1,11 @@
-"""Loads a leaderboard and judges every score, and the ranks that were told.
+"""Loads a leaderboard and judges every score, and the ranks that it answered.
 
     locust -f loadtests/leaderboard.py --headless --users 20 --run-time 30s
     kvlab load leaderboard
 
-The load test itself is ``kvlab.load.leaderboard``; this file hands it to Locust.
+The load test is ``kvlab.load.leaderboard``. Importing its Locust file hands the test to Locust.
 """
 
-from kvlab.load.leaderboard import LeaderboardLoad, Player
-from kvlab.load.lifecycle import install
+from kvlab.load.leaderboard.locustfile import Player
 
 __all__ = ["Player"]
-
-install(LeaderboardLoad())

@@ -51,7 +51,7 @@ class Settings:
         put(
             self,
             "prefix",
-            _default_prefix() if self.prefix is None else checked_prefix(self.prefix),
+            default_prefix() if self.prefix is None else checked_prefix(self.prefix),
         )
         put(self, "timeout", seconds("timeout", self.timeout, high=LONGEST))
         put(self, "deadline", seconds("deadline", self.deadline, high=LONGEST))
@@ -65,7 +65,8 @@ class Settings:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
-def _default_prefix() -> str:
+def default_prefix() -> str:
+    """The prefix of an executor without one of its own: ``KVLAB_PREFIX``, else ``kvlab:``."""
     try:
         return checked_prefix(os.environ.get("KVLAB_PREFIX") or "kvlab:")
     except InvalidArgument as problem:

@@ -1,7 +1,8 @@
-"""How much load there is at which time of a run: ``constant``, ``step`` or ``spike``.
+"""How much load a run has at which time, and when the requests of an open loop are due.
 
-A level is a share of the full load, users or arrivals a second. ``step`` climbs in four equal
-steps; ``spike`` is a fifth of the load, and all of it in the middle fifth of the run.
+A level is a share of the full load: of the users, or of the arrivals a second. ``constant`` is the
+full load; ``step`` climbs in four equal steps; ``spike`` is a fifth of the load, and the full load
+in the middle fifth of the run.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ SHAPES: Mapping[str, Shape] = {"constant": constant, "step": step, "spike": spik
 
 
 class Arrivals:
-    """When requests are due that arrive by chance, ``rate`` a second at the full level.
+    """When the requests of an open loop are due: a Poisson process, its intervals exponential.
 
-    A Poisson process: intervals are exponential. ``began`` and the times given out are seconds of
-    one clock; ``seconds`` is the length of the run, for the shape, None for a run without an end.
+    ``rate``: arrivals a second at the full level. ``began`` and all moments are seconds of one
+    clock. ``seconds``: the length of the run, for the shape, None for a run without an end.
     """
 
     def __init__(
@@ -55,10 +56,11 @@ class Arrivals:
         self._last = began
 
     def change(self, rate: float, now: float) -> None:
-        """From ``now`` on, ``rate``. What is drawn beyond, and a chance has no memory, moves along.
+        """Use another rate from ``now`` on. The rest of an interval already drawn is scaled.
 
-        Otherwise the users who start one after another, each with its part of the rate, would
-        draw their first gaps at a small rate, one behind the other.
+        The scaling matters at the start of a run, when users start one after another and each adds
+        its part of the rate. Without it, the first intervals, drawn at a small rate, would stay.
+        An exponential interval has no memory, so that scaling its rest is exact.
         """
         rate = real("rate", rate, 0, 1e7, above=True)
         if self._last > now:
@@ -66,13 +68,13 @@ class Arrivals:
         self.rate = rate
 
     def next(self) -> float:
-        """When the next one is due. Each is given out once."""
+        """The moment of the next arrival. Every call returns another arrival."""
         share = 0.0 if self._seconds is None else (self._last - self._began) / self._seconds
         self._last += self._random.expovariate(self.rate * self._shape(min(share, 1.0)))
         return self._last
 
-    def overdue(self, until: float) -> list[float]:
-        """Those that were due before ``until`` and that nobody took."""
+    def never_sent(self, until: float) -> list[float]:
+        """The arrivals that were due before ``until`` and that no user took."""
         left = []
         while (due := self.next()) < until:
             left.append(due)

@@ -10,29 +10,32 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 
 from tqdm import tqdm
 
+from kvlab.core.checks import whole
 from kvlab.errors import InvalidArgument, KvlabError
+from kvlab.load.options import PARENT, REPORTS
 from kvlab.load.record.run import LoadRun
 from kvlab.server.running_server import free_port
 
-RUNS = {"rate-limiter": "rate_limiter.py", "leaderboard": "leaderboard.py"}
-REPORTS = "loads"
+LOAD_TESTS = {"rate-limiter": "kvlab.load.rate_limiter", "leaderboard": "kvlab.load.leaderboard"}
 _UNITS = {"h": 3600, "m": 60, "s": 1}
-_BROKEN = 1  # the exit code of a run that was made, and whose promise broke
+_BROKEN = 1
+"""The exit code of a complete run whose promise broke."""
 
 
 def seconds(text: str) -> int:
-    """``30s``, ``2m``, ``1h30m`` or plain seconds, in seconds."""
+    """The seconds in ``30s``, ``2m``, ``1h30m`` or a plain number of seconds."""
     if text.isdecimal() and int(text) > 0:
         return int(text)
     if not re.fullmatch(r"(\d+h)?(\d+m)?(\d+s)?", text) or not text:
         raise InvalidArgument(f"the time must be like 30s, 2m or 1h30m, not {text!r}")
     total = sum(int(n) * _UNITS[unit] for n, unit in re.findall(r"(\d+)([hms])", text))
     if not total:
-        raise InvalidArgument(f"the time must be at least a second, not {text!r}")
+        raise InvalidArgument(f"the time must be at least 1s, not {text!r}")
     return total
 
 
@@ -45,10 +48,10 @@ def run(
     reports: str | Path = REPORTS,
     web: bool = False,
 ) -> int:
-    """Run one load test for ``length`` seconds; its exit code: 0 only when the promise held.
+    """Run one load test for ``length`` seconds. The exit code is 0 only when the promise held.
 
-    ``more`` goes to Locust; ``reports`` is where the run's folder goes. ``web``: on Locust's page
-    instead, which starts and ends the runs. Raises :class:`InvalidArgument` for an unknown name.
+    ``more`` goes to Locust; the run makes its folder in ``reports``. With ``web``, Locust's page
+    starts and ends the runs. Raises :class:`InvalidArgument` for an unknown name.
     """
     command = _command(name, users, more, reports)
     if not web:
@@ -60,18 +63,18 @@ def run(
             _show_progress(process, length or 0)
         return process.wait()
     except KeyboardInterrupt:
-        # Ctrl-C reached Locust too: it stops its users and still gives the verdict.
+        # Ctrl-C reached Locust too, which stops its users and then gives the verdict.
         return process.wait()
 
 
 def record(
     name: str, *, seconds: int = 5, users: int = 20, **options: bool | float | str | Sequence[str]
 ) -> LoadRun:
-    """Make one run, quietly, and give its record, whether its promise held or not.
+    """Make one run without output and return its record, whether its promise held or not.
 
-    ``options`` are those of the locust file: ``record("rate-limiter", algorithm="fixed-window",
-    naive=True, fault=["pause@2:1"])``. Raises :class:`KvlabError` with what Locust said when there
-    was no run.
+    ``options`` are those of the Locust file: ``record("rate-limiter", algorithm="fixed-window",
+    naive=True, fault=["pause@2:1"])``. Raises :class:`KvlabError`, with Locust's last lines, when
+    there was no run.
     """
     with tempfile.TemporaryDirectory(prefix="kvlab-load-") as reports:
         command = _command(name, users, [*_arguments(options), "--no-page"], reports)
@@ -81,30 +84,29 @@ def record(
         )
         folders = list(Path(reports).iterdir())
         if ended.returncode not in (0, _BROKEN) or not folders:
-            said = ended.stderr.strip().splitlines()[-5:]
-            raise KvlabError("the load test made no run:\n" + "\n".join(said))
+            last = ended.stderr.strip().splitlines()[-5:]
+            raise KvlabError("the load test made no run:\n" + "\n".join(last))
         return LoadRun.read(folders[0])
 
 
 def _command(name: str, users: int, more: Sequence[str], reports: str | Path) -> list[str]:
-    if name not in RUNS:
-        raise InvalidArgument(f"there is no load test {name!r}; there is: {', '.join(RUNS)}")
-    if users < 1:
-        raise InvalidArgument(f"users must be at least 1, not {users}")
-    file = Path(__file__).parents[2] / "loadtests" / RUNS[name]
-    if not file.exists():
-        raise KvlabError(f"loadtests/{file.name} is missing: run this from the workbook's folder")
+    if name not in LOAD_TESTS:
+        raise InvalidArgument(
+            f"there is no load test {name!r}; the load tests are {', '.join(LOAD_TESTS)}"
+        )
+    whole("users", users, 1)
+    file = resources.files(LOAD_TESTS[name]) / "locustfile.py"
     command = [sys.executable, "-m", "locust", "-f", str(file), "--loglevel", "WARNING"]
     command += ["--users", str(users), "--spawn-rate", str(users), "--reports", str(reports)]
     if any(word.partition("=")[0] == "--processes" for word in more):
-        # By its usual port the workers of one load test would find the master of another.
+        # With the usual port, workers of one load test could find the master of another.
         port = str(free_port())
         command += ["--master-port", port, "--master-bind-port", port]
     return [*command, *more]
 
 
 def _environment() -> dict[str, str]:
-    return os.environ | {"KVLAB_LOAD_PARENT": str(os.getpid())}  # the run ends with this process
+    return os.environ | {PARENT: str(os.getpid())}
 
 
 def _arguments(options: Mapping[str, bool | float | str | Sequence[str]]) -> list[str]:
@@ -116,14 +118,14 @@ def _arguments(options: Mapping[str, bool | float | str | Sequence[str]]) -> lis
         elif isinstance(value, int | float | str):
             arguments += [option, str(value)]
         else:
-            arguments += [word for one in value for word in (option, one)]
+            arguments += [word for text in value for word in (option, text)]
     return arguments
 
 
 def _show_progress(process: subprocess.Popen[bytes], length: int) -> None:
     started = time.monotonic()
     form = "{desc} {bar} {n:.0f}/{total} s"
-    # Shown to a person only: a log gets the summary.
+    # For a terminal only: a log gets the summary.
     with tqdm(total=length, desc="loading", bar_format=form, leave=False, disable=None) as bar:
         while process.poll() is None and bar.n < length:
             try:

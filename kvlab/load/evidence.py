@@ -1,9 +1,9 @@
-"""What a load run saw: gathered in each process of it, merged in one, then judged.
+"""What a load run saw: gathered in each of its processes, merged in one process, then judged.
 
-Every call is counted under its name and in the interval in which it ended (of the Unix clock, which
-the processes of one machine share). Latencies go to a ``Recorder``,
-from the moment the call was due, so that merging them loses nothing. What the oracle of a pattern
-needs besides is its ``facts``, any object with ``to_dict`` and ``add``.
+Every call is counted under its name and in the interval in which it ended. Intervals are those of
+the Unix clock, which the processes of one machine share. A latency starts at the moment the call
+was due and goes to a ``Recorder``; merging recorders loses nothing. The ``facts`` are what the
+judge of a pattern needs besides.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import pandas as pd
 
@@ -20,34 +20,39 @@ from kvlab.instruments.measure.recorder import Recorder
 from kvlab.load.record.run import TIMELINE
 
 SHORT, FINE, COARSE = 20.0, 0.25, 1.0
-MOST, UNKNOWN = 600, 5.0
+MOST_INTERVALS, ENDLESS = 600, 5.0
 _PERCENTILES = {"p50_us": 50, "p99_us": 99, "p999_us": 99.9, "max_us": 100}
 
 
-def width(run_time: float | None) -> float:
-    """The seconds of an interval: a quarter of one in a run of up to ``SHORT``, then whole ones.
+def interval_seconds(run_seconds: float | None) -> float:
+    """The length of an interval: ``FINE`` in a run of up to ``SHORT`` seconds, else whole seconds.
 
-    There are ``MOST`` of them or fewer, since each holds a histogram; of a run without an end
-    ``UNKNOWN`` seconds each.
+    A run has at most ``MOST_INTERVALS`` intervals, because each holds a histogram. The intervals
+    of a run without an end take ``ENDLESS`` seconds.
     """
-    if run_time is None:
-        return UNKNOWN
-    return FINE if run_time <= SHORT else max(COARSE, math.ceil(run_time / MOST))
+    if run_seconds is None:
+        return ENDLESS
+    if run_seconds <= SHORT:
+        return FINE
+    return max(COARSE, math.ceil(run_seconds / MOST_INTERVALS))
 
 
 class Facts(Protocol):
-    """What the oracle of one pattern needs."""
+    """What the judge of one pattern needs."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for another process."""
 
     def add(self, data: Mapping[str, Any]) -> None:
-        """Take in what another process saw."""
+        """Add what another process noted."""
+
+
+F = TypeVar("F", bound=Facts)
 
 
 @dataclass
 class Interval:
-    """The calls that ended in it, and how many were due in it (open loop)."""
+    """The calls that ended in this interval, and how many were due in it (open loop)."""
 
     calls: int = 0
     errors: int = 0
@@ -55,13 +60,13 @@ class Interval:
     latency: Recorder = field(default_factory=Recorder)
 
 
-class Evidence:
-    """What one process saw since it last reported, or all of them since the run began.
+class Evidence(Generic[F]):
+    """What one process saw since its last report, or what all processes saw since the run began.
 
     ``width``: the seconds of an interval, the same in all processes.
     """
 
-    def __init__(self, facts: Facts, width: float = COARSE) -> None:
+    def __init__(self, facts: F, width: float = COARSE) -> None:
         self.facts, self.width = facts, width
         self.latency: dict[str, Recorder] = defaultdict(Recorder)
         self.intervals: dict[int, Interval] = defaultdict(Interval)
@@ -73,7 +78,7 @@ class Evidence:
         return sum(interval.calls for interval in self.intervals.values())
 
     def record(self, name: str, ended: float, latency: float, problem: object = None) -> None:
-        """One call: when it ended, in Unix seconds, and the seconds it took since it was due."""
+        """Count a call: the moment it ended, in Unix seconds, and its seconds since it was due."""
         self.latency[name].record(latency)
         interval = self._at(ended)
         interval.calls += 1
@@ -83,14 +88,14 @@ class Evidence:
             self.errors[f"{name}: {problem}"[:200]] += 1
 
     def due(self, at: float) -> None:
-        """A call was due at that moment, in Unix seconds, made or not."""
+        """Count a call that was due at that moment, in Unix seconds, whether it was made or not."""
         self._at(at).due += 1
 
     def _at(self, moment: float) -> Interval:
         return self.intervals[math.floor(moment / self.width)]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values that :meth:`add` takes, in another process too."""
+        """Plain values that :meth:`add` reads, in another process too."""
         return {
             "facts": self.facts.to_dict(),
             "latency": {name: one.to_dict() for name, one in self.latency.items()},
@@ -103,7 +108,7 @@ class Evidence:
         }
 
     def add(self, data: Mapping[str, Any]) -> None:
-        """Take in what another process saw."""
+        """Add what another process saw."""
         self.facts.add(data["facts"])
         for name, latency in data["latency"].items():
             self.latency[name].merge(Recorder.from_dict(latency))
@@ -119,21 +124,21 @@ class Evidence:
     def timeline(
         self, began: float, seconds: float, users: Mapping[int, int], *, open_loop: bool
     ) -> pd.DataFrame:
-        """A row for each interval of the run: see ``TIMELINE``.
+        """A row for each interval of the run, with the columns of ``TIMELINE``.
 
-        ``began``: Unix seconds; ``users``: how many there were, by Unix second. The run begins
-        and ends within an interval: its first and its last row are shorter. ``due`` is NaN in a
+        ``began``: Unix seconds. ``users``: their number by Unix second. The run begins and ends
+        inside an interval, so that its first and its last row are shorter. ``due`` is NaN in a
         closed loop.
         """
         first, last = (math.floor(at / self.width) for at in (began, began + seconds))
-        rows, there = [], 0
+        rows, present = [], 0
         for number in range(first, last + 1):
             starts = max(began, number * self.width)
-            there = users.get(int(starts), there)
+            present = users.get(int(starts), present)
             interval = self.intervals.get(number, Interval())
             row: dict[str, float] = {
                 "second": round(starts - began, 6),
-                "users": there,
+                "users": present,
                 "calls": interval.calls,
                 "errors": interval.errors,
                 "due": interval.due if open_loop else float("nan"),

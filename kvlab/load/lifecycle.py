@@ -1,8 +1,8 @@
-"""How a load test runs under Locust: its begin, what workers tell, its end.
+"""How a load test runs under Locust: what happens before, during and after a run.
 
-A locust file makes a :class:`~kvlab.load.verdict.LoadTest` and calls :func:`install`. The process
-without workers, or the master of workers, judges. Its exit code is 1 when a promise broke, or was
-not put to a test.
+A Locust file makes a :class:`~kvlab.load.verdict.LoadTest` and calls :func:`install`. A process
+without workers, or the master of workers, gives the verdict. Its exit code is 1 when a promise
+broke, or when the run shows nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import os
 import signal
 import sys
 import time
+from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,258 +23,186 @@ from locust import events
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
+from kvlab.core.settings import default_prefix
 from kvlab.errors import InvalidArgument, KvlabError
-from kvlab.load.evidence import COARSE, Evidence, width
-from kvlab.load.http_target import HttpFailed
-from kvlab.load.options import Shape, add_options, check, check_port
+from kvlab.load.evidence import Evidence
+from kvlab.load.generator import end_process
+from kvlab.load.options import PARENT, add_options, check_port
+from kvlab.load.process import Process, share
 from kvlab.load.record.report import save_with_page
+from kvlab.load.record.run import LoadRun
 from kvlab.load.record.summary import summary
-from kvlab.load.surroundings import Stage
-from kvlab.load.user import PREFIX, Process, process_of, share
-from kvlab.load.verdict import LoadTest, recorded
-
-WORKER_SECONDS = 10.0
-"""Beyond the stop timeout: how long to wait for what a worker has to say."""
-ASKED, TOLD = "kvlab stop", "kvlab told"
-PARENT = "KVLAB_LOAD_PARENT"
-"""The environment variable that says with whom to end."""
+from kvlab.load.settings import LoadSettings
+from kvlab.load.target.app_client import AppFailed, is_http
+from kvlab.load.target.store_and_app import LoadTarget
+from kvlab.load.user import UserShape
+from kvlab.load.verdict import LoadTest, RunFrame, recorded
+from kvlab.load.workers import Worker, Workers, send_settings
 
 
-def install(test: LoadTest) -> None:
+def install(test: LoadTest[Any, Any]) -> None:
     """Let Locust run ``test``."""
     events.init_command_line_parser.add_listener(
-        lambda parser, **_: test.options(add_options(parser))
+        lambda parser, **_: test.add_options(add_options(parser))
     )
-    events.init.add_listener(lambda environment, **_: _Run(test, environment))
+    events.init.add_listener(lambda environment, **_: _begin_life(test, environment))
 
 
-class _Run:
-    """What Locust's events call."""
+def _begin_life(test: LoadTest[Any, Any], environment: Environment) -> None:
+    if isinstance(environment.runner, WorkerRunner):
+        Worker(test, environment)
+        return
+    _interrupt_only(gevent.getcurrent())
+    if parent := os.environ.get(PARENT):
+        gevent.spawn(_end_with, int(parent), gevent.getcurrent())
+    try:
+        Lifecycle(test, environment)
+    except (KvlabError, AppFailed) as problem:
+        sys.exit(f"kvlab: {problem}")
 
-    def __init__(self, test: LoadTest, environment: Environment) -> None:
+
+class Lifecycle:
+    """The life of a process that gives a verdict. Locust's events call its methods.
+
+    Raises KvlabError or AppFailed for options, a store or an app that no run can use.
+    """
+
+    def __init__(self, test: LoadTest[Any, Any], environment: Environment) -> None:
         self.test, self.environment = test, environment
-        self.given: Any = environment.parsed_options
-        assert environment.runner is not None
+        assert environment.parsed_options is not None
+        self.options: Namespace = environment.parsed_options
         self.runner: Any = environment.runner
-        self.is_worker = isinstance(self.runner, WorkerRunner)
-        self.is_master = isinstance(self.runner, MasterRunner)
-        self.stage: Stage | None = None
-        self.app_settings: dict[str, Any] = {}
-        self.users: dict[int, int] = {}
-        self.began = 0.0
+        self.workers = Workers(environment) if isinstance(self.runner, MasterRunner) else None
         self.greenlets: list[gevent.Greenlet] = []
-        self.workers: set[str] = set()
-        self.refused: str | None = None
-        self.unread = 0
-        self.said = ""
-        share(environment, Process(environment, Evidence(test.facts(self.given))))
-        if not self.is_worker:
-            _interrupt_only(gevent.getcurrent())
-            if parent := os.environ.get(PARENT):
-                gevent.spawn(_end_with, int(parent), gevent.getcurrent())
-            try:
-                self._prepare()
-            except (KvlabError, HttpFailed) as problem:
-                self._closes()
-                sys.exit(f"kvlab: {problem}")
-        on = environment.events
-        on.test_start.add_listener(self._starts)
-        on.test_stop.add_listener(self._stops)
-        on.quitting.add_listener(lambda **_: self._closes())
-        on.quitting.add_listener(self._quits)
-        on.quit.add_listener(lambda **_: self._ends())
-        if self.is_worker:
-            on.report_to_master.add_listener(self._tells)
-            self.runner.register_message(ASKED, self._asked_to_stop)
-        if self.is_master:
-            on.worker_report.add_listener(self._hears)
-            self.runner.register_message(TOLD, self._hears_the_end)
-
-    @property
-    def process(self) -> Process:
-        return process_of(self.environment)
-
-    # --- before the run ---
-
-    def _prepare(self) -> None:
-        given = self.given
-        check(given)
-        if not given.headless:
-            check_port(given.web_host or "127.0.0.1", given.web_port)
-        if given.shape != "constant" and not given.rate:
-            self.environment.shape_class = Shape(given, self.environment.runner)
-        first = self.test.first(given)
-        # A prefix of its own: two load tests at once must not clear each other's keys.
-        prefix = f"{PREFIX}:{time.time_ns():x}"
-        self.stage = stage = Stage(given, self.environment.host, prefix)
-        given.kvlab = {
-            "store": stage.store,
-            "prefix": prefix,
-            "seconds": given.run_time,
-            "late": stage.late,
-        }
-        self.process.kv.run(first)
-        if given.app:
-            self.app_settings = self.test.app_settings(given)
-            stage.serve(self.app_settings)
-        stage.greet()
-        self.environment.host = stage.host
-
-    # --- the run ---
-
-    def _starts(self, **_: Any) -> None:
-        given: Any = self.environment.parsed_options
-        self.began = time.time()
-        if not self.is_worker:
-            given.kvlab |= {
-                "users": given.num_users,
-                "seconds": given.run_time,
-                "tag": time.time_ns(),
-                "width": width(given.run_time),
-            }
-        self.process.close()
-        fresh = Process(self.environment, self._nothing_yet())
-        share(self.environment, fresh)
-        if not self.is_worker:
-            self._starts_afresh(fresh)
-        if not self.is_master and self.refused is None:
-            fresh.begin()
-            self.greenlets.append(gevent.spawn(self.test.beside, fresh))
-        if not self.is_worker:
-            self.began = time.time()
-            self.greenlets.append(gevent.spawn(self._counts_users))
-        if self.stage is not None and self.refused is None:
-            self.greenlets += self.stage.begin()
-
-    def _starts_afresh(self, process: Process) -> None:
-        self.users, self.refused, self.unread = {}, None, 0
-        if self.is_master:
-            self.workers = {client.id for client in self.runner.clients.ready}
+        self.app_settings: dict[str, Any] = {}
+        self.frame = RunFrame(began=0.0)
+        self.report = ""
+        settings: LoadSettings = test.settings.parsed(
+            self.options, prefix=f"{default_prefix()}load:{time.time_ns():x}:"
+        )
+        if not settings.headless:
+            check_port(self.options.web_host or "127.0.0.1", self.options.web_port)
+        if settings.shape != "constant" and not settings.rate:
+            environment.shape_class = UserShape(self.options)
+        self.target = LoadTarget(environment.host, settings.planned_faults)
         try:
-            check(process.given)
-            if process.given.app and self.test.app_settings(process.given) != self.app_settings:
-                raise InvalidArgument("the app keeps the options that it was started with")
-            process.kv.run(self.test.first(process.given))
-            process.kv.clear()
-        except KvlabError as problem:
-            self.refused = str(problem)  # and each user says so, when it starts
+            self.process = self._prepared(settings)
+        except BaseException:
+            self.target.close()
+            raise
+        on = environment.events
+        on.test_start.add_listener(self.on_test_start)
+        on.test_stop.add_listener(self.on_test_stop)
+        on.quitting.add_listener(self.on_quitting)
+        on.quit.add_listener(self.on_quit)
 
-    def _counts_users(self) -> None:
+    def _prepared(self, settings: LoadSettings) -> Process[Any, Any]:
+        """Try the store, and start the app if there is one. No run has begun yet."""
+        settings = replace(settings, store=self.target.store)
+        process = self._process(settings)
+        with contextlib.closing(process):
+            process.kv.run(self.test.first(settings))
+        if settings.app:
+            self.app_settings = self.test.app_settings(settings)
+            self.target.start_app(settings.prefix, self.app_settings)
+        self.target.check_app()
+        self.environment.host = self.target.host
+        return process
+
+    def _process(self, settings: LoadSettings) -> Process[Any, Any]:
+        process = Process(settings, Evidence(self.test.facts(settings), settings.interval))
+        share(self.environment, process)
+        return process
+
+    # --- a run ---
+
+    def on_test_start(self, **_: Any) -> None:
+        """Begin a run, with the options of now: Locust's page may have changed them."""
+        self.process = self._process(self._settings_of_run())
+        send_settings(self.environment, self.process.settings)
+        if self.workers is not None:
+            self.workers.begin()
+        self.frame = RunFrame(began=time.time())
+        self.greenlets = [gevent.spawn(self._count_users)]
+        if self.process.settings.refused:
+            return
+        if self.workers is None:
+            self.process.begin()
+            self.greenlets.append(gevent.spawn(self.test.beside, self.process))
+        self.greenlets += self.target.start_faults()
+
+    def _settings_of_run(self) -> LoadSettings:
+        """The settings of a run; those before, with the reason, when no run can have these."""
+        before: LoadSettings = self.process.settings
+        host = self.environment.host
+        added: dict[str, Any] = {
+            "store": before.store,
+            "prefix": before.prefix,
+            "app_url": host if is_http(host) else None,
+            "tag": time.time_ns(),
+        }
+        try:
+            settings: LoadSettings = self.test.settings.parsed(self.options, **added)
+            if settings.app and self.test.app_settings(settings) != self.app_settings:
+                raise InvalidArgument("the app keeps the options that it was started with")
+            with contextlib.closing(self._process(settings)) as process:
+                process.kv.run(self.test.first(settings))
+                process.kv.clear()
+        except KvlabError as problem:
+            return replace(before, **added, refused=str(problem))
+        return settings
+
+    def _count_users(self) -> None:
         while True:
-            self.users[int(time.time())] = self.runner.user_count
+            self.frame.users[int(time.time())] = self.runner.user_count
             gevent.sleep(0.5)
 
-    def _stops(self, **_: Any) -> None:
-        seconds = time.time() - self.began
+    def on_test_stop(self, **_: Any) -> None:
+        """End a run: judge it, write its folder, and say what came out."""
+        self.frame.seconds = time.time() - self.frame.began
         gevent.killall(self.greenlets)
-        self.greenlets = []
-        if self.stage is not None:
-            self.stage.recover()
-        if not self.is_master:
-            self.process.end()
-        if self.is_worker:
-            self.runner.send_message(TOLD, self._seen())
-            return
-        if self.is_master:
-            self._collects()
-        self._reports(seconds)
-
-    # --- between processes ---
-
-    def _collects(self) -> None:
-        """Wait until every worker has told what it saw, or is gone.
-
-        Locust, when it quits, calls the test over before it stops the workers.
-        """
-        runner = self.runner
-        runner.send_message(ASKED)
-        patience = time.monotonic() + self.given.stop_timeout + WORKER_SECONDS
-        while time.monotonic() < patience:
-            silent = self.workers - self.process.evidence.processes.keys()
-            if not silent & {client.id for client in runner.clients.running}:
-                return
-            gevent.sleep(0.05)
-
-    def _asked_to_stop(self, **_: Any) -> None:
-        self.runner.stop()
-
-    def _nothing_yet(self) -> Evidence:
-        given = self.environment.parsed_options
-        told = getattr(given, "kvlab", {})  # a worker is told when the run begins
-        return Evidence(self.test.facts(given), told.get("width", COARSE))
-
-    def _seen(self) -> dict[str, Any]:
-        """What this worker saw since it last said so."""
-        process = self.process
-        seen, process.evidence = process.evidence, self._nothing_yet()
-        return seen.to_dict()
-
-    def _tells(self, client_id: str, data: dict[str, Any]) -> None:
-        data["kvlab"] = self._seen()
-
-    def _hears(self, client_id: str, data: dict[str, Any]) -> None:
-        if "kvlab" in data:
-            self._takes_in(data["kvlab"])
-
-    def _hears_the_end(self, msg: Any, **_: Any) -> None:
-        self._takes_in(msg.data)
-
-    def _takes_in(self, data: dict[str, Any]) -> None:
-        is_read = False
-        try:
-            self.process.evidence.add(data)
-            is_read = True
-        finally:  # Locust logs an error, and goes on
-            self.unread += not is_read
-
-    # --- after the run ---
-
-    def _reports(self, seconds: float) -> None:
-        assert self.stage is not None
-        problem = self._missing() or self.refused or self.stage.problem
-        faults = self.stage.faults
-        run = recorded(self.test, self.process, self.began, seconds, self.users, faults, problem)
-        with contextlib.suppress(KvlabError):  # a store that is gone holds nothing of ours
-            self.process.kv.clear()
-        folder, holds = _unused(Path(self.given.reports), self.began, run.pattern), run.holds
-        page = folder / ("run.json" if self.given.no_page else "report.html")
-        said = f"\n{summary(run)}\n  report: {page}"
-        try:
-            if self.given.no_page:
-                run.save(folder)
-            else:
-                save_with_page(run, folder)
-        except (OSError, InvalidArgument) as failed:
-            said, holds = f"\n{summary(run)}\n  NO REPORT: {failed}", False
-        # Of several runs, by the web UI, one that does not hold is enough.
-        self.environment.process_exit_code = self.environment.process_exit_code or int(not holds)
-        if self.given.headless:
-            self.said = said  # below Locust's own tables
+        self.target.recover()
+        missing = None
+        if self.workers is None:
+            end_process(self.process, "local")
         else:
-            print(said, flush=True)
-
-    def _missing(self) -> str | None:
-        """What was seen and did not get here: a part of it is no ground for a verdict."""
-        if self.unread:
-            return f"{self.unread} reports of workers could not be read: of another version?"
-        if silent := self.workers - self.process.evidence.processes.keys():
-            return f"{len(silent)} of {len(self.workers)} workers never said what they saw"
-        return None
-
-    def _quits(self, **_: Any) -> None:
-        """After Ctrl-C Locust asks for the exit code before it stops the run: stop it now."""
-        if not self.is_worker:
-            self.runner.stop()
-
-    def _ends(self) -> None:
-        if self.said:
-            print(self.said, flush=True)
-        self._closes()
-
-    def _closes(self) -> None:
+            self.workers.collect(self.process.settings.stop_timeout)
+            missing = self.workers.missing()
+        self.frame.faults = self.target.faults
+        self.frame.problem = missing or self.process.settings.refused or self.target.problem
+        run = recorded(self.test, self.process, self.frame)
+        with contextlib.suppress(KvlabError):  # a store that is gone holds no keys of this run
+            self.process.kv.clear()
         self.process.close()
-        if self.stage is not None:
-            self.stage.close()
+        self._publish(run)
+
+    def _publish(self, run: LoadRun) -> None:
+        settings, holds = self.process.settings, run.holds
+        folder = _unused(Path(settings.reports), run)
+        try:
+            if settings.no_page:
+                last = f"record: {run.save(folder) / 'run.json'}"
+            else:
+                last = f"report: {save_with_page(run, folder) / 'report.html'}"
+        except (OSError, InvalidArgument) as problem:
+            last, holds = f"NO REPORT: {problem}", False
+        # Of several runs, by Locust's page, one that does not hold is enough.
+        self.environment.process_exit_code = self.environment.process_exit_code or int(not holds)
+        self.report = f"\n{summary(run)}\n  {last}"
+        if not settings.headless:
+            print(self.report, flush=True)
+
+    # --- the end ---
+
+    def on_quitting(self, **_: Any) -> None:
+        """Stop the run now: after Ctrl-C, Locust asks for the exit code before it stops a run."""
+        self.runner.stop()
+        self.target.close()
+
+    def on_quit(self, **_: Any) -> None:
+        """Print the report of a headless run, below Locust's own tables."""
+        if self.process.settings.headless and self.report:
+            print(self.report, flush=True)
 
 
 def _end_with(parent: int, main: Any) -> None:
@@ -283,7 +213,7 @@ def _end_with(parent: int, main: Any) -> None:
 
 
 def _interrupt_only(main: Any) -> None:
-    """Let Ctrl-C end Locust's main greenlet, not whichever runs: that would be a user's call."""
+    """Let Ctrl-C end Locust's main greenlet, not the running one, which may be a user's call."""
 
     def interrupt() -> None:
         gevent.get_hub().loop.run_callback(main.throw, KeyboardInterrupt)
@@ -291,8 +221,8 @@ def _interrupt_only(main: Any) -> None:
     gevent.signal_handler(signal.SIGINT, interrupt)
 
 
-def _unused(folder: Path, began: float, pattern: str) -> Path:
-    """Where the folder of a run goes."""
-    name = time.strftime("%Y-%m-%dT%H-%M-%S-", time.localtime(began)) + pattern
+def _unused(folder: Path, run: LoadRun) -> Path:
+    """A folder for a run that no other run has."""
+    name = time.strftime("%Y-%m-%dT%H-%M-%S-", time.localtime(run.began)) + run.pattern
     names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
     return next(folder / name for name in names if not (folder / name).exists())

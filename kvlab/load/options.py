@@ -1,4 +1,4 @@
-"""The options that every load test has, and what of them is refused before a run."""
+"""The command-line options that every load test has."""
 
 from __future__ import annotations
 
@@ -6,106 +6,96 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from locust import LoadTestShape
-
 from kvlab.errors import InvalidArgument
 from kvlab.load.arrivals import SHAPES
 
+REPORTS = "loads"
+"""The default folder for the folders of runs."""
+
+PARENT = "KVLAB_LOAD_PARENT"
+"""The environment variable with the process that a load test must not outlive."""
+
+# Locust's page does not show this option: only its command line has it.
+_HIDDEN = {"include_in_web_ui": False}
+
 
 def add_options(parser: Any) -> Callable[..., Any]:
-    """The options of every load test; how to add more."""
-    # Locust's own: its pages and its workers' port are for this machine unless said otherwise.
+    """Add the options of every load test; returns the function that adds further ones."""
+    # Locust's page and the port for its workers are open to this machine alone by default.
     parser.set_defaults(web_host="127.0.0.1", master_bind_host="127.0.0.1", stop_timeout=5)
-    # Not in a group: Locust's page would not show them.
+    # Not in a group: Locust's page would not show the options of a group.
     add: Callable[..., Any] = parser.add_argument
+    _add_load(add)
+    _add_faults(add)
+    _add_output(add)
+    return add
+
+
+def _add_load(add: Callable[..., Any]) -> None:
     add(
         "--rate",
         type=float,
         default=0.0,
-        help="open loop: arrivals a second (0: closed loop, each "
-        "user asks again as soon as it is answered)",
+        help="arrivals a second in an open loop; 0 (the default) means a closed loop: each user "
+        "calls again as soon as its last call is answered",
     )
     add(
         "--shape",
         choices=list(SHAPES),
         default="constant",
-        help="how the users, or the rate, change over the run",
+        help="how the number of users, or the rate, changes during the run",
     )
-    add("--naive", action="store_true", help="load the tutorial's version instead")
+    add("--naive", action="store_true", help="load the tutorial's version, which must fail")
+    add(
+        "--app",
+        action="store_true",
+        help="start the sample web app and load the pattern through it; for an app that runs "
+        "already, use --host http://…",
+        **_HIDDEN,
+    )
+
+
+def _add_faults(add: Callable[..., Any]) -> None:
     add(
         "--lose-replies",
         type=int,
         default=0,
         metavar="N",
-        help="each N-th answer of the store is lost on its way",
+        help="lose every N-th reply of the store on its way to the client",
     )
     add(
         "--fault",
         action="append",
         default=[],
-        include_in_web_ui=False,
-        help="pause@5:2, cut@8, "
-        "flush@10, restart@12:1: seconds into the run, on a server of its own; may be repeated",
+        help="a fault and its second of the run: pause@5:2, cut@8, flush@10, restart@12:1; the "
+        "run starts a server of its own; may be repeated",
+        **_HIDDEN,
     )
-    add(
-        "--app",
-        action="store_true",
-        include_in_web_ui=False,
-        help="through the sample web app, which is started; one that runs already: --host http://…",
-    )
+
+
+def _add_output(add: Callable[..., Any]) -> None:
     add(
         "--reports",
-        default="loads",
-        include_in_web_ui=False,
-        help="each run leaves a folder in this one",
+        default=REPORTS,
+        help="the folder in which each run makes a folder of its own",
+        **_HIDDEN,
     )
     add(
         "--no-page",
         action="store_true",
-        include_in_web_ui=False,
-        help="leave the report's page out: a second less",
+        help="do not draw the report's page, which takes a second",
+        **_HIDDEN,
     )
-    return add
-
-
-def check(given: Any) -> None:
-    """Raises InvalidArgument for options that no load test can use.
-
-    Before each run: the web UI may have changed one.
-    """
-    if given.num_users is not None and given.num_users < 1:
-        raise InvalidArgument(f"users must be at least 1, not {given.num_users}")
-    if not 0 <= given.rate < 1e7:
-        raise InvalidArgument(f"rate must be arrivals a second, or 0, not {given.rate}")
-    if given.lose_replies < 0:
-        raise InvalidArgument(f"lose-replies must be 0 or more, not {given.lose_replies}")
-    if given.shape != "constant" and not given.run_time:
-        raise InvalidArgument(f"--shape {given.shape} needs a --run-time")
 
 
 def check_port(host: str, port: int) -> None:
-    """Raises InvalidArgument when the web UI cannot have it."""
+    """Raises InvalidArgument when Locust's page cannot have the port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as problem:
             raise InvalidArgument(
-                f"the web UI cannot have port {port} of {host}: {problem.strerror}; take another "
+                f"Locust's page cannot have port {port} of {host}: {problem.strerror}; use another "
                 "--web-port, or --headless"
             ) from None
-
-
-class Shape(LoadTestShape):
-    """The users of ``--shape``, in a closed loop."""
-
-    def __init__(self, given: Any, runner: Any) -> None:
-        LoadTestShape.__init__(self)
-        self.given, self.runner = given, runner
-
-    def tick(self) -> tuple[int, float] | None:
-        share = LoadTestShape.get_run_time(self) / self.given.run_time
-        if share >= 1:
-            return None
-        users = max(1, round(self.given.num_users * SHAPES[self.given.shape](share)))
-        return users, max(users, 100)

@@ -1,140 +1,126 @@
-"""What a load test says of its pattern, and the record of a run made of that."""
+"""What a load test must provide, and the record that its verdict makes of a run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
 
 import pandas as pd
 import redis
-from locust.argument_parser import default_args_dict
 
 import kvlab
 from kvlab.errors import KvlabError
 from kvlab.instruments.measure.machine import environment as measured_on
 from kvlab.load.evidence import Evidence, Facts
-from kvlab.load.http_target import HttpFailed
-from kvlab.load.record.run import Fault, Finding, Generator, LoadRun
-from kvlab.load.user import OVER, Process
-
-UNSENT = 0.001
-"""From this share of arrivals that were never sent on, a percentile of those that were misleads."""
-BUSY = 0.9
-"""From this share of a core on, a generator keeps its own calls waiting."""
+from kvlab.load.generator import generator_of
+from kvlab.load.process import Process
+from kvlab.load.record.run import Fault, Finding, LoadRun
+from kvlab.load.settings import LoadSettings
+from kvlab.load.target.app_client import AppFailed
+from kvlab.load.user import CUT_OFF
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
-    """``untested``: why the run shows nothing, if so; ``windows``: see ``LoadRun``."""
+class Conclusion:
+    """What a load test concludes from the evidence.
+
+    ``untested``: why the run shows nothing, if so. ``windows``: see ``LoadRun``.
+    """
 
     findings: Sequence[Finding]
     untested: str | None = None
     windows: pd.DataFrame | None = None
 
 
-class LoadTest(Protocol):
-    """One pattern under load. ``given`` are the options of the command line or the web UI."""
+S = TypeVar("S", bound=LoadSettings)
+F = TypeVar("F", bound=Facts)
+
+
+class LoadTest(Protocol[S, F]):
+    """One pattern under load."""
 
     pattern: str
+    settings: type[S]
 
-    def options(self, add: Callable[..., Any]) -> None:
-        """Add options, by ``add_argument`` of Locust's parser."""
+    def add_options(self, add: Callable[..., Any]) -> None:
+        """Add the options of this pattern with ``add_argument`` of Locust's parser."""
 
-    def first(self, given: Any) -> kvlab.Op[Any]:
-        """An op to try before the load. Raises InvalidArgument for options of no use."""
+    def first(self, settings: S) -> kvlab.Op[Any]:
+        """An op to try before the load."""
 
-    def title(self, given: Any) -> str:
+    def title(self, settings: S) -> str:
         """What is loaded, in one line."""
 
-    def app_settings(self, given: Any) -> dict[str, Any]:
+    def app_settings(self, settings: S) -> dict[str, Any]:
         """Settings of the sample app, see ``kvlab.sample_app.settings``."""
 
-    def facts(self, given: Any) -> Facts:
-        """What the users note for the judge."""
+    def facts(self, settings: S) -> F:
+        """An empty record of what users note for the judge."""
 
-    def beside(self, process: Process) -> None:
-        """What else goes on in each process that has users, in a greenlet, until the run ends."""
+    def beside(self, process: Process[S, F]) -> None:
+        """What else runs in a process with users: in a greenlet that ends with the run."""
 
-    def judge(self, process: Process, began: float) -> Judgement:
-        """Judge what was seen; the server may be asked what it holds."""
+    def judge(self, process: Process[S, F], began: float) -> Conclusion:
+        """Judge the evidence. The judge may ask the store for what it holds."""
 
 
-def recorded(
-    test: LoadTest,
-    process: Process,
-    began: float,
-    seconds: float,
-    users: Mapping[int, int],
-    faults: Sequence[Fault],
-    problem: str | None,
-) -> LoadRun:
-    """The run of ``process``, judged. ``problem``: why it shows nothing, whatever it saw."""
-    given, evidence = process.given, process.evidence
-    machine, judged = measured_on(), Judgement((), problem)
-    if problem is None:
-        try:
-            machine = measured_on(process.kv)
-            judged = test.judge(process, began)
-        except (KvlabError, HttpFailed, redis.RedisError) as raised:
-            judged = Judgement((), f"the store could not be asked at the end: {raised}")
+@dataclass
+class RunFrame:
+    """What is known of a run besides the evidence. ``users``: their number by Unix second."""
+
+    began: float
+    seconds: float = 0.0
+    users: dict[int, int] = field(default_factory=dict)
+    faults: Sequence[Fault] = ()
+    problem: str | None = None
+    """Why the run shows nothing, whatever its users saw."""
+
+
+def recorded(test: LoadTest[Any, Any], process: Process[Any, Any], frame: RunFrame) -> LoadRun:
+    """The record of a run, judged."""
+    settings, evidence = process.settings, process.evidence
+    machine, conclusion = _judged(test, process, frame)
+    open_loop = bool(settings.rate)
+    untested = conclusion.untested
+    if not evidence.calls:
+        untested = frame.problem or "nothing was called"
     return LoadRun(
         pattern=test.pattern,
-        title=test.title(given),
-        settings=_settings(given),
+        title=test.title(settings),
+        settings=settings.recorded(),
         machine=machine,
-        began=began,
-        seconds=seconds,
-        timeline=evidence.timeline(began, seconds, users, open_loop=bool(given.rate)),
+        began=frame.began,
+        seconds=frame.seconds,
+        timeline=evidence.timeline(frame.began, frame.seconds, frame.users, open_loop=open_loop),
         latency=dict(evidence.latency),
         errors=dict(evidence.errors),
-        faults=tuple(sorted(faults, key=lambda fault: fault.at)),
-        findings=(*judged.findings, *_unanswered(given, evidence)),
-        untested=judged.untested if evidence.calls else problem or "nothing was called",
-        generator=_generator(evidence, seconds, open_loop=bool(given.rate)),
-        windows=judged.windows,
+        faults=tuple(frame.faults),
+        findings=(*conclusion.findings, *_unanswered(settings, evidence)),
+        untested=untested,
+        generator=generator_of(evidence, frame.seconds, open_loop=open_loop),
+        windows=conclusion.windows,
     )
 
 
-def _unanswered(given: Any, evidence: Evidence) -> tuple[Finding, ...]:
-    """Calls that failed although nothing was done to the store."""
-    failed = sum(n for said, n in evidence.errors.items() if not said.endswith(OVER))
-    if not failed or given.fault or given.lose_replies:
+def _judged(
+    test: LoadTest[Any, Any], process: Process[Any, Any], frame: RunFrame
+) -> tuple[Mapping[str, Any], Conclusion]:
+    """The machine, with its engine when the store answers, and the conclusion."""
+    if frame.problem is not None:
+        return measured_on(), Conclusion((), frame.problem)
+    machine = measured_on()
+    try:
+        machine = measured_on(process.kv)
+        return machine, test.judge(process, frame.began)
+    except (KvlabError, AppFailed, redis.RedisError) as problem:
+        return machine, Conclusion((), f"at the end the store did not answer: {problem}")
+
+
+def _unanswered(settings: LoadSettings, evidence: Evidence[Any]) -> tuple[Finding, ...]:
+    """Calls that failed although the run had no faults."""
+    failed = sum(n for message, n in evidence.errors.items() if not message.endswith(CUT_OFF))
+    if not failed or settings.fault or settings.lose_replies:
         return ()
-    says = f"every call is answered, as nothing was done to the store; failed: {failed:,}"
+    says = f"every call is answered in a run without faults; failed: {failed:,}"
     return (Finding("answers", False, f"{says} of {evidence.calls:,}"),)
-
-
-def _settings(given: Any) -> dict[str, Any]:
-    """The options that a reader needs: the load test's own, and a few of Locust's."""
-    own = vars(given).keys() - default_args_dict().keys() - {"reports", "no_page", "kvlab"}
-    names = (*sorted(own), "spawn_rate", "processes", "tags", "exclude_tags")
-    found = {name: getattr(given, name) for name in names}
-    settings = {name: value for name, value in found.items() if value not in (None, "", [])}
-    return settings | {"users": given.kvlab["users"], "rate": given.rate or None}
-
-
-def _generator(evidence: Evidence, seconds: float, *, open_loop: bool) -> Generator | None:
-    processes = evidence.processes
-    if not processes:
-        return None
-    busiest = max(one["cpu"] for one in processes.values())
-    noop = sum(one["noop"] for one in processes.values()) / len(processes)
-    cpu = sum(one["cpu"] for one in processes.values()) / len(processes)
-    warning = None
-    if busiest > BUSY:
-        made = evidence.calls / seconds / len(processes)
-        warning = (
-            f"the generator set the pace, not the store: one process used {busiest:.0%} of a "
-            f"core, each made {made:,.0f} calls a second ({noop:,.0f} when a call does nothing). "
-            "Latencies contain waiting for it. Take --rate, fewer users or more --processes."
-        )
-    due = sum(interval.due for interval in evidence.intervals.values())
-    if open_loop and (unsent := due - evidence.calls) > UNSENT * due:
-        late = (
-            f"{unsent:,} of {due:,} arrivals were never sent: each of the users still waited for "
-            "an answer. The percentiles leave out those who waited longest. Take more users or a "
-            "lower --rate."
-        )
-        warning = late if warning is None else f"{warning} {late}"
-    return Generator(len(processes), noop, None, cpu, warning)

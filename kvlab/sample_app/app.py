@@ -3,13 +3,13 @@
     python -m kvlab.sample_app              http://127.0.0.1:8000, /openapi.json describes it
     make app ARGS='--port 8080 --workers 2'
 
-One request is one round trip where it can be: ``POST /api/work`` asks limiter, session and flags
-together. While the store is down each pattern does what it declares: the limiter's policy
-decides, nobody is logged in, flags have their defaults, the database answers for the cache.
-What has nothing to fall back on answers 503 with Retry-After.
+A request makes one round trip where one is enough: ``POST /api/work`` reads limiter, session and
+flags together. While the store is down, each pattern does what it declares: the limiter's policy
+decides, nobody is logged in, flags have their defaults, the database answers instead of the
+cache. A request without any such fallback is answered with 503 and Retry-After.
 
-It holds nothing that needs protection: anybody may log in as anybody (``people``). Only
-loopback reaches it unless ``--host`` says otherwise.
+The app holds nothing that needs protection: anybody may log in as anybody (``people``). It
+listens on loopback alone unless ``--host`` says otherwise.
 """
 
 from __future__ import annotations
@@ -34,29 +34,23 @@ import kvlab
 from kvlab.core.settings import Trace
 from kvlab.errors import KvlabError
 from kvlab.instruments.faults.slow_database import Origin
-from kvlab.sample_app import board as app_board
-from kvlab.sample_app import errors as app_errors
-from kvlab.sample_app import flags as app_flags
-from kvlab.sample_app import page as app_page
-from kvlab.sample_app import people as app_people
-from kvlab.sample_app import profiles as app_profiles
-from kvlab.sample_app import settings as app_settings
-from kvlab.sample_app import work as app_work
+from kvlab.sample_app import board, errors, flags, page, people, profiles, work
 from kvlab.sample_app.guard import Guard
 from kvlab.sample_app.models import STORE_DOWN, Health
 from kvlab.sample_app.services import Shared, opened
-from kvlab.sample_app.settings import Settings
+from kvlab.sample_app.settings import DATABASE, AppSettings, read_settings
+from kvlab.sample_app.settings import __doc__ as settings_doc
 
 MAX_BODY = 64 * 1024
-_ROUTERS = (app_work, app_people, app_profiles, app_board, app_flags)
+_ROUTES = (page, work, people, profiles, board, flags)
 
 
-def create_app(settings: Settings | None = None, trace: Trace | None = None) -> FastAPI:
-    """The app; settings are those of the environment unless given.
+def create_app(settings: AppSettings | None = None, trace: Trace | None = None) -> FastAPI:
+    """The app, with the settings of the environment unless others are given.
 
-    ``trace`` is told of each round trip to the store.
+    ``trace`` is called for every round trip to the store.
     """
-    chosen = app_settings.read(os.environ) if settings is None else settings
+    chosen = read_settings(os.environ) if settings is None else settings
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
@@ -70,23 +64,22 @@ def create_app(settings: Settings | None = None, trace: Trace | None = None) -> 
         description=(__doc__ or "").partition("\n\n    ")[0],
         lifespan=lifespan,
         max_body_size=MAX_BODY,
-        docs_url=None,  # they load scripts from elsewhere
+        docs_url=None,  # these pages load scripts from other hosts
         redoc_url=None,
     )
     app.add_middleware(Guard)
-    app_errors.install(app)
-    app.include_router(app_page.router)
-    for module in _ROUTERS:
+    errors.install(app)
+    for module in _ROUTES:
         app.include_router(module.router)
 
     @app.get("/healthz", tags=["health"])
     async def healthz() -> Health:
-        """This process answers."""
+        """The process answers."""
         return Health(status="ok")
 
     @app.get("/readyz", tags=["health"], responses=STORE_DOWN)
     async def readyz(shared: Shared) -> Health:
-        """The store answers, too."""
+        """The process and the store answer."""
         await shared.kv.run(kvlab.Op("PING", idempotent=True))
         return Health(status="ok")
 
@@ -94,18 +87,18 @@ def create_app(settings: Settings | None = None, trace: Trace | None = None) -> 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve until SIGINT or SIGTERM. What is wrong at the start is one line and exit status 1."""
+    """Serve until SIGINT or SIGTERM. An error at the start is one line and exit status 1."""
     given = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that what is open is closed
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # runs every cleanup
     try:
-        settings = app_settings.read(os.environ)
+        settings = read_settings(os.environ)
         with kvlab.connect(prefix=settings.prefix) as kv:
             kv.run(kvlab.Op("PING"))
             store = kv.where
         listening = _listening(given.host, given.port)
-        # One database for all workers.
+        # All workers use one database.
         with Origin(settings.database) as origin:
-            os.environ[app_settings.BEGINS + "DATABASE"] = origin.url
+            os.environ[DATABASE] = origin.url
             _serve(given.workers, listening, settings, store)
     except (KvlabError, SQLAlchemyError) as problem:
         sys.exit(f"app: {str(problem).splitlines()[0]}")
@@ -113,20 +106,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("ended", file=sys.stderr)
 
 
-def _serve(workers: int, listening: socket.socket, settings: Settings, store: str) -> None:
+def _serve(workers: int, listening: socket.socket, settings: AppSettings, store: str) -> None:
     host, port = listening.getsockname()[:2]
     config = uvicorn.Config(
         "kvlab.sample_app.app:create_app",
         factory=True,
         workers=workers,
-        # Or it believes X-Forwarded-For of any peer on loopback.
+        # Otherwise uvicorn believes X-Forwarded-For of any peer on loopback.
         proxy_headers=False,
         server_header=False,
         access_log=False,
         log_level="warning",
         timeout_keep_alive=75,
         timeout_graceful_shutdown=3,
-        timeout_worker_healthcheck=30,  # a laptop that is busy is no dead worker
+        timeout_worker_healthcheck=30,  # a worker on a busy laptop is slow, not dead
     )
     limiter = settings.limiter
     shown = f"[{host}]" if ":" in host else host
@@ -146,8 +139,8 @@ def _listening(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        # asyncio turns Nagle's algorithm off only where the protocol is said to be TCP, not 0:
-        # else each answer on a kept connection waits 40 ms for the client's acknowledgement.
+        # asyncio turns Nagle's algorithm off only for a socket whose protocol is TCP, not 0. With
+        # Nagle, every answer on an open connection waits 40 ms for an acknowledgement.
         listening = socket.socket(family, kind, protocol or socket.IPPROTO_TCP)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
@@ -155,13 +148,13 @@ def _listening(host: str, port: int) -> socket.socket:
     except OSError as problem:
         raise KvlabError(
             f"cannot listen on {host}, port {port}: {problem.strerror}; "
-            "--port takes another, 0 a free one"
+            "choose another --port; 0 is a free one"
         ) from None
     return listening
 
 
 def _end_with_parent() -> None:
-    """In a worker: end when the process that started it is gone, killed for one."""
+    """In a worker: end when the process that started this worker is gone, even killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
 
@@ -176,12 +169,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m kvlab.sample_app",
         description="Serve the sample web app.",
-        epilog=app_settings.__doc__,
+        epilog=settings_doc,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--host", default="127.0.0.1", help="the address (default: loopback)")
-    parser.add_argument("--port", type=_port, default=8000, help="0 for a free one (8000)")
-    parser.add_argument("--workers", type=_workers, default=1, help="processes that serve (1)")
+    parser.add_argument(
+        "--port", type=_port, default=8000, help="the port; 0 for a free one (default: 8000)"
+    )
+    parser.add_argument(
+        "--workers", type=_workers, default=1, help="how many processes serve (default: 1)"
+    )
     return parser
 
 

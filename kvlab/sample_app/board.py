@@ -1,6 +1,6 @@
-"""The leaderboard over HTTP. It believes whoever submits: in earnest that is a game server.
+"""The leaderboard over HTTP. Anybody may submit any score; a real one has a game server submit.
 
-Members travel in the query, not in the path: a name may hold a slash.
+Members travel in the query, not in the path, because a name may hold a slash.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ OpId = Annotated[
     str | None,
     Header(
         pattern=r"^[!-~]{1,200}$",
-        description="names this submission: sent again with the same body it counts once",
+        description="the id of this submission: repeated with the same body, it counts once",
     ),
 ]
-_BEYOND: Answers = {409: problem("beyond what a board counts exactly, or a used key")}
+_BEYOND: Answers = {409: problem("a score beyond what a board counts exactly, or a key in use")}
 _READS = INVALID | STORE_DOWN
 _ABSENT: Answers = {404: problem("the member is not on the board")}
 
@@ -47,8 +47,9 @@ _ABSENT: Answers = {404: problem("the member is not on the board")}
     responses=TAKES_BODY | STORE_DOWN | CROSS_ORIGIN | _BEYOND,
 )
 async def submit(body: NewScore, shared: Shared, idempotency_key: OpId = None) -> Submitted:
-    """Give a member a score: set it, raise it to a better one, or add to it. An answer of 503
-    with `applied` null may have counted: send it again with the same Idempotency-Key."""
+    """Give a member a score: set the score, raise it to a better one, or add to it. After an answer
+    of 503 with `applied` null, the submission may have counted: repeat it with the same
+    Idempotency-Key."""
     done = await shared.kv.run(
         BOARD.submit(body.member, body.score, body.mode, op_id=idempotency_key)
     )
@@ -57,7 +58,7 @@ async def submit(body: NewScore, shared: Shared, idempotency_key: OpId = None) -
 
 @router.get("/top", responses=_READS)
 async def top(shared: Shared, n: Annotated[int, Query(ge=0, le=MAX_ENTRIES)] = 10) -> Standings:
-    """The first n."""
+    """The first n members."""
     return _standings(await shared.kv.run(BOARD.top(n)))
 
 

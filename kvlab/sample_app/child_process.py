@@ -1,7 +1,8 @@
 """The sample web app as a child process, for load tests, notebooks and tests.
 
-Guarantee: inside the ``with`` block it answers on a free port of loopback; after it, and when
-this process is killed, it is gone, workers included. Its keys stay: clear the prefix.
+Guarantee: inside the ``with`` block the app answers on a free port of loopback. After the block,
+and when this process is killed, the app and its workers have ended. The app's keys stay: clear
+its prefix.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _END_SECONDS = 8.0
 
 @dataclass(frozen=True, slots=True)
 class WebApp:
-    """A running app: ``url`` without a slash at its end, ``pid`` of the (first) process."""
+    """A running app: ``url`` has no slash at its end; ``pid`` is that of the first process."""
 
     url: str
     pid: int
@@ -35,17 +36,18 @@ class WebApp:
 
     @property
     def log(self) -> str:
-        """Everything it has written so far."""
+        """Everything that the app has written so far."""
         return self.log_file.read_text(errors="replace")
 
 
 @contextmanager
 def serving(store: str | None = None, *, workers: int = 1, **settings: object) -> Iterator[WebApp]:
-    """Serve the sample app, on the server at the URL ``store`` or the one of ``connect()``.
+    """Serve the sample app, on the store at the URL ``store`` or on the one of ``connect()``.
 
-    ``settings`` are those of ``kvlab/sample_app/settings.py``, in lower case without what they all
-    begin with: ``serving(url, algorithm="fixed-window", limit=100, trusted_proxies="127.0.0.1")``.
-    Raises :class:`~kvlab.errors.KvlabError` with the end of its log when it does not start.
+    ``settings`` are those of ``kvlab/sample_app/settings.py``, in lower case and without their
+    prefix: ``serving(url, algorithm="fixed-window", limit=100, trusted_proxies="127.0.0.1")``.
+    Raises :class:`~kvlab.errors.KvlabError`, with the end of the app's log, when the app does not
+    start.
     """
     env = {f"KVLAB_APP_{name.upper()}": str(value) for name, value in settings.items()}
     env["PYTHONUNBUFFERED"] = "1"
@@ -73,8 +75,8 @@ def _started(child: Guarded, log: Path) -> WebApp:
         ended = child.has_ended()
         said = log.read_text(errors="replace")
         if ended:
-            raise KvlabError("the sample app ended at its start:\n" + last_lines(said))
-        # Its port is its own from the moment it says so.
+            raise KvlabError("the sample app ended before it served:\n" + last_lines(said))
+        # No other process can take the port once the app has named it.
         found = re.search(r"serving (http://(127\.0\.0\.1):(\d+)) ", said)
         if found and _answers(found[2], int(found[3])):
             return WebApp(found[1], child.pid, log)
@@ -91,7 +93,7 @@ def _answers(host: str, port: int) -> bool:
         connection.request("GET", "/healthz")
         return connection.getresponse().status == 200
     except OSError:
-        return False  # bound, and not serving yet
+        return False  # the port is bound, and the app does not serve yet
     finally:
         connection.close()
 
@@ -101,6 +103,6 @@ def _end(child: Guarded) -> None:
     try:
         child.process.wait(_END_SECONDS)
     except subprocess.TimeoutExpired:
-        pass  # a frozen one, for instance
+        pass  # a frozen process, for instance
     finally:
         child.end()

@@ -3,7 +3,7 @@
 * The store gave no answer, or refused: 503 with Retry-After.
 * An argument out of range: 422. A sum beyond what a board counts, an Idempotency-Key used for
   something else: 409.
-* Anything else is a mistake in the program: 500, and its trace goes to the log alone.
+* Anything else is a mistake in the program: 500. The stack trace goes to the log alone.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def answer(
     """A ``Problem`` as a response."""
     title = _TITLES.get(status, "Error")
     body = Problem(status=status, title=title, detail=detail, applied=applied)
-    # ASCII: a name from the request may be no valid Unicode.
+    # ASCII, because a name from the request may be invalid Unicode.
     return Response(
         body.model_dump_json(ensure_ascii=True),
         status,
@@ -64,7 +64,7 @@ def answer(
 
 
 def install(app: FastAPI) -> None:
-    """Make the app answer errors in this way."""
+    """Make the app answer every error with a ``Problem``."""
     app.exception_handler(HTTPException)(_http)
     app.exception_handler(RequestValidationError)(_invalid)
     app.exception_handler(KvlabError)(_kvlab)
@@ -75,16 +75,16 @@ def install(app: FastAPI) -> None:
 async def _http(request: Request, problem: HTTPException) -> Response:
     headers = dict(problem.headers or {})
     if problem.status_code == 405 and (route := request.scope.get("route")) is not None:
-        # The framework names the methods of the first route with this path only.
+        # The framework names only the methods of the first route with this path.
         methods = request.app.openapi()["paths"].get(route.path, {})
         headers["Allow"] = ", ".join(method.upper() for method in methods) or headers["Allow"]
     return answer(problem.status_code, str(problem.detail), headers=headers)
 
 
 async def _invalid(_: Request, problem: RequestValidationError) -> Response:
-    # What was sent is not repeated: it may be huge, NaN, or no valid Unicode.
-    said = [f"{_place(error['loc'])}: {error['msg']}" for error in problem.errors()]
-    return answer(422, "; ".join(said[:5])[:1000])
+    # The answer does not repeat the request, which may be huge, NaN or invalid Unicode.
+    reasons = [f"{_place(error['loc'])}: {error['msg']}" for error in problem.errors()]
+    return answer(422, "; ".join(reasons[:5])[:1000])
 
 
 def _place(location: tuple[object, ...]) -> str:
@@ -110,7 +110,7 @@ async def _kvlab(_: Request, problem: KvlabError) -> Response:
 
 def _batch(problem: BatchFailed) -> Response:
     failed = [result for result in problem.results if isinstance(result, Exception)]
-    if all(isinstance(one, _STORE) for one in failed):
+    if all(isinstance(error, _STORE) for error in failed):
         return answer(503, "the store gave no full answer", applied=None, headers=RETRY_AFTER)
     raise problem
 

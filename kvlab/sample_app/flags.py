@@ -1,4 +1,4 @@
-"""Feature flags over HTTP: anybody reads what is on for them, ``admin`` sets."""
+"""Feature flags over HTTP: every visitor reads its own flags, ``admin`` sets them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ router = APIRouter(tags=["flags"])
 
 @router.get("/api/flags", responses=MAY_SET_COOKIE | STORE_DOWN)
 async def read_flags(shared: Shared, visitor: Asking, response: Response) -> Flags:
-    """Every flag, as it is for the visitor; the declared defaults while the store is down."""
+    """Every flag as it is for the visitor; the declared defaults while the store is down."""
     session, snapshot = await shared.kv.run(SESSIONS.read(visitor.sid), FLAGS.read_all())
     response.headers.update(set_cookie(visitor, session))
     user = who(session) or visitor.address
@@ -43,12 +43,12 @@ async def read_flags(shared: Shared, visitor: Asking, response: Response) -> Fla
     | TAKES_BODY
     | STORE_DOWN
     | CROSS_ORIGIN
-    | {403: problem("not admin, or sent for another site")},
+    | {403: problem("not admin, or a browser sent this for another site")},
 )
 async def set_flag(
     flag: Annotated[FlagName, Path()], body: FlagChange, shared: Shared, visitor: Asking
 ) -> FlagVersion:
-    """Turn a flag on for some of the users; answers the new version."""
+    """Turn a flag on for a share of the users; the answer is the new version."""
     if known(await shared.kv.run(SESSIONS.read(visitor.sid))) != ADMIN:
         raise HTTPException(403, "only admin sets flags")
     return FlagVersion(version=await shared.kv.run(FLAGS.set(flag, Flag(body.percent))))

@@ -1,9 +1,9 @@
-"""What is true of every answer of the sample app, whatever the route: pure ASGI.
+"""What holds for every answer of the sample app, whatever the route: pure ASGI.
 
-* A request that changes something and that a browser sent for another site is refused. Browsers
-  say so in Sec-Fetch-Site, older ones in Origin; SameSite=Lax alone lets another port of the
-  same host through. A client that says neither is no browser and carries nobody's cookie.
-* Answers of the API are for one visitor and for now: no cache keeps them.
+* A request that changes something is refused when a browser sent it for another site. Browsers
+  name the site in Sec-Fetch-Site, older ones in Origin; SameSite=Lax alone does not stop another
+  port of the same host. A client without both headers is no browser and has no user's cookie.
+* An answer of the API is for one visitor at one moment: no cache may keep it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ _SAFE = {"GET", "HEAD", "OPTIONS"}
 
 
 class Guard:
+    """Refuses requests from other sites and marks every answer."""
+
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 

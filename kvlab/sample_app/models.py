@@ -1,6 +1,6 @@
-"""What the sample app takes and answers, as its OpenAPI description says it.
+"""Requests and answers of the sample app, as in its OpenAPI description.
 
-Bodies are strict: a number in quotes is no number, an unknown field is refused.
+Bodies are strict: a number in quotes is no number, and an unknown field is refused.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ class Body(BaseModel):
 
 
 class Problem(BaseModel):
-    """Why there is no other answer.
+    """Why the request failed.
 
-    ``applied``: false when nothing was changed; null when that is not known (the store was asked
-    and did not answer). Ask again with the same Idempotency-Key, and it counts once.
+    ``applied``: false when nothing was changed; null when nobody knows (the store was asked and
+    did not answer). A request that is repeated with the same Idempotency-Key counts once.
     """
 
     status: int
@@ -35,11 +35,11 @@ class Problem(BaseModel):
 
 
 class Work(BaseModel):
-    """Whether the work was done, and what the limiter said.
+    """Whether the work was done, and what the limiter decided.
 
     ``decided_at``: the store's clock in Unix seconds, to the microsecond; null when the store
-    gave no answer and the declared policy decided. ``retry_after``: seconds until one more fits;
-    null for never.
+    gave no answer and the declared policy decided. ``retry_after``: seconds until one more hit
+    fits; null for never.
     """
 
     allowed: bool
@@ -49,7 +49,7 @@ class Work(BaseModel):
     reset_after: float
     decided_at: float | None
     user: str | None
-    version: Literal["v1", "v2"] = Field(description="which one the flag work-v2 picked")
+    version: Literal["v1", "v2"] = Field(description="the version that the flag work-v2 selects")
 
 
 # --- people ---------------------------------------------------------------------------------
@@ -75,7 +75,7 @@ class ThemeChoice(Body):
 
 
 class Me(BaseModel):
-    """Who is asking. ``expires``: when the session ends if not used, Unix seconds."""
+    """The visitor. ``expires``: when an unused session ends, Unix seconds."""
 
     user: str | None
     theme: Theme
@@ -88,7 +88,7 @@ class ProfileChange(Body):
 
 
 class Profile(BaseModel):
-    """What everybody may know of a customer. ``cached``: the answer needed no database."""
+    """What everybody may see of a customer. ``cached``: the answer came from the cache."""
 
     id: int
     name: str
@@ -152,7 +152,7 @@ class FlagChange(Body):
 
 
 class Flags(BaseModel):
-    """What is on for the visitor, as of one version; version 0: the declared defaults."""
+    """Every flag for the visitor, all of one version; version 0: the declared defaults."""
 
     version: int
     flags: dict[str, bool]
@@ -166,7 +166,7 @@ class Health(BaseModel):
     status: Literal["ok"]
 
 
-# --- answers that are documented ------------------------------------------------------------
+# --- documented answers --------------------------------------------------------------------
 
 
 def header(text: str, *, required: bool = False, kind: str = "string") -> dict[str, Any]:
@@ -177,7 +177,7 @@ RETRY_AFTER = {"Retry-After": header("seconds", required=True, kind="integer")}
 SET_COOKIE = {"Set-Cookie": header("the session's cookie, when there is a session")}
 LIMITS = {
     "RateLimit-Policy": header("draft-ietf-httpapi-ratelimit-headers-11", required=True),
-    "RateLimit": header("what remains, and for how long; absent when the store gave no answer"),
+    "RateLimit": header("what remains and for how long; absent when the store gave no answer"),
 }
 
 
@@ -187,7 +187,7 @@ def problem(text: str, headers: dict[str, Any] | None = None) -> dict[str, Any]:
 
 STORE_DOWN: Answers = {503: problem("the store gave no answer", RETRY_AFTER)}
 MAY_SET_COOKIE: Answers = {200: {"headers": SET_COOKIE}}
-INVALID: Answers = {422: problem("something in the request is out of its range")}
+INVALID: Answers = {422: problem("a value of the request is out of its range")}
 CROSS_ORIGIN: Answers = {403: problem("a browser sent this for another site")}
 TAKES_BODY: Answers = INVALID | {
     400: problem("the body cannot be read"),

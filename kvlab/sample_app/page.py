@@ -1,7 +1,7 @@
-"""The page that shows the app in a browser: one file, nothing from elsewhere.
+"""The page that shows the app in a browser: one file that loads nothing else.
 
-Its policy lets the browser run that one script and that one style, by their hashes, and talk to
-this app alone.
+Its content security policy allows this one script and this one style, by their hashes, and
+requests to this app alone.
 """
 
 from __future__ import annotations

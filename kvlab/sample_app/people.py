@@ -1,7 +1,7 @@
-"""Who is in: log in, log out, and what a session carries.
+"""Sessions over HTTP: log in, log out, and a choice that the session remembers.
 
-Anybody may log in as any user of the sample database: there is no password to check, and so
-nothing here protects anything. All that comes after that check is as it should be.
+Anybody may log in as any user of the sample database: there is no password to check, so this
+log-in protects nothing. Everything after the check is as in a real app.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from kvlab.sessions.values import Session
 
 router = APIRouter(tags=["people"])
 
-# Who is not logged in can make sessions, so how many is limited. Of users there are 100 each.
+# A visitor who is not logged in can make sessions: their number is limited by address.
 NEW_SESSIONS = FixedWindow("new-sessions", limit=60, window=60)
 _SETS: Answers = {200: {"headers": {"Set-Cookie": header("the session's cookie", required=True)}}}
 
 
 @router.post("/api/login", responses=_SETS | STORE_DOWN | CROSS_ORIGIN | TAKES_BODY)
 async def login(body: Login, shared: Shared, visitor: Asking, response: Response) -> Me:
-    """Begin a session. The one that came with the request ends in the same step, so an id that
-    somebody planted lets nobody in; what an anonymous one carried is kept."""
+    """Begin a session. The session of the request ends in the same step, so that an id that an
+    attacker planted is worth nothing; the data of an anonymous session is kept."""
     before = await shared.kv.run(SESSIONS.read(visitor.sid))
     data = before.data if before is not None and before.user is None else {}
     _, session = await shared.kv.run(
@@ -47,8 +47,8 @@ async def login(body: Login, shared: Shared, visitor: Asking, response: Response
 
 @router.post("/api/logout", responses=_SETS | STORE_DOWN | CROSS_ORIGIN)
 async def logout(shared: Shared, visitor: Asking, response: Response) -> Me:
-    """End the session. When the store cannot be told (503) it is still alive, and the browser
-    keeps its cookie to try again."""
+    """End the session. When the store does not answer (503), the session is still alive, and the
+    browser keeps its cookie for another try."""
     await shared.kv.run(SESSIONS.destroy(visitor.sid))
     response.headers["Set-Cookie"] = visitor.cookie.expired()
     return _me(None)
@@ -56,7 +56,7 @@ async def logout(shared: Shared, visitor: Asking, response: Response) -> Me:
 
 @router.get("/api/me", responses=MAY_SET_COOKIE | STORE_DOWN)
 async def me(shared: Shared, visitor: Asking, response: Response) -> Me:
-    """Who is asking; nobody while the store is down."""
+    """The visitor; nobody is logged in while the store is down."""
     session = await shared.kv.run(SESSIONS.read(visitor.sid))
     response.headers.update(set_cookie(visitor, session))
     return _me(session)
@@ -74,8 +74,7 @@ async def me(shared: Shared, visitor: Asking, response: Response) -> Me:
 async def choose_theme(
     body: ThemeChoice, shared: Shared, visitor: Asking, response: Response
 ) -> Me:
-    """Remember how the page looks, in the visitor's session; without one, in a new anonymous
-    session."""
+    """Remember how the page looks in the visitor's session, or in a new anonymous session."""
     session = await shared.kv.run(SESSIONS.update(visitor.sid, theme=body.theme))
     if session is None:
         decision = await shared.kv.run(NEW_SESSIONS.hit(visitor.address))

@@ -1,6 +1,6 @@
 """A customer's profile: read through the cache, written to the database first, then the cache.
 
-The database works in a thread, so that a slow query holds up nobody else.
+Database calls run in a thread, so that a slow query delays no other request.
 """
 
 from __future__ import annotations
@@ -32,13 +32,15 @@ router = APIRouter(tags=["profiles"])
 Id = Annotated[CustomerId, Path(description="a customer of the sample database: 1 to 1000")]
 Loaded = tuple[dict[str, Any], int] | None
 _ABSENT: Answers = {404: problem("there is no such customer")}
-_FOREIGN = CROSS_ORIGIN | {403: problem("another's profile, or sent for another site")}
+_FOREIGN = CROSS_ORIGIN | {
+    403: problem("another customer's profile, or a browser sent this for another site")
+}
 _TAKEN: Answers = {409: problem("the email is in use")}
 
 
 @router.get("/api/profiles/{customer}", responses=_ABSENT | INVALID | STORE_DOWN)
 async def read_profile(customer: Id, shared: Shared) -> Profile:
-    """What everybody may see. While the store is down the database answers."""
+    """What everybody may see of a customer. While the store is down, the database answers."""
     loads = 0
 
     async def load() -> Loaded:
@@ -59,10 +61,10 @@ async def read_profile(customer: Id, shared: Shared) -> Profile:
 async def change_profile(
     customer: Id, body: ProfileChange, shared: Shared, visitor: Asking
 ) -> OwnProfile:
-    """Change name or email, of one's own profile or as admin. What is null stays."""
+    """Change name or email in one's own profile, or in any as admin. Null changes nothing."""
     user = known(await shared.kv.run(SESSIONS.read(visitor.sid)))
     if user not in (f"c{customer}", ADMIN):
-        raise HTTPException(403, "this is another's profile")
+        raise HTTPException(403, "this is another customer's profile")
     fields = body.model_dump(exclude_none=True)
 
     async def write() -> Loaded:
@@ -83,5 +85,5 @@ def _load(origin: Origin, customer: int) -> Loaded:
 
 
 def _write(origin: Origin, customer: int, fields: dict[str, str]) -> Loaded:
-    # Row and version come from one read: either this write's, or a later one's.
+    # Row and version come from one read: those of this write, or of a later one.
     return None if origin.update(customer, **fields) is None else _load(origin, customer)

@@ -1,7 +1,7 @@
-"""What every request of the sample app uses: the patterns, the executor, and who is asking.
+"""What every request of the sample app uses: the patterns, the executor, and the visitor.
 
-Patterns are values and hold no connection, so one of each serves all requests. A ``Visitor`` is
-read from the request alone; nothing here asks the store.
+Patterns are values and hold no connection: one of each kind serves all requests. A ``Visitor``
+comes from the request alone; nothing here calls the store.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kvlab import CacheAside, FeatureFlags, Leaderboard, SessionCookie, SessionS
 from kvlab.core.settings import Trace
 from kvlab.instruments.faults.slow_database import Origin
 from kvlab.rate_limiting.client_address import client_address
-from kvlab.sample_app.settings import Settings
+from kvlab.sample_app.settings import AppSettings
 from kvlab.sessions.values import Session
 
 SESSIONS = SessionStore("app", idle=1800, absolute=86_400)
@@ -36,17 +36,17 @@ class Services:
 
     kv: kvlab.AsyncKv
     origin: Origin
-    settings: Settings
+    settings: AppSettings
 
 
 @asynccontextmanager
-async def opened(settings: Settings, trace: Trace | None = None) -> AsyncIterator[Services]:
+async def opened(settings: AppSettings, trace: Trace | None = None) -> AsyncIterator[Services]:
     """The services of one event loop, from its start to its end.
 
-    A request waits for the store for at most about three times ``settings.timeout``: an op that
-    may be repeated is sent again until twice that.
+    A request waits for the store for at most about three times ``settings.timeout``: an op whose
+    repetition is harmless is retried until twice that time has passed.
     """
-    # The store may be down: the app starts, and answers 503 until it is back.
+    # The app starts without a store too, and answers 503 until the store is back.
     kv = await kvlab.aconnect(
         prefix=settings.prefix,
         timeout=settings.timeout,
@@ -59,13 +59,13 @@ async def opened(settings: Settings, trace: Trace | None = None) -> AsyncIterato
 
 
 async def services_of(request: Request) -> Services:
-    """The services of the app that the request reached."""
+    """The services of the app that serves the request."""
     services: Services = request.state.services
     return services
 
 
 class Cookie(Protocol):
-    """How a session travels."""
+    """How a session travels between app and browser."""
 
     def header(self, session: Session, /) -> str: ...
     def expired(self) -> str: ...
@@ -75,8 +75,8 @@ class Cookie(Protocol):
 class LoopbackCookie:
     """The session's cookie over plain HTTP on loopback: ``SessionCookie`` without Secure.
 
-    Not every client sends a Secure cookie over http://127.0.0.1 (Safari and most HTTP libraries
-    do not), and the ``__Host-`` prefix demands it. Nobody listens on loopback.
+    Safari and most HTTP libraries do not send a Secure cookie over http://127.0.0.1, and the
+    ``__Host-`` prefix demands Secure. On loopback nobody else can read the traffic.
     """
 
     name = "session"
@@ -100,7 +100,7 @@ LOOPBACK_COOKIE = LoopbackCookie()
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Who asks: the address to limit by, the session's id (unchecked), and the cookie's form."""
+    """The address to limit by, the session's id (unchecked), and the kind of cookie."""
 
     address: str
     sid: str | None
@@ -108,11 +108,11 @@ class Visitor:
 
 
 async def visitor_of(request: Request) -> Visitor:
-    """The visitor, by peer, headers and settings. No proxy in between: the peer is the client."""
+    """The visitor, by peer, headers and settings. Without a proxy the peer is the client."""
     trusted = request.state.services.settings.trusted_proxies
     peer = request.client.host if request.client is not None else "127.0.0.1"
     forwarded = request.headers.getlist("x-forwarded-for")
-    # A customer of an IPv6 provider holds a /64: one limit for all of it.
+    # A customer of an IPv6 provider has a whole /64: one limit for all its addresses.
     address = client_address(peer, forwarded, trusted, ipv6_prefix=64)
     plain = not forwarded and _is_loopback(peer) and _is_loopback(request.url.hostname)
     cookie: Cookie = LOOPBACK_COOKIE if plain and request.url.scheme == "http" else SECURE_COOKIE
@@ -120,7 +120,7 @@ async def visitor_of(request: Request) -> Visitor:
 
 
 def who(session: Session | None) -> str | None:
-    """The user's name; None for nobody and for an anonymous session."""
+    """The user's name; None without a session and for an anonymous session."""
     return None if session is None or session.user is None else str(session.user)
 
 
@@ -133,10 +133,10 @@ def known(session: Session | None) -> str:
 
 
 def set_cookie(visitor: Visitor, session: Session | None) -> dict[str, str]:
-    """The header that makes the cookie live as long as the session.
+    """The header that makes the cookie live as long as the session; empty without a session.
 
-    Empty when there is no session, which may be because the store is down: the browser keeps
-    its cookie, and the visitor is in again when the store is back.
+    A session may be missing because the store is down. Then the browser keeps its cookie, and the
+    visitor is logged in again when the store is back.
     """
     return {} if session is None else {"Set-Cookie": visitor.cookie.header(session)}
 

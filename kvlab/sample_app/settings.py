@@ -1,16 +1,19 @@
-"""What the environment tells the sample app, checked before it serves.
+"""The settings of the sample app, read from the environment and checked before the app serves.
 
     KVLAB_APP_ALGORITHM        fixed-window, sliding-log, sliding-counter or token-bucket
     KVLAB_APP_LIMIT            units of work a window and client address
     KVLAB_APP_WINDOW           the window, in seconds
-    KVLAB_APP_OUTAGE           open or closed: who works while the store gives no answer
-    KVLAB_APP_TRUSTED_PROXIES  addresses or networks, with commas; of others X-Forwarded-For
-                               is not read
-    KVLAB_APP_PREFIX           the namespace of the app's keys
+    KVLAB_APP_OUTAGE           open or closed: whether everybody or nobody works while the
+                               store gives no answer
+    KVLAB_APP_TRUSTED_PROXIES  addresses or networks, separated by commas, whose
+                               X-Forwarded-For the app believes
+    KVLAB_APP_PREFIX           the namespace of the app's keys; without it, the part "app" of the
+                               default namespace (KVLAB_PREFIX)
     KVLAB_APP_TIMEOUT          seconds to wait for the store
-    KVLAB_APP_DATABASE         an SQLAlchemy URL; without it a SQLite file that ends with the app
+    KVLAB_APP_DATABASE         an SQLAlchemy URL; without it, the app makes a SQLite file and
+                               removes the file on exit
 
-The store is that of the whole workbook: KVLAB_URL, or the embedded server.
+The store is the workbook's: KVLAB_URL, or the embedded server.
 """
 
 from __future__ import annotations
@@ -22,10 +25,13 @@ from typing import Any
 
 from kvlab import FixedWindow, SlidingWindowCounter, SlidingWindowLog, TokenBucket
 from kvlab.core.key import checked_prefix
+from kvlab.core.settings import default_prefix
 from kvlab.errors import InvalidArgument
 from kvlab.rate_limiting.client_address import Network
 
-BEGINS = "KVLAB_APP_"
+PREFIX = "KVLAB_APP_"
+DATABASE = PREFIX + "DATABASE"
+"""The variable with the URL of the database."""
 
 Limiter = FixedWindow | SlidingWindowCounter | SlidingWindowLog | TokenBucket
 LIMITERS: dict[str, Any] = {
@@ -40,15 +46,15 @@ DEFAULTS = {
     "WINDOW": "60",
     "OUTAGE": "closed",
     "TRUSTED_PROXIES": "",
-    "PREFIX": "kvlab:app",
+    "PREFIX": "",
     "TIMEOUT": "1",
     "DATABASE": "",
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """The settings, usable as they are. ``database`` may hold a password: it is not shown."""
+class AppSettings:
+    """Checked settings. ``database`` may hold a password: ``repr`` leaves it out."""
 
     limiter: Limiter
     trusted_proxies: tuple[Network, ...]
@@ -57,16 +63,16 @@ class Settings:
     database: str | None = field(repr=False)
 
 
-def read(environ: Mapping[str, str]) -> Settings:
-    """The settings of an environment.
+def read_settings(environ: Mapping[str, str]) -> AppSettings:
+    """The settings in an environment.
 
-    Raises InvalidArgument, which names the variable, for a value out of range and for a variable
-    of our name that does not exist: a typing error is heard.
+    Raises InvalidArgument, which names the variable, for a value out of range, and for a variable
+    with our prefix that does not exist: a typing error must not go unnoticed.
     """
-    given = {name[len(BEGINS) :]: environ[name] for name in environ if name.startswith(BEGINS)}
+    given = {n.removeprefix(PREFIX): environ[n] for n in environ if n.startswith(PREFIX)}
     if unknown := sorted(given.keys() - DEFAULTS.keys()):
-        known = ", ".join(BEGINS + name for name in DEFAULTS)
-        raise InvalidArgument(f"there is no {BEGINS}{unknown[0]}; there are {known}")
+        known = ", ".join(PREFIX + name for name in DEFAULTS)
+        raise InvalidArgument(f"there is no {PREFIX}{unknown[0]}; there are {known}")
     text = DEFAULTS | {name: value.strip() for name, value in given.items() if value.strip()}
     if text["ALGORITHM"] not in LIMITERS:
         raise _wrong("ALGORITHM", f"must be one of {', '.join(LIMITERS)}", text["ALGORITHM"])
@@ -75,10 +81,10 @@ def read(environ: Mapping[str, str]) -> Settings:
     timeout = _number("TIMEOUT", text["TIMEOUT"])
     if not 0.01 <= timeout <= 60:
         raise _wrong("TIMEOUT", "must be from 0.01 to 60 seconds", text["TIMEOUT"])
-    return Settings(
+    return AppSettings(
         _limiter(text),
         _proxies(text["TRUSTED_PROXIES"]),
-        _prefix(text["PREFIX"]),
+        _prefix(text["PREFIX"] or f"{default_prefix()}app"),
         timeout,
         text["DATABASE"] or None,
     )
@@ -93,7 +99,7 @@ def _limiter(text: Mapping[str, str]) -> Limiter:
     try:
         limiter: Limiter = LIMITERS[text["ALGORITHM"]]("work", limit, window, outage=text["OUTAGE"])
     except InvalidArgument as problem:
-        raise InvalidArgument(f"{BEGINS}LIMIT, {BEGINS}WINDOW: {problem}") from None
+        raise InvalidArgument(f"{PREFIX}LIMIT, {PREFIX}WINDOW: {problem}") from None
     return limiter
 
 
@@ -102,7 +108,7 @@ def _proxies(text: str) -> tuple[Network, ...]:
         return tuple(ipaddress.ip_network(one.strip()) for one in text.split(",") if one.strip())
     except ValueError as problem:
         raise InvalidArgument(
-            f"{BEGINS}TRUSTED_PROXIES must be addresses or networks, with commas: {problem}"
+            f"{PREFIX}TRUSTED_PROXIES must be addresses or networks, separated by commas: {problem}"
         ) from None
 
 
@@ -110,7 +116,7 @@ def _prefix(text: str) -> str:
     try:
         return checked_prefix(text)
     except InvalidArgument as problem:
-        raise InvalidArgument(f"{BEGINS}PREFIX: {problem}") from None
+        raise InvalidArgument(f"{PREFIX}PREFIX: {problem}") from None
 
 
 def _number(name: str, text: str) -> float:
@@ -121,4 +127,4 @@ def _number(name: str, text: str) -> float:
 
 
 def _wrong(name: str, must: str, value: str) -> InvalidArgument:
-    return InvalidArgument(f"{BEGINS}{name} {must}, not {value!r:.80}")
+    return InvalidArgument(f"{PREFIX}{name} {must}, not {value!r:.80}")

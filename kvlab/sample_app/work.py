@@ -1,7 +1,7 @@
 """The request that the load tests load: limit, session and flags in one round trip.
 
-The address is the visitor's, never what a header says of itself, and no operation id comes from
-the request: with one of their own choice visitors would have one hit count for many.
+The limiter's key is the visitor's address, which no untrusted header can change. No operation id
+comes from the request: with an id of their own choice, visitors could make many hits count once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _DENIED: dict[str, Any] = {
     "description": "over the limit",
     "headers": LIMITS
     | SET_COOKIE
-    | {"Retry-After": header("seconds until the same fits; absent for never", kind="integer")},
+    | {"Retry-After": header("seconds until this hit fits; absent for never", kind="integer")},
 }
 
 
@@ -34,7 +34,7 @@ _DENIED: dict[str, Any] = {
 )
 async def work(shared: Shared, visitor: Asking) -> Response:
     """Use up one unit of the visitor's limit. While the store is down, the declared policy
-    decides: everybody works (`decided_at` is null then), or nobody (503)."""
+    decides: everybody works (then `decided_at` is null), or nobody (503)."""
     decision, session, flags = await shared.kv.run(
         shared.settings.limiter.hit(visitor.address),
         SESSIONS.read(visitor.sid),

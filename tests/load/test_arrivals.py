@@ -22,7 +22,7 @@ def test_levels(shape: str, levels: list[float]) -> None:
 
 def test_as_many_arrive_as_the_rate_says() -> None:
     arrivals = Arrivals(1000, began=50.0, seed=3)
-    due = arrivals.overdue(60.0)
+    due = arrivals.never_sent(60.0)
     assert due == sorted(due)
     assert due[0] > 50.0
     assert len(due) == pytest.approx(10_000, rel=0.05)
@@ -30,7 +30,7 @@ def test_as_many_arrive_as_the_rate_says() -> None:
 
 
 def test_a_shape_bends_the_rate() -> None:
-    due = Arrivals(1000, 0.0, 4, SHAPES["spike"], seconds=10.0).overdue(10.0)
+    due = Arrivals(1000, 0.0, 4, SHAPES["spike"], seconds=10.0).never_sent(10.0)
     middle = sum(4 <= at < 6 for at in due)
     assert middle == pytest.approx(2000, rel=0.1)
     assert len(due) - middle == pytest.approx(1600, rel=0.1)
@@ -39,9 +39,9 @@ def test_a_shape_bends_the_rate() -> None:
 def test_the_rate_may_change() -> None:
     arrivals = Arrivals(10, 0.0, 5)
     arrivals.change(1000.0, 0.0)
-    assert len(arrivals.overdue(1.0)) == pytest.approx(1000, rel=0.2)
+    assert len(arrivals.never_sent(1.0)) == pytest.approx(1000, rel=0.2)
     arrivals.change(10.0, 1.0)
-    assert 15 < len(arrivals.overdue(4.0)) < 45
+    assert 15 < len(arrivals.never_sent(4.0)) < 45
 
 
 def test_users_who_start_one_after_another_leave_no_gap() -> None:

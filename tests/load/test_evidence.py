@@ -8,8 +8,8 @@ import random
 import numpy as np
 import pytest
 
-from kvlab.load.decisions import Decisions
-from kvlab.load.evidence import COARSE, FINE, SHORT, Evidence, width
+from kvlab.load.evidence import COARSE, FINE, SHORT, Evidence, interval_seconds
+from kvlab.load.rate_limiter.decisions import Decisions
 from kvlab.load.record.run import TIMELINE
 
 
@@ -51,20 +51,20 @@ def test_a_call_counts_in_the_second_in_which_it_ended() -> None:
 
 
 def test_a_short_run_is_told_in_quarters_of_a_second() -> None:
-    seen = Evidence(Decisions(), width(SHORT))
+    seen = Evidence(Decisions(), interval_seconds(SHORT))
     for ended in (10.1, 10.24, 10.25, 10.6):
         seen.record("hit", ended, 0.01)
     seen.due(10.3)
-    master = Evidence(Decisions(), width(SHORT))
+    master = Evidence(Decisions(), interval_seconds(SHORT))
     master.add(seen.to_dict())
     lines = master.timeline(10.1, 0.6, {10: 2}, open_loop=True)
     assert lines["second"].tolist() == pytest.approx([0, 0.15, 0.4])
     assert lines["calls"].tolist() == [2, 1, 1]
     assert lines["due"].tolist() == [0, 1, 0]
-    assert width(SHORT) == FINE
-    assert width(SHORT + 1) == width(600) == COARSE
-    assert width(3600) == 6
-    assert width(None) > COARSE
+    assert interval_seconds(SHORT) == FINE
+    assert interval_seconds(SHORT + 1) == interval_seconds(600) == COARSE
+    assert interval_seconds(3600) == 6
+    assert interval_seconds(None) > COARSE
 
 
 def test_a_closed_loop_has_nothing_due() -> None:

@@ -57,13 +57,13 @@ def hostile() -> LoadRun:
         run,
         title=HOSTILE,
         pattern=HOSTILE,
-        settings={HOSTILE: HOSTILE, "target": HOSTILE, "users": HOSTILE, "list": [HOSTILE]},
+        settings={HOSTILE: HOSTILE, "users": HOSTILE, "list": [HOSTILE]},
         machine={"engine": HOSTILE, HOSTILE: 1},
         latency={HOSTILE: run.latency["hit"], "hit": run.latency["hit"]},
         errors={HOSTILE: 3},
         findings=(Finding(HOSTILE, False, HOSTILE, (HOSTILE,)),),
         untested=HOSTILE,
-        generator=Generator(1, 5, 5, 1, HOSTILE),
+        generator=Generator(1, 5, 1, HOSTILE),
     )
 
 
@@ -73,7 +73,7 @@ def test_hostile_texts_are_shown_and_do_nothing() -> None:
     assert not tags & {"script", "img", "iframe", "link", "a", "form", "object", "image"}
     for tag, attributes in shown.elements:
         assert not [name for name in attributes if name.startswith("on")], tag
-    # title, heading, untested, finding (name, says, evidence), engine, target, settings …
+    # title, heading, untested, finding (name, says, evidence), engine, settings …
     assert shown.text.count("<script>alert(1)</script>") >= 12
     assert "49" not in re.findall(r"\{\{.*?\}\}|\b49\b", shown.text)
     assert "\x1b" not in shown.text
@@ -124,9 +124,9 @@ def test_every_ink_of_the_charts_is_the_pages_own() -> None:
         ),
         ({"generator": None}, ["What the load generator itself can do was not measured."]),
         (
-            {"generator": Generator(2, 9000, 4000, 0.93, "the generator set the pace")},
-            ["2 processes, 93 % of a core each; can do 9,000/s of nothing, bare redis-py 4,000/s a "
-             "process", "the generator set the pace"],
+            {"generator": Generator(2, 9000, 0.93, "the generator set the pace")},
+            ["2 processes, 93 % of a core in each process; at most 9,000 calls/s in each process "
+             "when a call does nothing", "the generator set the pace"],
         ),
     ],
 )  # fmt: skip
@@ -173,23 +173,22 @@ def test_the_summary_of_a_run_that_holds() -> None:
     run = flat(
         [1000] * 10 + [0, 500, 1000],
         [Fault("pause", 10, 1)],
-        settings={"users": 20, "target": "direct"},
+        settings={"users": 20},
         errors={"lost": 2},
         findings=(Finding("admissions", True, f"{bound}; {seen}"),),
-        generator=Generator(2, 41_000, 1000, 0.5, "it set the pace"),
+        generator=Generator(2, 41_000, 0.5, "it set the pace"),
     )
     assert summary(run).splitlines() == [
         "Rate limiter: flat, Valkey 9.1.2",
-        "  11,500 calls in 13.0 s, 885/s, 2 errors; closed loop, 20 users, direct",
+        "  11,500 calls in 13.0 s, 885/s, 2 errors; closed loop, 20 users",
         "    2 x lost",
         "  latency in µs, from the intended start          p50        p90        p99      p99.9"
         "        max",
         "    hit, 11,500 calls                           1,000      1,000      1,000      1,000"
         "      1,000",
         "  pause at 10 s for 1 s: from 1,000/s down to 0/s, back at 90 % after 2 s",
-        "  generator: 2 processes, 50 % of a core each;",
-        "    can do 41,000/s of nothing, bare redis-py 1,000/s a process; "
-        "this run 44 % of the bare loop",
+        "  generator: 2 processes, 50 % of a core in each process;",
+        "    at most 41,000 calls/s in each process when a call does nothing",
         "  WARNING: it set the pace",
         f"  HOLDS: {bound};",
         f"    {seen}",

@@ -354,10 +354,10 @@ def run_app(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_a_bad_setting_is_named(env: dict[str, str], says: str) -> None:
-    from kvlab.sample_app import settings as app_settings
+    from kvlab.sample_app.settings import read_settings
 
     with pytest.raises(KvlabError) as raised:
-        app_settings.read(env)
+        read_settings(env)
     assert says in str(raised.value)
 
 

@@ -38,7 +38,6 @@ def sample(
     shape: str = "constant",
     limit: int = 10,
     keys: int = 2,
-    target: str = "direct",
     processes: int = 1,
 ) -> LoadRun:
     """A run with a row a second. A call that meets a fault waits until the fault is over.
@@ -82,7 +81,7 @@ def sample(
         if pattern == "rate-limiter"
         else "Leaderboard: 10,000 members, Zipf 1.1",
         settings={
-            "target": target, "algorithm": "sliding-log", "users": users, "rate": rate,
+            "algorithm": "sliding-log", "users": users, "rate": rate,
             "shape": shape, "naive": naive, "limit": limit, "window": 1.0, "keys": keys,
             "processes": processes,
         },
@@ -95,7 +94,7 @@ def sample(
         faults=tuple(faults),
         findings=_findings(pattern, naive, limit),
         untested=untested,
-        generator=Generator(processes, 41_000.0, 6_200.0, 0.71, None),
+        generator=Generator(processes, 41_000.0, 0.71, None),
         windows=_windows(draw, int(seconds), keys, limit, naive, faults)
         if pattern == "rate-limiter"
         else None,

@@ -100,24 +100,20 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Generator:
-    """What the load generator itself can do, per process.
+    """What the load generator itself can do, in one process on average.
 
-    ``noop_per_second``: calls that do nothing. ``bare_per_second``: the same calls in a bare
-    redis-py loop. ``cpu_share``: share of a core it used in this run. ``warning``: why the
-    generator, not the store, set the pace.
+    ``noop_per_second``: calls that do nothing. ``cpu_share``: the share of a core that a process
+    used in this run. ``warning``: why latencies or percentiles mislead.
     """
 
     processes: int
     noop_per_second: float
-    bare_per_second: float | None
     cpu_share: float
     warning: str | None = None
 
     def __post_init__(self) -> None:
         whole("processes", self.processes, 1)
         real("noop_per_second", self.noop_per_second, 0)
-        if self.bare_per_second is not None:
-            real("bare_per_second", self.bare_per_second, 0)
         real("cpu_share", self.cpu_share, 0)
 
 

@@ -43,21 +43,16 @@ def summary(run: LoadRun) -> str:
 
 
 def generator_says(run: LoadRun) -> str:
-    """What the generator could do, and what share of that this run took; empty without one."""
+    """How busy the generator was, and what it can do at most; empty without a generator."""
     if run.generator is None:
         return ""
-    able = run.generator
-    text = f"{percent(able.cpu_share)} of a core"
-    if able.processes > 1:
-        text = f"{able.processes} processes, {text} each"
-    text += f"; can do {able.noop_per_second:,.0f}/s of nothing"
-    if able.bare_per_second is not None:
-        text += f", bare redis-py {able.bare_per_second:,.0f}/s"
-    text += " a process"
-    if able.bare_per_second:
-        share = run.rate / able.processes / able.bare_per_second
-        text += f"; this run {percent(share)} of the bare loop"
-    return text
+    one = run.generator
+    processes = f"{one.processes} process{'es' if one.processes > 1 else ''}"
+    each = " in each process" if one.processes > 1 else ""
+    return (
+        f"{processes}, {percent(one.cpu_share)} of a core{each}; at most "
+        f"{one.noop_per_second:,.0f} calls/s{each} when a call does nothing"
+    )
 
 
 def how_measured(run: LoadRun) -> str:
@@ -86,11 +81,8 @@ def _volume(run: LoadRun) -> str:
         loop += f" at {run.settings['rate']:,g}/s"
     users = run.settings.get("users")
     loop += f", {users} users" if users is not None else ""
-    target = f", {run.settings['target']}" if "target" in run.settings else ""
     errors = f"{run.errors_total:,} error{'' if run.errors_total == 1 else 's'}"
-    return (
-        f"{run.calls:,} calls in {run.seconds:,.1f} s, {run.rate:,.0f}/s, {errors}; {loop}{target}"
-    )
+    return f"{run.calls:,} calls in {run.seconds:,.1f} s, {run.rate:,.0f}/s, {errors}; {loop}"
 
 
 def _latencies(run: LoadRun) -> Iterator[str]:

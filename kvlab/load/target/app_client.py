@@ -1,4 +1,4 @@
-"""The sample app as a load test's users see it: one connection each, JSON both ways."""
+"""How a user calls the sample app: one connection for each user, JSON in both directions."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from kvlab.errors import InvalidArgument
 TIMEOUT = 10.0
 
 
-class HttpFailed(OSError):
-    """No answer, or none that says what became of the request."""
+class AppFailed(OSError):
+    """The app gave no answer, or an answer that does not say what became of the request."""
 
 
 def is_http(host: str | None) -> bool:
-    """Whether a host, as Locust has it, is an app's and no store's."""
+    """Whether a host, as Locust has it, is an app and not a store."""
     return (host or "").startswith(("http://", "https://"))
 
 
-class HttpTarget:
-    """``url``: http://host:port. Connections are kept open."""
+class AppClient:
+    """``url``: http://host:port. The client keeps its connection open."""
 
     def __init__(self, url: str) -> None:
         try:
@@ -35,16 +35,16 @@ class HttpTarget:
         except ValueError:  # half an IPv6 address, a port beyond 65535
             usable = False
         if not usable:
-            said = re.sub(r"//.*@", "//…@", url)
+            shown = re.sub(r"//.*@", "//…@", url)
             raise InvalidArgument(
-                f"the app's address must be like http://127.0.0.1:8000, not {said!r}"
+                f"the app's address must be like http://127.0.0.1:8000, not {shown!r}"
             )
         self._client = HTTPClient.from_url(url, connection_timeout=TIMEOUT, network_timeout=TIMEOUT)
-        # Without a user and a password: this goes into reports.
+        # Without a user and a password: the address goes into reports.
         self._where = parts.netloc.rpartition("@")[2]
 
     def get(self, path: str, expected: tuple[int, ...] = (200,)) -> Any:
-        """The JSON of the answer. Raises HttpFailed for a status that is not ``expected``."""
+        """The JSON of the answer. Raises AppFailed for a status that is not ``expected``."""
         return self._ask("GET", path, b"", {}, expected)
 
     def post(
@@ -75,12 +75,10 @@ class HttpTarget:
             response = self._client.request(method, path, body=body, headers=headers)
             content = response.read()
         except (OSError, HTTPParseError) as problem:
-            raise HttpFailed(f"no answer from {self._where}: {problem}") from problem
+            raise AppFailed(f"no answer from {self._where}: {problem}") from problem
         if response.status_code not in expected:
-            raise HttpFailed(
-                f"status {response.status_code} from {self._where}{path.split('?')[0]}"
-            )
+            raise AppFailed(f"status {response.status_code} from {self._where}{path.split('?')[0]}")
         try:
             return json.loads(content)
         except ValueError:
-            raise HttpFailed(f"no JSON from {self._where}{path.split('?')[0]}") from None
+            raise AppFailed(f"no JSON from {self._where}{path.split('?')[0]}") from None

@@ -1,0 +1,55 @@
+"""The options of the rate limiter's load test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from kvlab.core.checks import whole
+from kvlab.errors import InvalidArgument
+from kvlab.load.settings import LoadSettings
+from kvlab.sample_app.settings import LIMITERS
+
+CONTROL_EVERY = 5
+"""With --control, one user of this many is naive."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimiterSettings(LoadSettings):
+    """``window``: seconds."""
+
+    algorithm: str
+    limit: int
+    window: float
+    keys: int
+    control: bool
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.limiter()
+        whole("keys", self.keys, 1)
+        least = CONTROL_EVERY * (self.processes or 1)
+        if self.control and self.users is not None and self.users < least:
+            raise InvalidArgument(
+                f"--control needs at least {least} users: one naive user in {CONTROL_EVERY} users "
+                "of a process"
+            )
+
+    def limiter(self) -> Any:
+        """The limiter that the options ask for."""
+        return LIMITERS[self.algorithm]("load", limit=self.limit, window=self.window)
+
+
+def add_limiter_options(add: Callable[..., Any]) -> None:
+    """Add the options of this load test."""
+    add("--algorithm", choices=list(LIMITERS), default="sliding-log", help="which limiter")
+    add("--limit", type=int, default=10, help="admissions of a key in a window")
+    add("--window", type=float, default=1.0, help="length of the window in seconds")
+    add("--keys", type=int, default=2, help="how many keys share the load")
+    add(
+        "--control",
+        action="store_true",
+        help="let one user of five use the tutorial's sliding window, on keys of its own: the "
+        "run must catch that limiter",
+    )

@@ -1,0 +1,144 @@
+"""Workers and their master: the settings that the master sends, the evidence that workers report.
+
+A worker reports its evidence with Locust's own reports, every few seconds, and the rest at its
+end. A master without the evidence of every worker gives no verdict.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import gevent
+from locust.env import Environment
+from locust.runners import MasterRunner
+
+from kvlab.load.evidence import Evidence
+from kvlab.load.generator import end_process
+from kvlab.load.process import Process, process_of, share
+from kvlab.load.settings import LoadSettings
+from kvlab.load.verdict import LoadTest
+
+PATIENCE = 10.0
+"""Seconds beyond the stop timeout that the master waits for the last report of a worker."""
+STOP, LAST_REPORT, REPORT = "kvlab stop", "kvlab last report", "kvlab"
+
+
+def send_settings(environment: Environment, settings: LoadSettings) -> None:
+    """Let Locust hand the settings to each worker that starts users from now on."""
+    assert environment.parsed_options is not None
+    environment.parsed_options.kvlab_settings = settings.to_dict()
+
+
+class Worker:
+    """The life of a worker. Locust's events call its methods."""
+
+    def __init__(self, test: LoadTest[Any, Any], environment: Environment) -> None:
+        assert environment.runner is not None
+        self._test, self._environment = test, environment
+        self._runner: Any = environment.runner
+        self._beside: gevent.Greenlet | None = None
+        on = environment.events
+        on.test_start.add_listener(self.on_test_start)
+        on.test_stop.add_listener(self.on_test_stop)
+        on.report_to_master.add_listener(self.on_report)
+        environment.runner.register_message(STOP, self.on_stop_message)
+
+    @property
+    def _process(self) -> Process[Any, Any] | None:
+        return getattr(self._environment, "kvlab_process", None)
+
+    def on_test_start(self, **_: Any) -> None:
+        """Begin a run with the settings that the master has sent."""
+        options: Any = self._environment.parsed_options
+        settings = self._test.settings.from_dict(options.kvlab_settings)
+        evidence = Evidence(self._test.facts(settings), settings.interval)
+        share(self._environment, Process(settings, evidence))
+        process = process_of(self._environment)
+        process.begin()
+        self._beside = gevent.spawn(self._test.beside, process)
+
+    def on_report(self, client_id: str, data: dict[str, Any]) -> None:
+        """Add the evidence since the last report to a report of Locust."""
+        if self._process is not None:
+            data[REPORT] = self._seen(self._process)
+
+    def on_stop_message(self, **_: Any) -> None:
+        """Stop the users, because the master ends."""
+        self._runner.stop()
+
+    def on_test_stop(self, **_: Any) -> None:
+        """End the run and send the rest of the evidence."""
+        process = process_of(self._environment)
+        gevent.killall([self._beside] if self._beside is not None else [])
+        end_process(process, self._runner.client_id)
+        self._runner.send_message(LAST_REPORT, self._seen(process))
+        process.close()
+
+    def _seen(self, process: Process[Any, Any]) -> dict[str, Any]:
+        seen = process.evidence
+        process.evidence = Evidence(self._test.facts(process.settings), seen.width)
+        return seen.to_dict()
+
+
+class Workers:
+    """The workers as their master knows them."""
+
+    def __init__(self, environment: Environment) -> None:
+        assert isinstance(environment.runner, MasterRunner)
+        self._environment, self._runner = environment, environment.runner
+        self._expected: set[str] = set()
+        self._unreadable = 0
+        environment.events.worker_report.add_listener(self.on_report)
+        self._runner.register_message(LAST_REPORT, self.on_last_report)
+
+    @property
+    def _evidence(self) -> Evidence[Any]:
+        return process_of(self._environment).evidence
+
+    def begin(self) -> None:
+        """A run begins: evidence is due from every worker that is ready now."""
+        self._expected = {client.id for client in self._runner.clients.ready}
+        self._unreadable = 0
+
+    def on_report(self, client_id: str, data: dict[str, Any]) -> None:
+        """Take the evidence out of a report of Locust."""
+        if REPORT in data:
+            self._add(data[REPORT])
+
+    def on_last_report(self, msg: Any, **_: Any) -> None:
+        """Take the rest of a worker's evidence."""
+        self._add(msg.data)
+
+    def _add(self, data: dict[str, Any]) -> None:
+        is_read = False
+        try:
+            self._evidence.add(data)
+            is_read = True
+        finally:  # Locust logs an exception and continues
+            self._unreadable += not is_read
+
+    def collect(self, stop_timeout: float) -> None:
+        """Stop the workers, and wait until every worker has sent its last report or is gone.
+
+        When Locust quits, Locust ends the test in the master before it stops the workers.
+        """
+        self._runner.send_message(STOP)
+        deadline = time.monotonic() + stop_timeout + PATIENCE
+        while time.monotonic() < deadline:
+            running = {client.id for client in self._runner.clients.running}
+            if not self._silent & running:
+                return
+            gevent.sleep(0.05)
+
+    @property
+    def _silent(self) -> set[str]:
+        return self._expected - self._evidence.processes.keys()
+
+    def missing(self) -> str | None:
+        """Which evidence is missing. A part of the evidence is no ground for a verdict."""
+        if self._unreadable:
+            return f"{self._unreadable} reports of workers were unreadable: another version?"
+        if silent := self._silent:
+            return f"{len(silent)} of {len(self._expected)} workers never said what their users saw"
+        return None
