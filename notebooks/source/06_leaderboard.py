@@ -198,10 +198,16 @@ def one_point_a_game(world):
     return points == 2 and sorted(world.results) == [1, 2]
 
 
-# %% tags=["finding"]
+# %%
 counted_once = explore(
-    [phone, laptop], invariant=one_point_a_game, faults=LOSSES, max_faults=2
+    [phone, laptop],
+    invariant=one_point_a_game,
+    faults=LOSSES,
+    max_faults=2,
+    progress=False,
 )
+
+# %% tags=["finding"]
 print(
     f"Ann not in her own list: naive in {naive_story.violations} of "
     f"{naive_story.schedules} schedules, hardened in {hardened_story.violations} of "
