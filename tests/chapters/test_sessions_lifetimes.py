@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kvlab.chapters.sessions_lifetimes import Users, lifetimes, logins, still_in, watch
+from kvlab import Kv
+from kvlab.chapters.sessions_charts import KNOB_MINUTES, alive_chart, logged_in_chart
+from kvlab.chapters.sessions_lifetimes import Habit, Users, still_in, watch, watch_both
 from kvlab.errors import InvalidArgument
 
 
@@ -71,13 +73,9 @@ def test_the_steps_of_the_formula_are_where_the_timeouts_are() -> None:
 def test_bad_arguments_are_refused() -> None:
     with pytest.raises(InvalidArgument):
         still_in([1.0], mean_gap=0, idle=1)
-    with pytest.raises(InvalidArgument):
-        lifetimes({}, title="nothing")
 
 
-def test_the_figure_holds_each_curve_and_its_points() -> None:
-    ages = np.linspace(0, 4, 50)
-    curve = still_in(ages, mean_gap=0.5, idle=1, absolute=3)
+def test_the_figure_holds_each_formula_and_its_points() -> None:
     clock = VirtualClock()
     frame = watch(
         {"hardened": store(clock, 5, 1, 3)},
@@ -88,41 +86,20 @@ def test_the_figure_holds_each_curve_and_its_points() -> None:
         seed=1,
         clock=clock,  # type: ignore[arg-type]
     )
-    (axes,) = lifetimes({"hardened": (ages, curve)}, title="t", measured=frame).axes
-    assert [len(line.get_xdata()) for line in axes.lines] == [8, 50]
-    (axes,) = lifetimes({"hardened": (ages, curve)}, title="t").axes
-    assert [len(line.get_xdata()) for line in axes.lines] == [50]
+    (axes,) = alive_chart(frame, Habit(mean_gap=0.5, idle=1, absolute=3), title="t").axes
+    points, formula = axes.lines
+    assert len(points.get_xdata()) == 8
+    assert formula.get_ydata()[0] == 1
+    assert formula.get_ydata()[-1] == 0  # after the absolute timeout
 
 
-class Shop:
-    def __init__(self, forgetful: bool) -> None:
-        self.alive: set[str] = set()
-        self.made = 0
-        self.forgetful = forgetful
-
-    def create(self, user: int) -> str:
-        self.made += 1
-        self.alive.add(f"{user}.{self.made}")
-        return f"{user}.{self.made}"
-
-    def read(self, sid: str) -> None:
-        assert sid in self.alive
-
-    update = read
-
-    def destroy(self, sid: str) -> None:
-        if not self.forgetful:
-            self.alive.remove(sid)
-
-
-@pytest.mark.parametrize("forgetful", [False, True])
-def test_every_id_that_was_logged_out_is_collected(forgetful: bool) -> None:
-    shop = Shop(forgetful)
-    request, ended = logins(shop, users=3, seed=1)
-    kinds = [request(i % 3) for i in range(1000)]
-    assert len(ended) == kinds.count("destroy") == shop.made - 3 > 10
-    assert len(ended & shop.alive) == (len(ended) if forgetful else 0)
-    assert len(shop.alive - ended) == 3
+@pytest.mark.parametrize(("idle", "absolute", "gap"), [(5, 30, 60), (30, 480, 10), (120, 720, 1)])
+def test_the_axes_are_the_same_at_every_position_of_the_knobs(
+    idle: int, absolute: int, gap: int
+) -> None:
+    (axes,) = logged_in_chart(idle, absolute, gap).axes
+    assert axes.get_xlim() == (0, KNOB_MINUTES)
+    assert axes.get_ylim() == (-0.03, 1.08)
 
 
 def test_who_is_out_reads_no_more() -> None:
@@ -131,3 +108,10 @@ def test_who_is_out_reads_no_more() -> None:
     clock: object = VirtualClock()
     watch({"x": users}, users=9, mean_gap=0.1, seconds=5, every=1, seed=1, clock=clock)  # type: ignore[arg-type]
     assert sorted(asked) == list(range(9))
+
+
+def test_both_stores_are_watched_from_new_sessions_on(kv: Kv) -> None:
+    habit = Habit(mean_gap=0.05, idle=60, absolute=3600)
+    alive = watch_both(kv, habit, users=4, seconds=0.3, every=0.2, seed=1)
+    assert alive["store"].to_list() == ["naive", "hardened"]
+    assert alive["alive"].to_list() == [1, 1]
