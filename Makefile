@@ -18,8 +18,9 @@ help: ## list these commands
 lab: $(STAMP) ## open the workbook in JupyterLab, with its own Valkey
 	@$(BIN)/kvlab lab $(ARGS)
 
+# More workers than cores: half of the tests wait for a server, a kernel or a clock.
 test: $(STAMP) ## run the tests
-	@$(BIN)/python -m pytest -q -n 2 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -q -n 4 --maxschedchunk 1 $(ARGS)
 
 mutants: $(STAMP) ## take each hardening out of a copy, and see the tests fail
 	@PYTHONPATH=tests $(BIN)/python -m mutants $(ARGS)
@@ -62,7 +63,7 @@ $(STAMP): requirements.txt pyproject.toml
 	fi; \
 	if [ -x $(BIN)/python ] && ! $(BIN)/python -c '' >/dev/null 2>&1; then rm -rf $(VENV); fi; \
 	if command -v uv >/dev/null 2>&1; then \
-		[ -w "$$HOME" ] || export UV_NO_CACHE=1; \
+		[ -d "$$HOME" ] && [ -w "$$HOME" ] || export UV_NO_CACHE=1; \
 		echo "Installing into $(VENV) with uv and $$($$python --version) ..."; \
 		{ [ -x $(BIN)/python ] || uv venv --quiet --python "$$(command -v $$python)" $(VENV); } && \
 		uv pip install --quiet --python $(BIN)/python -r requirements.txt; \

@@ -27,6 +27,13 @@ from kvlab.server import engines
 from kvlab.server.running_server import RunningServer
 
 _numbers = itertools.count(1)
+LONG = (
+    "tests/workshop/test_notebooks.py::test_a_notebook_executes",
+    "tests/load/test_load.py",
+    "tests/workshop/test_lab.py",
+    "tests/test_cli.py",
+    "tests/sample_app",
+)
 TIME_FUNCTIONS = (time.time, time.time_ns, time.monotonic, time.sleep)
 
 
@@ -163,6 +170,11 @@ def leaves_nothing_behind(server: RunningServer) -> Iterator[None]:
     if cores is not None:
         assert os.sched_getaffinity(0) == cores
         assert os.sched_getscheduler(0) == policy
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first: whichever worker is free takes the next, and no long one begins last."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
 
 
 def pytest_report_header() -> list[str]:

@@ -19,7 +19,8 @@ from kvlab.server import embedded
 from kvlab.workshop import jupyter
 from kvlab.workshop.workbook import FIRST_CHAPTER, WorkingCopy, working_copy
 
-_LISTED = {"source", "solutions", "__pycache__", "*.pyc", "*~", ".DS_Store"}
+_END_SECONDS = 30.0
+_HIDDEN = {"source", "solutions", "__pycache__", "*.pyc", "*~", ".DS_Store"}
 
 
 def open_lab(arguments: Sequence[str], folder: Path | None = None) -> int:
@@ -38,9 +39,26 @@ def open_lab(arguments: Sequence[str], folder: Path | None = None) -> int:
     )
     say("JupyterLab starts, and prints its address; Ctrl-C ends it and its kernels")
     lab = start(copy.folder, arguments, environment)
-    for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
-        signal.signal(number, lambda *_: lab.terminate())
-    return lab.wait()
+    ends = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
+    for number in ends:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        return lab.wait()
+    except KeyboardInterrupt:
+        for number in ends:
+            signal.signal(number, signal.SIG_IGN)
+        end(lab)
+        return 0
+
+
+def end(lab: subprocess.Popen[bytes]) -> None:
+    """End JupyterLab and its kernels: once in good order, then by force."""
+    lab.terminate()  # a second SIGTERM would end JupyterLab before its kernels
+    try:
+        lab.wait(_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        lab.kill()
+        lab.wait()
 
 
 def say(text: str) -> None:
@@ -79,8 +97,8 @@ def start(
         f"--LabApp.default_url=/lab/tree/{FIRST_CHAPTER}",
     ]
     # Works offline: no news, no look for updates, so no question about them on thirty laptops.
-    command += [f"--LabApp.app_settings_dir={jupyter.LAB_SETTINGS}", "--ServerApp.answer_yes=True"]
-    command += [f"--ContentsManager.hide_globs={name}" for name in sorted(_LISTED)]
+    command.append(f"--LabApp.app_settings_dir={jupyter.LAB_SETTINGS}")
+    command += [f"--ContentsManager.hide_globs={name}" for name in sorted(_HIDDEN)]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")  # on loopback, with a token
     if not _has_browser() and "--no-browser" not in arguments:
@@ -90,7 +108,12 @@ def start(
     command += [*arguments, "--ServerApp.ip=127.0.0.1"]
     output = subprocess.DEVNULL if quiet else None
     return subprocess.Popen(
-        command, cwd=folder, env=os.environ | environment, stdout=output, stderr=output
+        command,
+        cwd=folder,
+        env=os.environ | environment,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,  # Ctrl-C reaches us alone, and we end JupyterLab once
     )
 
 
@@ -100,38 +123,33 @@ def _has_browser() -> bool:
     return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
 
 
-def _wait_for_address(
-    lab: subprocess.Popen[bytes], environment: Mapping[str, str], seconds: float
-) -> str:
-    """The address of the first chapter with its token, from the file that JupyterLab writes."""
-    file = Path(environment["JUPYTER_RUNTIME_DIR"]) / f"jpserver-{lab.pid}.json"
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if lab.poll() is not None:
-            raise KvlabError(f"JupyterLab ended at its start, exit status {lab.returncode}")
-        try:
-            server = json.loads(file.read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):  # absent yet, or half written
-            time.sleep(0.05)
-            continue
-        return f"{server['url']}lab/tree/{FIRST_CHAPTER}?token={server['token']}"
-    raise KvlabError(f"JupyterLab does not listen within {seconds:.0f} s")
-
-
 def try_lab(folder: Path, seconds: float) -> None:
     """Start JupyterLab in ``folder``, ask it for a page, end it. Raises :class:`KvlabError`."""
     environment = jupyter.environment()
     lab = start(folder, ["--no-browser", "--log-level=CRITICAL"], environment, quiet=True)
+    file = Path(environment["JUPYTER_RUNTIME_DIR"]) / f"jpserver-{lab.pid}.json"
+    deadline = time.monotonic() + seconds
     try:
-        address = _wait_for_address(lab, environment, seconds)
-        with urllib.request.urlopen(address, timeout=seconds) as page:
-            if page.status != 200:
-                raise KvlabError(f"JupyterLab answered with status {page.status}")
-    except urllib.error.URLError as problem:
-        raise KvlabError(f"JupyterLab does not answer: {problem.reason}") from None
+        while not _answers(file):
+            if lab.poll() is not None:
+                raise KvlabError(f"JupyterLab ended at its start, exit status {lab.returncode}")
+            if time.monotonic() > deadline:
+                raise KvlabError(f"JupyterLab did not answer within {seconds:.0f} s")
+            time.sleep(0.05)
     finally:
-        lab.terminate()
-        try:
-            lab.wait(seconds)
-        except subprocess.TimeoutExpired:
-            lab.kill()
+        end(lab)
+
+
+def _answers(file: Path) -> bool:
+    """Whether the server answers a page; JupyterLab writes its address to ``file``."""
+    try:
+        server = json.loads(file.read_text(encoding="utf-8"))
+        page = f"{server['url']}lab?token={server['token']}"
+        with urllib.request.urlopen(page, timeout=_END_SECONDS):
+            return True
+    except (FileNotFoundError, json.JSONDecodeError):
+        return False  # absent yet, or half written
+    except urllib.error.HTTPError as problem:
+        raise KvlabError(f"JupyterLab answered with status {problem.code}") from None
+    except OSError:
+        return False  # JupyterLab writes the file just before it listens
