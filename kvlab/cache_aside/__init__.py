@@ -1,20 +1,31 @@
-"""Cache-aside: look in the cache; on a miss load from the database and put the value there.
+"""Cache-aside: look in the cache; on a miss load from the database and store the value.
 
 Guarantee, for every process that uses one ``CacheAside`` name on one server:
 
-* One load per key and miss while the lease lives. Whoever misses first gets the lease; the others
-  wait for its value. A leader whose load raises gives the lease back and somebody else loads at
-  once; one that dies keeps the others waiting until its lease ends. Nobody waits for longer than
-  two leases: after that a caller loads for itself and leaves the cache alone.
+* One load per key and miss while the lease lives. The first caller that misses gets the lease; the
+  other callers wait for its value. When the load raises, the lease is given back and another
+  caller loads at once. When the process dies, the others wait until the lease ends. No caller
+  waits longer than two leases: after that it loads for itself and leaves the cache alone.
 * A fill never lands over a later invalidation: the invalidation takes the lease away.
-* ``None`` (no such row) is cached, for ``negative_ttl``; 0, "", [] and False like any value.
-* Each entry is fresh for at most ``ttl`` after its fill. Lives are shortened by up to ``jitter``,
-  so that entries written together do not end together.
-* Before its end one caller at a time renews an entry, the sooner the longer its load takes, while
-  the others get the old value (``early``; 0 turns it off).
-* Values are JSON. One that JSON would not give back is refused before anything is cached. An
-  entry that cannot be read, or is of another type, counts as a miss and is replaced.
+* ``None`` (no such row) is cached for ``negative_ttl``. 0, "", [] and False are cached like any
+  other value.
+* An entry is fresh for at most ``ttl`` after its fill. Each life is shortened by a random share of
+  up to ``jitter``, so that entries written together do not end together.
+* Before an entry ends, one caller at a time renews it, earlier when its load takes longer; the
+  other callers get the old value (``early``; 0 turns this off).
+* Values are JSON. A value that JSON would not give back is refused before anything is cached. An
+  entry that cannot be read, or has another type, counts as a miss and is replaced.
 * Server down or unable to serve: the loader answers, one call at a time per executor and key.
+
+Example::
+
+    >>> import kvlab
+    >>> kv = kvlab.connect()
+    >>> cache = kvlab.CacheAside("users", ttl=300)
+    >>> kv.run(cache.fetch(7, lambda: {"name": "Ann"}))
+    {'name': 'Ann'}
+    >>> kv.run(cache.fetch(7, lambda: 1 / 0))       # a hit: the loader is not called
+    {'name': 'Ann'}
 
 Keys, all with a TTL, in one slot by the braces:
 
@@ -22,14 +33,15 @@ Keys, all with a TTL, in one slot by the braces:
     cache:<name>:{<key>}:lease    string: nonce and server time of its holder    lease
     cache:<name>:{<key>}:version  string, by write-through only                  at least the entry
 
-Round trips of ``fetch``: a hit 1, the leader's miss 2, a waiter 2 or more: it looks again after
-5 ms, then after steps half as long again, up to 250 ms. An unreadable entry costs one more.
+Round trips of ``fetch``: a hit 1; the miss of the caller that loads 2; a caller that waits 2 or
+more: it looks again after 5 ms, then after pauses that grow by half, up to 250 ms. An unreadable
+entry costs one more.
 
 Not promised: freshness without an invalidation, or when the invalidation cannot reach the server;
-one load when the load outlives the lease; a loader that reads a lagging replica. A server that
-loses its keys (eviction, failover) loses values and leases: it costs loads, and a fill whose
-lease was lost is dropped. While the server is down callers share a load that may have begun
-before they asked.
+one load when the load outlives the lease; fresh values from a loader that reads a lagging replica.
+A server that loses its keys (eviction, failover) loses values and leases: that costs loads, and a
+fill whose lease was lost is dropped. While the server is down, callers share a load that may have
+begun before they asked.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The cache: its keys, its ops, and ``fetch``, which reads, loads and fills."""
+"""The cache: its keys, its ops, and the flow ``fetch``, which reads, loads and fills."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ RELEASE = Script.load("cache_aside/release")
 FIRST_STEP, LONGEST_STEP = 0.005, 0.25
 MAX_JITTER = 0.999
 
-# What a server says that is there and cannot serve now; NOAUTH or NOPERM are the caller's to see.
+# Refusals of a server that cannot serve now; any other, such as NOPERM, is raised.
 _CANNOT_SERVE = {"OOM", "LOADING", "READONLY", "MASTERDOWN", "BUSY", "CLUSTERDOWN", "TRYAGAIN"}
 
 
@@ -43,14 +43,16 @@ _CANNOT_SERVE = {"OOM", "LOADING", "READONLY", "MASTERDOWN", "BUSY", "CLUSTERDOW
 class CacheAside:
     """A cache in front of a loader. Times are in seconds.
 
-    * ``ttl``: for how long a value may be served, at most.
-    * ``jitter``: the share of its life that an entry may lose by lot, 0 to ``MAX_JITTER``.
-    * ``negative_ttl``: the same as ``ttl`` for ``None``; by default 30 s or ``ttl`` if shorter.
+    * ``ttl``: a value is served at most this long.
+    * ``jitter``: the largest share of its life that an entry loses at random, 0 to ``MAX_JITTER``.
+    * ``negative_ttl``: the ``ttl`` of ``None``; by default the shorter of 30 s and ``ttl``.
     * ``early``: the β of "Optimal Probabilistic Cache Stampede Prevention" (XFetch; Vattani,
       Chierichetti and Lowenstein, VLDB 2015): an entry is renewed when −β·(load time)·ln(u)
-      exceeds what is left of its life, u drawn at each read. Larger is earlier; 0 is never.
-    * ``lease``: for how long one caller may load. Longer than nearly every load.
+      exceeds the rest of its life; each read draws its own u. Larger is earlier; 0 is never.
+    * ``lease``: one caller may load this long. Choose it longer than nearly every load.
     * ``random``: draws from [0, 1) for jitter and early renewal.
+
+    Raises :class:`~kvlab.errors.InvalidArgument` for a value out of range.
     """
 
     name: str
@@ -75,10 +77,11 @@ class CacheAside:
         return Key(f"cache:{segment(self.name)}:{{{segment(key)}}}:{what}")
 
     def read(self, key: str | int, *, unreadable: bytes | None = None) -> Op[Lookup]:
-        """Look, and on a miss take the lease if it is free.
+        """Read the entry; on a miss take the lease if it is free.
 
-        The op stands for one caller's attempt: run again it finds the lease its own while that
-        lives, so a lost answer does no harm. Make a new op for each attempt.
+        The op stands for one attempt of one caller: when the op is run again, it finds its own
+        lease while that lease lives, so a lost answer does no harm. Make a new op for each
+        attempt.
         """
         return self._read(key, secrets.token_hex(16), unreadable)
 
@@ -99,10 +102,10 @@ class CacheAside:
     def fill(
         self, key: str | int, lease: str, value: Any, *, version: int | None = None
     ) -> Op[Fill]:
-        """Store a value loaded under ``lease``, which ends with it.
+        """Store a value that was loaded under ``lease``; the fill ends the lease.
 
-        Raises :class:`~kvlab.errors.NotJson` at once for a value that JSON would not give back.
-        ``version``: the row's, if known; see :mod:`kvlab.write_through`.
+        ``version``: the version of the row, if known; see :mod:`kvlab.write_through`. Raises
+        :class:`~kvlab.errors.NotJson` at once for a value that JSON would not give back.
         """
         life = self.life(value)
         return Op(
@@ -119,25 +122,25 @@ class CacheAside:
 
     def release(self, key: str | int, lease: str) -> Op[None]:
         """Give the lease back without a value: the next caller loads."""
-        if not lease:  # every lease begins with ""
-            raise InvalidArgument(f"lease must be the one that read answered, not {lease!r}")
+        if not lease:  # the empty text is the beginning of every lease
+            raise InvalidArgument(f"lease must be the lease of a read, not {lease!r}")
         return Op(RELEASE, self.key(key, "lease"), lease, decode=_nothing, idempotent=True)
 
     def invalidate(self, key: str | int) -> Op[None]:
-        """Forget the value, and make every fill fail whose load is under way.
+        """Remove the value, and make the fill of every load under way fail.
 
-        Call it after the database has committed. Raises what any op raises when the server
-        cannot be reached: the old value may then be served until its TTL ends.
+        Run it after the database has committed. When the server cannot be reached, it raises as
+        every op does: the old value may then be served until its TTL ends.
         """
         entry, lease = self.key(key, "entry"), self.key(key, "lease")
         return Op("DEL", entry, lease, decode=_nothing, idempotent=True)
 
     @flow
     def fetch(self, key: str | int, load: Load[T]) -> Steps[T]:
-        """The cached value, or what ``load()`` returns (None: no such row).
+        """The cached value, or the result of ``load()`` (None: no such row).
 
         Raises what ``load`` raises, and :class:`~kvlab.errors.NotJson` for a value that is not
-        JSON. If an early renewal fails, the value that is still good is returned instead.
+        JSON. When the load of an early renewal fails, the value that is still fresh is returned.
         """
         value: T = yield from self.fetching(key, load, _without_version)
         return value
@@ -145,7 +148,7 @@ class CacheAside:
     def fetching(
         self, key: str | int, load: Load[Any], split: Callable[[Any], tuple[T, int | None]]
     ) -> Steps[T]:
-        """The steps of ``fetch``; ``split`` parts what was loaded into value and version."""
+        """The steps of ``fetch``; ``split`` makes value and version of a loader's result."""
         nonce, unreadable = secrets.token_hex(16), None
         step, since = FIRST_STEP, None
         while True:
@@ -212,7 +215,7 @@ class CacheAside:
             try:
                 yield from filling
             except (ServerUnavailable, OutcomeUnknown):
-                pass  # nobody to give the lease back to
+                pass  # the lease cannot be given back either
             except ServerRefused:
                 yield from self._give_back(key, found.lease)
         except GeneratorExit:
@@ -223,11 +226,11 @@ class CacheAside:
         return value
 
     def _give_back(self, key: str | int, lease: str) -> Steps[None]:
-        with contextlib.suppress(KvlabError):  # then it runs out
+        with contextlib.suppress(KvlabError):  # then the lease ends by its TTL
             yield from self.release(key, lease)
 
     def life(self, value: Any) -> int:
-        """For how long an entry of this value is to live, in ms, jitter drawn."""
+        """The life of an entry of this value in ms, with its jitter drawn."""
         longest = self.ttl if value is not None else self._negative_ttl
         return milliseconds(longest * (1 - self.jitter * self.random()))
 

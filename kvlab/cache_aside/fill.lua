@@ -1,15 +1,15 @@
--- Store a loaded value, unless the lease that it was loaded under is gone.
+-- Store a loaded value, unless the lease of the load is gone.
 -- KEYS[1] entry, a hash: value, load, lease
--- KEYS[2] lease
--- KEYS[3] newest version known
+-- KEYS[2] lease, a string
+-- KEYS[3] newest known version, a string
 -- ARGV[1] lease
 -- ARGV[2] value (JSON)
 -- ARGV[3] life of the entry (ms)
--- ARGV[4] life of a version beside it (ms)
--- ARGV[5] the value's version, '' if unknown
+-- ARGV[4] least life of the version (ms)
+-- ARGV[5] version of the value, '' if unknown
 -- Returns 1 when the entry holds this fill, 0 when it does not
 if redis.pcall('GET', KEYS[2]) ~= ARGV[1] then
-  local filled = redis.pcall('HGET', KEYS[1], 'lease') -- by this very fill, sent twice?
+  local filled = redis.pcall('HGET', KEYS[1], 'lease') -- by this same fill, sent twice?
   return filled == ARGV[1] and 1 or 0
 end
 local known = redis.pcall('GET', KEYS[3])
@@ -27,7 +27,7 @@ if type(redis.pcall('HLEN', KEYS[1])) ~= 'number' then redis.call('DEL', KEYS[1]
 redis.call('HSET', KEYS[1], 'value', ARGV[2], 'load', string.format('%.3f', load), 'lease', ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 redis.call('DEL', KEYS[2])
-if known or version then -- remembered at least as long as the entry lives
+if known or version then -- the version lives at least as long as the entry
   local life = math.max(redis.call('PTTL', KEYS[3]), tonumber(ARGV[4]))
   if version then
     redis.call('SET', KEYS[3], ARGV[5], 'PX', string.format('%.0f', life))

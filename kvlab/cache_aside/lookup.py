@@ -1,4 +1,4 @@
-"""What the scripts of the cache answer, as values."""
+"""The answers of the cache's scripts, as values."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from kvlab.core.op import Raw
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """What a ``read`` found.
+    """The result of a ``read``.
 
     * ``hit``: ``value`` is the cached value; None means that the row is known to be absent.
-    * ``lease``: the caller is to load, and to ``fill`` or ``release`` under this lease. Together
-      with ``hit``: renew early; the value is still good.
-    * neither: somebody else is loading; their lease lives for ``wait`` more seconds.
-    * ``unreadable``: there is an entry that is not JSON; give this to ``read`` to have it replaced.
+    * ``lease``: the caller shall load, then ``fill`` or ``release`` with this lease. With ``hit``
+      as well: an early renewal; the value is still fresh.
+    * neither: another caller is loading; its lease lives for ``wait`` more seconds.
+    * ``unreadable``: the entry is not JSON; pass this to ``read``, and the entry is replaced.
     """
 
     hit: bool
@@ -29,7 +29,7 @@ class Lookup:
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """Whether a ``fill`` was ``stored``; it is not when its lease is gone."""
+    """The result of a ``fill``: ``stored`` is False when the lease was gone."""
 
     stored: bool
 

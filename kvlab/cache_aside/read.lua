@@ -1,15 +1,15 @@
--- A cached value; or the lease that makes the caller the one who loads it; or how long to wait.
--- KEYS[1] entry, a hash: value (JSON), load (ms that loading took), lease (whose fill it was)
+-- Read a cached value. On a miss take the lease, or say how long another caller holds it.
+-- KEYS[1] entry, a hash: value (JSON), load (ms that the load took), lease (of the fill)
 -- KEYS[2] lease, a string
 -- ARGV[1] the caller's nonce
 -- ARGV[2] life of a lease (ms)
--- ARGV[3] early refresh: how many load times before its end the value is due; 0 for never
--- ARGV[4] if given: a value that the caller cannot read and that counts as none
--- Returns {value or nil, lease or '', ms that somebody else's lease still lives or 0}
+-- ARGV[3] early renewal: how many load times before its end an entry is due; 0 for never
+-- ARGV[4] optional: a value that the caller cannot read; it counts as a miss
+-- Returns {value or nil, lease or '', ms that another caller's lease still lives or 0}
 local found = redis.pcall('HMGET', KEYS[1], 'value', 'load')
 if found.err then
   if not string.find(tostring(found.err), 'WRONGTYPE', 1, true) then return found end
-  found = {false, false} -- not ours: the next fill replaces it
+  found = {false, false} -- another type: the next fill replaces it
 end
 local value = found[1]
 if value and value == ARGV[4] then value = false end

@@ -1,20 +1,22 @@
 """``with kv.hold(lock) as held`` and ``async with akv.hold(lock) as held``: a body under a lock.
 
-Guarantee: the body starts only while the lock is held, whatever ends it releases the lock, and a
-loss reaches it: ``held.check()`` raises :class:`~kvlab.errors.LockLost` from the moment on at which
-the server may have given the lock away, and leaving the body raises it when the release finds the
-lock lost. The moment is counted on the executor's monotonic clock from before the acquire (or the
-last renewal that succeeded) was sent, so it is never later than the server's.
+Guarantee:
 
-With ``renew=True`` the lock is renewed every third of its TTL, by a daemon thread or an asyncio
-task that ends with the body. A renewal without an answer is tried again at the next third; a lock
-found gone ends the renewing. Either way the body learns it from ``held.check()`` and at its end.
-It is not interrupted: neither threads nor cancellation can stop a write that is on its way.
+* The body starts only while the lock is held, and every end of the body releases the lock.
+* A loss reaches the body. ``held.check()`` raises :class:`~kvlab.errors.LockLost` as soon as the
+  server may have given the lock away. On exit the body raises the same error when the release
+  finds that the lock was lost. The time is counted on the executor's monotonic clock, from before
+  the acquire (or the last successful renewal) was sent, so it never ends after the server's time.
 
-Not promised: that a body which does not call ``held.check()``, or is frozen right after it, stops
-in time. Only a resource that compares ``held.fence`` stops that.
+With ``renew=True`` a daemon thread or an asyncio task renews the lock every third of its TTL; it
+ends with the body. A renewal without an answer is retried at the next third. A renewal that finds
+the lock gone is the last one. In both cases the body learns of it by ``held.check()`` and on exit.
+The body is not interrupted: neither a thread nor a cancellation can stop a write on its way.
 
-Any lock will do that has the four members of :class:`HoldableLock`.
+Not promised: that a body stops in time if it does not call ``held.check()``, or is frozen after
+the call. Only a resource that compares ``held.fence`` stops such a write.
+
+Every lock with the members of :class:`HoldableLock` can be held.
 """
 
 from __future__ import annotations
@@ -37,9 +39,9 @@ RENEWALS_PER_TTL = 3
 class Held:
     """One hold of a lock.
 
-    ``fence`` is higher than that of every earlier hold: pass it along with each write.
-    ``since``: the executor's monotonic clock just before the acquire was sent, in seconds; None
-    from a bare op, which reads no clock.
+    * ``fence``: higher than the fence of every earlier hold; send it with each write.
+    * ``since``: the executor's monotonic clock just before the acquire was sent, in seconds; None
+      in the answer of a bare op, which reads no clock.
     """
 
     token: str = field(repr=False)
@@ -48,7 +50,7 @@ class Held:
 
 
 class SyncExecutor(Protocol):
-    """What ``hold`` needs of an executor: ``kvlab.Kv``."""
+    """The part of an executor that ``hold`` needs: ``kvlab.Kv``."""
 
     @property
     def clock(self) -> Callable[[], float]: ...
@@ -56,7 +58,7 @@ class SyncExecutor(Protocol):
 
 
 class AsyncExecutor(Protocol):
-    """What ``ahold`` needs of an executor: ``kvlab.AsyncKv``."""
+    """The part of an executor that ``ahold`` needs: ``kvlab.AsyncKv``."""
 
     @property
     def clock(self) -> Callable[[], float]: ...
@@ -64,7 +66,7 @@ class AsyncExecutor(Protocol):
 
 
 class HoldableLock(Protocol):
-    """What ``hold`` needs of a lock."""
+    """The part of a lock that ``hold`` needs."""
 
     @property
     def name(self) -> str: ...
@@ -76,7 +78,7 @@ class HoldableLock(Protocol):
 
 
 class Holding:
-    """What the body of ``hold`` sees."""
+    """The lock as the body of ``hold`` sees it."""
 
     def __init__(self, lock: HoldableLock, held: Held, clock: Callable[[], float]) -> None:
         self.lock, self.held = lock, held
@@ -90,18 +92,18 @@ class Holding:
 
     @property
     def fence(self) -> int:
-        """Rises from hold to hold; at most 2**53 - 1."""
+        """The fence of this hold; higher with each hold, at most 2**53 - 1."""
         return self.held.fence
 
     @property
     def remaining(self) -> float:
-        """Seconds for which the lock is surely held; 0 once it may be lost."""
+        """Seconds for which the lock is certainly held; 0 when it may be lost."""
         return 0.0 if self._gone else max(0.0, self._until - self._clock())
 
     def check(self) -> None:
         """Raise :class:`~kvlab.errors.LockLost` if the lock may have another holder by now.
 
-        Costs no round trip. What failed last, if anything did, is its ``__cause__``.
+        Costs no round trip. ``__cause__`` is the last failed renewal, if there is one.
         """
         if self._gone:
             raise self.lost("a renewal found it gone") from self._trouble
@@ -109,16 +111,16 @@ class Holding:
             raise self.lost(f"its {self.lock.ttl:g} s have passed") from self._trouble
 
     def lost(self, how: str) -> LockLost:
-        """The error that says so."""
+        """The error for this hold; ``how`` says how the lock was lost."""
         return LockLost(self.lock.name, self.fence, how)
 
     @flow
     def renewal(self) -> Generator[Any, Any, bool]:
-        """Renew once; False when the lock is gone and trying again is of no use."""
+        """Renew once; False when the lock is gone, so that no retry can help."""
         asked = yield from Now()
         try:
             renewed = yield from self.lock.renew(self.held)
-        except Exception as problem:  # told by check() when time is up; until then, again
+        except Exception as problem:  # check() raises it when the time is over
             self._trouble = problem
             return True
         if renewed:
@@ -139,7 +141,7 @@ class Holding:
     def end(
         self, problem: BaseException | None, once_more: bool = True
     ) -> Generator[Any, Any, None]:
-        """Release. ``problem`` is what ended the body: it goes on, a failure becomes its note."""
+        """Release. A failed release becomes a note of ``problem``, which ended the body."""
         try:
             released = yield from self.lock.release(self.held)
         except KvlabError as failure:
@@ -147,11 +149,11 @@ class Holding:
                 problem.add_note(f"releasing lock {self.lock.name!r:.80} failed: {failure}")
                 return
             self._trouble = failure
-            self.check()  # past its time, and no answer to say otherwise
+            self.check()  # the time is over, and no answer says that the release came before
             raise
         except GeneratorExit:
             raise
-        except BaseException as interrupt:  # it may not have been sent yet
+        except BaseException as interrupt:  # the release may not have been sent yet
             if once_more:
                 yield from self.end(interrupt, once_more=False)
             raise

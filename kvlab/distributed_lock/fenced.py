@@ -1,4 +1,4 @@
-"""The smallest resource that checks fences: it refuses the write of a holder who came earlier."""
+"""The smallest resource that checks fences: it refuses the write of an earlier holder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ _FENCED_SET = Script.load("distributed_lock/fenced_set")
 def fenced_set(key: str, value: str | bytes, fence: int, *, ttl: float = 86_400) -> Op[bool]:
     """Write ``value`` for ``ttl`` seconds unless a higher fence has written; False when refused.
 
-    The smallest resource that checks fences. It remembers the fence as long as the value.
+    The fence is stored as long as the value. Raises :class:`~kvlab.errors.InvalidArgument` for a
+    fence that is not a whole number from 1 to 2**53 - 1, and for a ``ttl`` out of range.
     """
     fence = whole("fence", fence, 1, MAX_EXACT)
     lifetime = milliseconds(seconds("ttl", ttl))
@@ -20,7 +21,7 @@ def fenced_set(key: str, value: str | bytes, fence: int, *, ttl: float = 86_400)
 
 
 def fenced_get(key: str) -> Op[bytes | None]:
-    """What :func:`fenced_set` wrote, or None."""
+    """The value that :func:`fenced_set` wrote, or None."""
     return Op("HGET", _fenced(key), "value", idempotent=True)
 
 

@@ -1,4 +1,4 @@
--- Write a value unless a newer fence has written before.
+-- Write a value unless a higher fence has written before.
 -- KEYS[1] hash: fence, value
 -- ARGV[1] fence
 -- ARGV[2] value

@@ -1,4 +1,4 @@
-"""The lock: taken, renewed and released in one script each; waiters are woken."""
+"""The lock: acquire, renew and release, each in one script; waiters are woken."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from kvlab.errors import OutcomeUnknown, ServerRefused, ServerUnavailable
 MIN_TTL, MAX_TTL = 0.01, 86_400.0
 """Bounds of a lock's TTL, in seconds."""
 FENCE_MEMORY = 7 * 86_400.0
-"""Seconds after the last hold for which fences rise whatever the clock does."""
+"""Fences rise for this many seconds after the last hold, whatever the clock does."""
 SPENT_MEMORY = 15.0
-"""Seconds for which a release may be sent again: an executor's ``deadline`` must be shorter."""
+"""A release can be repeated for this many seconds; the executor's ``deadline`` must be shorter."""
 MAX_BLOCK = 30.0
-"""Seconds after which a waiter tries again, however long the holder's TTL."""
+"""A waiter tries again after this many seconds at most, however long the holder's TTL is."""
 
 _ACQUIRE = Script.load("distributed_lock/acquire")
 _RENEW = Script.load("distributed_lock/renew")
@@ -32,10 +32,10 @@ _FENCE_MS, _SPENT_MS = milliseconds(FENCE_MEMORY), milliseconds(SPENT_MEMORY)
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """A lock by name; ``ttl``: seconds after which a holder that went silent loses it.
+    """A lock by name; a holder that does not renew loses it after ``ttl`` seconds.
 
     ``name``: 1 character or more. ``ttl``: ``MIN_TTL`` to ``MAX_TTL``, rounded up to whole ms.
-    Raises :class:`~kvlab.errors.InvalidArgument` for others.
+    Raises :class:`~kvlab.errors.InvalidArgument` for any other value.
     """
 
     name: str
@@ -53,21 +53,21 @@ class Lock:
         put(self, "_keys", tuple(map(self._key, ("held", "fence", "waiting", "wake"))))
 
     def try_acquire(self) -> Op[Held | None]:
-        """Take the lock if it is free: the hold, else None. One round trip.
+        """Acquire the lock if it is free: the hold, else None. One round trip.
 
-        Each call of this method is an attempt of its own; the op it returns may be run again.
-        For ``SPENT_MEMORY`` seconds after the release of its hold the op answers None.
+        Each call of this method is a new attempt; the op that it returns may be run again. For
+        ``SPENT_MEMORY`` seconds after the release of its hold the op answers None.
         """
         return self._attempt(_new_token(), False, _held_or_none)
 
     def renew(self, held: Held) -> Op[bool]:
-        """Count the TTL from now on again; False when this hold is over. One round trip."""
+        """Start the TTL again from now; False when this hold is over. One round trip."""
         return Op(_RENEW, self._keys[0], held.token, self._ms, decode=bool, idempotent=True)
 
     def release(self, held: Held) -> Op[bool]:
         """Give the lock back; False when the hold was over before. One round trip.
 
-        Run again within ``SPENT_MEMORY`` seconds, it answers what it answered at first.
+        When repeated within ``SPENT_MEMORY`` seconds, it answers as the first time.
         """
         held_key, _, waiting, wake = self._keys
         return Op(
@@ -83,12 +83,13 @@ class Lock:
         )
 
     def acquire(self, wait: float) -> Flow[Held | None]:
-        """Take the lock, waiting for it at most ``wait`` seconds (``math.inf``: for ever).
+        """Acquire the lock; wait for it at most ``wait`` seconds (``math.inf``: for ever).
 
-        None when the wait is over (at most about 0.1 s late: the server looks at its timeouts ten
-        times a second); with ``wait=0``, after one try. Each run of the flow is an attempt of its
-        own. Free: one round trip; taken: two more for each wake-up. Cancelled or interrupted, it
-        leaves nothing held and hands on a wake-up that it may have received.
+        None when the wait is over (up to about 0.1 s late: the server checks its timeouts ten
+        times a second); with ``wait=0``, after one try. Each run of the flow is a new attempt. A
+        free lock costs one round trip, a taken lock two more for each wake-up. A flow that is
+        cancelled or interrupted leaves nothing held, and passes on a wake-up that it may have
+        received.
         """
         return self._acquire(seconds("wait", wait, 0, infinite=True))
 
@@ -103,7 +104,7 @@ class Lock:
                 if isinstance(answer, Held):
                     if (yield from Now()) - asked < self.ttl:
                         return replace(answer, since=asked)
-                    # The answer took a whole TTL: it may be over. An attempt of its own again.
+                    # The answer took a whole TTL, so the hold may be over: a new attempt.
                     yield from self.release(answer)
                     token = _new_token()
                 if left <= 0:
@@ -112,9 +113,9 @@ class Lock:
                     yield from self._woken(min(answer, left, MAX_BLOCK))
                 asked = yield from Now()
         except (GeneratorExit, ServerUnavailable, ServerRefused):
-            raise  # nothing runs after the first; the others took nothing
+            raise  # nothing can run after the first; the other two acquired nothing
         except BaseException as problem:
-            # The lock may be ours without our knowing, or a wake-up meant for all is with us.
+            # The lock may be ours, or a wake-up for the waiters, and no answer said so.
             try:
                 yield from self.release(Held(token, 0))
             except (ServerUnavailable, OutcomeUnknown, ServerRefused) as failure:
@@ -126,7 +127,7 @@ class Lock:
         try:
             yield from Op("BLPOP", self._keys[3], longest, blocking=longest)
         except (ServerUnavailable, OutcomeUnknown):
-            yield from Wait(min(0.1, longest))  # the connection broke: the next try tells
+            yield from Wait(min(0.1, longest))  # the connection broke: the next try shows why
 
     def _attempt(self, token: str, waits: bool, decode: Any) -> Op[Any]:
         return Op(

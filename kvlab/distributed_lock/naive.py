@@ -1,4 +1,4 @@
-"""The tutorial's version of a lock, line by line, and the schedules that break it."""
+"""The tutorial's lock, line by line, and the schedules that break it."""
 
 from __future__ import annotations
 
@@ -8,29 +8,28 @@ import redis
 
 
 class NaiveLock:
-    """The simple version: SETNX, then EXPIRE; GET, then DEL.
+    """The tutorial's ``acquireLock`` and ``releaseLock``: SETNX, then EXPIRE; GET, then DEL.
 
-    What the seed says: "Set TTL to prevent deadlock", "Only delete if we own the lock".
+    A crash between SETNX and EXPIRE locks for ever:
 
-    A crash between the two commands of ``acquire`` locks for ever::
+    1. A: SETNX lock:orders <a> answers 1
+    2. A: dies before EXPIRE, so the key has no TTL
+    3. everybody: SETNX answers 0, for ever
 
-        1. A: SETNX lock:orders <a>   → 1
-        2. A dies before EXPIRE.
-        3. TTL lock:orders            → -1
-        4. Everybody: SETNX           → 0, for ever
+    An expiry between GET and DEL frees the lock of another client:
 
-    An expiry between the two commands of ``release`` frees somebody else's lock::
+    1. A: GET lock:orders answers <a>
+    2. the TTL of A ends
+    3. B: SETNX lock:orders <b> answers 1: B holds the lock
+    4. A: DEL lock:orders removes the lock of B
+    5. C: SETNX lock:orders <c> answers 1: B and C are both inside
 
-        1. A: GET lock:orders         → <a>, mine
-        2. A's TTL ends.
-        3. B: SETNX lock:orders <b>   → 1, B is inside
-        4. A: DEL lock:orders         → 1, it was B's
-        5. C: SETNX lock:orders <c>   → 1, B and C are inside
+    A holder that is frozen past its TTL writes late:
 
-    A holder frozen past its TTL writes late, and nothing tells the resource::
-
-        1. A: acquire, then freezes.  2. A's TTL ends.  3. B: acquire, write, release.
-        4. A thaws and writes: B's work is gone.
+    1. A: acquires the lock, then freezes
+    2. the TTL of A ends
+    3. B: acquires the lock, writes, releases it
+    4. A: continues and writes: the write of B is lost, and no error says so
     """
 
     def __init__(self, client: redis.Redis, prefix: str = "") -> None:
@@ -38,19 +37,25 @@ class NaiveLock:
         self.prefix = prefix
 
     def acquire(self, resource: str, timeout: int = 10) -> str | None:
-        """The lock's value, or None when it is taken; ``timeout`` in seconds."""
+        """The lock's value, or None when the lock is taken; ``timeout`` in seconds."""
         lock_key = f"{self.prefix}lock:{resource}"
         lock_value = str(uuid.uuid4())
+
+        # Try to set lock (only if not exists)
         acquired = self.client.setnx(lock_key, lock_value)
+
         if acquired:
+            # Set TTL to prevent deadlock
             self.client.expire(lock_key, timeout)
             return lock_value
         return None
 
     def release(self, resource: str, lock_value: str) -> bool:
-        """True when the lock was ours, as the seed sees it."""
+        """True when GET answered this value."""
         lock_key = f"{self.prefix}lock:{resource}"
         current = self.client.get(lock_key)
+
+        # Only delete if we own the lock
         if current in (lock_value, lock_value.encode()):
             self.client.delete(lock_key)
             return True

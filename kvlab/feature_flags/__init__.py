@@ -1,16 +1,29 @@
-"""Feature flags: what is on, for whom, without asking the server each time.
+"""Feature flags: which feature is on for whom, without a round trip for each question.
 
 Guarantee:
 
-* One ``set``, ``set_many`` or ``remove`` makes one version, in one step; a reader sees all of a
-  version or none of it. Versions count up by one and no two commits share one.
-* A snapshot answers without the server. A flag it does not hold has the default you declare;
-  a flag that is neither stored nor declared raises ``UnknownFlag``, so a typo is heard.
-* A rollout is sticky (a user stays in or out while the percentage stays), grows without throwing
-  anybody out (inside 10 % is inside 20 %) and is independent between flags.
-* A stored value that cannot be read is reported in ``unreadable`` and answers by its default.
-* Server down: ``read_all`` answers the declared defaults; a ``FlagWatcher`` keeps its last
-  snapshot and learns of each change at once.
+* One ``set``, ``set_many`` or ``remove`` makes one version, in one step. A reader sees all of a
+  version or none of it. Versions count up by one, and no two commits share a version.
+* A snapshot answers without the server. A flag that is not stored has its declared default. A flag
+  that is neither stored nor declared raises ``UnknownFlag``, so that a typo is noticed.
+* A rollout is sticky (a user stays inside or outside while the percentage stays), grows without
+  removing a user (inside 10 % is inside 20 %), and is independent between flags.
+* A stored value that cannot be read is listed in ``unreadable``; the flag has its default.
+* Server down: ``read_all`` answers the declared defaults. A ``FlagWatcher`` keeps its last
+  snapshot, and learns of each change at once.
+
+Example::
+
+    >>> import kvlab
+    >>> kv = kvlab.connect()
+    >>> flags = kvlab.FeatureFlags(defaults={"new-checkout": False})
+    >>> kv.run(flags.read_all()).is_enabled("new-checkout", user=7)
+    False
+    >>> kv.run(flags.set("new-checkout", kvlab.Flag(percent=50)))    # the new version
+    1
+    >>> snapshot = kv.run(flags.read_all())
+    >>> [snapshot.is_enabled("new-checkout", user) for user in (1, 2, 3, 4)]
+    [True, False, False, False]
 
 Keys, one hash slot, no TTL (a flag stays until it is removed):
 
@@ -20,12 +33,13 @@ Keys, one hash slot, no TTL (a flag stays until it is removed):
 
 A user is inside when ``bucket(salt, user)`` is below the percentage: the first 8 bytes of
 SHA-256(salt, a zero byte, the user's text), as a big-endian number, modulo 10,000. The salt is
-the flag's name unless one is given.
+the flag's name unless the flag has a ``salt``.
 
-Not promised: versions over a server that lost its data. It starts at 1 again, and readers follow
-it, since the server is the truth and an empty one means the declared defaults. A ``set`` whose
-reply was lost may have run; setting the same again costs a version and harms nothing, unless
-somebody else set the flag in between. Flags are not secrets, and no targeting rules but percent.
+Not promised: versions over a server that lost its data. Such a server starts at version 1 again,
+and readers follow: the server is the truth, and an empty server means the declared defaults. A
+``set`` whose reply was lost may have run; a repetition costs a version and does no harm, unless
+another client set the flag in between. Flags are not secrets. The only targeting rule is a
+percentage.
 """
 
 from __future__ import annotations

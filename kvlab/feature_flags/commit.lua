@@ -1,5 +1,5 @@
--- Set and remove flags in one version, and tell the watchers.
--- KEYS[1] the flags: hash of flag -> JSON; its field '' is the version
+-- Set and remove flags in one version, and publish the version.
+-- KEYS[1] the flags: a hash of flag -> JSON; the field '' is the version
 -- KEYS[2] channel of changes
 -- ARGV    pairs of flag and JSON; an empty JSON removes the flag
 -- Returns the new version (decimal digits)

@@ -1,4 +1,4 @@
-"""The flags of one name: set, removed and read as one version."""
+"""The flags of one name: set, remove and read them, one version at a time."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from kvlab.feature_flags.snapshot import FlagSnapshot
 
 _COMMIT = Script.load("feature_flags/commit")
 _MOST = 1_000
-"""Flags of one commit."""
-
+"""The most flags in one commit."""
 
 Value = bool | Flag
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureFlags:
-    """Flags under one name, with the defaults for those that nobody has set.
+    """Flags under one name, with the defaults of the flags that are not stored.
 
-    A flag's name and a salt are printable text of 1 to 200 characters.
+    The name of a flag is printable text of 1 to 200 characters. Raises InvalidArgument for any
+    other name, and for a default that is not True, False or a :class:`Flag`.
     """
 
     name: str = "flags"
@@ -43,19 +43,19 @@ class FeatureFlags:
 
     @property
     def changes(self) -> Key:
-        """The channel that tells each new version."""
+        """The channel that carries each new version."""
         return Key(f"flags:{{{segment(self.name)}}}:changes")
 
     def set(self, flag: str, value: Value) -> Op[int]:
-        """Turn a flag on (True), off (False) or on for some (``Flag(12.5)``); the new version."""
+        """Set a flag to on (True), off (False) or a share (``Flag(12.5)``); the new version."""
         return self.set_many({flag: value})
 
     def remove(self, flag: str) -> Op[int]:
-        """Forget a flag, so that its default counts again; the new version."""
+        """Remove a stored flag, so that its default counts again; the new version."""
         return self.set_many({flag: None})
 
     def set_many(self, values: Mapping[str, Value | None]) -> Op[int]:
-        """Change up to 1,000 flags in one version; None removes one. Answers the version."""
+        """Change 1 to 1,000 flags in one version; None removes a flag. The new version."""
         whole("number of flags in one commit", len(values), 1, _MOST)
         pairs: list[str] = []
         for name, value in values.items():
@@ -77,7 +77,7 @@ class FeatureFlags:
 
     @property
     def declared(self) -> FlagSnapshot:
-        """The snapshot of somebody who has not reached a server yet."""
+        """The snapshot of a reader that has not reached a server yet."""
         return FlagSnapshot(0, {}, self._defaults)
 
     @property

@@ -1,4 +1,4 @@
-"""The tutorial's version of feature flags, line by line, and the schedules that break it."""
+"""The tutorial's feature flags, line by line, and the schedule that breaks them."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import redis
 
 
 class NaiveFlags:
-    """The seed: one hash of '1' and '0', read a flag at a time.
+    """The tutorial's flags: one hash of '1' and '0', read one flag at a time.
 
-    Always false: the seed's client parses the reply '1' into the number 1 and compares it with
-    the text '1'. Here a client without ``decode_responses`` gives the bytes ``b"1"``, and
-    ``b"1" == "1"`` is false as well: the same line, the same silence.
+    Always false: the tutorial's client parses the reply '1' into the number 1, and compares it
+    with the text '1'. Here a client without ``decode_responses`` answers the bytes ``b"1"``, and
+    ``b"1" == "1"`` is false as well. No error says so.
 
     With ``decode_responses`` a request that reads two flags sees half a change:
 
-    1. reader: HGET new-checkout -> '0'
-    2. writer: HSET new-checkout '1', HSET new-receipt '1' (they belong together)
-    3. reader: HGET new-receipt -> '1': the old checkout with the new receipt
+    1. reader: HGET new-checkout answers '0'
+    2. writer: HSET new-checkout '1', HSET new-receipt '1', which belong together
+    3. reader: HGET new-receipt answers '1': the old checkout with the new receipt
 
-    So does any reader between the writer's two HSETs.
+    A reader between the two HSET of the writer sees half a change too.
     """
 
     def __init__(self, client: redis.Redis, *, prefix: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Who is inside a percentage: the same users each time, and others for each flag."""
+"""Which users are inside a percentage: always the same users, and other users for each flag."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from kvlab.errors import InvalidArgument
 
 _BUCKETS = 10_000
 MAX_NAME = 200
-"""Characters of a flag's name, and of a salt."""
+"""The most characters of a flag's name and of a salt."""
 
 
 def bucket(salt: str, user: str | int) -> int:
-    """Where a user falls among 10,000, evenly and independently for each salt.
+    """The user's bucket, 0 to 9,999: evenly spread, and independent for each salt.
 
-    An int stands for its decimal digits. SHA-256: FIPS 180-4; a cryptographic hash, so that ids
-    in sequence or salts that resemble each other do not correlate.
+    An int stands for its decimal digits. The hash is SHA-256 (FIPS 180-4), a cryptographic hash,
+    so that ids in sequence and similar salts do not correlate.
     """
     if isinstance(user, bool) or not isinstance(user, str | int):
         raise InvalidArgument(f"user must be str or int, not {type(user).__name__}: {user!r:.80}")
@@ -29,7 +29,8 @@ def bucket(salt: str, user: str | int) -> int:
 class Flag:
     """A flag that is on for ``percent`` of the users: 0 to 100 in steps of 0.01.
 
-    ``salt`` in place of the flag's name draws the users afresh, or, the same for two flags, alike.
+    ``salt`` replaces the flag's name in the draw: a new salt draws other users, and two flags with
+    one salt draw the same users. Raises InvalidArgument for a value out of range.
     """
 
     percent: float = 100.0
@@ -43,7 +44,7 @@ class Flag:
             text("salt", self.salt, MAX_NAME)
 
     def includes(self, name: str, user: str | int | None) -> bool:
-        """Whether the flag ``name`` is on for ``user``; nobody (None) is only in at 100 %."""
+        """Whether the flag ``name`` is on for ``user``; for no user (None) only at 100 %."""
         below = round(self.percent * 100)
         if user is None or below in (0, _BUCKETS):
             return below == _BUCKETS

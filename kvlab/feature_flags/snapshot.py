@@ -1,4 +1,4 @@
-"""All flags as of one version: what answers without the server."""
+"""All flags of one version; a snapshot answers without the server."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from kvlab.feature_flags.rollout import Flag
 
 @dataclass(frozen=True, slots=True)
 class FlagSnapshot:
-    """All flags as of one version; version 0: nothing was ever set, or these are the defaults.
+    """All flags of one version. Version 0: no flag was ever set, or the server was not reached.
 
-    ``flags``: what is stored. ``defaults``: what was declared. ``unreadable``: why, by flag.
+    * ``flags``: the stored flags.
+    * ``defaults``: the declared flags.
+    * ``unreadable``: the names of stored flags that cannot be read, each with the reason.
     """
 
     version: int
@@ -22,7 +24,7 @@ class FlagSnapshot:
     unreadable: Mapping[str, str] = field(default_factory=dict)
 
     def is_enabled(self, flag: str, user: str | int | None = None) -> bool:
-        """Whether the flag is on for the user; without a user only a flag at 100 % is on.
+        """Whether the flag is on for ``user``; without a user only a flag at 100 % is on.
 
         Raises :class:`~kvlab.errors.UnknownFlag` for a flag neither stored nor declared.
         """

@@ -1,15 +1,15 @@
 """A local snapshot of the flags that follows the server: part of ``kvlab.feature_flags``.
 
-Guarantee: ``snapshot`` answers at once, always: the declared defaults before the first reading,
-then the last one that succeeded. A watcher subscribes first and reads after the server has
-confirmed, so no change falls between; each message makes it read everything again, so a lost or
-reordered message costs time, never truth. It also reads every ``resync`` seconds, and then asks
-its subscription for a sign of life. A lost connection is made again, after 0.1 s to 5 s.
+Guarantee: ``snapshot`` always answers at once: with the declared defaults before the first read,
+then with the last read that succeeded. A watcher subscribes first, and reads after the server has
+confirmed, so it misses no change. Each message makes it read all flags again, so a lost or
+reordered message costs time, never truth. It also reads every ``resync`` seconds, and then sends a
+PING on its subscription. It makes a lost connection again after 0.1 s to 5 s.
 
 A server that comes back empty means the declared defaults, with a lower version.
 
-A watcher has one connection of its own, made like its executor's (no retries inside redis-py, the
-executor's timeouts), and reads through the executor: one round trip per change and per resync.
+A watcher has one connection of its own, with its executor's timeout and without redis-py's
+retries. It reads through the executor: one round trip per change and per resync.
 
 Not promised: that two watchers change at the same instant; that a silent network loss is noticed
 before ``resync`` and ``timeout`` have passed; a thread that survives a fork (make the watcher in
@@ -41,24 +41,24 @@ from kvlab.feature_flags import FeatureFlags, FlagSnapshot
 log = logging.getLogger("kvlab.flags")
 
 RESYNC = 30.0
-"""Seconds after which a watcher reads though nothing was said."""
+"""A watcher reads at least every this many seconds, without a message too."""
 
 
 class _Watched:
-    """What both watchers know, and what they make of success and failure."""
+    """The common part of both watchers: the snapshot, and how a read that fails is recorded."""
 
     def __init__(
         self, kv: Kv | AsyncKv, flags: FeatureFlags, resync: float, jitter: Callable[[], float]
     ) -> None:
         self.flags = flags
-        # A socket's own timeout ends at 24 days: beyond it a watcher only ever made connections.
+        # A socket's own timeout ends at 24 days.
         self.resync = seconds("resync", resync, high=86_400)
         self.snapshot: FlagSnapshot = flags.declared
-        """The flags as last read."""
+        """The flags of the last read that succeeded."""
         self.error: Exception | None = None
-        """Why the watcher is out of touch; None while it is in touch."""
+        """The last failure; None while the watcher follows the server."""
         self.stale_since: float | None = kv.clock()
-        """Since when (the executor's clock) it may have missed changes; None while in touch."""
+        """The time on the executor's clock since which it may have missed changes, or None."""
         self._clock = kv.clock
         self._channel = kv.name(flags.changes)
         self._jitter = jitter
@@ -68,29 +68,29 @@ class _Watched:
         if snapshot.unreadable and snapshot.unreadable != self.snapshot.unreadable:
             log.warning("flags %r: unreadable: %s", self.flags.name, dict(snapshot.unreadable))
         if self.error is not None:
-            log.info("flags %r: in touch again, version %d", self.flags.name, snapshot.version)
+            log.info("flags %r: follows again, version %d", self.flags.name, snapshot.version)
         self.snapshot = snapshot
         self.error = self.stale_since = None
         self._failures = 0
 
     def _lost(self, problem: Exception) -> float:
-        """Remember why; answers how long to wait before the next try, in seconds."""
+        """Record the failure; the pause before the next try, in seconds."""
         if self.error is None:
             cause = f"{type(problem).__name__}: {problem}"
-            log.warning("flags %r: out of touch: %s", self.flags.name, cause)
+            log.warning("flags %r: cannot follow the server: %s", self.flags.name, cause)
         self.error = problem
         if self.stale_since is None:
             self.stale_since = self._clock()
         longest = min(5.0, 0.1 * 2.0 ** min(self._failures, 10))
         self._failures += 1
-        return longest * (0.5 + self._jitter() / 2)  # so that not all come back at once
+        return longest * (0.5 + self._jitter() / 2)  # so that not all watchers reconnect at once
 
 
 class FlagWatcher(_Watched):
-    """Keeps ``snapshot`` up to date by a thread; end it by ``close()`` or ``with``.
+    """A thread that keeps ``snapshot`` up to date; ``close()`` or ``with`` ends it.
 
     ``with FlagWatcher(kv, flags) as watcher: watcher.snapshot.is_enabled("x", user)``: no round
-    trip. ``wait``: how to pause between tries (seconds), ``jitter``: 0 to 1, both for tests.
+    trip. ``wait`` (pauses for some seconds) and ``jitter`` (draws from [0, 1)) are for tests.
     """
 
     def __init__(
@@ -115,12 +115,13 @@ class FlagWatcher(_Watched):
         self._thread.start()
 
     def wait_until(self, met: Callable[[FlagWatcher], object], timeout: float = 5.0) -> bool:
-        """Wait until ``met(watcher)``, for at most ``timeout`` seconds; whether it was met."""
+        """Wait at most ``timeout`` seconds until ``met(watcher)`` is true; False when it is not."""
+        timeout = seconds("timeout", timeout, 0)
         with self._news:
             return bool(self._news.wait_for(lambda: met(self), timeout))
 
     def wait_for(self, version: int, timeout: float = 5.0) -> bool:
-        """Wait until the snapshot has that version or a later one; whether it has."""
+        """Wait at most ``timeout`` seconds for that version or a later one; False without it."""
         return self.wait_until(lambda watcher: watcher.snapshot.version >= version, timeout)
 
     def close(self) -> None:
@@ -129,7 +130,7 @@ class FlagWatcher(_Watched):
         sock = getattr(self._connection, "_sock", None)
         if sock is not None:
             with suppress(OSError):  # closed already
-                # Wakes the thread out of its read; past TLS, whose own shutdown is not for threads.
+                # Ends the thread's read. Not by TLS's own shutdown, which is not for threads.
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
         self._thread.join()
 
@@ -167,12 +168,12 @@ class FlagWatcher(_Watched):
             connection.disconnect()
 
     def _await_message(self, connection: Any) -> None:
-        """Return when there is a reason to read."""
+        """Return when the flags have to be read again."""
         if not connection.can_read(timeout=self.resync):
             connection.send_command("PING")
             while connection.read_response()[0] != b"pong":
                 pass
-        while connection.can_read(timeout=0):  # a burst is one reason
+        while connection.can_read(timeout=0):  # a burst of messages is one reason
             connection.read_response()
 
 
@@ -200,6 +201,7 @@ class AsyncFlagWatcher(_Watched):
         self, met: Callable[[AsyncFlagWatcher], object], timeout: float = 5.0
     ) -> bool:
         """See :meth:`FlagWatcher.wait_until`."""
+        timeout = seconds("timeout", timeout, 0)
         try:
             async with asyncio.timeout(timeout), self._news:
                 await self._news.wait_for(lambda: bool(met(self)))

@@ -31,7 +31,7 @@ Ties = Literal["first", "shared", "dense"]
 Mode = Literal["set", "best", "add"]
 
 MAX_ENTRIES: Final = 10_000
-"""Most entries in one answer: a longer one would hold up the server's other callers."""
+"""The most entries in one answer: a longer answer would delay the server's other callers."""
 
 _PARTS = {"first": ("scores", "places"), "shared": ("scores",), "dense": ("scores", "levels")}
 _ROWS, _OPS = 500, 8  # of a load: rows in a script, scripts in a round trip
@@ -39,17 +39,18 @@ _ROWS, _OPS = 500, 8  # of a load: rows in a script, scripts in a round trip
 
 @dataclass(frozen=True, slots=True)
 class Leaderboard:
-    """A board. See the module's docstring for what it promises.
+    """A board. See the docstring of ``kvlab.leaderboard`` for its guarantee.
 
-    * ``order``: "desc", highest score first, or "asc", lowest first (golf, lap times).
+    * ``order``: "desc", highest score first, or "asc", lowest score first (golf, lap times).
     * ``ties``: "first", "shared" or "dense".
     * ``period``: None for all time, or a board for each "daily" or "weekly" (ISO week) period,
       by the server's clock in ``tz``, a fixed offset from UTC.
-    * ``keep``: how many past periods stay readable. An op for the present one names the keys of
-      ``keep + 2`` boards, so a long memory costs bandwidth; with ``at`` it names one.
-    * ``op_horizon``: for how many seconds the answer to an ``op_id`` is remembered.
+    * ``keep``: how many past periods stay readable. An op without ``at`` names the keys of
+      ``keep + 2`` boards, so a large ``keep`` costs bandwidth; an op with ``at`` names one board.
+    * ``op_horizon``: the answer to an ``op_id`` is remembered for this many seconds.
 
-    Members are text; an int stands for its decimal digits and comes back as str.
+    Members are text; an int stands for its decimal digits and comes back as str. Raises
+    InvalidArgument for a value out of range.
     """
 
     name: str
@@ -94,13 +95,14 @@ class Leaderboard:
     ) -> Op[Submission]:
         """Give a member a score.
 
-        ``mode``: "set" replaces what it has, "best" replaces only a worse one, "add" adds to it
-        (a new member begins at 0). ``at``, an aware datetime or Unix seconds, picks the period
-        board; without it the server's clock does.
+        ``mode``: "set" replaces its score, "best" replaces only a worse score, "add" adds to its
+        score (a new member begins at 0). ``at``, an aware datetime or Unix seconds, chooses the
+        period board; without ``at`` the server's clock chooses.
 
-        With ``op_id`` a repeat, within ``op_horizon`` seconds, changes nothing and gives the first
-        answer again; ids of different members are apart. Without, "set" and "best" may still be
-        repeated, except where the clock picks the board: the repeat may fall into the next period.
+        With ``op_id`` a repetition within ``op_horizon`` seconds changes nothing and gives the
+        first answer again; each member has its own ids. Without ``op_id``, "set" and "best" are
+        still retried, except where the clock chooses the board: a retry may fall into the next
+        period.
 
         Raises InvalidArgument for a score that is not finite or beyond ±``MAX_SCORE``,
         :class:`~kvlab.errors.ScoreOutOfRange` for a sum that would be rounded or go beyond,
@@ -144,13 +146,14 @@ class Leaderboard:
     ) -> Generator[Any, Any, int]:
         """Set many members' scores from (member, score) pairs; returns how many pairs were read.
 
-        4,000 pairs a round trip, 500 a script: other callers see the board between scripts.
-        Pairs come in order, so under "first" the earlier of two equals ranks higher; of several
-        pairs for one member within a script the last counts. ``progress`` is called after each
-        round trip with the number of pairs it carried (``tqdm.update`` fits). After an error,
-        run it again from the start: what is there already keeps its place.
+        A round trip carries 4,000 pairs in scripts of 500: other callers see the board between
+        two scripts. The order of the pairs counts: under "first" the earlier of two equal scores
+        ranks higher, and of several pairs for one member in a script the last one counts.
+        ``progress`` is called after each round trip with its number of pairs (``tqdm.update``
+        fits). After an error, run the flow again from the start: the loaded members keep their
+        places.
 
-        Raises as :meth:`submit` does; what went before stays loaded.
+        Raises as :meth:`submit` does; the pairs before the error stay loaded.
         """
         done, pairs = 0, iter(rows)
         while chunks := [c for c in (list(islice(pairs, _ROWS)) for _ in range(_OPS)) if c]:
@@ -168,7 +171,7 @@ class Leaderboard:
         scores: dict[Arg, Arg] = {}
         for member, score in rows:
             name = encoded(member)
-            scores.pop(name, None)  # so that the last one's turn counts, too
+            scores.pop(name, None)  # the place of the last pair counts too
             scores[name] = score_text(score)
 
         def decode(reply: Raw) -> int:
@@ -189,9 +192,9 @@ class Leaderboard:
         )
 
     def remove(self, member: str | int, *, at: At | None = None) -> Op[bool]:
-        """Take a member off; True if it was there.
+        """Remove a member; True if the member was on the board.
 
-        Harmless when repeated, but the repeat says False: it is not sent again by itself.
+        A repetition is harmless, but answers False: the executor does not retry it.
         """
         keys, rules = self._where(at)
         return Op(Script.load("leaderboard/remove"), *keys, *rules, encoded(member), decode=bool)
@@ -199,12 +202,12 @@ class Leaderboard:
     # --- reading ---------------------------------------------------------------------------
 
     def top(self, n: int, *, at: At | None = None) -> Op[list[Entry]]:
-        """The first ``n`` entries, from 0 (an empty list) to ``MAX_ENTRIES``."""
+        """The first ``n`` entries; ``n`` is from 0 (an empty list) to ``MAX_ENTRIES``."""
         n = whole("n", n, 0, MAX_ENTRIES)
         return self._read("from", 0, n, at, lambda reply: entries_of(reply, self.ties))
 
     def page(self, number: int, size: int, *, at: At | None = None) -> Op[Page]:
-        """The ``number``-th page, from 1, of ``size`` entries, and how many members there are."""
+        """Page ``number``, from 1, of ``size`` entries, and the number of members on the board."""
         number = whole("number", number, 1, MAX_SCORE // MAX_ENTRIES)
         size = whole("size", size, 1, MAX_ENTRIES)
 
@@ -222,7 +225,7 @@ class Leaderboard:
         return self._read("around", encoded(member), 0, at, decode)
 
     def around(self, member: str | int, n: int, *, at: At | None = None) -> Op[list[Entry] | None]:
-        """The member with ``n`` neighbours on each side, fewer at the ends; None if absent.
+        """The member with ``n`` neighbours on each side (fewer at an end); None if absent.
 
         ``n`` is from 0 to ``MAX_ENTRIES``/2.
         """
@@ -250,5 +253,5 @@ class Leaderboard:
         return (self._state, *self._sets[number % len(self._sets)]), (*self._rules, number)
 
     def _is_fixed(self, at: At | None) -> bool:
-        """Whether a repeat meets the same board for certain."""
+        """Whether a retry certainly uses the same board."""
         return self.period is None or at is not None

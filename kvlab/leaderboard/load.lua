@@ -1,14 +1,14 @@
--- Set the scores of many members, each named once, in the order given.
+-- Set the scores of many members, in their order; each member is named once.
 --
--- KEYS[1]   state (hash): `seq`, the last place given out; `<i>`, the period that board i holds
+-- KEYS[1]   state (hash): `seq`, the last place; `<i>`, the period that board i holds
 -- KEYS[2…]  a board: scores (zset), then places (hash, ties first) or levels (zset, ties dense)
---           with a period length and no period asked: boards 0 … keep+1, one after the other
+--           with periods and without a period asked: boards 0 … keep+1, one after the other
 -- ARGV[1]   order: desc (highest score first) or asc
 -- ARGV[2]   ties: first, shared or dense
 -- ARGV[3]   length of a period (ms), 0 for an all-time board
--- ARGV[4]   what is added to the clock before it is cut into periods (ms)
--- ARGV[5]   keep: past periods that stay (count)
--- ARGV[6]   period asked (number of lengths since 1970), empty for the one the clock is in
+-- ARGV[4]   shift: added to the clock before the division into periods (ms)
+-- ARGV[5]   keep: past periods that stay readable (count)
+-- ARGV[6]   period asked (number of lengths since 1970), empty for the period of the clock
 -- ARGV[7]   n: members (count, at most 1000)
 -- ARGV[8…]  n members, then their n scores (decimal)
 -- Returns {"ok", n} or {"closed", current period}
@@ -17,7 +17,7 @@ local length, shift, keep = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[
 local asked, n = tonumber(ARGV[6]), tonumber(ARGV[7])
 local MAX = 2 ^ 53 - 1
 
--- The board: of the period asked, else of the one that the server's clock is in.
+-- The board: of the period asked, else of the period of the server's clock.
 local width, at = ties == 'shared' and 1 or 2, 2
 local now, period, index, stale = 0, nil, nil, false
 if length > 0 then
@@ -31,12 +31,12 @@ if length > 0 then
   index = period % (keep + 2)
   if not asked then at = 2 + index * width end
   period = string.format('%.0f', period)
-  -- The keys may still hold an older period, if the clock was once set far ahead.
+  -- The keys may hold an older period, if the clock was once set far ahead.
   stale = redis.call('HGET', KEYS[1], index) ~= period
 end
 local scores, second = KEYS[at], KEYS[at + 1]
 
--- What the members hold: places[i] and, as text, held[i].
+-- The places and scores that the members have: places[i], and as text held[i].
 local places, held = {}, {}
 if not stale and ties == 'first' then
   places = redis.call('HMGET', second, unpack(ARGV, 8, 7 + n))
@@ -55,7 +55,7 @@ elseif not stale and ties == 'dense' then
   held = redis.call('ZMSCORE', scores, unpack(ARGV, 8, 7 + n))
 end
 
--- Under `shared` all are written; else those whose score changes.
+-- Under `shared` all members are written; else the members whose score changes.
 local adds, moves, gone, levels, left = {}, {}, {}, {}, {}
 local changed = {}
 for i = 1, n do
@@ -65,7 +65,7 @@ for i = 1, n do
 end
 if #changed == 0 then return {'ok', n} end
 
--- The first write is one that the server refuses when it is out of memory.
+-- A server that is out of memory refuses the first write, so nothing is half done.
 local seq = ties == 'first' and redis.call('HINCRBY', KEYS[1], 'seq', #changed) - #changed
 if stale then
   redis.call('HSET', KEYS[1], index, period)
@@ -81,7 +81,7 @@ for j, i in ipairs(changed) do
     moves[2 * j - 1], moves[2 * j] = member, place
     if places[i] then gone[#gone + 1] = places[i] .. member end
   elseif ties == 'dense' then
-    -- A whole number is its own text already; formatting one takes longer than storing it.
+    -- A whole number is its own text; formatting takes longer than storing.
     local level = score:find('^%-?%d+$') and score or string.format('%.17g', tonumber(score))
     levels[2 * j - 1], levels[2 * j] = level, level
     if held[i] then left[#left + 1] = held[i] end

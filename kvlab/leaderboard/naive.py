@@ -1,4 +1,4 @@
-"""The tutorial's version of a leaderboard, line by line, and the schedules that break it."""
+"""The tutorial's leaderboard, line by line, and the schedules that break it."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from typing import Any
 
 
 class NaiveLeaderboard:
-    """The seed's "Leaderboard": "Sorted rankings using sorted sets", one plain call after another.
+    """The tutorial's sorted set: one plain command after another.
 
-    Around a player, rank first, then range:
+    The entries around a player, rank first and range second:
 
-    1. Ann asks for 2 neighbours a side. Her rank: ZREVRANK → 4.
-    2. Three players below her score and pass her. She is 7th now.
-    3. Her client reads ranks 2 to 6: ZREVRANGE. She is missing from her own context.
+    1. Ann: ZREVRANK answers 4
+    2. three players below Ann pass her: Ann is 7th now
+    3. Ann: ZREVRANGE reads the ranks 2 to 6: Ann is missing from her own context
 
     A retried increment:
 
-    1. ZINCRBY runs; its reply is lost.
-    2. redis-py sends it again by itself: counted twice, no error.
+    1. client: ZINCRBY runs, its reply is lost
+    2. redis-py: retries ZINCRBY: it counts twice, without an error
 
-    And without any race: ties are ranked by the bytes of the name ('10' before '2' or after it,
-    never by who was first), ``2**53 + 1`` is stored rounded, ``inf`` is a score, and
-    ``get_top_players(0)`` returns everybody, since its range ends at −1.
+    Without any race: ties are ranked by the bytes of the name ('10' before '2' or after it, never
+    by time), ``2**53 + 1`` is stored rounded, ``inf`` is a score, and ``get_top_players(0)``
+    returns all players, since its range ends at −1.
     """
 
     def __init__(self, client: Any, prefix: str = "") -> None:
@@ -35,9 +35,11 @@ class NaiveLeaderboard:
         self.client.zincrby(self.key, increment, str(user_id))
 
     def get_top_players(self, limit: int = 10) -> Any:
+        # Get top scores (descending order)
         return self.client.zrange(self.key, 0, limit - 1, desc=True, withscores=True)
 
     def get_user_rank(self, user_id: object) -> int | None:
+        # Get user's rank (0-based, so add 1 for 1-based)
         rank = self.client.zrevrank(self.key, str(user_id))
         return rank + 1 if rank is not None else None
 
@@ -46,9 +48,11 @@ class NaiveLeaderboard:
         return score
 
     def get_player_context(self, user_id: object, range_: int = 2) -> Any:
+        # Get players around the user
         rank = self.client.zrevrank(self.key, str(user_id))
         if rank is None:
             return None
+
         start = max(0, rank - range_)
         end = rank + range_
         return self.client.zrange(self.key, start, end, desc=True, withscores=True)

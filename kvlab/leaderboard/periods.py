@@ -1,14 +1,15 @@
-"""Periods of a leaderboard: whose keys an op declares, and which period an instant is in.
+"""Periods of a leaderboard: the keys that an op declares, and the period of an instant.
 
-A script must be told every key it may touch (Redis Cluster), and the server's clock, which only
-the script can read, says what period it is. So a period's keys are not named after its date. A
-board has ``keep + 2`` sets of keys, used in turn: period number ``p`` uses set ``p % (keep + 2)``.
-An op for "now" declares them all and its script picks; an op that names an instant declares one
-set. A hash remembers which period each set holds, so a set left over from another is never
-mistaken for the one asked.
+On Redis Cluster an op must declare every key that its script may use. The current period depends
+on the server's clock, which only the script can read. So the keys of a period are not named after
+its date: a board has ``keep + 2`` sets of keys, used in turn. Period number ``p`` uses set
+``p % (keep + 2)``. An op without an instant declares all sets, and its script chooses one; an op
+with an instant declares one set. A hash stores which period each set holds, so the set of another
+period is never mistaken for the wanted one.
 
-Room is for the ``keep`` past periods, the present one and the next, which a caller whose clock
-runs ahead may name. When the next one's set is first used, the period that had it has expired.
+The sets are for the ``keep`` past periods, the present period and the next period, which a caller
+whose clock is ahead may name. When the set of the next period is first used, the period that used
+it before has expired.
 """
 
 from __future__ import annotations
@@ -34,22 +35,22 @@ MAX_KEEP = 366
 
 @dataclass(frozen=True, slots=True)
 class Periods:
-    """Cuts time into days or ISO weeks of a zone with a fixed offset; None: all time is one."""
+    """Time in days or ISO weeks of a zone with a fixed offset; ``every`` None: all time is one."""
 
     every: Every | None
     tz: timezone
     keep: int
     length: int = field(init=False)
-    """Of a period, in ms; 0 for all time."""
+    """Length of a period in ms; 0 for all time."""
     shift: int = field(init=False)
-    """Added to Unix ms before cutting."""
+    """Added to Unix ms before the division by ``length``."""
 
     def __post_init__(self) -> None:
         one_of("period", self.every, _LENGTH_AND_SHIFT)
         if type(self.tz) is not timezone:
             raise InvalidArgument(
-                "tz must be a datetime.timezone, a fixed offset from UTC: the server's clock "
-                f"knows no daylight saving; not {self.tz!r}"
+                "tz must be a datetime.timezone, a fixed offset from UTC (the server's clock "
+                f"has no daylight saving time), not {self.tz!r}"
             )
         whole("keep", self.keep, 0, MAX_KEEP)
         length, shift = _LENGTH_AND_SHIFT[self.every]
@@ -59,23 +60,23 @@ class Periods:
 
     @property
     def title(self) -> str:
-        """A part of the keys' names: boards that cut time differently share no key."""
+        """A part of the keys' names: boards with different periods share no key."""
         return f".{self.every}{self.shift // 1000:+d}.{self.keep}" if self.length else ""
 
     def sets(self, stem: str, parts: tuple[str, ...]) -> tuple[tuple[Key, ...], ...]:
-        """The sets of keys, in turn; for all time one."""
+        """The sets of keys, in their turn; one set for all time."""
         if not self.length:
             return (tuple(Key(f"{stem}:{part}") for part in parts),)
         turns = range(self.keep + 2)
         return tuple(tuple(Key(f"{stem}:{turn}:{part}") for part in parts) for turn in turns)
 
     def number(self, at: At) -> int:
-        """The period that ``at`` lies in. Raises InvalidArgument for what is no instant."""
+        """The number of the period of ``at``; InvalidArgument for a value that is no instant."""
         if not self.length:
-            raise InvalidArgument(f"at={at!r} picks a period; an all-time board has none")
+            raise InvalidArgument(f"at must be None for an all-time board, not {at!r}")
         if isinstance(at, datetime):
             if at.utcoffset() is None:
-                raise InvalidArgument(f"at must say its time zone: {at!r}")
+                raise InvalidArgument(f"at must have a time zone, not {at!r}")
             millis = (at - _EPOCH) // timedelta(milliseconds=1)
         else:
             kind = "an aware datetime or Unix seconds"

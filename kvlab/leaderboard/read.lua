@@ -1,14 +1,14 @@
--- Read a stretch of the board, from a position or around a member, with ranks, in one instant.
+-- Read entries of the board, from a position or around a member, with ranks, in one instant.
 --
 -- KEYS[1]   state (hash): `<i>`, the period that board i holds
 -- KEYS[2…]  a board: scores (zset), then places (hash, ties first) or levels (zset, ties dense)
---           with a period length and no period asked: boards 0 … keep+1, one after the other
+--           with periods and without a period asked: boards 0 … keep+1, one after the other
 -- ARGV[1]   order: desc (highest score first) or asc
 -- ARGV[2]   ties: first, shared or dense
 -- ARGV[3]   length of a period (ms), 0 for an all-time board
--- ARGV[4]   what is added to the clock before it is cut into periods (ms)
--- ARGV[5]   keep: past periods that stay (count)
--- ARGV[6]   period asked (number of lengths since 1970), empty for the one the clock is in
+-- ARGV[4]   shift: added to the clock before the division into periods (ms)
+-- ARGV[5]   keep: past periods that stay readable (count)
+-- ARGV[6]   period asked (number of lengths since 1970), empty for the period of the clock
 -- ARGV[7]   `from`, or `around`
 -- ARGV[8]   from: the position of the first entry, from 0;  around: the member
 -- ARGV[9]   from: entries (count);  around: neighbours on each side (count)

@@ -1,15 +1,15 @@
--- Submit one member's score: receipt, check, write and rank in one step.
+-- Submit one member's score: receipt, check, write and rank, in one step.
 --
--- KEYS[1]   state (hash): `seq`, the last place given out; `<i>`, the period that board i holds
+-- KEYS[1]   state (hash): `seq`, the last place; `<i>`, the period that board i holds
 -- KEYS[2…]  a board: scores (zset), then places (hash, ties first) or levels (zset, ties dense)
---           with a period length and no period asked: boards 0 … keep+1, one after the other
--- KEYS[#]   with a receipt time: the receipt (string) of this member's op_id
+--           with periods and without a period asked: boards 0 … keep+1, one after the other
+-- KEYS[#]   with a receipt time: the receipt (string) of the member's op_id
 -- ARGV[1]   order: desc (highest score first) or asc
 -- ARGV[2]   ties: first, shared or dense
 -- ARGV[3]   length of a period (ms), 0 for an all-time board
--- ARGV[4]   what is added to the clock before it is cut into periods (ms)
--- ARGV[5]   keep: past periods that stay (count)
--- ARGV[6]   period asked (number of lengths since 1970), empty for the one the clock is in
+-- ARGV[4]   shift: added to the clock before the division into periods (ms)
+-- ARGV[5]   keep: past periods that stay readable (count)
+-- ARGV[6]   period asked (number of lengths since 1970), empty for the period of the clock
 -- ARGV[7]   member
 -- ARGV[8]   score (decimal)
 -- ARGV[9]   mode: set, best or add
@@ -32,7 +32,7 @@ if horizon > 0 then
   end
 end
 
--- The board: of the period asked, else of the one that the server's clock is in.
+-- The board: of the period asked, else of the period of the server's clock.
 local width, at = ties == 'shared' and 1 or 2, 2
 local now, period, index, stale = 0, nil, nil, false
 if length > 0 then
@@ -46,12 +46,12 @@ if length > 0 then
   index = period % (keep + 2)
   if not asked then at = 2 + index * width end
   period = string.format('%.0f', period)
-  -- The keys may still hold an older period, if the clock was once set far ahead.
+  -- The keys may hold an older period, if the clock was once set far ahead.
   stale = redis.call('HGET', KEYS[1], index) ~= period
 end
 local scores, second = KEYS[at], KEYS[at + 1]
 
--- What the member holds. Under `first` its name in `scores` begins with its place.
+-- The score that the member has. Under `first` its name in `scores` begins with its place.
 local element, held, level = member, nil, nil
 if not stale then
   if ties == 'first' then
@@ -65,7 +65,7 @@ end
 local wanted, accepted = score, 1
 if held and mode == 'add' then
   wanted = held + score
-  -- The error of the sum, exactly (Knuth's two-sum): zero, or the sum was rounded.
+  -- The exact error of the sum (Knuth's two-sum): not zero means that the sum was rounded.
   local part = wanted - held
   if math.abs(wanted) > MAX or (held - (wanted - part)) + (score - part) ~= 0 then
     return {'inexact', level}
@@ -78,7 +78,7 @@ end
 
 local text = string.format('%.17g', wanted)
 if held ~= wanted then
-  -- The first write is one that the server refuses when it is out of memory.
+  -- A server that is out of memory refuses the first write, so nothing is half done.
   local seq = ties == 'first' and redis.call('HINCRBY', KEYS[1], 'seq', 1)
   if stale then
     redis.call('HSET', KEYS[1], index, period)
@@ -87,7 +87,7 @@ if held ~= wanted then
   end
   if ties == 'first' then
     if held then redis.call('ZREM', scores, element) end
-    -- Equal scores are read in the order of their text; earlier must come out ahead.
+    -- Equal scores are ordered by their text; the earlier member must come first.
     local place = string.format('%016d', order == 'desc' and MAX - seq or seq)
     element = place .. member
     redis.call('HSET', second, member, place)

@@ -1,4 +1,4 @@
-"""What leaderboards answer and accept: values, checks of arguments, and refusals read."""
+"""The answers of a leaderboard, and its members and scores as text."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from kvlab.errors import InvalidArgument, OpIdReused, PeriodClosed, ScoreOutOfRa
 from kvlab.leaderboard.periods import At
 
 MAX_SCORE: Final = MAX_EXACT
-"""Largest score, and with a minus the smallest: up to here a double holds every whole number."""
+"""The largest score; −MAX_SCORE is the smallest. A double holds every whole number between."""
 
-_PLACE = 16  # digits before a name under "first"
+_PLACE = 16  # digits before a member's name under "first"
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A member at its place. ``rank`` counts from 1; a whole ``score`` comes back as int."""
+    """A member on the board. ``rank`` counts from 1; a whole ``score`` comes back as int."""
 
     rank: int
     member: str
@@ -27,10 +27,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What became of a submission.
+    """The result of a submission.
 
-    ``accepted``: the member's score is the submitted one, or holds it added. False when ``best``
-    met a better one. ``entry`` is where the member stands after it, either way.
+    * ``entry``: the member's rank and score afterwards.
+    * ``accepted``: False when ``best`` met a better score, so that nothing changed.
     """
 
     entry: Entry
@@ -57,7 +57,9 @@ def refusal(
 ) -> Exception:
     why, fact = reply[0], reply[1].decode()
     if why == b"closed":
-        return PeriodClosed(f"at={at!r} is in a period neither kept nor next; now it is {fact}")
+        return PeriodClosed(
+            f"at={at!r} lies in a period that is neither kept nor next; the period now is {fact}"
+        )
     if why == b"inexact":
         return ScoreOutOfRange(
             f"{member!r} has {fact}; {score!r} more would be rounded or beyond ±(2**53 - 1)",
@@ -68,7 +70,7 @@ def refusal(
 
 
 def encoded(member: str | int) -> str | bytes:
-    """The member as it is sent: two that are the same to the server are equal here."""
+    """The member as it is sent; equal for two members that are the same to the server."""
     if type(member) is str and member.isascii():
         return member
     if isinstance(member, str):
@@ -79,7 +81,7 @@ def encoded(member: str | int) -> str | bytes:
 
 
 def entries_of(reply: Raw, ties: str) -> list[Entry]:
-    """The entries that ``read.lua`` answers: it ranks the first, the others follow."""
+    """The entries of an answer of ``read.lua``, which holds the rank of the first entry only."""
     _, position, rank, flat = reply
     skip = _PLACE if ties == "first" else 0
     entries: list[Entry] = []

@@ -1,5 +1,5 @@
--- Add to a counter that ends by itself. INCRBY, then EXPIRE only for a new key, in one step.
--- KEYS[1] counter (string)
+-- Add to a counter that expires: INCRBY, and a TTL for a key that has none, in one step.
+-- KEYS[1] counter, a string
 -- ARGV[1] increment (integer)
 -- ARGV[2] time to live from the first addition on (ms)
 -- Returns the counter's new value (integer)

@@ -1,4 +1,4 @@
-"""Counters of one group, added to in one batch."""
+"""Additions to the counters of one group, in one batch."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _COUNT = Script.load("pipeline/count")
 def add_to_counters(
     group: str, increments: Mapping[str, int], *, ttl: float = 86_400
 ) -> list[Op[int]]:
-    """One op for each counter of ``group``, answering its new value.
+    """One op for each counter of ``group``; its result is the new value.
 
-    ``kv.run(add_to_counters("page views", {"home": 3}), atomic=True)``: all or none. Repeating
-    after a lost reply counts twice. ``ttl``: seconds that a counter lives from its first addition
-    on.
+    ``kv.run(add_to_counters("page views", {"home": 3}), atomic=True)``: all or none. A repetition
+    after a lost reply counts twice. ``ttl``: a counter lives this many seconds from its first
+    addition on. Raises InvalidArgument for an increment that is not a whole number of 64 bits.
     """
     life = milliseconds(seconds("ttl", ttl))
     key = f"counters:{{{segment(group)}}}:"

@@ -1,4 +1,4 @@
-"""A user's dashboard: four reads that travel in one round trip."""
+"""A user's dashboard: four reads in one round trip."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from kvlab.core.op import Op
 def dashboard(
     user: str | int,
 ) -> tuple[Op[bytes | None], Op[bytes | None], Op[list[bytes]], Op[dict[bytes, bytes]]]:
-    """Profile, settings, the five newest notifications and the stats of a user, in four ops.
+    """Four ops: profile, settings, the five newest notifications and the stats of a user.
 
     ``profile, settings, news, stats = kv.run(*dashboard(7))``: one round trip. The keys share a
-    hash slot, so this also runs ``atomic`` and on Cluster.
+    hash slot, so the ops also run ``atomic`` and on Cluster.
     """
     key = f"user:{{{segment(user)}}}:"
     return (

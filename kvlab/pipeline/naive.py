@@ -1,4 +1,4 @@
-"""The tutorial's version of a pipeline, line by line, and the schedules that break it."""
+"""The tutorial's pipeline, line by line, and the schedule that breaks it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import redis
 
 
 class NaivePipeline:
-    """The seed: "execute multiple commands in a single round-trip".
+    """The tutorial's pipeline: "Execute multiple commands in a single round-trip".
 
-    One round trip, but neither atomic nor chunked. The client dies while it sends 1,000 counters:
+    The pipeline is one round trip, but neither atomic nor chunked. A client sends 1,000 counters:
 
-    1. client: INCRBY 1 … INCRBY 154 leave
-    2. client: crashes; the other 846 were never sent
+    1. client: sends INCRBY 1 to INCRBY 154
+    2. client: dies; the other 846 were never sent
     3. server: applies 154
     4. the next attempt adds all 1,000 again: 154 counters are counted twice
 
@@ -28,10 +28,12 @@ class NaivePipeline:
 
     def dashboard(self, user_id: int) -> dict[str, Any]:
         pipeline = self.client.pipeline(transaction=False)
+
         pipeline.get(f"{self.prefix}user:{user_id}:profile")
         pipeline.get(f"{self.prefix}user:{user_id}:settings")
         pipeline.zrevrange(f"{self.prefix}user:{user_id}:notifications", 0, 4)
         pipeline.hgetall(f"{self.prefix}user:{user_id}:stats")
+
         profile, settings, notifications, stats = pipeline.execute()
         return {
             "profile": profile,

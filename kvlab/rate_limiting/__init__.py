@@ -1,29 +1,41 @@
-"""Rate limiting: how much one key may use up in a time, decided on the server in one step.
+"""Rate limiting: how many units one key may use in a time, decided on the server in one step.
 
 Guarantee, by the server's clock, for any number of clients:
 
 * :class:`FixedWindow`: at most ``limit`` units in each window; windows start at multiples of
-  ``window`` since 1970. An interval over an edge can hold 2 × ``limit``.
+  ``window`` since 1970. An interval across an edge can hold 2 × ``limit``.
 * :class:`SlidingWindowLog`: at most ``limit`` units in any half-open interval of ``window``.
-* :class:`SlidingWindowCounter`: this window's units plus the last one's, weighed by the part of
-  it that still overlaps, are at most ``limit``. A true interval can exceed it.
+* :class:`SlidingWindowCounter`: the units of this window, plus the units of the last window
+  weighed by the part of it that still overlaps, are at most ``limit``. A true interval can hold
+  more.
 * :class:`TokenBucket`: at most ``burst + t · limit / window`` units in any time ``t``.
 
-Nothing that fits is denied, a denied hit uses up nothing, and ``retry_after`` is exact: the same
-hit is admitted then, and not before, if nothing else is hit. One round trip each.
+A hit that fits is never denied. A denied hit uses nothing. ``retry_after`` is exact: the same hit
+is admitted at that time, and not before, if nothing else is hit. One round trip each.
 
 When the server's clock goes back by up to a second, time stands still for a key until the clock
-has caught up. After a longer step what was used counts as used just now: the step admits nothing
-more, and delays nobody longer than a full limiter does. A clock that jumps ahead ends windows
-early, and admits again what those windows held.
+has caught up. After a longer step back, the used units count as used just now: the step admits
+nothing more, and delays no caller longer than a full limiter does. A clock that jumps ahead ends
+windows early, and admits again what those windows held.
 
-Keys, all in the hash slot of the limited key; another ``window`` is another key, another limit is
-not. Each expires 0.1 s after it stopped mattering; one found without a TTL gets it at the next hit:
+Example::
+
+    >>> import kvlab
+    >>> kv = kvlab.connect()
+    >>> limiter = kvlab.SlidingWindowLog("api", limit=2, window=60)
+    >>> [kv.run(limiter.hit("203.0.113.7")).allowed for _ in range(3)]
+    [True, True, False]
+    >>> kv.run(limiter.peek("203.0.113.7")).remaining
+    0
+
+Keys, all in the hash slot of the limited key. Another ``window`` is another key; another ``limit``
+is the same key. Each expires 0.1 s after it stops to matter; a key that has no TTL gets one at the
+next hit:
 
 * ``ratelimit:<name>:{<key>}:fixed-<window, µs>``: string; TTL the rest of the window
 * ``…:log-<window, µs>``: sorted set, an entry for each admitted hit, whatever its cost; TTL one
-  window. Stale ones go, up to 1000 with each hit. Measured bytes an entry: 31 in a log of 100;
-  76 (Valkey 9.1) or 120 (Redis 7.0) in a large one, so 10**6 take 76 to 120 MB.
+  window. Each hit removes up to 1000 old entries. Measured bytes an entry: 31 in a log of 100;
+  76 (Valkey 9.1) or 120 (Redis 7.0) in a large log, so 10**6 entries take 76 to 120 MB.
 * ``…:counter-<window, µs>``: string; TTL to the end of the next window
 * ``…:bucket-<window, µs>``: string; TTL until the bucket is full again
 * ``<any of these>:op:<operation id>``: string; TTL ``RETRY_HORIZON``

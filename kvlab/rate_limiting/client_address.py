@@ -1,12 +1,12 @@
-"""Whose request is it? The client's address, when proxies stand in between.
+"""The address of a client behind proxies.
 
 Guarantee: a client cannot choose its address. X-Forwarded-For is a list to which each proxy
-appends the peer it saw, so the entries on the right are the proxies' own and those on the left are
-whatever the client sent. Read from the right, the first address that is not a trusted proxy's is
-the client.
+appends the peer that it saw. The entries on the right come from the proxies; the entries on the
+left are whatever the client sent. Read from the right, the first address that is no trusted
+proxy's is the client's.
 
 Not promised: that one client has one address. An IPv6 customer holds a whole network, often a /64;
-``ipv6_prefix=64`` gives all of it one address. Nor that an address is one client (NAT).
+``ipv6_prefix=64`` makes one address of it. Nor that one address is one client (NAT).
 """
 
 from __future__ import annotations
@@ -31,16 +31,17 @@ def client_address(
     *,
     ipv6_prefix: int = 128,
 ) -> str:
-    """The address to limit by, in its shortest spelling, without port or zone.
+    """The address of the client, in its shortest spelling, without port or zone.
 
     * ``peer``: the other end of the socket, as an IP address.
     * ``forwarded_for``: the X-Forwarded-For field, or its several lines in order; None if absent.
-    * ``trusted_proxies``: the addresses or networks of your own proxies; from any other peer the
-      header is not read.
+    * ``trusted_proxies``: the addresses or networks of your own proxies. The header of any other
+      peer is ignored.
+    * ``ipv6_prefix``: bits of an IPv6 address that are kept, 1 to 128.
 
-    An entry that is no address ends the walk at the proxy that sent it. When every entry is a
-    trusted proxy, the first one is the client. Raises InvalidArgument for an unusable ``peer``,
-    network or prefix.
+    An entry that is no address ends the walk: the proxy that sent it is the client. When every
+    entry is a trusted proxy, the first entry is the client. Raises InvalidArgument for an
+    unusable ``peer``, network or prefix.
     """
     address = _address(peer)
     if address is None:

@@ -1,4 +1,4 @@
-"""What a limiter answers: allowed or not, what remains, when to retry, and HTTP headers."""
+"""The answer of a limiter: allowed or not, what remains, when to retry, and HTTP headers."""
 
 from __future__ import annotations
 
@@ -10,12 +10,9 @@ from kvlab.core.key import segment
 _SF_INTEGER = 10**15 - 1  # the largest integer of a structured header field (RFC 9651)
 
 
-# --- what is decided --------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a limiter promises, as HTTP names it: ``quota`` units in ``window`` seconds."""
+    """The rule of a limiter in HTTP's words: ``quota`` units in ``window`` seconds."""
 
     name: str
     quota: int
@@ -37,11 +34,12 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The answer to a hit, or to a peek, which says what a hit would be told.
+    """The answer to a hit, or to a peek: the answer that a hit would get.
 
-    * ``limit``: the most that fits at once (a bucket's burst); ``remaining``: what is left of it.
+    * ``limit``: the most units that fit at once (of a bucket: its burst).
+    * ``remaining``: units of ``limit`` that are left.
     * ``retry_after``: seconds until this cost fits; 0.0 when allowed, ``math.inf`` for never.
-    * ``reset_after``: seconds until all of it is there again, if nothing more is used.
+    * ``reset_after``: seconds until all units are left again, if no more are used.
     * ``at``: the server's time in Unix seconds; None when the server did not answer.
     """
 
@@ -54,11 +52,11 @@ class Decision:
     policy: Policy | None = None
 
     def headers(self) -> dict[str, str]:
-        """Response fields: ``RateLimit-Policy`` and ``RateLimit``, ``Retry-After`` if denied.
+        """Response fields: ``RateLimit-Policy`` and ``RateLimit``; ``Retry-After`` if denied.
 
-        By draft-ietf-httpapi-ratelimit-headers-11. Seconds are whole, rounded up. When denied,
-        the effective window ``t`` ends with Retry-After, as its section 6 asks. There is no
-        Retry-After for "never", and no RateLimit when the server did not answer.
+        Source: draft-ietf-httpapi-ratelimit-headers-11. Seconds are whole, rounded up. When
+        denied, the effective window ``t`` ends with Retry-After (section 6 of the draft). "Never"
+        has no Retry-After; a server that did not answer has no RateLimit.
         """
         fields = {} if self.policy is None else {"RateLimit-Policy": str(self.policy)}
         wait = None if self.allowed or self.retry_after == math.inf else math.ceil(self.retry_after)

@@ -1,9 +1,9 @@
 -- A fixed window: at most `limit` units in each window of the server's clock.
 -- KEYS[1] the count, a string: "<start of the window, µs> <units used>"
--- KEYS[2] optional: the answer to this operation id, a string: "<remaining> <reset, µs> <at, µs>"
+-- KEYS[2] optional: the answer to this op_id, a string: "<remaining> <reset, µs> <at, µs>"
 -- ARGV[1] cost (units)
--- ARGV[2] 1 to use it up, 0 to look
--- ARGV[3] how long an operation id is remembered (ms)
+-- ARGV[2] 1 to use the units, 0 to look only
+-- ARGV[3] life of the answer to an op_id (ms)
 -- ARGV[4] limit (units)
 -- ARGV[5] window (µs)
 -- Returns {allowed 1 or 0, remaining (units), retry after (µs, -1 never), reset after (µs), at (µs)}
@@ -29,7 +29,7 @@ if value then
 end
 local start = now - now % window
 local left = start + window - now
-local ttl = math.ceil(left / 1000) + 100  -- the value says when it is stale; never lose it early
+local ttl = math.ceil(left / 1000) + 100  -- the value says when it is stale; its TTL ends later
 
 local function save()
   redis.call('SET', KEYS[1], string.format('%.0f %.0f', start, used), 'PX', ttl)
@@ -38,7 +38,7 @@ end
 if from < start then
   used = 0
 elseif from > start then
-  save()  -- the clock went back: what was used counts in this window
+  save()  -- the clock went back: the used units count in this window
 end
 
 local room = math.max(0, limit - used)

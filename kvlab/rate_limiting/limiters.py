@@ -13,29 +13,26 @@ from kvlab.errors import InvalidArgument
 from kvlab.rate_limiting.decision import Decision, Policy
 
 RETRY_HORIZON = 60.0
-"""Seconds for which an ``op_id`` is remembered: an executor's ``deadline`` must be shorter."""
+"""An ``op_id`` is remembered for this many seconds; the executor's ``deadline`` must be shorter."""
 OUTAGE_RETRY = 1.0
-"""Seconds after which a hit denied by ``outage="closed"`` is asked to come back."""
+"""``retry_after`` of a hit that ``outage="closed"`` denies, in seconds."""
 MAX_LIMIT = 2**53
-"""The largest count that the server's Lua holds exactly."""
+"""The largest count that a Lua script holds exactly."""
 MAX_LOG = 10**6
-"""The largest limit of a log, which keeps an entry for each admitted hit."""
+"""The largest limit of a log; a log keeps an entry for each admitted hit."""
 MAX_WINDOW = 366 * 86_400
 """The longest window, in seconds; the shortest is a millisecond."""
 
 Outage = Literal["raise", "open", "closed"]
 
 
-# --- the limiters -----------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class _Limiter:
-    """What the four share: ``limit`` units per ``window`` seconds, for each key by itself.
+    """The common part of the four limiters: ``limit`` units per ``window`` seconds for each key.
 
-    ``name`` tells limiters apart. ``outage``: what a hit or a peek answers when the server gives
-    no answer: raise ServerUnavailable or OutcomeUnknown, or let everybody ("open") or nobody
-    ("closed") through. Raises :class:`~kvlab.errors.InvalidArgument` for values out of range.
+    ``name`` distinguishes limiters. ``outage``: what a hit or a peek does when the server gives no
+    answer: "raise" ServerUnavailable or OutcomeUnknown, or allow every hit ("open") or no hit
+    ("closed"). Raises :class:`~kvlab.errors.InvalidArgument` for values out of range.
     """
 
     name: str
@@ -46,7 +43,7 @@ class _Limiter:
     _kind: ClassVar[str]
     _script: ClassVar[str]
 
-    # worked out once, at construction
+    # computed once, at construction
     _most: int = field(init=False, repr=False, compare=False)
     _policy: Policy = field(init=False, repr=False, compare=False)
     _ends: tuple[str, str] = field(init=False, repr=False, compare=False)
@@ -66,20 +63,21 @@ class _Limiter:
         object.__setattr__(self, name, value)
 
     def hit(self, key: str, cost: int = 1, op_id: str | None = None) -> Op[Decision]:
-        """Use up ``cost`` units of ``key`` if they fit, else nothing.
+        """Use ``cost`` units of ``key`` if they fit, else nothing.
 
-        With ``op_id`` an admitted hit counts once: repeated within ``RETRY_HORIZON`` seconds it
-        answers as it did first (whatever its cost), so it is sent again by itself when its reply
-        is lost. Draw one for each hit. A denied hit uses up nothing and is not remembered.
+        With ``op_id`` an admitted hit counts once: when repeated within ``RETRY_HORIZON`` seconds,
+        it answers as the first time, whatever its cost. So the executor retries it when its reply
+        is lost. Draw a new ``op_id`` for each hit. A denied hit uses nothing and is not
+        remembered.
         """
         return self._op(key, cost, op_id, counting=True)
 
     def peek(self, key: str, cost: int = 1) -> Op[Decision]:
-        """What a hit would be told; uses up nothing."""
+        """The answer that a hit would get; uses nothing."""
         return self._op(key, cost, None, counting=False)
 
     def forget(self, key: str) -> Op[bool]:
-        """Give ``key`` all its units back; whether any were used. Operation ids stay known."""
+        """Give ``key`` all its units back; True if any were used. Operation ids stay known."""
         return Op("UNLINK", self._key(key), decode=bool)
 
     def _op(self, key: str, cost: int, op_id: str | None, *, counting: bool) -> Op[Decision]:
@@ -117,7 +115,7 @@ class _Limiter:
 
 @dataclass(frozen=True, slots=True)
 class FixedWindow(_Limiter):
-    """At most ``limit`` units in each window. The cheapest; twice as many can meet at an edge."""
+    """At most ``limit`` units in each window; the cheapest. 2 × ``limit`` can meet at an edge."""
 
     _kind = "fixed"
     _script = "rate_limiting/fixed_window"
@@ -125,7 +123,7 @@ class FixedWindow(_Limiter):
 
 @dataclass(frozen=True, slots=True)
 class SlidingWindowLog(_Limiter):
-    """At most ``limit`` units (up to ``MAX_LOG``) in any interval; an entry for each hit."""
+    """At most ``limit`` units (up to ``MAX_LOG``) in any interval; one entry for each hit."""
 
     _kind = "log"
     _script = "rate_limiting/sliding_window_log"
@@ -137,7 +135,7 @@ class SlidingWindowLog(_Limiter):
 
 @dataclass(frozen=True, slots=True)
 class SlidingWindowCounter(_Limiter):
-    """Two counts, the older one fading as if its hits had been spread evenly over its window."""
+    """Two counts: the older one fades as if its hits had been spread evenly over its window."""
 
     _kind = "counter"
     _script = "rate_limiting/sliding_window_counter"
@@ -147,7 +145,7 @@ class SlidingWindowCounter(_Limiter):
 class TokenBucket(_Limiter):
     """``limit`` units per ``window`` seconds at a steady rate, and up to ``burst`` at once.
 
-    ``burst`` is ``limit`` unless given. The generic cell rate algorithm (ITU-T I.371) in its
+    ``burst`` is ``limit`` by default. Source: the generic cell rate algorithm (ITU-T I.371) in its
     leaky-bucket form, in whole numbers, so that no fraction of a unit is lost.
     """
 
@@ -164,8 +162,8 @@ class TokenBucket(_Limiter):
         scale, drain = micros // common, self.limit // common
         if burst * scale > MAX_LIMIT:
             raise InvalidArgument(
-                f"a burst of {burst} at {self.limit} per {self.window:g} s cannot be counted "
-                f"exactly: at this rate at most {MAX_LIMIT // scale}; a rounder limit allows more"
+                f"burst must be at most {MAX_LIMIT // scale} at {self.limit} per {self.window:g} s "
+                f"to be counted exactly, not {burst}; a rounder limit allows more"
             )
         self._keep("_most", burst)
         self._keep("_numbers", (burst, scale, drain))

@@ -1,9 +1,9 @@
--- A sliding counter: this window's count plus the part of the last one that still overlaps.
+-- A sliding counter: this window's units, and those of the last window that still overlap.
 -- KEYS[1] the counts, a string: "<start of the window, µs> <units in it> <units in the one before>"
--- KEYS[2] optional: the answer to this operation id, a string: "<remaining> <reset, µs> <at, µs>"
+-- KEYS[2] optional: the answer to this op_id, a string: "<remaining> <reset, µs> <at, µs>"
 -- ARGV[1] cost (units)
--- ARGV[2] 1 to use it up, 0 to look
--- ARGV[3] how long an operation id is remembered (ms)
+-- ARGV[2] 1 to use the units, 0 to look only
+-- ARGV[3] life of the answer to an op_id (ms)
 -- ARGV[4] limit (units)
 -- ARGV[5] window (µs)
 -- Returns {allowed 1 or 0, remaining (units), retry after (µs, -1 never), reset after (µs), at (µs)}
@@ -29,14 +29,14 @@ if value then
 end
 local elapsed = now % window
 local start = now - elapsed
-local ttl = math.ceil((2 * window - elapsed) / 1000) + 100  -- never lose it early
+local ttl = math.ceil((2 * window - elapsed) / 1000) + 100  -- never expire early
 
 local function save()
   local value = string.format('%.0f %.0f %.0f', start, current, previous)
   redis.call('SET', KEYS[1], value, 'PX', ttl)
 end
 
-if from > start then  -- the clock went back: all of it counts in this window
+if from > start then  -- the clock went back: both counts count in this window
   current, previous = math.min(limit, current + previous), 0
   save()
 elseif from < start then

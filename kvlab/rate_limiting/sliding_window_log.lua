@@ -1,9 +1,9 @@
 -- A sliding log: at most `limit` units in any interval of the window's length.
 -- KEYS[1] the log, a sorted set: score the time (µs), member "<running total, 16 digits>:<cost>"
--- KEYS[2] optional: the answer to this operation id, a string: "<remaining> <reset, µs> <at, µs>"
+-- KEYS[2] optional: the answer to this op_id, a string: "<remaining> <reset, µs> <at, µs>"
 -- ARGV[1] cost (units)
--- ARGV[2] 1 to use it up, 0 to look
--- ARGV[3] how long an operation id is remembered (ms)
+-- ARGV[2] 1 to use the units, 0 to look only
+-- ARGV[3] life of the answer to an op_id (ms)
 -- ARGV[4] limit (units)
 -- ARGV[5] window (µs)
 -- Returns {allowed 1 or 0, remaining (units), retry after (µs, -1 never), reset after (µs), at (µs)}
@@ -20,7 +20,7 @@ local cost, counting, horizon = tonumber(ARGV[1]), ARGV[2] == '1', ARGV[3]
 local limit, window = tonumber(ARGV[4]), tonumber(ARGV[5])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local ttl = math.ceil(window / 1000) + 100  -- never lose an entry early
+local ttl = math.ceil(window / 1000) + 100  -- never expire early
 local log = KEYS[1]
 
 local function entry(found)  -- found: {member, score} or {}
@@ -38,11 +38,11 @@ local function add(total, units)
   redis.call('PEXPIRE', log, ttl)
 end
 
--- Running totals give the sum between two entries without reading those between.
+-- Running totals give the sum between two entries without reading the entries between.
 local last = by_rank(-1)
 if last and last.time > now and last.time - now <= 1000000 then
   now = last.time  -- up to 1 s back: time stands still
-elseif last and last.time > now then  -- the clock went back: later entries count as one, made now
+elseif last and last.time > now then  -- the clock went back: later entries become one entry of now
   local after = string.format('(%.0f', now)
   local later = entry(redis.call('ZRANGEBYSCORE', log, after, '+inf', 'WITHSCORES', 'LIMIT', 0, 1))
   add(last.total, last.total - later.total + later.cost)
@@ -58,7 +58,7 @@ local allowed, retry = cost <= room, 0
 if cost > limit then
   retry = -1
 elseif not allowed then
-  -- The first entry after whose end no more than limit - cost is left.
+  -- The first entry after whose end at most limit - cost units are in use.
   local low, high = redis.call('ZRANK', log, first.member), redis.call('ZCARD', log) - 1
   while low < high do
     local middle = math.floor((low + high) / 2)
@@ -71,7 +71,7 @@ local reset = first and last.time + window - now or 0
 if counting and allowed then
   local stale = last and (first and redis.call('ZRANK', log, first.member) or redis.call('ZCARD', log))
   add((last and last.total or 0) + cost, cost)
-  if last and stale > 0 then  -- a thousand at most: nobody's hit pays for pruning a million
+  if last and stale > 0 then  -- at most 1000: no hit has to remove a million
     redis.call('ZREMRANGEBYRANK', log, 0, math.min(stale, 1000) - 1)
   end
   room = room - cost

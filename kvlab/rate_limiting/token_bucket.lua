@@ -1,10 +1,10 @@
--- A token bucket, as GCRA in its leaky-bucket form: what was used drains at a steady rate.
--- The level is counted in 1/scale units, so that every number here is a whole one.
+-- A token bucket, as GCRA in its leaky-bucket form: used units drain at a steady rate.
+-- The level is counted in 1/scale units, so that every number here is whole.
 -- KEYS[1] the bucket, a string: "<level> <at, µs> <scale>"
--- KEYS[2] optional: the answer to this operation id, a string: "<remaining> <reset, µs> <at, µs>"
+-- KEYS[2] optional: the answer to this op_id, a string: "<remaining> <reset, µs> <at, µs>"
 -- ARGV[1] cost (units)
--- ARGV[2] 1 to use it up, 0 to look
--- ARGV[3] how long an operation id is remembered (ms)
+-- ARGV[2] 1 to use the units, 0 to look only
+-- ARGV[3] life of the answer to an op_id (ms)
 -- ARGV[4] burst (units)
 -- ARGV[5] scale (level per unit)
 -- ARGV[6] drain (level per µs)
@@ -39,7 +39,7 @@ if value then
   was = math.min(was, size)
   if at > now and at - now <= 1000000 then now = at end  -- up to 1 s back: time stands still
   level = math.max(0, was - drain * math.max(0, now - at))
-  if at > now then save() end  -- the clock went back: the level stays and drains from now
+  if at > now then save() end  -- the clock went back: the level stays, and drains from now
 end
 reset = math.ceil(level / drain)
 

@@ -2,40 +2,53 @@
 
 Guarantee of :class:`SessionStore`:
 
-* An id is accepted only if a store made it: 256 random bits, found by their SHA-256. What a client
-  sends never becomes an id or a key that is written, and no id reaches the server: neither a dump
-  of the keys nor MONITOR lets anybody in. The look-up is by hash, so the time it takes tells
-  nothing about how much of a guess is right.
-* A session ends after ``idle`` seconds without use, and ``absolute`` seconds after it began
+* An id is accepted only if a store made it: 256 random bits, found by their SHA-256. Text from a
+  client never becomes an id or a key that is written. No id reaches the server: neither a dump of
+  the keys nor MONITOR gives access. The look-up is by hash, so its time does not show how much of
+  a guess is right.
+* A session ends after ``idle`` seconds without use, and ``absolute`` seconds after its start
   however much it is used; both by the server's clock.
-* An update merges fields in one step: of two concurrent updates of different fields both stay, and
-  a session that has ended stays ended.
-* Rotation kills the old id in the same step that makes the new one.
-* Server down: nobody is in. ``read`` answers None; whatever changes something raises.
+* An update merges fields in one step: of two concurrent updates of different fields both stay. A
+  session that has ended stays ended.
+* A rotation ends the old id in the same step that makes the new id.
+* Server down: no user is logged in. ``read`` answers None; every change raises.
 
-Keys, one per user, so that the sessions and the list of them cannot disagree:
+Example::
 
-    sessions:<name>:{<tag>}    hash; TTL: a second more than its longest-lived session has left
+    >>> import kvlab
+    >>> kv = kvlab.connect()
+    >>> store = kvlab.SessionStore(idle=1800, absolute=86400)
+    >>> session = kv.run(store.create(7, {"theme": "dark"}))
+    >>> kv.run(store.read(session.id)).data
+    {'theme': 'dark'}
+    >>> kv.run(store.destroy(session.id))
+    True
+    >>> kv.run(store.update(session.id, theme="light")) is None    # an ended session stays ended
+    True
+
+Keys: one per user, so that the sessions and their list cannot disagree:
+
+    sessions:<name>:{<tag>}    hash; TTL: one second longer than its longest session
         m:<handle>             "created last-seen expires deadline user": Unix ms, user as JSON
         d:<handle>             the data: a JSON object, one field a line
         a handle is the SHA-256 of a session's id, in hex
 
-An id is ``<tag>.<secret>``. The tag, 128 bits, says which user's hash (and which Cluster slot) to
-look in. It is a SHA-256 of store name and user: of two cookies one sees whether they belong to the
-same user, and a guess of the user's id can be tested against it. With ``pepper``, a secret that
-your servers share, only they can test guesses. An anonymous session has a random tag.
+An id is ``<tag>.<secret>``. The tag has 128 bits and names the hash (and the Cluster slot) of the
+user. It is a SHA-256 of store name and user: two cookies show whether they belong to one user, and
+a guess of the user's id can be tested against the tag. With ``pepper``, a secret that your servers
+share, only your servers can test guesses. An anonymous session has a random tag.
 
 A login ends the anonymous session and starts another; the two are never both alive::
 
     kv.run(store.destroy(old), store.create(user), atomic=True)      # one round trip
 
-On Cluster the two have different slots and no step is common to them: run ``destroy``, then
-``create``. For a change of rights of the same user (password change, sudo) use ``rotate``.
+On Cluster the two have different slots and no common step: run ``destroy``, then ``create``. When
+the rights of the same user change (new password, sudo), use ``rotate``.
 
-Not promised: that the data of a session that timed out leaves memory before the user's next
-``create`` or ``list``, or the end of the user's other sessions; true durations when the server's
-clock is set; that a failover keeps the last writes, a logout among them. Data and user ids are
-stored legibly, and who steals the cookie is in.
+Not promised: that the data of a timed-out session leaves memory before the user's next ``create``
+or ``list``, or before the user's other sessions end; true durations when the server's clock is
+set; that a failover keeps the last writes, a logout among them. Data and user ids are stored in
+clear text. A stolen cookie gives access.
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
 """The cookie that carries a session's id: plain strings, for any web framework.
 
-Guarantee: a browser sends it over TLS only, to this host only, to every path, and shows it to no
-script; it lasts as long as the session would if it were not used again. The ``__Host-`` prefix
-makes browsers hold us to that, and keeps a neighbouring subdomain from planting one.
+Guarantee: a browser sends the cookie over TLS only, to this host only, to every path, and shows
+the cookie to no script. The cookie lasts as long as the session lasts without further use. The
+``__Host-`` prefix makes browsers enforce this, and keeps other subdomains from planting a cookie.
 
     send("set-cookie", cookie.header(session))        # after create, rotate and each read
     session = kv.run(store.read(cookie.parse(header)))
     send("set-cookie", cookie.expired())               # after destroy
 
-Not promised: that a browser takes it over plain HTTP (on localhost Chromium and Firefox do); that
-SameSite alone stops cross-site requests: Lax lets top-level GET through, so let GET change nothing.
+Not promised: that a browser accepts the cookie over plain HTTP (on localhost Chromium and Firefox
+do); that SameSite alone stops cross-site requests: Lax allows a top-level GET, so let no GET change
+anything.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ _VALUE = re.compile(r"[A-Za-z0-9_.-]+")
 
 @dataclass(frozen=True, slots=True)
 class SessionCookie:
-    """How the cookie is called and whether other sites' links carry it (``Lax``) or not.
+    """The name of the cookie, and whether links from other sites carry it (``Lax``) or not.
 
-    Raises :class:`InvalidArgument` for a name without the ``__Host-`` prefix, or another
-    ``same_site`` than Lax and Strict.
+    Raises :class:`InvalidArgument` for a name without the ``__Host-`` prefix, or a ``same_site``
+    other than Lax and Strict.
     """
 
     name: str = "__Host-session"
@@ -46,20 +47,20 @@ class SessionCookie:
         one_of("same_site", self.same_site, ("Lax", "Strict"))
 
     def header(self, session: Session) -> str:
-        """The value of Set-Cookie for this session; its Max-Age is what the session has left."""
+        """The value of Set-Cookie for this session; Max-Age is the rest of its life."""
         if not _VALUE.fullmatch(session.id):
-            raise InvalidArgument("the session's id is none that a SessionStore made")
+            raise InvalidArgument("the session's id must be an id that a SessionStore made")
         return self._set(session.id, session.max_age)
 
     def expired(self) -> str:
-        """The value of Set-Cookie that makes the browser forget the cookie."""
+        """The value of Set-Cookie that removes the cookie from the browser."""
         return self._set("", 0)
 
     def parse(self, header: str | bytes | None) -> str | None:
-        """The id in a request's Cookie header, unchecked; None when there is none.
+        """The id in a request's Cookie header, unchecked; None when the header has none.
 
-        Bytes are taken as Latin-1, as ASGI sends them. Two different values of the name: None,
-        as one of them is not ours.
+        Bytes are read as Latin-1, as ASGI sends them. Two different values of the name give None,
+        since one of them is not ours.
         """
         if not header:
             return None

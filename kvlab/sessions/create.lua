@@ -1,12 +1,12 @@
--- Starts a session; ends the user's dead ones, and the one seen longest ago if there are too many.
+-- Start a session. Remove the user's ended sessions, and the one seen longest ago if too many live.
 -- KEYS[1] the user's sessions: a hash
 -- ARGV[1] handle of the new session (SHA-256 of its id, hex)
 -- ARGV[2] idle timeout (ms)
 -- ARGV[3] absolute timeout (ms)
--- ARGV[4] most live sessions of a user (count)
+-- ARGV[4] the most live sessions of a user (count)
 -- ARGV[5] the user (JSON)
 -- ARGV[6] data (JSON object, one field a line)
--- Returns {record, data}; those of the first time when the session is there already
+-- Returns {record, data}; when the session exists already, its first record and data
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -37,7 +37,7 @@ redis.call('HSET', KEYS[1], 'm:' .. ARGV[1], record, 'd:' .. ARGV[1], ARGV[6])
 for _, one in ipairs(dead) do
     redis.call('HDEL', KEYS[1], 'm:' .. one.handle, 'd:' .. one.handle)
 end
--- A second more than the session has, so that its record decides.
+-- One second longer than the session, so that its record decides.
 if redis.call('PTTL', KEYS[1]) < expires - now + 1000 then
     redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', expires + 1000))
 end

@@ -1,7 +1,7 @@
--- Ends one session.
+-- End one session.
 -- KEYS[1] the user's sessions: a hash
 -- ARGV[1] handle (SHA-256 of the id, hex)
--- Returns 1 when it was alive, 0 when it was not
+-- Returns 1 when the session was alive, else 0
 
 local record = redis.call('HGET', KEYS[1], 'm:' .. ARGV[1])
 if not record then

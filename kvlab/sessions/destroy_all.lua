@@ -1,6 +1,6 @@
--- Ends every session of a user.
+-- End every session of a user.
 -- KEYS[1] the user's sessions: a hash
--- Returns how many were alive (count)
+-- Returns how many sessions were alive (count)
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -1,4 +1,4 @@
--- Lists the live sessions of a user, and removes the dead ones.
+-- List the live sessions of a user, and remove the ended ones.
 -- KEYS[1] the user's sessions: a hash
 -- Returns {handle, record, handle, record, ...}
 

@@ -1,4 +1,4 @@
--- Reads a session and slides its idle timeout, never past the absolute one.
+-- Read a session and start its idle timeout again, never beyond the absolute timeout.
 -- KEYS[1] the user's sessions: a hash
 -- ARGV[1] handle (SHA-256 of the id, hex)
 -- ARGV[2] idle timeout (ms)
@@ -20,7 +20,7 @@ expires = math.min(now + ARGV[2], tonumber(deadline))
 local record = string.format('%s %.0f %.0f %s %s', created, now, expires, deadline, user)
 local written = redis.pcall('HSET', KEYS[1], 'm:' .. ARGV[1], record)
 if type(written) == 'table' and written.err then
-    -- A full server still knows who is in; the timeout does not slide.
+    -- A full server can still read the session; its idle timeout goes on.
     if string.find(written.err, 'OOM', 1, true) or string.find(written.err, 'maxmemory', 1, true) then
         return found
     end

@@ -1,10 +1,10 @@
--- Gives a session a new handle. The old one is dead at once; data and deadline stay.
+-- Give a session a new handle. The old handle ends at once; data and deadline stay.
 -- KEYS[1] the user's sessions: a hash
--- ARGV[1] the handle it has (SHA-256 of the id, hex)
--- ARGV[2] the handle it gets (SHA-256 of the new id, hex)
+-- ARGV[1] the old handle (SHA-256 of the id, hex)
+-- ARGV[2] the new handle (SHA-256 of the new id, hex)
 -- ARGV[3] idle timeout (ms)
--- Returns {record, data}, those of the first time when it was rotated already; nil when there is
--- no such session
+-- Returns {record, data}; after an earlier rotation to this handle its record and data; nil when
+-- there is no such session
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -1,4 +1,4 @@
-"""The store: creates, reads, updates, rotates and ends sessions, each in one script."""
+"""The store: create, read, update, rotate and end sessions, each in one script."""
 
 from __future__ import annotations
 
@@ -13,11 +13,8 @@ from kvlab.core.checks import seconds, whole
 from kvlab.core.key import Key, segment
 from kvlab.core.op import Op, Script, milliseconds
 from kvlab.errors import InvalidArgument, SessionTooLarge
-from kvlab.sessions.naive import NaiveSessions
 from kvlab.sessions.values import (
-    REMOVE,
     Json,
-    ListedSession,
     Session,
     Sessions,
     User,
@@ -30,9 +27,6 @@ from kvlab.sessions.values import (
     lines_of,
 )
 
-__all__ = ["REMOVE", "ListedSession", "NaiveSessions", "Session", "SessionStore"]
-
-
 _CREATE = Script.load("sessions/create")
 _READ = Script.load("sessions/read")
 _UPDATE = Script.load("sessions/update")
@@ -42,20 +36,23 @@ _DESTROY_ALL = Script.load("sessions/destroy_all")
 _LIST = Script.load("sessions/list")
 
 _ID = re.compile(r"([A-Za-z0-9_-]{22})\.[A-Za-z0-9_-]{43}")
-_NOBODY = "nobody"  # a tag that no id has
+_NOBODY = "nobody"  # no id has this tag
 
 
 @dataclass(frozen=True, slots=True)
 class SessionStore:
-    """Sessions that end when they should. See the module's docstring.
+    """Sessions with an idle and an absolute timeout. See the docstring of ``kvlab.sessions``.
 
-    * ``idle``, ``absolute``: seconds without use, and in all, after which a session ends.
-    * ``max_bytes``: most data of one session, as ASCII JSON, user included.
-    * ``per_user``: most live sessions of one user; one more ends the one seen longest ago.
-    * ``pepper``: a secret that all your servers share; see the module's docstring.
+    * ``idle``: a session ends after this many seconds without use.
+    * ``absolute``: a session ends this many seconds after its start; at least ``idle``.
+    * ``max_bytes``: the most data of one session, as ASCII JSON, user included.
+    * ``per_user``: the most live sessions of one user. One more ends the session that was seen
+      longest ago.
+    * ``pepper``: a secret that all your servers share; see the docstring of ``kvlab.sessions``.
 
-    Where an id is taken, anything else (None, another type, a forged id) is an id of no session.
-    Every op is one round trip and touches one key.
+    Wherever an id is expected, any other value (None, another type, a forged id) is the id of no
+    session. Every op is one round trip and uses one key. Raises :class:`InvalidArgument` for a
+    value out of range.
     """
 
     name: str = "sessions"
@@ -75,12 +72,11 @@ class SessionStore:
             raise InvalidArgument(f"pepper must be bytes, not {type(self.pepper).__name__}")
 
     def create(self, user: User, data: Mapping[str, Json] | None = None) -> Op[Session]:
-        """A new session of ``user``; None: of nobody yet, an anonymous one.
+        """A new session of ``user``; None stands for an anonymous session.
 
-        The id is drawn here: this op, sent again, is the same session, and the executor sends it
-        again when the answer is lost. To begin another session call ``create`` again. Raises
-        :class:`SessionTooLarge`, and :class:`InvalidArgument` for what JSON would not give back
-        as it was.
+        The id is drawn here: this op, run again, is the same session, and the executor retries it
+        when the answer is lost. For another session call ``create`` again. Raises
+        :class:`SessionTooLarge`, and :class:`InvalidArgument` for a value that JSON would change.
         """
         who = json_text("user", user)
         fields = encoded_fields({} if data is None else data, removable=False)
@@ -101,10 +97,10 @@ class SessionStore:
         )
 
     def read(self, sid: str | None) -> Op[Session | None]:
-        """The session, or None. Slides its idle timeout and notes that it was seen.
+        """The session, or None. Starts its idle timeout again and records that it was seen.
 
-        None also when the server cannot be reached: nobody is in. On a server without memory for
-        writes the session is read and does not slide.
+        None also when the server cannot be reached. On a server that has no memory for writes the
+        session is read, and its idle timeout goes on.
         """
         tag, handle = self._find(sid)
         return Op(
@@ -120,13 +116,13 @@ class SessionStore:
     def update(
         self, sid: str | None, changes: Mapping[str, Json] | None = None, /, **fields: Json
     ) -> Op[Session | None]:
-        """Merge top-level fields into the data; the session afterwards, None when it is no more.
+        """Merge top-level fields into the data; the session afterwards, None when it has ended.
 
         ``update(sid, theme="dark", cart=REMOVE)``, or a mapping for other names. A field is
-        replaced as a whole; None is stored, ``REMOVE`` takes the field away. Counts as use.
-        Sent again after a lost answer it writes the same values again, over those that another
-        update of the same fields wrote in between. Raises :class:`SessionTooLarge`, here or from
-        the server; :class:`InvalidArgument` as ``create`` does.
+        replaced as a whole; None is stored; ``REMOVE`` removes the field. Counts as use. A retry
+        after a lost answer writes the same values again, over the values that another update of
+        the same fields wrote meanwhile. Raises :class:`SessionTooLarge`, here or from the server;
+        :class:`InvalidArgument` as ``create`` does.
         """
         encoded = encoded_fields({**(changes or {}), **fields}, removable=True)
         _fits(sum(len(n) + len(v) for n, v in encoded.items() if v), self.max_bytes)
@@ -143,10 +139,10 @@ class SessionStore:
         )
 
     def rotate(self, sid: str | None) -> Op[Session | None]:
-        """The same session under a new id; the old id is dead at once. None if there is none.
+        """The same session under a new id; the old id ends at once. None if there is no session.
 
-        Data, ``created`` and the absolute deadline stay. The new id is drawn here: this op, sent
-        again, answers with the same id. Of two ops that rotate one id at once, the later gets None.
+        Data, ``created`` and the absolute deadline stay. The new id is drawn here: this op, run
+        again, answers with the same id. Of two ops that rotate one id, the later one gets None.
         """
         tag, handle = self._find(sid)
         new = _new_id(tag)
@@ -163,25 +159,25 @@ class SessionStore:
     def destroy(self, sid: str | None) -> Op[bool]:
         """End a session; True when it was alive.
 
-        The executor sends it again when the answer is lost, so False can also mean that the first
-        sending ended it. After either answer it is over.
+        The executor retries it when the answer is lost, so False can also mean that the first
+        attempt ended the session. After either answer the session has ended.
         """
         tag, handle = self._find(sid)
         return Op(_DESTROY, self._key(tag), handle, decode=bool, idempotent=True)
 
     def destroy_listed(self, user: str | int, handle: str) -> Op[bool]:
-        """End one session by its handle from ``list``; otherwise as ``destroy``."""
+        """End one session by its handle in ``list``; otherwise as ``destroy``."""
         if not isinstance(handle, str) or not re.fullmatch("[0-9a-f]{64}", handle):
             raise InvalidArgument(f"handle must be 64 hex digits, not {handle!r:.80}")
         key = self._key(self._tag(user))
         return Op(_DESTROY, key, handle, decode=bool, idempotent=True)
 
     def destroy_all(self, user: str | int) -> Op[int]:
-        """End every session of a user; how many were alive (0 also as in ``destroy``)."""
+        """End every session of a user; how many were alive (after a retry perhaps 0)."""
         return Op(_DESTROY_ALL, self._key(self._tag(user)), decode=int, idempotent=True)
 
     def list(self, user: str | int) -> Op[Sessions]:
-        """The live sessions of a user, the one seen last first. Removes the dead ones."""
+        """The live sessions of a user, the last seen first. Removes the ended sessions."""
         return Op(_LIST, self._key(self._tag(user)), decode=decode_listed, idempotent=True)
 
     def _tag(self, user: str | int) -> str:
@@ -192,7 +188,7 @@ class SessionStore:
         return Key(f"sessions:{segment(self.name)}:{{{tag}}}")
 
     def _find(self, sid: object) -> tuple[str, str]:
-        """Tag and handle. What no store made is looked for where no session is."""
+        """Tag and handle. An id that no store made is looked for where no session is."""
         shape = _ID.fullmatch(sid) if isinstance(sid, str) else None
         return (_NOBODY, "") if shape is None else (shape[1], handle_of(shape[0]))
 

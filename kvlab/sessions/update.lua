@@ -1,10 +1,10 @@
--- Merges fields into a session's data; as a read it slides the idle timeout.
+-- Merge fields into a session's data, and start its idle timeout again.
 -- KEYS[1] the user's sessions: a hash
 -- ARGV[1] handle (SHA-256 of the id, hex)
 -- ARGV[2] idle timeout (ms)
--- ARGV[3] most data (bytes)
+-- ARGV[3] the most data (bytes)
 -- ARGV[4] the fields (lines as in d:<handle>; an empty value removes the field)
--- Returns {record, data}; nil when there is no such session; the size (bytes) when it is too much
+-- Returns {record, data}; nil when there is no such session; the size (bytes) when it is too large
 
 local found = redis.call('HMGET', KEYS[1], 'm:' .. ARGV[1], 'd:' .. ARGV[1])
 if not found[1] then

@@ -1,8 +1,8 @@
-"""What a session looks like to its caller, and how it is written down for the scripts.
+"""Sessions as values, and the text that the scripts store.
 
-Data is an ASCII JSON object, one field a line, a tab between name and value. JSON texts contain
-neither character, so the scripts merge fields without reading them: Lua's own JSON would turn
-``[]`` into ``{}`` and round whole numbers beyond 2^53.
+Data is an ASCII JSON object, one field a line, with a tab between name and value. A JSON text
+contains neither a tab nor a line break, so the scripts merge fields without parsing them: Lua's
+own JSON would turn ``[]`` into ``{}`` and round whole numbers beyond 2^53.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kvlab.errors import InvalidArgument, SessionTooLarge
 
 User = str | int | None
 Json = Any
-"""What JSON can say: None, bool, int, finite float, str, list of these, dict by str of these."""
+"""A JSON value: None, bool, int, finite float, str, a list or a dict (names are str) of these."""
 
 
 class _Remove(Enum):
@@ -31,16 +31,18 @@ class _Remove(Enum):
 
 
 REMOVE: Final = _Remove.REMOVE
-"""In ``update``: take this field away. None is a value like any other."""
+"""In ``update``: remove this field. None is a value like any other."""
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
     """A live session. Times are Unix seconds by the server's clock.
 
-    ``id`` is for the cookie and for nowhere else: who has it is in. ``handle`` names the session
-    without letting anybody in. ``expires``: when it ends if it is not used; at most ``deadline``,
-    when it ends however much it is used. ``data`` is the caller's own copy.
+    * ``id``: for the cookie and for nothing else, since the id gives access.
+    * ``handle``: names the session and gives no access.
+    * ``expires``: the session ends then if it is not used; at most ``deadline``.
+    * ``deadline``: the session ends then, however much it is used.
+    * ``data``: the caller's own copy.
     """
 
     id: str = field(repr=False)
@@ -57,13 +59,13 @@ class Session:
 
     @property
     def max_age(self) -> int:
-        """Whole seconds that were left when this was read, for the cookie; never 0."""
+        """The rest of its life when it was read, in whole seconds for the cookie; never 0."""
         return max(1, math.ceil(self.expires - self.last_seen))
 
 
 @dataclass(frozen=True, slots=True)
 class ListedSession:
-    """A live session as its user's list shows it; as :class:`Session`, but lets nobody in."""
+    """A live session in the list of its user; as :class:`Session`, but without access."""
 
     handle: str
     created: float
@@ -79,7 +81,7 @@ def handle_of(sid: str) -> str:
 
 
 def encoded_fields(fields: Mapping[str, Json], *, removable: bool) -> dict[str, str]:
-    """Name as JSON to value as JSON, '' for one to remove."""
+    """Name as JSON to value as JSON; '' for a field to remove."""
     if not isinstance(fields, Mapping):
         raise InvalidArgument(f"data must be a mapping of names to values, not {fields!r:.80}")
     encoded = {}
@@ -97,7 +99,7 @@ def lines_of(encoded: Mapping[str, str]) -> str:
 
 
 def json_text(what: str, value: Json) -> str:
-    """The value as ASCII JSON. Refuses what would come back as something else."""
+    """The value as ASCII JSON. Refuses a value that JSON would change."""
     try:
         text = json.dumps(value, allow_nan=False, separators=(",", ":"))
         same = bool(json.loads(text) == value)
@@ -108,11 +110,11 @@ def json_text(what: str, value: Json) -> str:
     return text
 
 
-# Closures, not partials: the repr of an op goes into logs, and must not show the id.
+# Closures, not partials: the repr of an op is logged, and must not show the id.
 
 
 def decoder(sid: str) -> Callable[[Raw], Session]:
-    """Of the reply ``{record, data}``."""
+    """Makes a session of the reply ``{record, data}``."""
 
     def decode(reply: Raw) -> Session:
         record, data = reply
@@ -124,7 +126,7 @@ def decoder(sid: str) -> Callable[[Raw], Session]:
 
 
 def decoder_if_any(sid: object, limit: int = 0) -> Callable[[Raw], Session | None]:
-    """The same of a reply that may be nil, or the size of data that is over ``limit``."""
+    """As :func:`decoder`; the reply may be nil, or the size of data over ``limit``."""
 
     def decode(reply: Raw) -> Session | None:
         if isinstance(reply, int):

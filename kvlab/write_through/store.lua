@@ -1,7 +1,7 @@
--- Store what the database has committed, unless a newer version is known. Ends every lease.
+-- Store a committed row, unless a newer version is known. Ends every lease.
 -- KEYS[1] entry, a hash: value, load, lease
--- KEYS[2] lease
--- KEYS[3] newest version known
+-- KEYS[2] lease, a string
+-- KEYS[3] newest known version, a string
 -- ARGV[1] version
 -- ARGV[2] value (JSON; null for a deleted row)
 -- ARGV[3] life of the entry (ms)
@@ -11,7 +11,7 @@ local known = redis.pcall('GET', KEYS[3])
 known = type(known) == 'string' and tonumber(known)
 local version = tonumber(ARGV[1])
 if known and known > version then return 0 end
-if known == version then -- sent twice; invalidated since, it stays so
+if known == version then -- sent twice; after an invalidation the entry stays absent
   return redis.pcall('HEXISTS', KEYS[1], 'value') == 1 and 1 or 0
 end
 

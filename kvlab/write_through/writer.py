@@ -1,4 +1,4 @@
-"""The writer: the database commits first, then the cache is told."""
+"""The writer: the database commits first, then the row goes into the cache."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ STORE = Script.load("write_through/store")
 
 @dataclass(frozen=True, slots=True)
 class Saved(Generic[T]):
-    """The database has committed; None and None if there was no row to change.
+    """The database has committed. ``row`` and ``version`` are None if there was no row to change.
 
-    ``cached``: the cache held this row when it answered. If not: there was no row, a newer
-    version was there before it, or the cache could not be told, and ``error`` says why.
+    ``cached``: the cache held this row when it answered. Otherwise there was no row, a newer
+    version was there before, or the cache could not be reached, and ``error`` says why.
     """
 
     row: T | None
@@ -45,7 +45,7 @@ class Saved(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """The database has committed; ``version`` is the deletion's, None if there was no row.
+    """The database has committed. ``version``: of the deletion; None if there was no row.
 
     ``cached``: the cache held the absence when it answered; otherwise as in :class:`Saved`.
     """
@@ -57,10 +57,10 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class WriteThrough:
-    """Writes for the readers of ``cache``, with its keys, format and lives.
+    """Writes for the readers of ``cache``, with the keys, format and TTLs of ``cache``.
 
-    ``remember``: for how many seconds, at least, the version of the newest write is known; from
-    ``cache.lease`` up, by default the longer of ``cache.ttl`` and ``cache.lease``.
+    ``remember``: the version of the newest write stays known for at least this many seconds; at
+    least ``cache.lease``, by default the longer of ``cache.ttl`` and ``cache.lease``.
     """
 
     cache: CacheAside
@@ -74,13 +74,13 @@ class WriteThrough:
 
     @flow
     def save(self, key: str | int, write: Write[T]) -> Steps[Saved[T]]:
-        """Run ``write()``, which commits and returns (row, version), and store the row.
+        """Run ``write()``, which commits and returns (row, version); then store the row.
 
-        ``write`` may return None: there was no row to change; what is cached is then forgotten.
-        Raises what ``write`` raises. A result that cannot be stored (no such pair, a version out
-        of 0 ≤ version < 2**53, a row that is not JSON) is a mistake in the program: the cache
-        forgets the row, then InvalidArgument or NotJson is raised, with a note that the database
-        has committed.
+        ``write`` may return None: there was no row to change. The cached row is then removed.
+        Raises what ``write`` raises. A result that cannot be stored (not a pair, a version out of
+        0 ≤ version < 2**53, a row that is not JSON) is a mistake in the program: the cached row is
+        removed, then InvalidArgument or NotJson is raised, with a note that the database has
+        committed.
         """
         written: Row[T] = yield from self._write(key, write)
         if written is None:
@@ -113,8 +113,8 @@ class WriteThrough:
     def fetch(self, key: str | int, load: Write[T]) -> Steps[T | None]:
         """``CacheAside.fetch`` with a loader that returns (row, version), or None for no row.
 
-        The fill then carries the version. One that is older than what the cache knows, such as a
-        lagging replica's, is returned and not cached.
+        The fill carries the version. A row older than the newest known version, such as a row of
+        a lagging replica, is returned and not cached.
         """
         row: T | None = yield from self.cache.fetching(key, load, _row_and_version)
         return row
@@ -134,7 +134,7 @@ class WriteThrough:
         )
 
     def _write(self, key: str | int, write: Callable[[], Any]) -> Steps[Any]:
-        self.cache.key(key, "entry")  # a bad key fails before the database is touched
+        self.cache.key(key, "entry")  # a bad key is refused before the database changes
         try:
             return (yield from Call(write))
         except (Exception, GeneratorExit):
@@ -148,7 +148,7 @@ class WriteThrough:
             return (yield from storing), None
         except (ServerUnavailable, OutcomeUnknown) as error:
             return False, error
-        except ServerRefused as error:  # out of memory, for one: forgetting needs none
+        except ServerRefused as error:  # out of memory, for example: a removal needs none
             yield from self._forget(key)
             return False, error
         except GeneratorExit:
@@ -167,7 +167,7 @@ class WriteThrough:
 
     def _unusable(self, key: str | int, problem: KvlabError) -> Steps[KvlabError]:
         yield from self._forget(key)
-        problem.add_note("the database has committed; the cache was told to forget the row")
+        problem.add_note("the database has committed; the cache was asked to remove the row")
         return problem
 
 
