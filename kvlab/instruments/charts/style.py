@@ -84,7 +84,7 @@ class Drawing(Figure):
             settle(self.axes, renderer)
         super().draw(renderer)
 
-    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+    def picture(self) -> tuple[bytes, dict[str, int]]:
         """The PNG, and its width and height on the page."""
         png = io.BytesIO()
         self.savefig(png, format="png", dpi=2 * self.dpi)
@@ -92,12 +92,12 @@ class Drawing(Figure):
         return png.getvalue(), {"width": round(wide), "height": round(high)}
 
     def _ipython_display_(self) -> None:
-        """Show the picture. ``_repr_png_`` is not asked after the first ipywidget, since
+        """Show the picture. A ``_repr_png_`` is not asked after the first ipywidget, since
         matplotlib then registers its own way to show figures, which makes another picture."""
         from IPython.display import display
 
         show: Any = display
-        png, place = self._repr_png_()
+        png, place = self.picture()
         bundle = {"image/png": base64.b64encode(png).decode(), "text/plain": repr(self)}
         show(bundle, metadata={"image/png": place}, raw=True)
 
