@@ -11,7 +11,7 @@ from typing import Any
 from kvlab import Key, NaivePipeline, Op
 from kvlab.errors import BatchFailed, OutcomeUnknown
 from kvlab.instruments import Story, World, explore, replay
-from kvlab.instruments.explorer.run.clients import KvRedis
+from kvlab.instruments.explorer.clients.redis_clients import KvRedis
 from kvlab.pipeline import add_to_counters
 
 FAULTS: dict[str, Any] = {

@@ -1,7 +1,13 @@
 """The explorer: runs small programs under every order of their commands, with faults.
 
 ``explore`` and ``replay`` are in :mod:`~kvlab.instruments.explorer.explore`. From the bottom up:
-``run`` is one run of the clients, ``search`` goes along every way, ``findings`` keeps what the
-runs showed, ``processes`` makes them in several processes, ``playing`` makes a run from its
-schedule, ``telling`` tells a run to people.
+
+* ``clients``: a client program that stops before each command;
+* ``run``: one run of several clients, the faults, and what may happen next;
+* ``search``: makes every run, without those that differ only in the order of steps that commute;
+* ``invariants``: why a run does not hold; ``findings``: counts, and the run to show;
+* ``processes``: several processes that search together; ``cores``: who runs on which core;
+* ``schedules``: makes one run by its schedule;
+* ``timeline``: shows a run to people, in text and as a sequence diagram;
+* ``story``: what ``explore`` returns.
 """

@@ -1,8 +1,8 @@
-"""Keep this thread and a server on one processor core, where only one of them is ever at work.
+"""Keep this thread and a server on one processor core: only one of them works at a time.
 
-A handover between two threads or processes is some five times faster there than between cores;
-and less still in batch scheduling, where one that is woken does not push aside the one that woke
-it, which would still hold the interpreter's lock.
+On one core, a thread hands over to another thread or process about five times faster than between
+two cores. Batch scheduling makes it faster still: a thread that is woken does not interrupt the
+thread that woke it, which still holds the interpreter's lock.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ from pathlib import Path
 
 @contextmanager
 def one_core(server: int | None) -> Iterator[None]:
-    """Both stay on the core that this thread is on; without a server, or where cores cannot be
-    chosen (macOS), nothing changes. Threads started inside stay there as well."""
+    """Both stay on the core that this thread is on now, and so do threads started in the block.
+
+    Without a server, or where a core cannot be chosen (macOS), nothing changes.
+    """
     if server is None or not hasattr(os, "sched_setaffinity"):
         yield
         return
     cores, policy = os.sched_getaffinity(0), os.sched_getscheduler(0)
     core = {_current(cores)}
     with ExitStack() as ends:
-        with suppress(PermissionError):  # it is slower without, no more
+        with suppress(PermissionError):  # then it is only slower
             os.sched_setaffinity(0, core)
             ends.callback(os.sched_setaffinity, 0, cores)
             os.sched_setaffinity(server, core)
@@ -34,8 +36,10 @@ def one_core(server: int | None) -> Iterator[None]:
 
 
 def different_cores(count: int) -> list[int | None]:
-    """Cores for so many processes, each another one as far as there are. None: any, where cores
-    cannot be chosen."""
+    """A core for each of so many processes, as different as there are cores.
+
+    None means any core, where a core cannot be chosen.
+    """
     if not hasattr(os, "sched_getaffinity"):
         return [None] * count
     cores = sorted(os.sched_getaffinity(0))
@@ -44,14 +48,14 @@ def different_cores(count: int) -> list[int | None]:
 
 
 def stay_on(core: int | None) -> None:
-    """This process does, from now on, and so do its children."""
+    """Keep this process, and its children, on the core."""
     if core is not None:
         with suppress(PermissionError):
             os.sched_setaffinity(0, {core})
 
 
 def _current(allowed: set[int]) -> int:
-    """The core in use: two processes that explore at once are then seldom on the same."""
+    """The core in use now, so that two processes that explore at once seldom choose the same."""
     try:
         stat = Path("/proc/thread-self/stat").read_text()
     except OSError:

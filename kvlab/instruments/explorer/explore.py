@@ -1,25 +1,34 @@
 """Run small concurrent programs on a real server under every order of their commands.
 
-:func:`explore` takes any functions that use a redis-py client and runs them again and again: each
-time the commands come in another order, until no order is left. Faults can be put between them,
-each at every point where it could happen. The shortest run that breaks the invariant is shown.
+:func:`explore` takes functions that use a redis-py client and runs them again and again, each
+time with their commands in another order, until no order is left. Faults can happen between the
+commands, each fault at every point where it can. The shortest run that breaks the invariant is
+shown::
+
+    def buy(kv):
+        if int(kv.get("stock")) > 0:
+            kv.decr("stock")
+
+    explore([buy, buy], setup=lambda kv: kv.set("stock", 1),
+            invariant=lambda world: int(world.kv.get("stock")) >= 0)
 
 A step is one write to the server: a command, a pipeline, a MULTI with all that is in it. What a
-client does without the server belongs to the step before it; where that touches what others touch
-too (a row, a global), :func:`step` makes it a step of its own. Up to its first command a client
-has run when the run begins.
+client does without the server belongs to the step before it. Where a client touches something
+else that clients share (a row, a global), :func:`step` makes that a step of its own. When a run
+begins, every client has run up to its first command.
 
-Time stands still for the clients, except that a sleep, or a blocking command that times out, puts
-their clocks forward and every TTL with them.
+Time stands still for the clients. A sleep, or a blocking command that times out, puts their clocks
+forward, and every TTL with them.
 
-Not promised: orders inside a pipeline that is no MULTI, or between replicas; asyncio tasks of one
-client against each other, nor a blocking command that they would end; pub/sub; TTLs of hash fields.
-A client that sleeps again sleeps on until another has moved, or nobody else can. The server's own
-clock is real: what a script works out from TIME, or the server from idle times (XAUTOCLAIM),
-notices neither a sleep nor a TTL that was made to end. Keep TTLs above a second.
+Not promised: orders inside a pipeline that is no MULTI, or between replicas; the order of the
+asyncio tasks of one client, nor a blocking command that another task would end; pub/sub; TTLs of
+hash fields. A client that sleeps twice in a row wakes only when another client has moved, or when
+no other can. The server's own clock is real: what a script computes from TIME, or the server from
+idle times (XAUTOCLAIM), notices neither a sleep nor a TTL that a fault ends. Keep TTLs above a
+second.
 
-A client's clock is its own where it asks ``time.time()``; not through ``datetime.now()`` or ``from
-time import time``. ``random`` is seeded alike for each run.
+A client's clock is its own where the client calls ``time.time()``, but not through
+``datetime.now()`` or ``from time import time``. ``random`` has the same seed in each run.
 """
 
 from __future__ import annotations
@@ -27,17 +36,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from kvlab.errors import InvalidArgument
-from kvlab.instruments.explorer.findings import found_alone
-from kvlab.instruments.explorer.playing import following, played, rehearsed, spelt
+from kvlab.instruments.explorer.clients.client_thread import step
+from kvlab.instruments.explorer.clients.redis_clients import KvRedis
+from kvlab.instruments.explorer.findings import Findings, found_alone
 from kvlab.instruments.explorer.processes import can_fork, found_together
-from kvlab.instruments.explorer.run.clients import KvRedis
-from kvlab.instruments.explorer.run.events import Invariant, World
-from kvlab.instruments.explorer.run.lanes import step
-from kvlab.instruments.explorer.run.setting import theatre
+from kvlab.instruments.explorer.run.exploration import Exploration, prepared
 from kvlab.instruments.explorer.run.settings import (
     ALL_FAULTS,
     NO_FAULTS,
@@ -46,79 +52,12 @@ from kvlab.instruments.explorer.run.settings import (
     Settings,
     named,
 )
+from kvlab.instruments.explorer.run.steps import Invariant, World
+from kvlab.instruments.explorer.schedules import Spelled, along, recorded, rehearse
+from kvlab.instruments.explorer.story import Story, Violated
 from kvlab.instruments.explorer.timeline.timeline import Timeline
 
 __all__ = ["Story", "Violated", "World", "explore", "replay", "step"]
-
-
-class Violated(AssertionError):
-    """A story was taken for true that does not hold; the message is its timeline."""
-
-
-@dataclass(frozen=True)
-class Story:
-    """What an exploration found. As the last value of a notebook cell it draws ``shortest``.
-
-    * ``holds``: no run that was made broke the invariant.
-    * ``schedules``: runs made; ``violations``: how many broke it, ``broken``: by how.
-    * ``complete``: no order was left; else there are ``at_least`` so many.
-    * ``shortest``: the run with the fewest faults, then steps, then changes of client that broke
-      it; of a replay, the run. None when it holds.
-    * ``seconds``: how long it took.
-
-    ``assert explore(…)`` passes when it holds and is complete, and says why when it does not.
-    """
-
-    schedules: int
-    at_least: int
-    complete: bool
-    seconds: float
-    broken: Counter[str] = field(default_factory=Counter)
-    shortest: Timeline | None = None
-
-    @property
-    def violations(self) -> int:
-        return sum(self.broken.values())
-
-    @property
-    def holds(self) -> bool:
-        return not self.broken
-
-    @property
-    def schedule(self) -> str | None:
-        """The choices of ``shortest``, for :func:`replay`."""
-        return None if self.shortest is None else self.shortest.schedule
-
-    @property
-    def summary(self) -> str:
-        """One line."""
-        whole = "" if self.complete else f" (of at least {self.at_least:,})"
-        if self.schedules == 1 and self.complete:
-            return f"{'holds' if self.holds else 'broken'} in the only schedule"
-        runs = f"{self.schedules:,} schedule{'s' * (self.schedules != 1)}{whole}"
-        if self.holds:
-            return f"holds in all of {runs}" if self.complete else f"held in {runs}"
-        return f"broken in {self.violations:,} of {runs}"
-
-    def __str__(self) -> str:
-        shown = "" if self.shortest is None else f"\n\n{self.shortest}"
-        return self.summary + shown
-
-    __repr__ = __str__
-
-    def _repr_png_(self) -> Any:
-        return None if self.shortest is None else self.shortest.figure(self.summary).picture()
-
-    def __bool__(self) -> bool:
-        __tracebackhide__ = True  # pytest shows the assert, not this
-        if not self.holds:
-            raise Violated(str(self))
-        if not self.complete:
-            raise Violated(
-                f"{self.summary}, and not complete: allow more max_schedules or max_seconds, or "
-                "say reduce=True; story.holds asks for no more than this"
-            )
-        return True
 
 
 def explore(
@@ -146,37 +85,40 @@ def explore(
 ) -> Story:
     """Run the clients under every order of their steps, and of the faults that are allowed.
 
-    ``clients``: functions of one argument, a redis-py client (for an ``async def``, one of
-    ``redis.asyncio``) whose ``run`` also takes ops and flows; a mapping gives them names. It is
-    made as ``redis.Redis(**client_options)`` is, so it sends again what failed, ten times, unless
-    its ``retry`` says otherwise. ``setup(client)`` runs before each run, on an empty database.
+    ``clients``: functions of one argument, a redis-py client (for an ``async def``, a client of
+    ``redis.asyncio``) whose ``run`` also takes ops and flows; a mapping gives the functions names.
+    The client is made as ``redis.Redis(**client_options)`` is made: it retries a failed command
+    ten times, unless its ``retry`` says otherwise. ``setup(client)`` runs before each run, on an
+    empty database.
 
-    ``invariant(world)`` is asked at the end of each run, with a :class:`World`: it answers whether
-    all is well, or raises AssertionError. A client that raises breaks the story too, unless it is
-    a redis-py or kvlab error in a run with a fault or a time-out; so does a deadlock, and
-    ``max_steps``.
+    ``invariant(world)`` is asked at the end of each run, with a :class:`World`: it returns whether
+    all is well, or raises AssertionError. A client that raises breaks the story too, except for a
+    redis-py or kvlab error in a run with a fault or a time-out. So does a deadlock, and a run of
+    more than ``max_steps``.
 
     ``faults``: the kinds of fault that are allowed, such as ``ALL_FAULTS`` or
     ``Faults(crashes=True)``; at most ``max_faults`` of them happen in one run. The arguments
     ``crashes`` to ``clock_jumps`` allow one kind each, as the fields of :class:`Faults` do, in
     addition to ``faults``; ``clock_jumps`` may be one number.
 
-    ``reduce``: of runs that differ only in the order of neighbours that touch different keys, or
-    that change nothing, make one. Right only if clients share nothing but the server, or say so by
-    :func:`step`, and the invariant asks for results and data, not for the order in the trace.
+    ``reduce``: of the runs that differ only in the order of neighbouring steps that touch
+    different keys, or that change nothing, make one. Right only if the clients share nothing but
+    the server, or mark what they share with :func:`step`, and if the invariant asks for results
+    and data, not for the order in the trace.
 
-    ``processes``: so many search at once, each with a server and a core of its own; the story is
-    the same. They are forked from this one: what functions leave in variables stays in its process,
-    while a file or a database that they use would be shared. Not with ``reduce`` or ``url``, nor
-    where there is no fork (Windows).
+    ``processes``: so many processes search at once, each with a server and a core of its own; the
+    story is the same. They are forked from this process: what the functions leave in variables
+    stays in the fork, but they share a file or a database that they use. Not with ``reduce`` or
+    ``url``, nor where there is no fork (Windows).
 
-    It runs on a private server of ``engine``, or on ``url``: a database that must be empty, and
-    that is emptied before each run and at the end. While it runs, this thread and the private
-    server keep to one core, since only one of them is ever at work.
+    The exploration runs on a private server of ``engine``, or on ``url``: a database that must be
+    empty, and that is emptied before each run and at the end. While it runs, this thread and the
+    private server share one core, since only one of them works at a time.
 
     Raises InvalidArgument for bad arguments, ``Hung`` for a client that waits for something else
-    than the server, ``Nondeterministic`` for one that does not repeat itself (both KvlabError),
-    ServerUnavailable when the server ends meanwhile, KvlabError when another process is killed.
+    than the server, ``Nondeterministic`` for a client that does not repeat itself (both are
+    KvlabError), ServerUnavailable when the server ends meanwhile, KvlabError when one of the
+    processes is killed.
     """
     allowed = Faults(
         crashes=crashes,
@@ -202,32 +144,7 @@ def explore(
         processes=processes,
         progress=progress,
     )
-    if processes > 1:
-        _must_be_splittable(settings)
     return _explored(settings)
-
-
-def _explored(settings: Settings) -> Story:
-    processes = settings.processes
-    found = found_together(settings) if processes > 1 else None
-    with theatre(settings) as stage:
-        if found is None:
-            found = found_alone(stage)
-        complete = not found.unexplored
-        for number, name in enumerate(settings.names):
-            if number not in found.moved and complete and not found.broken:
-                raise InvalidArgument(
-                    f"{name} sent nothing in any run: it must use the client that it is given, not "
-                    "one of its own"
-                )
-        shown = None
-        if found.best is not None:
-            path = found.best[1]
-            while processes > 1 and not rehearsed(stage, [str(choice) for choice in path]):
-                pass  # until this server knows the scripts too
-            shown = played(stage, following(path))
-    at_least = found.schedules + found.unexplored
-    return Story(found.schedules, at_least, complete, found.seconds, found.broken, shown)
 
 
 def replay(
@@ -244,14 +161,14 @@ def replay(
 ) -> Story:
     """Run one schedule, as a :class:`Story` prints it: ``replay("0 0 1 x1 0", clients=…)``.
 
-    ``0`` client 0 goes on; ``x0`` it crashes, ``r0`` and ``q0`` the reply or the request of its
-    next command is lost, ``t0`` its blocking command times out, ``j0`` its clock has jumped;
-    ``e:key`` the key's TTL ends; ``f`` the server forgets its scripts.
+    ``0``: client 0 goes on. ``x0``: client 0 crashes; ``r0`` and ``q0``: the reply or the request
+    of its next command is lost; ``t0``: its blocking command times out; ``j0``: its clock has
+    jumped. ``e:key``: the key's TTL ends. ``f``: the server forgets its scripts.
 
-    What the schedule leaves open goes on in the order of the clients. The other arguments are
-    those of :func:`explore` (``clock_jumps`` too); every fault that the schedule names is allowed.
-    The story shows the run whether the invariant holds or not. Raises InvalidArgument for a choice
-    that is not there.
+    After the end of the schedule the clients go on in their order. The other arguments are those
+    of :func:`explore` (``clock_jumps`` too); every fault that the schedule names is allowed. The
+    story shows the run whether the invariant holds or not. Raises InvalidArgument for a choice
+    that is not possible.
     """
     if not isinstance(schedule, str):
         raise InvalidArgument(f'schedule must be a text like "0 0 1 x1 0", not {schedule!r:.80}')
@@ -268,17 +185,54 @@ def replay(
         client_options=client_options or {},
     )
     began = time.perf_counter()
-    with theatre(settings) as stage:
-        while not rehearsed(stage, tokens):
+    with prepared(settings) as exploration:
+        while not rehearse(exploration, tokens):
             pass
-        shown = played(stage, spelt(tokens[::-1]))
+        shown = recorded(exploration, Spelled(tokens))
     broken = Counter() if shown.problem is None else Counter([shown.problem])
     return Story(1, 1, True, time.perf_counter() - began, broken, shown)
 
 
+def _explored(settings: Settings) -> Story:
+    alone = settings.processes == 1
+    if not alone:
+        _must_be_splittable(settings)
+        found = found_together(settings)
+    with prepared(settings) as exploration:
+        if alone:
+            found = found_alone(exploration)
+        _all_must_have_moved(found, settings)
+        shown = _shown(found, exploration)
+    at_least = found.schedules + found.unexplored
+    complete = not found.unexplored
+    return Story(found.schedules, at_least, complete, found.seconds, found.broken, shown)
+
+
+def _shown(found: Findings, exploration: Exploration) -> Timeline | None:
+    if found.best is None:
+        return None
+    path = found.best[1]
+    if exploration.settings.processes > 1:
+        tokens = [str(choice) for choice in path]
+        while not rehearse(exploration, tokens):
+            pass  # until this server knows the scripts too
+    return recorded(exploration, along(path))
+
+
+def _all_must_have_moved(found: Findings, settings: Settings) -> None:
+    if found.unexplored or found.broken:
+        return
+    for number, name in enumerate(settings.names):
+        if number not in found.moved:
+            raise InvalidArgument(
+                f"{name} sent nothing in any run: it must use the client that it is given, not "
+                "one of its own"
+            )
+
+
 def _must_be_splittable(settings: Settings) -> None:
     if settings.reduce:
-        why = "with reduce=True: what a part may leave out is known only after those before it"
+        why = "with reduce=True: what may be left out of a part depends on the parts before it"
     elif settings.url is not None:
         why = "with url: it is one database, and each process needs one of its own"
     elif not can_fork():

@@ -1,4 +1,4 @@
-"""What is kept of all the runs of a search."""
+"""What is kept of all the runs of a search: counts, and the run to show."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from kvlab.instruments.explorer.invariants import broken_by
-from kvlab.instruments.explorer.run.events import Choice, Done
-from kvlab.instruments.explorer.run.scene import Run, Stage
+from kvlab.instruments.explorer.run.choices import Choice
+from kvlab.instruments.explorer.run.exploration import Exploration
+from kvlab.instruments.explorer.run.run import Run
+from kvlab.instruments.explorer.run.steps import Done
 from kvlab.instruments.explorer.search import Search
 from kvlab.instruments.measure.progress import progress_bar
 
@@ -19,9 +21,10 @@ RunSearch = Search[Choice, Done, Run]
 
 @dataclass(frozen=True, slots=True, order=True)
 class Rank:
-    """Which of the runs that break the invariant is shown: the least.
+    """Which of the runs that break the invariant is shown: the one with the least rank.
 
-    ``place`` leaves no two alike, so that it is the same run in whatever order they are found.
+    No two runs have the same ``place``, so that the same run is shown in whatever order the runs
+    are found.
     """
 
     faults: int
@@ -32,9 +35,10 @@ class Rank:
 
 @dataclass(slots=True)
 class Findings:
-    """Of some runs, or of several such, added up.
+    """Of a search, or of several parts of it, added up.
 
-    ``best``: the path of the run to show, and its rank. ``moved``: the clients that did anything.
+    ``broken``: how many runs broke the invariant, by the problem; ``moved``: the clients that did
+    anything; ``best``: the path of the run to show, and its rank.
     """
 
     seconds: float = 0.0
@@ -44,16 +48,18 @@ class Findings:
     moved: set[int | None] = field(default_factory=set)
     best: tuple[Rank, tuple[Choice, ...]] | None = None
 
-    def note(self, path: tuple[Choice, ...], run: Run, why: str | None, search: RunSearch) -> None:
-        """One run more; ``why`` it does not hold."""
+    def note(
+        self, path: tuple[Choice, ...], run: Run, problem: str | None, search: RunSearch
+    ) -> None:
+        """Add one run. ``problem``: why it does not hold, if it does not."""
         self.schedules += 1
-        self.moved.update(event.client for event in run.trace)
-        if why is not None:
-            self.broken[why] += 1
+        self.moved.update(step.client for step in run.trace)
+        if problem is not None:
+            self.broken[problem] += 1
             self._offer(_rank(path, search.place), path)
 
     def add(self, other: Findings) -> None:
-        """Those of other runs."""
+        """Add the findings of other runs."""
         self.schedules += other.schedules
         self.unexplored += other.unexplored
         self.broken += other.broken
@@ -66,33 +72,30 @@ class Findings:
             self.best = rank, path
 
 
-def found_in(search: RunSearch, go_on: Callable[[Findings], bool]) -> Findings:
-    """In all runs of a search; or until ``go_on``, which is asked after each, says no."""
+def findings_of(search: RunSearch, goes_on: Callable[[Findings], bool]) -> Findings:
+    """Make the runs of a search, until ``goes_on``, which is asked after each run, says no."""
     found = Findings()
     for path, run in search:
         found.note(path, run, broken_by(run), search)
-        if not go_on(found):
+        if not goes_on(found):
             break
     found.unexplored = search.unexplored
     return found
 
 
-def found_alone(stage: Stage) -> Findings:
-    """In all runs of the stage, by this process; or until a limit is met.
-
-    The first run is made however little time there is.
-    """
-    settings = stage.settings
-    search: RunSearch = Search(lambda: Run(stage), reduce=settings.reduce)
+def found_alone(exploration: Exploration) -> Findings:
+    """Make all runs in this process, until a limit is met. The first run is always made."""
+    settings = exploration.settings
+    search: RunSearch = Search(lambda: Run(exploration), reduce=settings.reduce)
     began = time.perf_counter()
     with progress_bar(None, "schedules", show=settings.progress) as bar:
 
-        def go_on(found: Findings) -> bool:
+        def goes_on(found: Findings) -> bool:
             bar.update()
             spent = time.perf_counter() - began
             return found.schedules < settings.max_schedules and spent < settings.max_seconds
 
-        found = found_in(search, go_on)
+        found = findings_of(search, goes_on)
     found.seconds = time.perf_counter() - began
     return found
 

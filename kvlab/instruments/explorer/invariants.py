@@ -1,4 +1,4 @@
-"""What is wrong with a run, in words."""
+"""Why a run does not hold, in words."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from typing import Any
 import redis
 
 from kvlab.errors import KvlabError
-from kvlab.instruments.explorer.run.events import Invariant
-from kvlab.instruments.explorer.run.scene import Run
+from kvlab.instruments.explorer.run.run import Run
+from kvlab.instruments.explorer.run.steps import Invariant
 from kvlab.instruments.faults.client_gate import ClientCrashed
 
 _OURS = Path(__file__).parents[2]  # kvlab
 
-_MEANT = (redis.RedisError, KvlabError, ConnectionError, TimeoutError)
-"""What a client may raise when one of its commands met a fault, or the script cache."""
+_EXPECTED = (redis.RedisError, KvlabError, ConnectionError, TimeoutError)
+"""What a client may raise in a run with a fault or a time-out."""
 
 
 def broken_by(run: Run) -> str | None:
     """Why a run that has ended does not hold; None when it does."""
     if run.problem is not None:
         return run.problem
-    faulted = any(event.kind != "go" for event in run.trace)
+    faulted = any(step.kind != "go" for step in run.trace)
     for number, result in enumerate(run.results):
         if isinstance(result, ClientCrashed) or not isinstance(result, BaseException):
             continue
-        if not faulted or not _is_meant(result):
+        if not faulted or not _is_expected(result):
             said = f"{type(result).__name__}: {result}"
-            return f"{run.names[number]} raised {said}{_place(result)}"
+            return f"{run.settings.names[number]} raised {said}{_place(result)}"
     invariant = run.settings.invariant
     if invariant is None:
         return None
@@ -44,26 +44,26 @@ def broken_by(run: Run) -> str | None:
     except AssertionError as problem:
         # pytest adds lines with the values, which would make every run a case of its own
         return str(problem).partition("\n")[0] or f"not true: {_words(invariant)}"
-    except Exception as problem:  # often a key that a fault has taken away
+    except Exception as problem:  # often because a fault took a key away
         return f"the invariant raised {type(problem).__name__}: {problem}{_place(problem)}"
 
 
 def _place(problem: BaseException) -> str:
-    """Where in the user's own code it was raised."""
+    """Where in the user's own code the problem was raised."""
     frames = traceback.extract_tb(problem.__traceback__)
     own = [one for one in frames if not Path(one.filename).is_relative_to(_OURS)]
     own = [one for one in own if "site-packages" not in one.filename]
     return f" (in {own[-1].name}, line {own[-1].lineno})" if own else ""
 
 
-def _is_meant(problem: BaseException) -> bool:
+def _is_expected(problem: BaseException) -> bool:
     if isinstance(problem, BaseExceptionGroup):  # of a TaskGroup
-        return all(map(_is_meant, problem.exceptions))
-    return isinstance(problem, _MEANT)
+        return all(map(_is_expected, problem.exceptions))
+    return isinstance(problem, _EXPECTED)
 
 
 def _words(invariant: Invariant) -> str:
-    """What it demands: its docstring, or its name, or a lambda's own text."""
+    """What the invariant demands: its docstring, its name, or a lambda's own text."""
     while isinstance(invariant, functools.partial):
         invariant = invariant.func
     said = (getattr(invariant, "__doc__", None) or "").strip().split("\n")[0]
@@ -73,7 +73,7 @@ def _words(invariant: Invariant) -> str:
 
 @functools.cache
 def _text(function: Any) -> str:
-    """A lambda's own text: of those in its file, the one whose body stands where its code does."""
+    """A lambda's own text: of the lambdas in its file, the one whose body is where its code is."""
     code = function.__code__
     places = [place for place in code.co_positions() if None not in place and place[3]]
     begin = min(((line, column) for line, _, column, _ in places), default=None)

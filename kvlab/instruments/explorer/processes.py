@@ -1,16 +1,18 @@
-"""Several processes that search together, each with a server and a core of its own.
+"""Several processes that search together, each with a server and a processor core of its own.
 
-Parts of one search wander between them:
+They hand each other parts of one search:
 
 1. The parent gives the whole search to one child; the others have nothing to do.
-2. The child sees after a run that somebody has nothing to do, and sends the parent a part.
-3. The parent passes it on. Who is through with a part sends what was found, and gets another.
+2. After a run, the child sees that another child has nothing to do, and sends the parent a part.
+3. The parent passes the part on. A child that has searched its part sends its findings, and gets
+   another part.
 
-So they come to their end together, whatever the shape of the search, and no run is made twice.
+So the children end together, whatever the shape of the search, and no run is made twice.
 
-The children are forked, since clients, setup and invariant are functions that no pipe carries. Of
-what these leave in variables the parent sees nothing. The exploration has no thread and no server
-yet when it forks; but a lock that another thread of the program holds then stays held in a child.
+The children are forked, because clients, setup and invariant are functions, which cannot be sent
+through a pipe. What these functions leave in variables, the parent does not see. When it forks,
+the exploration has no thread and no server yet; but a lock that another thread of the program
+holds at that moment stays held in a child.
 
 When the parent ends, also by kill -9, the children end after their next run.
 """
@@ -30,29 +32,34 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
+from multiprocessing.synchronize import Lock
 from typing import Any
 
 from kvlab.errors import KvlabError
 from kvlab.instruments.explorer.cores import different_cores, stay_on
-from kvlab.instruments.explorer.findings import Findings, RunSearch, found_in
-from kvlab.instruments.explorer.run.events import Choice
-from kvlab.instruments.explorer.run.scene import Run, Stage
-from kvlab.instruments.explorer.run.setting import theatre
+from kvlab.instruments.explorer.findings import Findings, RunSearch, findings_of
+from kvlab.instruments.explorer.run.choices import Choice
+from kvlab.instruments.explorer.run.exploration import Exploration, prepared
+from kvlab.instruments.explorer.run.run import Run
 from kvlab.instruments.explorer.run.settings import Settings
 from kvlab.instruments.explorer.search import Part, Search
 from kvlab.instruments.measure.progress import progress_bar
 
-_LOOK_SECONDS = 0.1  # how often the parent shows its progress
-_GRACE_SECONDS = 15.0  # for the end of a child; longer than it waits for a client that hangs
+_PROGRESS_SECONDS = 0.1  # from one update of the parent's progress bar to the next
+_GRACE_SECONDS = 15.0  # for a child to end; longer than a child waits for a client that hangs
 
 
-class Board(ctypes.Structure):
-    """What every process sees at once."""
+class SharedCounts(ctypes.Structure):
+    """In memory that all the processes share.
 
-    _fields_ = (("left", ctypes.c_longlong), ("idle", ctypes.c_int), ("over", ctypes.c_bool))
+    ``runs_left``: how many may still begin; ``idle``: how many children have nothing to do;
+    ``over``: no run may begin any more.
+    """
 
-    left: int  # runs that may still begin
-    idle: int  # children with nothing to do
+    _fields_ = (("runs_left", ctypes.c_longlong), ("idle", ctypes.c_int), ("over", ctypes.c_bool))
+
+    runs_left: int
+    idle: int
     over: bool
 
 
@@ -65,75 +72,85 @@ def found_together(settings: Settings) -> Findings:
 
     Raises what a child raised, and KvlabError for a child that was killed.
     """
-    board = Board.from_buffer(mmap.mmap(-1, ctypes.sizeof(Board)))
-    board.left = settings.max_schedules
-    lock = multiprocessing.get_context("fork").Lock()
-    parent, began = os.getpid(), time.perf_counter()
-
-    def may_begin() -> bool:
-        with lock:
-            if board.over or board.left == 0:
-                return False
-            board.left -= 1
-            return True
-
-    def search_part(part: Part[Choice], stage: Stage, pipe: Connection) -> Findings:
-        search: RunSearch = Search(lambda: Run(stage), part=part)
-
-        def go_on(_: Findings) -> bool:
-            if board.idle and (given := search.split()):
-                pipe.send(given)
-            if not search.unexplored:
-                return True
-            if os.getppid() != parent or time.perf_counter() - began >= settings.max_seconds:
-                return False
-            return may_begin()
-
-        if not may_begin():
-            return Findings(unexplored=1)
-        return found_in(search, go_on)
-
-    def work(pipe: Connection) -> None:
-        with theatre(settings) as stage:
-            while (part := _order(pipe)) is not None:
-                pipe.send(search_part(part, stage, pipe))
-
-    with _forked(settings.processes, work, board) as pipes:
+    shared = SharedCounts.from_buffer(mmap.mmap(-1, ctypes.sizeof(SharedCounts)))
+    shared.runs_left = most = settings.max_schedules
+    child = _Child(settings, shared)
+    with _forked(settings.processes, child.work, shared) as pipes:
         with progress_bar(None, "schedules", show=settings.progress) as bar:
-            most = settings.max_schedules
-            found = led(pipes, board, lambda: bar.update(most - board.left - bar.n))
-        found.seconds = time.perf_counter() - began
+            found = hand_out(pipes, shared, lambda: bar.update(most - shared.runs_left - bar.n))
+        found.seconds = time.perf_counter() - child.began
     return found
 
 
-def led(pipes: Sequence[Connection], board: Board, look: Callable[[], object]) -> Findings:
-    """The parent's share of the work."""
+class _Child:
+    """What each child does; made in the parent, before it forks."""
+
+    def __init__(self, settings: Settings, shared: SharedCounts) -> None:
+        self._settings, self._shared = settings, shared
+        self._lock: Lock = multiprocessing.get_context("fork").Lock()
+        self._parent = os.getpid()
+        self.began = time.perf_counter()
+
+    def work(self, pipe: Connection) -> None:
+        """Search one part after another, until the parent closes the pipe."""
+        with prepared(self._settings) as exploration:
+            while (part := _receive_part(pipe)) is not None:
+                pipe.send(self._search(part, exploration, pipe))
+
+    def _search(self, part: Part[Choice], exploration: Exploration, pipe: Connection) -> Findings:
+        search: RunSearch = Search(lambda: Run(exploration), part=part)
+
+        def goes_on(_: Findings) -> bool:
+            if self._shared.idle and (given := search.split()):
+                pipe.send(given)
+            if not search.unexplored:
+                return True
+            spent = time.perf_counter() - self.began
+            if os.getppid() != self._parent or spent >= self._settings.max_seconds:
+                return False
+            return self._may_begin()
+
+        return findings_of(search, goes_on) if self._may_begin() else Findings(unexplored=1)
+
+    def _may_begin(self) -> bool:
+        """Whether one more run may begin; counts it."""
+        with self._lock:
+            if self._shared.over or self._shared.runs_left == 0:
+                return False
+            self._shared.runs_left -= 1
+            return True
+
+
+def hand_out(
+    pipes: Sequence[Connection], shared: SharedCounts, progress: Callable[[], object]
+) -> Findings:
+    """What the parent does: hand out the parts of the search, and add up what is found."""
     idle: list[Connection] = list(pipes)
     stock: list[Part[Choice]] = [()]  # the whole search
     total = Findings()
     while True:
-        while idle and stock and not board.over:
+        while idle and stock and not shared.over:
             idle.pop().send(stock.pop(0))
-        board.idle = len(idle)
+        shared.idle = len(idle)
         if len(idle) == len(pipes):
             total.unexplored += len(stock)
             return total
-        for pipe in wait(pipes, _LOOK_SECONDS):
+        for pipe in wait(pipes, _PROGRESS_SECONDS):
             assert isinstance(pipe, Connection)
-            match _news(pipe):
+            match _receive(pipe):
                 case BaseException() as problem:
                     raise problem
                 case Findings() as found:
                     total.add(found)
                     idle.append(pipe)
-                    if found.unexplored:  # no more may begin
-                        board.over = True
+                    if found.unexplored:  # the child met a limit
+                        shared.over = True
                 case part:
                     stock.append(part)
-        look()
+        progress()
 
 
-def _news(pipe: Connection) -> Any:
+def _receive(pipe: Connection) -> Any:
     try:
         return pipe.recv()
     except (EOFError, OSError) as problem:
@@ -143,8 +160,8 @@ def _news(pipe: Connection) -> Any:
         ) from problem
 
 
-def _order(pipe: Connection) -> Part[Choice] | None:
-    """A part to search; None when there will be no more."""
+def _receive_part(pipe: Connection) -> Part[Choice] | None:
+    """A part to search; None when the parent has closed the pipe."""
     try:
         part: Part[Choice] = pipe.recv()
     except (EOFError, OSError):
@@ -154,9 +171,9 @@ def _order(pipe: Connection) -> Part[Choice] | None:
 
 @contextmanager
 def _forked(
-    count: int, work: Callable[[Connection], None], board: Board
+    count: int, work: Callable[[Connection], None], shared: SharedCounts
 ) -> Iterator[list[Connection]]:
-    """Children that do ``work``, and the pipes to them; gone at the end."""
+    """Children that do ``work``, and the pipes to them. The children end with the block."""
     context = multiprocessing.get_context("fork")
     pipes = [context.Pipe() for _ in range(count)]
     ends = [end for pair in pipes for end in pair]
@@ -165,7 +182,7 @@ def _forked(
         for (_, theirs), core in zip(pipes, different_cores(count), strict=True)
     ]
     try:
-        with warnings.catch_warnings():  # the top of this file says what it warns of
+        with warnings.catch_warnings():  # this module's docstring says what they warn of
             warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
             for child in children:
                 child.start()
@@ -173,7 +190,7 @@ def _forked(
             theirs.close()
         yield [ours for ours, _ in pipes]
     finally:
-        board.over = True
+        shared.over = True
         for end in ends:
             end.close()
         for child in children:
@@ -190,30 +207,31 @@ def _live(
     ends: Sequence[Connection],
     core: int | None,
 ) -> None:
-    """A child, from its first to its last."""
+    """The whole life of a child."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and ends the children
     for end in ends:
-        if end is not pipe:  # or nobody would see who has closed it
+        if end is not pipe:  # an end that stays open here would hide that its process has closed it
             end.close()
     stay_on(core)
     try:
         work(pipe)
     except BaseException as problem:
-        with contextlib.suppress(OSError):  # the parent has gone, or wants no more
+        with contextlib.suppress(OSError):  # the parent has ended, or listens no more
             pipe.send(_portable(problem))
 
 
 def _portable(problem: BaseException) -> BaseException:
-    """It, with its traceback in words; or its words, where a pipe does not carry it as it is."""
-    told = f"in a process of the exploration:\n{''.join(traceback.format_exception(problem))}"
+    """The problem with its traceback as a note; if it cannot be pickled, a KvlabError with its
+    words."""
+    note = f"in a process of the exploration:\n{''.join(traceback.format_exception(problem))}"
     words = str(problem)
-    problem.add_note(told)
+    problem.add_note(note)
     try:
         same = pickle.loads(pickle.dumps(problem))
         if type(same) is type(problem) and str(same) == words:
             return problem
-    except Exception:  # whatever its class makes of that
-        told += "(which cannot be sent to another process)"
+    except Exception:  # whatever the problem's class does when it is pickled
+        note += "(which cannot be sent to another process)"
     other = KvlabError(f"{type(problem).__name__}: {words}")
-    other.add_note(told)
+    other.add_note(note)
     return other

@@ -1,13 +1,13 @@
-"""Run a program that can go several ways, once along each way.
+"""Make every run of a program that can go several ways.
 
-The program cannot be copied or rewound, only begun again: every run repeats the choices of a
+The program cannot be copied or rewound, only started again: every run repeats the choices of a
 path and goes on from there (stateless search; Godefroid, "Model Checking for Programming
-Languages using VeriSoft", POPL 1997). With ``reduce``, of all the runs that differ only in the
-order of neighbouring choices that commute, one is completed (sleep sets; Godefroid, "Partial-Order
+Languages using VeriSoft", POPL 1997). With ``reduce``, of the runs that differ only in the order
+of neighbouring choices that commute, one is completed (sleep sets; Godefroid, "Partial-Order
 Methods for the Verification of Concurrent Systems", LNCS 1032, 1996).
 
-A search can give parts of itself away, to be searched elsewhere. It costs nothing: wherever a run
-is made, it is made from the start.
+A search can give away parts of itself, to be searched elsewhere. That makes no run twice, because
+every run starts at the beginning wherever it is made.
 
 Nothing here knows of servers, clients or commands.
 """
@@ -24,28 +24,28 @@ C = TypeVar("C", bound=Hashable)
 D = TypeVar("D")
 
 Part = tuple[tuple[tuple[C, ...], C], ...]
-"""The way to a part of a search: at each step the options, and which of them is taken."""
+"""The path to a part of a search: at each step the options, and the one that is taken."""
 
-MOST_AGAIN = 100
-"""Times in a row that a run may be made again."""
+MAX_REPEATS = 100
+"""Times in a row that a run may be repeated."""
 
 
 class Execution(Protocol[C, D]):
-    """One run of the program. What was done by taking a choice is a D."""
+    """One run of the program. Taking a choice gives a D: what was done by it."""
 
     def options(self) -> Sequence[C]:
-        """What may happen next, the same each time after the same choices; none at the end."""
+        """What may happen next: the same options after the same choices; none at the end."""
 
     def take(self, choice: C, /) -> D:
-        """Let it happen; what was done by it."""
+        """Let the choice happen, and return what was done by it."""
 
     def commute(self, one: D, other: D, /) -> bool:
-        """Whether two things done in the same state could be done in either order: with the same
-        outcome, and neither takes the other away."""
+        """Whether two things done in the same state could be done in either order: the outcome
+        is the same, and neither makes the other impossible."""
 
     def end(self) -> None:
-        """No more of this run is wanted. Raises :class:`Again` if its start was not like the
-        others', so that it does not count."""
+        """Break off the run, or end it. Raises :class:`RepeatRun` if the run began unlike the
+        others, so that it does not count."""
 
 
 E_co = TypeVar("E_co", bound=Execution, covariant=True)  # type: ignore[type-arg]
@@ -55,25 +55,28 @@ class Nondeterministic(KvlabError):
     """The same choices led to different options."""
 
 
-class Again(Exception):
-    """The run is to be made again."""
+class RepeatRun(Exception):
+    """The run does not count and is to be made again."""
 
 
 @dataclass(slots=True)
 class _Node(Generic[C, D]):
+    """A step of the path. ``awake``: options that are still to be taken, the next one last;
+    ``asleep``: options that need no run here, because an earlier run covers them."""
+
     options: tuple[C, ...]
-    awake: list[C]  # still to be taken, the next one last
-    asleep: dict[C, D]  # taken, or covered by a run that took it earlier
+    awake: list[C]
+    asleep: dict[C, D]
     taken: C
     done: D = field(init=False)
 
 
 class Search(Generic[C, D, E_co]):
-    """Iterate over it: each item is the choices of one complete run, and its execution.
+    """Iterating gives, for each complete run, its choices and its execution.
 
-    ``unexplored``: options seen so far and not yet taken; each leads to at least one run more
-    (with ``reduce``, to a run that may be cut as known already). ``part``: of this alone, as
-    another search of the same program gave it away.
+    ``unexplored``: the options seen so far and not yet taken; each leads to at least one more run
+    (with ``reduce`` perhaps to a run that is broken off because it is known already). ``part``:
+    search only this part, which another search of the same program gave away.
     """
 
     def __init__(
@@ -88,47 +91,47 @@ class Search(Generic[C, D, E_co]):
 
     @property
     def place(self) -> tuple[int, ...]:
-        """Of the last run, among all: of two runs, the whole search comes first to the lesser."""
+        """The place of the last run among all runs: the whole search makes runs in this order."""
         return tuple(node.options.index(node.taken) for node in self._path)
 
     def split(self) -> Part[C] | None:
-        """Give away one of the largest parts that nobody has begun; None when there is none.
+        """Give away one of the largest parts that are not begun; None when there is none.
 
         Not with ``reduce``: what may be left out of a part is known only after its siblings.
         """
         for depth, node in enumerate(self._path):
             if node.awake:
-                way = tuple((above.options, above.taken) for above in self._path[:depth])
-                return (*way, (node.options, node.awake.pop(0)))
+                above = tuple((parent.options, parent.taken) for parent in self._path[:depth])
+                return (*above, (node.options, node.awake.pop(0)))
         return None
 
     def __iter__(self) -> Iterator[tuple[tuple[C, ...], E_co]]:
-        again = 0
+        repeats = 0
         while True:
             known = len(self._path)
             execution = self._begin()
             try:
                 complete = self._run(execution)
                 execution.end()
-            except Again:
+            except RepeatRun:
                 del self._path[known:]
-                again += 1
-                if again > MOST_AGAIN:
-                    raise Nondeterministic(f"{again} runs began unlike each other") from None
+                repeats += 1
+                if repeats > MAX_REPEATS:
+                    raise Nondeterministic(f"{repeats} runs in a row began differently") from None
                 continue
-            again = 0
+            repeats = 0
             if complete:
                 yield tuple(node.taken for node in self._path), execution
             if not self._turn():
                 return
 
     def _run(self, execution: Execution[C, D]) -> bool:
-        """Along the path, then on to an end; False when every way on is known already."""
+        """Repeat the path, then go on to an end; False when earlier runs cover all options."""
         asleep: dict[C, D] = {}
         for node in self._path:
             if (options := tuple(execution.options())) != node.options:
-                execution.end()  # a start that was not like the others' explains it
-                raise Nondeterministic(self._differs(node, options))
+                execution.end()  # a start unlike the others' explains the difference
+                raise Nondeterministic(self._difference(node, options))
             node.done = execution.take(node.taken)
             asleep = self._still_asleep(execution, node)
         while options := tuple(execution.options()):
@@ -143,13 +146,13 @@ class Search(Generic[C, D, E_co]):
         return True
 
     def _still_asleep(self, execution: Execution[C, D], node: _Node[C, D]) -> dict[C, D]:
-        """What needs no run of its own after this node's choice either."""
+        """The options that need no run after this node's choice either."""
         if not self._reduce:
             return {}
         return {c: done for c, done in node.asleep.items() if execution.commute(done, node.done)}
 
     def _turn(self) -> bool:
-        """To the last node with another way; False when there is none."""
+        """Go back to the last node with an option to take; False when there is none."""
         while self._path:
             node = self._path[-1]
             if self._reduce:
@@ -160,13 +163,12 @@ class Search(Generic[C, D, E_co]):
             self._path.pop()
         return False
 
-    def _differs(self, node: _Node[C, D], options: Sequence[C]) -> str:
-        at = self._path.index(node)
-        way = " ".join(str(n.taken) for n in self._path[:at])
+    def _difference(self, node: _Node[C, D], options: Sequence[C]) -> str:
+        path = " ".join(str(parent.taken) for parent in self._path[: self._path.index(node)])
         return (
-            f"after {way or 'the start'} the choices were {_list(node.options)} the first time and "
-            f"{_list(options)} now: clients must do the same when they get the same answers (seed "
-            "their random numbers, start no threads, keep no state from one run to the next)"
+            f"after {path or 'the start'} the choices were {_list(node.options)} the first time "
+            f"and {_list(options)} now: clients must do the same when they get the same answers "
+            "(seed their random numbers, start no threads, keep no state from one run to the next)"
         )
 
 

@@ -1,18 +1,18 @@
-"""A database of one row for explorations: each access to it is a step of its own.
+"""A database of one row for explorations: each access to the row is a step of its own.
 
-Outside an exploration it is a plain object. It keeps what the caches in front of it are judged by:
-the row, its version, and how often it was read.
+Outside an exploration the row is a plain object. It counts what a cache in front of it is judged
+by: the row's version, and how often the row was read.
 """
 
 from __future__ import annotations
 
-from kvlab.instruments.explorer.run.lanes import step
+from kvlab.instruments.explorer.clients.client_thread import step
 
 
 class SteppedRow:
-    """``row`` is None when there is none; ``version`` rises with each write, deletions too.
+    """``row`` is None when there is none; ``version`` rises with each write and each deletion.
 
-    ``loads`` counts the reads. Give ``reset`` as an exploration's ``setup``.
+    ``loads`` counts the reads. Give ``reset`` as ``setup`` to an exploration.
     """
 
     def __init__(self, row: str | None = "v0") -> None:
@@ -20,7 +20,7 @@ class SteppedRow:
         self.reset()
 
     def reset(self, _: object = None) -> None:
-        """As it was made: version 0, no loads."""
+        """As at the beginning: the first row, version 0, no loads."""
         self.row, self.version, self.loads = self._first, 0, 0
 
     def read(self) -> str | None:
@@ -35,7 +35,7 @@ class SteppedRow:
         return None if row is None else (row, self.version)
 
     def write(self) -> tuple[str, int]:
-        """The row becomes "v1", "v2" and so on, made if there is none. Returns it, its version."""
+        """The row becomes "v1", "v2" and so on. Returns the row and its version."""
         step("UPDATE, COMMIT", "the row")
         self.version += 1
         self.row = f"v{self.version}"

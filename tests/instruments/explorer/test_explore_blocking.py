@@ -10,7 +10,7 @@ import pytest
 
 from kvlab import Lock
 from kvlab.instruments import World, explore
-from kvlab.instruments.explorer.run.events import UNFINISHED
+from kvlab.instruments.explorer.run.steps import UNFINISHED
 from kvlab.instruments.faults.client_gate import ClientCrashed
 
 STREAM = {"s": "$"}

@@ -14,7 +14,7 @@ import redis
 
 from kvlab.errors import InvalidArgument, KvlabError, ServerUnavailable
 from kvlab.instruments import explore, replay, step
-from kvlab.instruments.explorer.run import lanes
+from kvlab.instruments.explorer.clients import client_thread
 from kvlab.instruments.explorer.search import Nondeterministic
 from kvlab.server.running_server import RunningServer
 
@@ -30,7 +30,7 @@ def two(kv: Any) -> None:
 
 
 def test_a_client_that_waits_for_another_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "HANG_SECONDS", 0.2)
+    monkeypatch.setattr(client_thread, "HANG_SECONDS", 0.2)
     others_turn = threading.Event()
     ended = threading.Event()
 
@@ -42,7 +42,7 @@ def test_a_client_that_waits_for_another_is_told_so(monkeypatch: pytest.MonkeyPa
         finally:
             ended.set()
 
-    with pytest.raises(lanes.Hung, match=r"client 0 has neither .* in 0\.2 s"):
+    with pytest.raises(client_thread.Hung, match=r"client 0 has neither .* in 0\.2 s"):
         explore([waits, lambda kv: (kv.get("a"), others_turn.set())])
     others_turn.set()  # it goes on, and dies at its next command
     assert ended.wait(10)
@@ -140,7 +140,7 @@ def test_an_empty_database_is_used_and_left_empty(url: str, direct: redis.Redis)
 def test_another_exploration_at_the_same_time_is_refused() -> None:
     def explores(kv: Any) -> None:
         kv.get("a")
-        with pytest.raises(KvlabError, match="another exploration is under way"):
+        with pytest.raises(KvlabError, match="another exploration runs in this process"):
             explore([two])
 
     story = explore([explores])
@@ -228,14 +228,14 @@ def test_what_a_client_raises_breaks_the_story(problem: type[BaseException]) -> 
 
 def test_a_wait_of_the_explorer_can_be_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     interrupted = iter([KeyboardInterrupt])
-    wait = lanes.Lane._wait
+    wait = client_thread.ClientThread._wait
 
-    def once(lane: lanes.Lane, seconds: float) -> None:
+    def once(lane: client_thread.ClientThread, seconds: float) -> None:
         if lane.number == 1 and (problem := next(interrupted, None)):
             raise problem
         wait(lane, seconds)
 
-    monkeypatch.setattr(lanes.Lane, "_wait", once)
+    monkeypatch.setattr(client_thread.ClientThread, "_wait", once)
     with pytest.raises(KeyboardInterrupt):
         explore([two, two])
 
@@ -244,16 +244,16 @@ def test_a_wait_can_be_interrupted_as_the_stop_comes(monkeypatch: pytest.MonkeyP
     """The client stands, the wait for it has not noticed: the next order must not be taken for
     carried out by a stop that came before it."""
     interrupted = iter([KeyboardInterrupt])
-    wait = lanes.Lane._wait
+    wait = client_thread.ClientThread._wait
 
-    def late(lane: lanes.Lane, seconds: float) -> None:
+    def late(lane: client_thread.ClientThread, seconds: float) -> None:
         if lane.number == 1 and (problem := next(interrupted, None)):
             lane._parked.acquire()
             lane._parked.release()
             raise problem
         wait(lane, seconds)
 
-    monkeypatch.setattr(lanes.Lane, "_wait", late)
+    monkeypatch.setattr(client_thread.ClientThread, "_wait", late)
     with pytest.raises(KeyboardInterrupt):
         explore([two, two])
 

@@ -24,10 +24,10 @@ import pytest
 from kvlab import FixedWindow, Lock
 from kvlab.errors import InvalidArgument, KvlabError, ServerUnavailable
 from kvlab.instruments import Story, World, explore
+from kvlab.instruments.explorer.clients import client_thread
 from kvlab.instruments.explorer.findings import Findings
-from kvlab.instruments.explorer.processes import Board, led
-from kvlab.instruments.explorer.run import lanes
-from kvlab.instruments.explorer.run.events import Choice
+from kvlab.instruments.explorer.processes import SharedCounts, hand_out
+from kvlab.instruments.explorer.run.choices import Choice
 from kvlab.instruments.explorer.search import Nondeterministic
 from kvlab.rate_limiting import NaiveFixedWindow, NaiveSlidingWindow
 
@@ -253,7 +253,7 @@ def test_parts_that_nobody_has_taken_are_counted_as_unexplored() -> None:
     for news in (way, way, Findings(schedules=1, unexplored=3)):
         theirs.send(news)
     with ours, theirs:
-        assert led([ours], Board(), lambda: None).unexplored == 5
+        assert hand_out([ours], SharedCounts(), lambda: None).unexplored == 5
         assert theirs.recv() == (), "the whole search comes first"
 
 
@@ -320,9 +320,9 @@ def test_an_error_that_cannot_travel_sends_its_words() -> None:
 
 
 def test_a_client_that_hangs_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "HANG_SECONDS", 0.2)
+    monkeypatch.setattr(client_thread, "HANG_SECONDS", 0.2)
     never = multiprocessing.get_context("fork").Event()
-    with pytest.raises(lanes.Hung, match="client 0 has neither"):
+    with pytest.raises(client_thread.Hung, match="client 0 has neither"):
         explore([lambda kv: (kv.get("a"), never.wait()), thrice], processes=2)
 
 

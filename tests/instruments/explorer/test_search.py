@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from kvlab.instruments.explorer.search import MOST_AGAIN, Again, Nondeterministic, Search
+from kvlab.instruments.explorer.search import MAX_REPEATS, Nondeterministic, RepeatRun, Search
 
 Step = tuple[int, str, str]  # whose, "r" or "w", which variable
 
@@ -171,7 +171,7 @@ def test_a_run_that_begins_unlike_the_others_is_made_again() -> None:
         def end(self) -> None:
             if not warm:
                 warm.add("now")
-                raise Again
+                raise RepeatRun
 
     paths = [path for path, _ in Search(lambda: Cold([[("w", "x")], [("w", "x")]]))]
     assert paths == [((0, "w", "x"), (1, "w", "x")), ((1, "w", "x"), (0, "w", "x"))]
@@ -184,11 +184,11 @@ def test_a_run_that_never_begins_like_the_others_is_given_up() -> None:
         def end(self) -> None:
             nonlocal ends
             ends += 1
-            raise Again
+            raise RepeatRun
 
     with pytest.raises(Nondeterministic):
         list(Search(lambda: Never([[("w", "x")]])))
-    assert ends == MOST_AGAIN + 1
+    assert ends == MAX_REPEATS + 1
 
 
 def test_other_options_after_the_same_choices_are_told() -> None:

@@ -1,1 +1,1 @@
-"""One run of several clients: what moves them, what may happen next, what happened."""
+"""One run of several clients: what may happen next, which faults are allowed, what happened."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import redis
 
-from kvlab.instruments.explorer.run.lanes import Command
+from kvlab.instruments.explorer.clients.stops import Command
 
 _NOTHING = {b"PING", b"ECHO", b"TIME", b"MULTI", b"EXEC", b"DISCARD", b"UNWATCH"}
 _SCRIPTS = {b"EVAL", b"EVALSHA", b"EVAL_RO", b"EVALSHA_RO", b"FCALL", b"FCALL_RO"}
@@ -18,7 +18,7 @@ SCRIPT_CACHE = "the script cache"
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Two of them may change places unless one writes what the other reads or writes."""
+    """What a step reads and writes. Two steps commute unless one writes what the other touches."""
 
     reads: frozenset[bytes | str] = frozenset()
     writes: frozenset[bytes | str] = frozenset()
@@ -33,7 +33,7 @@ class Footprint:
         )
 
     def without_change(self) -> Footprint:
-        """The same, if the data are as they were before."""
+        """The footprint of a step that was to write keys and changed none: the step read them."""
         keys = frozenset(name for name in self.writes if isinstance(name, bytes))
         return Footprint(self.reads | keys, self.writes - keys, self.everything)
 
@@ -49,7 +49,8 @@ EVERYTHING = Footprint(everything=True)
 
 
 class Footprints:
-    """Asks a server, each thing once. A command it does not describe touches everything."""
+    """Asks a server, once for each command. A command that the server does not describe touches
+    everything."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
@@ -79,13 +80,13 @@ class Footprints:
             return Footprint()
         if name in _SCRIPTS:
             count = int(command[2])
-            if count == 0:  # it may touch keys that it does not name
+            if count == 0:  # the script may touch keys that it does not name
                 return EVERYTHING
             keys = frozenset(command[3 : 3 + count])
             cache = frozenset({SCRIPT_CACHE})
             if name.endswith(b"_RO"):
                 return Footprint(reads=keys | cache)
-            if name == b"EVAL":  # leaves its script in the cache
+            if name == b"EVAL":  # the server keeps the script in its cache
                 return Footprint(writes=keys | cache)
             return Footprint(reads=cache, writes=keys)
         if name in (b"SORT", b"SORT_RO") and {b"BY", b"GET"} & {w.upper() for w in command[2:]}:
@@ -102,7 +103,7 @@ class Footprints:
         return Footprint(writes=found) if "write" in flags else Footprint(reads=found)
 
     def _keys(
-        self, command: Command, flags: set[str], first: int, last: int, each: int
+        self, command: Command, flags: set[str], first: int, last: int, every: int
     ) -> frozenset[bytes]:
         if "movablekeys" in flags:
             try:
@@ -112,12 +113,12 @@ class Footprints:
         if first == 0:
             return frozenset()
         end = len(command) + last if last < 0 else last
-        return frozenset(command[first : end + 1 : each])
+        return frozenset(command[first : end + 1 : every])
 
     def _describe(self, name: bytes) -> Any:
         if name not in self._described:
             try:
-                # a name in bytes: redis-py's own reading of this reply fails on unknown commands
+                # a name in bytes: redis-py's own decoding of this reply fails for unknown commands
                 answer = self._client.execute_command(b"COMMAND", b"INFO", name)
             except redis.ResponseError:
                 answer = [None]

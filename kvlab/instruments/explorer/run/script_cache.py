@@ -1,7 +1,8 @@
 """The server's script cache, the same at the beginning of every run.
 
-A script that is missing costs a client another command, so that a run that finds it missing has
-other choices than one that does not. What a run has loaded is loaded again after a flush.
+A client that finds a script missing sends another command to load it. A run in which that happens
+has other choices than a run in which the script is there. So the scripts that any run has loaded
+are loaded again after a flush, before the next run.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from typing import Any
 
 import redis
 
-from kvlab.instruments.explorer.run.lanes import Command
+from kvlab.instruments.explorer.clients.stops import Command
 
 _ABOUT_SCRIPTS = {b"EVAL", b"EVAL_RO", b"EVALSHA", b"EVALSHA_RO", b"SCRIPT"}
 
 
 class ScriptCache:
-    """What the clients have loaded, and what they have missed."""
+    """Knows the scripts that the clients have loaded, and those that they have found missing."""
 
     def __init__(self, server: redis.Redis) -> None:
         self._server = server
@@ -26,20 +27,21 @@ class ScriptCache:
         self._incomplete = False
 
     def begin(self) -> None:
-        """A run begins: everything known is there."""
+        """Load every known script: a run begins."""
         if self._incomplete:
             for source in self._sources:
                 self._server.script_load(source)
             self._incomplete = False
 
     def flush(self) -> None:
-        """Forget everything, as SCRIPT FLUSH does."""
+        """Let the server forget its scripts."""
         self._server.script_flush()
         self._incomplete = True
 
     def note(self, commands: Sequence[Command], replies: Sequence[Any]) -> bool:
-        """What was sent and answered. True if it met a script missing that no run will miss again:
-        that run began unlike the others. Not so after a flush, or where it is always missing."""
+        """Note what was sent and answered. True if the run began unlike the runs after it: a
+        script was missing that no later run will find missing. A script that is missing after a
+        flush, or in every run, does not count."""
         if not any(command[0].upper() in _ABOUT_SCRIPTS for command in commands):
             return False
         asked: set[bytes] = set()

@@ -1,1 +1,1 @@
-"""A run told to people: a numbered timeline, a sequence diagram, the words of both."""
+"""A run as people read it: a numbered timeline in text, a sequence diagram as a picture."""

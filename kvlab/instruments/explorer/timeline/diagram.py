@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kvlab.instruments.explorer.run.events import Event
+from kvlab.instruments.explorer.run.steps import Step
 from kvlab.instruments.explorer.timeline.shapes import (
     LINE,
     SIZE,
@@ -44,11 +44,11 @@ _MOST_CHANGES = 8  # keys shown beside one step
 class Row:
     """A step, its number from 1, and what the keys hold now that they did not hold before.
 
-    Without an event: ``number`` steps are left out here.
+    Without an step: ``number`` steps are left out here.
     """
 
     number: int
-    event: Event | None
+    step: Step | None
     changes: Sequence[str] = ()
 
 
@@ -96,10 +96,10 @@ class _Columns:
         self.lanes = [left + gap * (number + 0.5) for number in range(len(names))]
         self.server = most = WIDTH - _MARGIN - _KEYS - 14
         needed = [
-            self.lanes[row.event.client] + 24 + widest(self.lines(row.event.client, text))
+            self.lanes[row.step.client] + 24 + widest(self.lines(row.step.client, text))
             for row in content.rows
-            if row.event is not None and row.event.client is not None
-            for text in _texts(row.event)
+            if row.step is not None and row.step.client is not None
+            for text in _texts(row.step)
         ]
         self.server = min(most, max([self.lanes[-1] + 150, *needed]))
         self.keys = self.server + 14
@@ -146,12 +146,12 @@ class _Sheet:
         for at, row in enumerate(self._content.rows):
             top = self._y
             bottom = top + LINE + 12
-            if row.event is None:
+            if row.step is None:
                 self._text(_MARGIN, top + LINE, f"… {row.number} more steps")
             else:
                 number = _MARGIN + _NUMBERS - 8
                 self._text(number, top + LINE, str(row.number), align="right")
-                bottom = max(self._event(row.event, top), self._changes(row.changes, top))
+                bottom = max(self._step(row.step, top), self._changes(row.changes, top))
             self._y = bottom + 8
             if at % 2 == 0:
                 self._bands.append((top, self._y))
@@ -182,39 +182,39 @@ class _Sheet:
 
     # --- rows; each answers where it ends ---
 
-    def _event(self, event: Event, top: float) -> float:
-        if event.client is None:
+    def _step(self, step: Step, top: float) -> float:
+        if step.client is None:
             x = self._columns.server
             self._shapes.append(Mark(x, top + LINE - 4, _FAULT, cross=True))
-            self._text(x - 14, top + LINE, said(event), _FAULT, align="right")
+            self._text(x - 14, top + LINE, said(step), _FAULT, align="right")
             return top + LINE + 4
-        woken = event.client in self._waiting
-        self._waiting.discard(event.client)
-        if event.commands and event.kind != "crash":
-            end = self._exchange(event, event.client, top, woken)
+        woken = step.client in self._waiting
+        self._waiting.discard(step.client)
+        if step.commands and step.kind != "crash":
+            end = self._exchange(step, step.client, top, woken)
         else:
-            end = self._mark(event, event.client, top)
-        self._alive[event.client] = end
+            end = self._mark(step, step.client, top)
+        self._alive[step.client] = end
         return end
 
-    def _mark(self, event: Event, client: int, top: float) -> float:
+    def _mark(self, step: Step, client: int, top: float) -> float:
         """What a client does without the server."""
         x, server = self._columns.lanes[client], self._columns.server
-        colour = _lane_colour(client) if event.kind == "go" else _FAULT
-        self._shapes.append(Mark(x, top + LINE - 4, colour, cross=event.kind == "crash"))
-        (text,) = _texts(event)
+        colour = _lane_colour(client) if step.kind == "go" else _FAULT
+        self._shapes.append(Mark(x, top + LINE - 4, colour, cross=step.kind == "crash"))
+        (text,) = _texts(step)
         lines = self._columns.lines(client, text)
         if x + 14 + widest(lines) < server - 10:
             return self._texts(lines, x + 14, top, colour)
         return self._texts(lines, x - 14 - widest(lines), top, colour)
 
-    def _exchange(self, event: Event, client: int, top: float, woken: bool) -> float:
+    def _exchange(self, step: Step, client: int, top: float, woken: bool) -> float:
         """A request and its reply; the reply alone of what has waited for it."""
         x, server, colour = self._columns.lanes[client], self._columns.server, _lane_colour(client)
         middle = (x + server) / 2
-        request, *reply = _texts(event)
+        request, *reply = _texts(step)
         y = self._beside(client, request, top, colour)
-        if event.kind == "lose request":
+        if step.kind == "lose request":
             y += 6  # its text stands beside the arrow, not over it
             self._shapes += [
                 Line(x, y, middle, y, colour, arrow=True),
@@ -226,7 +226,7 @@ class _Sheet:
         if not reply:
             self._waiting.add(client)
             return y + 4
-        lost = event.kind == "lose reply"
+        lost = step.kind == "lose reply"
         y = self._beside(client, reply[0], y - 1 if not woken else y - 4, _FAULT if lost else INK)
         end = middle if lost else x
         self._shapes.append(Line(server, y, end, y, colour, dashed=True, arrow=True))
@@ -289,17 +289,17 @@ def _lane_colour(client: int) -> str:
     return _LANE_COLOURS[client % len(_LANE_COLOURS)]
 
 
-def _texts(event: Event) -> tuple[str, ...]:
+def _texts(step: Step) -> tuple[str, ...]:
     """What stands beside a client's lane: over the arrow to the server and over that back, or
     beside a mark."""
-    if event.kind == "crash" or not event.commands:
-        return (said(event),)
-    request = spoken(event)
-    if event.kind == "lose request":
+    if step.kind == "crash" or not step.commands:
+        return (said(step),)
+    request = spoken(step)
+    if step.kind == "lose request":
         return (request,)
-    if not event.replies:
+    if not step.replies:
         return (f"{request} … waits",)
-    if event.kind == "time out":
+    if step.kind == "time out":
         request += " times out"
-    lost = ", and the reply is lost" if event.kind == "lose reply" else ""
-    return request, answer(event) + lost
+    lost = ", and the reply is lost" if step.kind == "lose reply" else ""
+    return request, answer(step) + lost

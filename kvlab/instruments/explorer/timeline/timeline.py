@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kvlab.instruments.explorer.run.events import Event, Unfinished
+from kvlab.instruments.explorer.run.steps import Step, Unfinished
 from kvlab.instruments.explorer.timeline.diagram import Content, Diagram, Row, laid_out
 from kvlab.instruments.explorer.timeline.shortening import shortened
 from kvlab.instruments.explorer.timeline.wording import State, changes, ending, said
@@ -23,7 +23,7 @@ class Timeline:
 
     names: tuple[str, ...]
     schedule: str
-    trace: tuple[Event, ...]
+    trace: tuple[Step, ...]
     states: tuple[State, ...]
     results: tuple[Any, ...]
     problem: str | None
@@ -33,11 +33,11 @@ class Timeline:
         lines += [f"    at first {change}" for change in self._at_first]
         indent = max(map(len, (*self.names, "server"))) + 2
         for row in self._rows:
-            if row.event is None:
+            if row.step is None:
                 lines.append(f"  … {row.number} more steps")
                 continue
-            who = "server" if row.event.client is None else self.names[row.event.client]
-            lines.append(f"{row.number:3} {who:{indent}}{said(row.event)}")
+            who = "server" if row.step.client is None else self.names[row.step.client]
+            lines.append(f"{row.number:3} {who:{indent}}{said(row.step)}")
             lines += [f"    {'':{indent}}    {change}" for change in row.changes]
         return "\n".join([*lines, "", *self._endings])
 
@@ -61,8 +61,8 @@ class Timeline:
     def _rows(self) -> list[Row]:
         """The steps; of a very long run the middle is left out."""
         rows = [
-            Row(number, event, changes(self.states[number - 1], self.states[number]))
-            for number, event in enumerate(self.trace, 1)
+            Row(number, step, changes(self.states[number - 1], self.states[number]))
+            for number, step in enumerate(self.trace, 1)
         ]
         left_out = len(rows) - HEAD - TAIL
         if left_out > 0:

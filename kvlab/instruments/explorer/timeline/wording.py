@@ -11,8 +11,8 @@ from typing import Any
 import redis
 
 from kvlab.core.op import Script
-from kvlab.instruments.explorer.run.events import Event, Unfinished
-from kvlab.instruments.explorer.run.lanes import Command
+from kvlab.instruments.explorer.clients.stops import Command
+from kvlab.instruments.explorer.run.steps import Step, Unfinished
 from kvlab.instruments.explorer.timeline.shortening import shortened
 from kvlab.instruments.faults.client_gate import ClientCrashed
 
@@ -56,10 +56,10 @@ def _value(client: redis.Redis, name: bytes) -> tuple[str, float | None]:
     return _cut(shown, WHOLE), None if left < 0 else left / 1000
 
 
-def said(event: Event) -> str:
-    """An event in one line, without who did it."""
-    request, reply = spoken(event), answer(event)
-    match event.kind:
+def said(step: Step) -> str:
+    """An step in one line, without who did it."""
+    request, reply = spoken(step), answer(step)
+    match step.kind:
         case "crash":
             return "crashes" + (f" before {request}" if request else "")
         case "lose reply":
@@ -69,27 +69,27 @@ def said(event: Event) -> str:
         case "time out":
             return f"{request} times out → {reply}"
         case "expire":
-            return f"the TTL of {_word(event.key, 40)} ends"
+            return f"the TTL of {_word(step.key, 40)} ends"
         case "flush":
             return "forgets its scripts"
-    if not event.commands:
-        return event.label
-    return f"{request} → {reply}" if event.replies else f"{request} … waits"
+    if not step.commands:
+        return step.label
+    return f"{request} → {reply}" if step.replies else f"{request} … waits"
 
 
-def spoken(event: Event) -> str:
-    """The commands of an event."""
-    commands = list(event.commands)
+def spoken(step: Step) -> str:
+    """The commands of an step."""
+    commands = list(step.commands)
     if len(commands) > 2 and commands[0][0].upper() == b"MULTI":
         inner = "; ".join(map(_command, commands[1:-1]))
         return _cut(f"MULTI {inner} EXEC", LINE)
     return _cut("; ".join(map(_command, commands)), LINE)
 
 
-def answer(event: Event) -> str:
+def answer(step: Step) -> str:
     """Its replies."""
-    replies: Sequence[Any] = event.replies
-    if len(replies) > 1 and event.commands[0][0].upper() == b"MULTI":
+    replies: Sequence[Any] = step.replies
+    if len(replies) > 1 and step.commands[0][0].upper() == b"MULTI":
         replies = replies[-1:]
     return _cut(", ".join(map(_reply, replies)), LINE)
 

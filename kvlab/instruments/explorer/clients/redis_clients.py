@@ -1,6 +1,6 @@
-"""The redis-py clients that an exploration hands out: to setup and invariant, and to each client.
+"""The redis-py clients of an exploration: for setup and invariant, and for each client program.
 
-A client of a lane is made as ``redis.Redis()`` makes one, on connections that stop in the lane.
+A program's client is made as ``redis.Redis()`` makes one, on connections that stop the program.
 """
 
 from __future__ import annotations
@@ -14,18 +14,20 @@ from redis.retry import Retry
 
 from kvlab.core.async_client import AsyncKv
 from kvlab.core.client import Kv
-from kvlab.instruments.explorer.run.lanes import Lane
-from kvlab.instruments.explorer.run.stepping import (
-    Settle,
+from kvlab.instruments.explorer.clients.async_connections import (
     SteppedAsyncConnection,
     SteppedAsyncUnixConnection,
+)
+from kvlab.instruments.explorer.clients.client_thread import ClientThread
+from kvlab.instruments.explorer.clients.connections import (
     SteppedConnection,
     SteppedUnixConnection,
 )
+from kvlab.instruments.explorer.clients.event_loop import Settle
 
 PREFIX = "kv:"
 RETRIES = 10
-"""As many as ``redis.Redis()`` has by default; here without a pause between them."""
+"""As many as ``redis.Redis()`` makes by default; here without a pause between them."""
 
 K = TypeVar("K", Kv, AsyncKv)
 
@@ -36,12 +38,12 @@ class KvRedis(redis.Redis):
     kv: Kv
 
     def close(self) -> None:
-        """Also what ``run`` has opened."""
+        """Close also what ``run`` has opened."""
         self.kv.close()
         super().close()
 
     def _execute_command(self, *args: Any, **options: Any) -> Any:
-        """redis-py's own, less the telemetry: a tenth of a step."""
+        """redis-py's own, without its telemetry, which takes a tenth of a step's time."""
         pool, client = self.connection_pool, cast(Any, self)
         connection: Any = self.connection or pool.get_connection()
         try:
@@ -69,7 +71,7 @@ class KvAsyncRedis(redis.asyncio.Redis):
 
 
 class _Pool(redis.ConnectionPool):
-    """For one thread: redis-py's own takes as long as the round trip."""
+    """For one thread. redis-py's own pool takes as long as the round trip."""
 
     def get_connection(self, *_: Any, **__: Any) -> Any:
         waiting: list[Any] = self._available_connections
@@ -90,31 +92,31 @@ def plain(url: str, **options: Any) -> KvRedis:
     return client
 
 
-def stepped(url: str, lane: Lane, settle: Settle, **options: Any) -> KvRedis:
-    """A client of ``lane``, made like ``redis.Redis()``. Its connections open when first used."""
+def stepped(url: str, thread: ClientThread, settle: Settle, **options: Any) -> KvRedis:
+    """A client that stops ``thread`` before each write. Its connections open when first used."""
     pool = _Pool.from_url(url, **_options(options))
     unix = url.startswith("unix://")
     pool.connection_class = SteppedUnixConnection if unix else SteppedConnection
-    pool.connection_kwargs |= {"lane": lane, "settle": settle}
+    pool.connection_kwargs |= {"client_thread": thread, "settle": settle}
     client = KvRedis(connection_pool=pool)
-    client.kv = _unnamed(Kv(client, prefix=PREFIX, clock=lane.monotonic, sleep=lane.sleep))
+    client.kv = _unnamed(Kv(client, prefix=PREFIX, clock=thread.monotonic, sleep=thread.sleep))
     return client
 
 
-def stepped_async(url: str, lane: Lane, settle: Settle, **options: Any) -> KvAsyncRedis:
-    """The same for asyncio, to be used in a loop of ``stepping.loop_of``."""
+def stepped_async(url: str, thread: ClientThread, settle: Settle, **options: Any) -> KvAsyncRedis:
+    """The same for asyncio, to be used in an ``event_loop_of`` the thread."""
     options = _options(options, redis.asyncio.retry.Retry)
     pool = redis.asyncio.ConnectionPool.from_url(url, **options)
     unix = url.startswith("unix://")
     pool.connection_class = SteppedAsyncUnixConnection if unix else SteppedAsyncConnection
-    pool.connection_kwargs |= {"lane": lane, "settle": settle}
+    pool.connection_kwargs |= {"client_thread": thread, "settle": settle}
     client = KvAsyncRedis(connection_pool=pool)
-    client.kv = _unnamed(AsyncKv(client, prefix=PREFIX, clock=lane.monotonic))
+    client.kv = _unnamed(AsyncKv(client, prefix=PREFIX, clock=thread.monotonic))
     return client
 
 
 def _unnamed(kv: K) -> K:
-    """Its errors name no socket: that of a private server is another one each time."""
+    """Let its errors name no socket: a private server has another one each time."""
     kv.where = "the server"
     return kv
 

@@ -1,4 +1,4 @@
-"""The client programs of an exploration, kept from run to run."""
+"""A client program with its thread and its connections, kept from run to run."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kvlab.errors import KvlabError
-from kvlab.instruments.explorer.run.clients import stepped, stepped_async
-from kvlab.instruments.explorer.run.lanes import Clock, Lane
-from kvlab.instruments.explorer.run.stepping import Settle, loop_of
+from kvlab.instruments.explorer.clients.client_thread import ClientThread
+from kvlab.instruments.explorer.clients.clock import RunClock
+from kvlab.instruments.explorer.clients.event_loop import Settle, event_loop_of
+from kvlab.instruments.explorer.clients.redis_clients import stepped, stepped_async
 
 
-class Actor:
-    """One client program, its lane, and the connections it keeps from run to run."""
+class ClientProgram:
+    """Runs the program in its ``thread``, again in each run, on connections that stay open."""
 
     def __init__(
         self,
@@ -24,34 +25,36 @@ class Actor:
         settle: Settle,
         options: Mapping[str, Any],
     ) -> None:
-        self.lane = Lane(number)
+        self.thread = ClientThread(number)
         self._program, self._url, self._settle, self._options = program, url, settle, options
         self._runner: asyncio.Runner | None = None
         self._is_async = inspect.iscoroutinefunction(program)
         self._client: Any = None
 
-    def begin(self, clock: Clock, *, jumps: bool) -> None:
-        self.lane.begin(self._perform, clock, jumps=jumps)
+    def begin(self, clock: RunClock, *, jumps: bool) -> None:
+        self.thread.begin(self._perform, clock, jumps=jumps)
 
     def _perform(self) -> Any:
         if self._is_async:
             if self._runner is None:
-                self._runner = asyncio.Runner(loop_factory=lambda: loop_of(self.lane, self._settle))
+                self._runner = asyncio.Runner(
+                    loop_factory=lambda: event_loop_of(self.thread, self._settle)
+                )
             return self._runner.run(self._perform_async())
         if self._client is None:
-            self._client = stepped(self._url, self.lane, self._settle, **self._options)
+            self._client = stepped(self._url, self.thread, self._settle, **self._options)
         value = self._program(self._client)
         if inspect.iscoroutine(value):
             value.close()
             raise KvlabError(
-                f"client {self.lane.number} is async: give the async function itself, or an async "
-                "def, not a lambda"
+                f"client {self.thread.number} is async: give the async function itself, or an "
+                "async def, not a lambda"
             )
         return value
 
     async def _perform_async(self) -> Any:
         if self._client is None:
-            self._client = stepped_async(self._url, self.lane, self._settle, **self._options)
+            self._client = stepped_async(self._url, self.thread, self._settle, **self._options)
         try:
             return await self._program(self._client)
         finally:  # as asyncio.run() does
@@ -61,10 +64,10 @@ class Actor:
             await asyncio.gather(*left, return_exceptions=True)
 
     def drop(self) -> None:
-        """Close its connections, as the end of its process would."""
-        self.lane.misuse = None
-        self.lane.begin(self._close, Clock(), jumps=False)
-        self.lane.kill()
+        """Close the connections, as the end of a process would."""
+        self.thread.misuse = None
+        self.thread.begin(self._close, RunClock(), jumps=False)
+        self.thread.kill()
 
     def _close(self) -> None:
         client, self._client = self._client, None
@@ -82,8 +85,8 @@ class Actor:
             client.connection_pool.disconnect()
 
     def end(self) -> None:
-        """Whatever it is doing, stop; its thread is gone afterwards."""
-        self.lane.kill()
-        if not self.lane.hung:
+        """Stop the program wherever it is, close its connections and end its thread."""
+        self.thread.kill()
+        if not self.thread.hung:
             self.drop()
-        self.lane.end()
+        self.thread.end()

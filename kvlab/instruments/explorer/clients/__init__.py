@@ -1,0 +1,8 @@
+"""A client program that stops before each command: its thread, its time, its connections.
+
+``stops`` names the places where a program can stop. ``client_thread`` runs a program from stop to
+stop, on the ``clock`` of the run; ``time_functions`` puts that clock in the place of ``time``.
+``connections``, ``async_connections`` and ``event_loop`` stop the program where redis-py writes
+to the server; ``blocking_commands`` knows the commands that wait there. ``redis_clients`` makes
+the clients with such connections, and ``client_program`` keeps one from run to run.
+"""

@@ -1,0 +1,205 @@
+"""A client program in a thread of its own, which runs only when the explorer lets it.
+
+One thread runs at a time. A program stops where it is about to touch what other clients touch too:
+before each command that it sends, while the server makes it wait, while it sleeps, and at each
+``step``. A sleep is a stop, not a pause.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from contextvars import ContextVar, copy_context
+from typing import Any
+
+from kvlab.errors import KvlabError
+from kvlab.instruments.explorer.clients.clock import RunClock
+from kvlab.instruments.explorer.clients.stops import (
+    Asleep,
+    Ended,
+    Local,
+    Order,
+    ReadsClock,
+    Stop,
+)
+from kvlab.instruments.faults.client_gate import ClientCrashed
+
+HANG_SECONDS = 10.0
+
+
+class Hung(KvlabError):
+    """A client neither sent a command nor ended: it waits for something that is not the server."""
+
+
+_current: ContextVar[ClientThread] = ContextVar("kvlab_client_thread")
+
+
+def current_client() -> ClientThread | None:
+    """The client whose program calls this; None outside an exploration."""
+    return _current.get(None)
+
+
+def step(label: str, *touches: str, reads: bool = False) -> None:
+    """Say that the next lines touch what clients share and the server does not hold.
+
+    An exploration then makes a step of these lines, and orders it like a command: for a row of a
+    database, a file, a global. ``touches`` names these things (``label`` by default); ``reads``
+    says that the lines only read them. Outside an exploration ``step`` does nothing.
+    """
+    client = current_client()
+    if client is not None:
+        client.park(Local(label, frozenset(touches or (label,)), reads))
+
+
+class _Thread(threading.Thread):
+    """A class of its own, to tell these threads from those that programs start."""
+
+
+class ClientThread:
+    """The thread of one client. ``stop`` is where its program stands.
+
+    ``replies``: those that the program has read since the last stop. ``pending_io``: commands
+    whose replies are not read yet, and connections that are being made.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.stop: Stop = Ended()
+        self.replies: list[Any] = []
+        self.pending_io = 0
+        self.dead = False
+        self.hung = False
+        self.misuse: KvlabError | None = None
+        self.jumps = False
+        self.clock = RunClock()
+        self._random: dict[int, random.Random] = {}
+        self._ahead = 0.0
+        self._order: Order = "go"
+        self._work: Callable[[], Any] | None = None
+        self._running = False
+        self._go, self._parked = threading.Lock(), threading.Lock()
+        self._go.acquire()
+        self._parked.acquire()
+        self._explorer = threading.current_thread()
+        self._thread = _Thread(target=self._live, name=f"client {number}", daemon=True)
+        self._thread.start()
+
+    # --- the explorer's side ---
+
+    def begin(self, work: Callable[[], Any], clock: RunClock, *, jumps: bool) -> None:
+        """Run ``work`` to its first stop."""
+        self._work, self.clock, self.jumps = work, clock, jumps
+        self.dead, self._ahead, self.pending_io = False, 0.0, 0
+        self._random.clear()
+        self.resume("go")
+
+    def resume(self, order: Order) -> None:
+        """Let the program run to its next stop."""
+        self.replies = []
+        self._order = order
+        self._parked.acquire(blocking=False)  # of a stop that an interrupted wait missed
+        self._running = True
+        self._go.release()
+        self._wait(HANG_SECONDS)
+        if self.misuse is not None and order != "crash":
+            raise self.misuse
+
+    def jump(self, seconds: float) -> None:
+        """The client's wall clock goes forward, or back."""
+        self._ahead += seconds
+
+    def kill(self) -> None:
+        """Let the program crash where it stands."""
+        if self.hung:
+            return
+        if self._running:  # an interrupt ended the wait for its stop
+            self._wait(HANG_SECONDS)
+        while not isinstance(self.stop, Ended):
+            self.resume("crash")
+
+    def end(self) -> None:
+        """End the thread, whose program has ended. A thread that hangs ends at its next stop."""
+        self._work = None
+        self.dead, self._order = self.hung, "crash"
+        self._go.release()
+        if not self.hung:
+            self._thread.join()
+
+    def _wait(self, seconds: float) -> None:
+        if not self._parked.acquire(timeout=seconds):
+            self.hung = True
+            raise Hung(
+                f"client {self.number} has neither sent a command nor ended in {seconds:g} s: it "
+                "waits for something that is not the server, which may be another client"
+            )
+
+    # --- the program's side ---
+
+    def park(self, stop: Stop) -> Order:
+        """Stop here until the explorer lets the client go on.
+
+        Raises ClientCrashed when the client is to crash, and at every later stop.
+        """
+        if (thread := threading.current_thread()) is not self._thread:
+            problem = KvlabError(
+                f"client {self.number} started a thread that uses the server: a client is one "
+                "thread, or several asyncio tasks"
+            )
+            # in a thread of our own it was a pipeline's __del__, which can run in any of them
+            if thread is not self._explorer and not isinstance(thread, _Thread):
+                self.misuse = problem
+            raise problem
+        if self.dead:
+            raise ClientCrashed("this client has crashed before")
+        self.stop = stop
+        self._running = False
+        self._parked.release()
+        self._go.acquire()
+        if self._order == "crash":
+            self.dead = True
+            raise ClientCrashed(f"client {self.number}")
+        return self._order
+
+    def sleep(self, seconds: float) -> None:
+        """Other clients may go on. Then the clock is put forward: nobody really waits."""
+        self.park(Asleep(seconds, self.monotonic() + max(0.0, seconds)))
+
+    def monotonic(self) -> float:
+        return self.clock.monotonic
+
+    def time(self) -> float:
+        """The time by this client's wall clock, in seconds since 1970."""
+        if self.jumps:
+            self.park(ReadsClock())
+        return self.clock.time + self._ahead
+
+    def random_bytes(self, size: int) -> bytes:
+        """The same bytes in every run, call by call.
+
+        Each size has a sequence of its own: redis-py draws 4 bytes for a connection pool, which
+        is made in the first run and kept.
+        """
+        if size not in self._random:
+            self._random[size] = random.Random(f"client {self.number}, {size} bytes")
+        return self._random[size].randbytes(size)
+
+    def _live(self) -> None:
+        while True:
+            self._go.acquire()
+            work = self._work
+            if work is None:
+                return
+            try:
+                ended = Ended(copy_context().run(self._run, work))
+            except BaseException as problem:
+                ended = Ended(error=problem)
+            if self.dead:  # whatever the program made of that
+                ended = Ended(error=ClientCrashed(f"client {self.number}"))
+            self.stop = ended
+            self._running = False
+            self._parked.release()
+
+    def _run(self, work: Callable[[], Any]) -> Any:
+        _current.set(self)
+        return work()

@@ -1,0 +1,53 @@
+"""What can happen next in a run. A choice is written as a token:
+
+0         client 0 goes on: its next command, or what it waited for
+x0        client 0 crashes: it stops for good, before its next command
+r0 q0     client 0 sends its next command, and the reply is lost, or the request
+t0        the blocking command of client 0 times out
+j0        client 0 reads its clock, which has jumped (j0:2 by the third of the jumps given)
+l0        client 0 reads its clock; written only where client 0 reads it again at once, and j0
+e:key     the key's TTL ends
+f         the server forgets its scripts (SCRIPT FLUSH)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import quote
+
+Kind = Literal[
+    "go", "crash", "lose reply", "lose request", "time out", "look", "jump", "expire", "flush"
+]
+FAULT_KINDS = frozenset({"crash", "lose reply", "lose request", "jump", "expire", "flush"})
+_LETTERS = {
+    "go": "",
+    "crash": "x",
+    "lose reply": "r",
+    "lose request": "q",
+    "time out": "t",
+    "look": "l",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One thing that may happen next. ``client`` is None for what happens to the server."""
+
+    kind: Kind
+    client: int | None = None
+    key: bytes = b""
+    jump: int = 0
+
+    def __str__(self) -> str:
+        if self.kind == "expire":
+            return "e:" + quote(self.key, safe=":{}/@,;+*!'()[]|<>=&?$")
+        if self.kind == "flush":
+            return "f"
+        if self.kind == "jump":
+            return f"j{self.client}" + (f":{self.jump}" if self.jump else "")
+        return f"{_LETTERS[self.kind]}{self.client}"
+
+    @property
+    def is_fault(self) -> bool:
+        return self.kind in FAULT_KINDS

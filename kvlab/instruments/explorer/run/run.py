@@ -1,0 +1,170 @@
+"""One run of several clients against one server, from an empty database to its end."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from kvlab.instruments.explorer.clients.client_program import ClientProgram
+from kvlab.instruments.explorer.clients.client_thread import ClientThread
+from kvlab.instruments.explorer.clients.clock import RunClock
+from kvlab.instruments.explorer.clients.stops import Asleep, Blocked, Ended, Local, Sending, Stop
+from kvlab.instruments.explorer.run.choices import Choice
+from kvlab.instruments.explorer.run.exploration import Exploration
+from kvlab.instruments.explorer.run.footprints import SCRIPT_CACHE, Footprint
+from kvlab.instruments.explorer.run.options import Options, RunState, options_of
+from kvlab.instruments.explorer.run.steps import UNFINISHED, Done, Step, World
+from kvlab.instruments.explorer.run.touched import TouchedKeys
+from kvlab.instruments.explorer.search import RepeatRun
+
+# Time passes by ARGV[1] milliseconds, as far as TTLs are concerned.
+_SHORTEN_TTLS = """
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  local left = redis.call('PTTL', key)
+  if left >= 0 then
+    redis.call('PEXPIRE', key, string.format('%.0f', math.max(0, left - ARGV[1])))
+  end
+end"""
+
+THE_END = "the end of a client"
+_ORDERS = {"go", "crash", "lose reply", "lose request", "time out"}
+
+
+class Run:
+    """An ``Execution`` of :mod:`..search`. ``problem``: why the run broke off before its end."""
+
+    def __init__(self, exploration: Exploration) -> None:
+        self.exploration, self.settings = exploration, exploration.settings
+        count = len(exploration.programs)
+        faults = self.settings.max_faults
+        self._state = RunState(
+            RunClock(), faults, [UNFINISHED] * count, [0] * count, [None] * count
+        )
+        self._options = Options()
+        self._touched = TouchedKeys(exploration.footprints, count)
+        self._missed_script = False
+        self.problem: str | None = None
+        random.seed(0)
+        exploration.server.flushdb()
+        exploration.scripts.begin()
+        if self.settings.setup is not None:
+            self.settings.setup(exploration.kv)
+        for program in exploration.programs:
+            program.begin(self._state.clock, jumps=bool(self.settings.faults.clock_jumps))
+            self._note_end(program)
+        self._touched.begin()
+
+    @property
+    def results(self) -> list[object]:
+        return self._state.results
+
+    @property
+    def trace(self) -> list[Step]:
+        return self._state.trace
+
+    @property
+    def world(self) -> World:
+        return World(self._state.results, self.exploration.kv, tuple(self._state.trace))
+
+    def options(self) -> Sequence[Choice]:
+        """See ``Execution``."""
+        if self.problem:
+            return ()
+        self._options = options_of(self.exploration, self._state)
+        self.problem = self._options.problem
+        return (*self._options.usual, *self._options.faults)
+
+    def take(self, choice: Choice) -> Done:
+        """See ``Execution``."""
+        self._state.taken += 1
+        self._state.faults_left -= choice not in self._options.usual
+        if choice.client is None:
+            return self._change_server(choice)
+        program = self.exploration.programs[choice.client]
+        waiting = self._touched.waiting(self.exploration.stops)
+        before = program.thread.stop
+        label = self._prepare(choice, before, program.thread)
+        program.thread.resume(choice.kind if choice.kind in _ORDERS else "go")  # type: ignore[arg-type]
+        self._note_step(choice, before, program, label)
+        touched = self._touched.by_client(choice, before, program.thread.stop, waiting)
+        if isinstance(program.thread.stop, Ended):  # perhaps the last end: no TTL can end after it
+            touched |= Footprint(reads=frozenset({THE_END}))
+        return Done(choice, touched)
+
+    def commute(self, one: Done, other: Done) -> bool:
+        """See ``Execution``."""
+        if one.choice.is_fault and other.choice.is_fault:  # the first may be the last allowed
+            return False
+        if one.choice.client is not None and one.choice.client == other.choice.client:
+            return False
+        return not one.touched.meets(other.touched)
+
+    def end(self) -> None:
+        """See ``Execution``.
+
+        Runs are alike only if all of them find the same scripts loaded: a run that had to load
+        one is finished and then repeated.
+        """
+        while self._missed_script and (options := self.options()):
+            self.take(options[0])
+        for program in self.exploration.programs:
+            if not isinstance(program.thread.stop, Ended):
+                program.thread.kill()
+                program.drop()
+        if self._missed_script:
+            raise RepeatRun
+
+    def _change_server(self, choice: Choice) -> Done:
+        if choice.kind == "expire":
+            self.exploration.server.unlink(choice.key)
+            self._state.trace.append(Step("expire", None, key=choice.key))
+            touched = Footprint(writes=frozenset({choice.key, THE_END}))
+        else:
+            self.exploration.scripts.flush()
+            self._state.trace.append(Step("flush", None))
+            touched = Footprint(writes=frozenset({SCRIPT_CACHE}))
+        self._touched.by_server()
+        return Done(choice, touched)
+
+    def _prepare(self, choice: Choice, stop: Stop, thread: ClientThread) -> str:
+        """What happens before the client goes on; the label of the step."""
+        if choice.kind == "jump":
+            seconds = self.settings.faults.clock_jumps[choice.jump]
+            thread.jump(seconds)
+            return f"clock jumps {seconds:+g} s"
+        if choice.kind == "time out":
+            assert isinstance(stop, Blocked)
+            self._pass_time(stop.until - self._state.clock.monotonic)
+            self.exploration.server.execute_command("CLIENT", "UNBLOCK", stop.connection, "TIMEOUT")
+        if isinstance(stop, Asleep) and choice.kind == "go":
+            self._pass_time(stop.until - self._state.clock.monotonic)
+            return f"sleeps {stop.seconds:.3g} s"
+        return stop.label if isinstance(stop, Local) else ""
+
+    def _note_step(self, choice: Choice, before: Stop, program: ClientProgram, label: str) -> None:
+        thread, state = program.thread, self._state
+        commands = before.commands if isinstance(before, Sending | Blocked) else ()
+        replies = tuple(thread.replies)
+        state.steps[thread.number] += choice.kind not in ("look", "jump")
+        ended = isinstance(thread.stop, Ended)
+        self._note_end(program)
+        if choice.kind != "look":
+            result = state.results[thread.number]
+            step = Step(choice.kind, thread.number, commands, replies, label, b"", ended, result)
+            state.trace.append(step)
+        if isinstance(before, Asleep):
+            state.woke_at[thread.number] = len(state.trace)
+        self._missed_script |= self.exploration.scripts.note(commands, replies)
+
+    def _note_end(self, program: ClientProgram) -> None:
+        stop = program.thread.stop
+        if isinstance(stop, Ended):
+            failed = stop.error is not None
+            self._state.results[program.thread.number] = stop.error if failed else stop.value
+            if failed:
+                program.drop()
+
+    def _pass_time(self, seconds: float) -> None:
+        if seconds > 0:
+            self._state.clock.pass_by(seconds)
+            self.exploration.server.eval(_SHORTEN_TTLS, 0, seconds * 1000)
