@@ -22,8 +22,8 @@ _STYLE: Any = {"font.family": "DejaVu Sans Mono", "figure.dpi": _DPI, "path.simp
 class Picture(Drawing):
     """A drawing of few colours: as a PNG with a palette, a third of the size."""
 
-    def picture(self) -> tuple[bytes, dict[str, int]]:
-        full, shown = super().picture()
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        full, shown = super()._repr_png_()
         png = io.BytesIO()
         image = Image.open(io.BytesIO(full))
         image.quantize(128, method=Image.Quantize.FASTOCTREE).save(png, "PNG", optimize=True)

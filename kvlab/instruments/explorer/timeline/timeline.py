@@ -93,4 +93,4 @@ class Timeline:
         return drawn(self.diagram(title))
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
-        return self.figure().picture()
+        return self.figure()._repr_png_()
