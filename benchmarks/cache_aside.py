@@ -12,12 +12,11 @@ import argparse
 import asyncio
 import itertools
 import json
-import statistics
-import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from benchmarks._common import median_seconds, median_seconds_awaited, report
 from kvlab import AsyncKv, CacheAside, Kv, NaiveCacheAside, WriteThrough, aconnect, connect
 from kvlab.errors import MissingExtra
 from kvlab.instruments.measure.comparison import compare
@@ -30,26 +29,6 @@ Subjects = dict[str, tuple[Measure, Measure]]
 
 cache = CacheAside("bench", 300)
 _numbers = itertools.count()
-
-
-def median_seconds(call: Callable[[], object]) -> float:
-    """Median seconds of ``OPS`` calls one after the other."""
-    times = []
-    for _ in range(OPS):
-        began = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
-
-
-async def median_seconds_awaited(call: Callable[[], Coroutine[Any, Any, object]]) -> float:
-    """The same for an async call."""
-    times = []
-    for _ in range(OPS):
-        began = time.perf_counter()
-        await call()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
 
 
 def row() -> dict[str, Any]:
@@ -98,7 +77,7 @@ def plain(kv: Kv) -> Subjects:
         "save / the seed's SETEX": (saved, setex),
     }
     return {
-        name: (lambda a=a: median_seconds(a), lambda b=b: median_seconds(b))
+        name: (lambda a=a: median_seconds(a, OPS), lambda b=b: median_seconds(b, OPS))
         for name, (a, b) in pairs.items()
     }
 
@@ -117,12 +96,12 @@ def dogpile(kv: Kv, url: str) -> Iterator[Subjects]:
     kv.run(cache.fetch("hot", row))
     yield {
         "hit / dogpile.cache": (
-            lambda: median_seconds(lambda: kv.run(cache.fetch("hot", row))),
-            lambda: median_seconds(lambda: region.get_or_create("hot", row)),
+            lambda: median_seconds(lambda: kv.run(cache.fetch("hot", row)), OPS),
+            lambda: median_seconds(lambda: region.get_or_create("hot", row), OPS),
         ),
         "miss / dogpile.cache": (
-            lambda: median_seconds(lambda: kv.run(cache.fetch(fresh(), row))),
-            lambda: median_seconds(lambda: region.get_or_create(fresh(), row)),
+            lambda: median_seconds(lambda: kv.run(cache.fetch(fresh(), row)), OPS),
+            lambda: median_seconds(lambda: region.get_or_create(fresh(), row), OPS),
         ),
     }
     region.actual_backend.reader_client.close()
@@ -148,7 +127,7 @@ def cashews(kv: Kv, url: str) -> Iterator[Subjects]:
         runner.run(akv.run(cache.fetch("hot", row)))
 
         def in_loop(call: Callable[[], Coroutine[Any, Any, object]]) -> Measure:
-            return lambda: runner.run(median_seconds_awaited(call))
+            return lambda: runner.run(median_seconds_awaited(call, OPS))
 
         yield {
             "async hit / cashews": (
@@ -164,11 +143,10 @@ def cashews(kv: Kv, url: str) -> Iterator[Subjects]:
         runner.run(peer.close())
 
 
-def report(subjects: Subjects, turns: int) -> None:
+def print_all(subjects: Subjects, turns: int) -> None:
+    """Compare the two sides of each subject in turns."""
     for name, (ours, other) in subjects.items():
-        result = compare(ours, other, turns=turns)
-        a, b = (statistics.median(side) * 1e6 for side in (result.a, result.b))
-        print(f"{name:36} {result}  [{a:.0f} / {b:.0f} µs]", flush=True)
+        report(name, compare(ours, other, turns=turns))
 
 
 def main() -> None:
@@ -182,11 +160,11 @@ def main() -> None:
         url = given.url or stack.enter_context(engines.start("valkey")).url
         kv = stack.enter_context(connect(url, prefix="bench-cache"))
         try:
-            report(plain(kv), given.turns)
+            print_all(plain(kv), given.turns)
             for peer in (dogpile, cashews):
                 try:
                     with peer(kv, url) as subjects:
-                        report(subjects, given.turns)
+                        print_all(subjects, given.turns)
                 except MissingExtra as missing:
                     print(f"{peer.__name__}: not compared, {missing}")
         finally:

@@ -1,8 +1,7 @@
 """What an op costs over the raw redis-py call that carries the same command.
 
-Closed loop, one client, interleaved: each round measures every variant once, in an order that
-turns, so that whatever else the machine does falls on all of them. A ratio is the median over the
-rounds of (op / raw in the same round), with its quartiles. Server: a private Valkey on loopback.
+Closed loop, one client: each turn measures every variant once, so that a busy machine slows all of
+them. Server: a private Valkey on loopback.
 
 Not promised: anything about a network that is farther away; there the ratio goes to 1.
 """
@@ -10,74 +9,33 @@ Not promised: anything about a network that is farther away; there the ratio goe
 from __future__ import annotations
 
 import asyncio
-import statistics
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 
 import redis
 import redis.asyncio
 
+from benchmarks._common import mean_seconds, mean_seconds_awaited, report
 from kvlab import AsyncKv, Key, Kv, Op, Script
+from kvlab.instruments import in_turns, ratio_over_turns
 from kvlab.server import engines
 
-ROUNDS = 40
+TURNS, WARMUP = 40, 5
 CALLS = 100
 SCRIPT = Script("add", "return redis.call('INCRBY', KEYS[1], ARGV[1])")
 
-Times = dict[str, list[float]]
 
-
-def measure(variants: dict[str, Callable[[], object]]) -> Times:
-    """Microseconds per call of each variant, one figure a round."""
-    times: Times = {name: [] for name in variants}
-    names = list(variants)
-    for round_number in range(-5, ROUNDS):  # five rounds of warm-up
-        for name in _turned(names, round_number):
-            call = variants[name]
-            began = time.perf_counter()
-            for _ in range(CALLS):
-                call()
-            if round_number >= 0:
-                times[name].append((time.perf_counter() - began) / CALLS * 1e6)
-    return times
-
-
-async def ameasure(variants: dict[str, Callable[[], Awaitable[object]]]) -> Times:
-    """:func:`measure`, awaited."""
-    times: Times = {name: [] for name in variants}
-    names = list(variants)
-    for round_number in range(-5, ROUNDS):
-        for name in _turned(names, round_number):
-            call = variants[name]
-            began = time.perf_counter()
-            for _ in range(CALLS):
-                await call()
-            if round_number >= 0:
-                times[name].append((time.perf_counter() - began) / CALLS * 1e6)
-    return times
-
-
-def _turned(names: list[str], by: int) -> list[str]:
-    by %= len(names)
-    return names[by:] + names[:by]
-
-
-def report(title: str, times: Times) -> None:
-    """One line for each pair ``<name> raw`` and ``<name> op``."""
+def report_pairs(title: str, times: Mapping[str, Sequence[float]]) -> None:
+    """A line for each pair of ``<name> op`` and ``<name> raw``."""
     for raw in [name for name in times if name.endswith(" raw")]:
         pair = raw.removesuffix(" raw")
-        ops = times[f"{pair} op"]
-        ratios = [op / base for op, base in zip(ops, times[raw], strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4)
-        print(
-            f"{title:6} {pair:12} raw {statistics.median(times[raw]):7.1f} µs   "
-            f"op {statistics.median(ops):7.1f} µs   ratio {middle:.2f} [{low:.2f}, {high:.2f}]"
-        )
+        ratio = ratio_over_turns(times[f"{pair} op"], times[raw])
+        report(f"{title} {pair}: op / raw", ratio)
 
 
 def main() -> None:
     """Print the table; nothing is asserted."""
-    print(f"closed loop, 1 client, {ROUNDS} rounds of {CALLS} calls; median [quartiles]")
+    print(f"closed loop, 1 client, {TURNS} turns of {CALLS} calls")
     with engines.start("valkey") as server:
         print(f"{server.name} {server.version}, redis-py {redis.__version__}")
         with server.client() as client, Kv(client, prefix="p") as kv:
@@ -90,7 +48,7 @@ def main() -> None:
                     pipe.execute_command("GET", "p:k")
                 return pipe.execute()
 
-            times = measure(
+            times = _measured(
                 {
                     "GET raw": lambda: client.execute_command("GET", "p:k"),
                     "GET op": lambda: kv.run(Op("GET", Key("k"))),
@@ -102,22 +60,33 @@ def main() -> None:
                     "10 GETs op": lambda: kv.run(ten),
                 }
             )
-            report("sync", times)
-        asyncio.run(_async(server.port, sha))
+            report_pairs("sync", times)
+        with asyncio.Runner() as runner:
+            _async(runner, server.port, sha)
 
 
-async def _async(port: int, sha: str) -> None:
+def _measured(variants: Mapping[str, Callable[[], object]]) -> dict[str, list[float]]:
+    calls = {name: partial(mean_seconds, call, CALLS) for name, call in variants.items()}
+    return in_turns(calls, turns=TURNS, warmup=WARMUP)
+
+
+def _async(runner: asyncio.Runner, port: int, sha: str) -> None:
     client = redis.asyncio.Redis(port=port)
-    async with client, AsyncKv(client, prefix="p") as akv:
-        times = await ameasure(
-            {
-                "GET raw": lambda: client.execute_command("GET", "p:k"),
-                "GET op": lambda: akv.run(Op("GET", Key("k"))),
-                "script raw": lambda: client.execute_command("EVALSHA", sha, 1, "p:n", 1),
-                "script op": lambda: akv.run(Op(SCRIPT, Key("n"), 1)),
-            }
-        )
-        report("async", times)
+    akv = AsyncKv(client, prefix="p")
+    variants: dict[str, Callable[[], Awaitable[object]]] = {
+        "GET raw": lambda: client.execute_command("GET", "p:k"),
+        "GET op": lambda: akv.run(Op("GET", Key("k"))),
+        "script raw": lambda: client.execute_command("EVALSHA", sha, 1, "p:n", 1),
+        "script op": lambda: akv.run(Op(SCRIPT, Key("n"), 1)),
+    }
+
+    def measure(call: Callable[[], Awaitable[object]]) -> float:
+        return runner.run(mean_seconds_awaited(call, CALLS))
+
+    calls = {name: partial(measure, call) for name, call in variants.items()}
+    report_pairs("async", in_turns(calls, turns=TURNS, warmup=WARMUP))
+    runner.run(akv.close())
+    runner.run(client.aclose())
 
 
 if __name__ == "__main__":

@@ -15,10 +15,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import redis
 
+from benchmarks._common import mean_seconds, report
 from kvlab import Held, Kv, Lock, Script
 from kvlab.core.wire import encode
 from kvlab.instruments import compare
@@ -30,18 +32,6 @@ TTL = 30
 
 MakeLock = Callable[[], AbstractContextManager[Any]]
 """Makes a context manager that waits for the lock; a new one for each thread."""
-
-
-def per_pair(pair: Callable[[], Any]) -> Callable[[], float]:
-    """Seconds for one acquire and one release, over PAIRS of them."""
-
-    def measure() -> float:
-        start = time.perf_counter()
-        for _ in range(PAIRS):
-            pair()
-        return (time.perf_counter() - start) / PAIRS
-
-    return measure
 
 
 def ours(kv: Kv) -> Callable[[], Any]:
@@ -142,31 +132,29 @@ def main() -> None:
     """Print every comparison."""
     with engines.start("valkey") as server, server.client() as client, Kv(server.client()) as kv:
         print(f"valkey {server.version}; {PAIRS} pairs a turn, {TURNS} turns")
-        print("\nacquire and release, uncontended: kvlab over …")
-        mine = per_pair(ours(kv))
-        print(f"  the raw redis-py calls: {compare(mine, per_pair(raw(client, kv)), turns=TURNS)}")
+        print("\nacquire and release, uncontended")
+        raw_pair = partial(mean_seconds, raw(client, kv), PAIRS)
+        our_pair = partial(mean_seconds, ours(kv), PAIRS)
+        report("ops / raw redis-py", compare(our_pair, raw_pair, turns=TURNS))
         others, lock = list(peers(client)), Lock("held", TTL)
 
         def hold() -> AbstractContextManager[Any]:
             return kv.hold(lock, wait=TTL)
 
+        held_pair = partial(mean_seconds, entered(hold), PAIRS)
         for name, make in others:
-            found = compare(per_pair(entered(hold)), per_pair(entered(make)), turns=TURNS)
-            print(f"  {name}: {found}; {_us(found.a)} against {_us(found.b)}")
+            their_pair = partial(mean_seconds, entered(make), PAIRS)
+            report(f"hold / {name}", compare(held_pair, their_pair, turns=TURNS))
 
         def blocked() -> int:
             return int(client.info("clients")["blocked_clients"])
 
         for waiters in WAITERS:
-            print(f"\nfrom a release to the next acquire, {waiters} waiting: kvlab over …")
+            print(f"\nfrom a release to the next acquire, {waiters} waiting")
             mine = handover(hold, waiters, blocked)
             for name, make in others:
-                found = compare(mine, handover(make, waiters, blocked), turns=WOKEN_TURNS)
-                print(f"  {name}: {found}; {_us(found.a)} against {_us(found.b)}")
-
-
-def _us(times: tuple[float, ...]) -> str:
-    return f"{statistics.median(times) * 1e6:,.0f} µs"
+                theirs = handover(make, waiters, blocked)
+                report(f"hold / {name}", compare(mine, theirs, turns=WOKEN_TURNS))
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 
+from benchmarks._common import mean_seconds, report
 from kvlab import FeatureFlags, Flag, FlagWatcher, Kv, NaiveFlags, connect
 from kvlab.instruments.measure.comparison import compare
 
@@ -22,14 +23,6 @@ CHECKS = 1_000
 WATCHERS = 100
 CHANGES = 50
 FLAGS = FeatureFlags()
-
-
-def seconds(call: Callable[[], object], n: int = CHECKS) -> float:
-    """Seconds for one of ``n`` calls, on average."""
-    began = time.perf_counter()
-    for _ in range(n):
-        call()
-    return (time.perf_counter() - began) / n
 
 
 def checks(kv: Kv) -> None:
@@ -43,12 +36,8 @@ def checks(kv: Kv) -> None:
             ("on or off", lambda: watcher.snapshot.is_enabled("on")),
             ("30 % of the users", lambda: watcher.snapshot.is_enabled("some", "user-1234")),
         ):
-            result = compare(
-                lambda: seconds(lambda: naive.get_flag("on")),
-                lambda c=check: seconds(c),  # type: ignore[misc]
-            )
-            theirs, ours = (statistics.median(side) * 1e6 for side in (result.a, result.b))
-            print(f"the seed's HGET / {what:18} {result}  [{theirs:.1f} / {ours:.2f} µs]")
+            seed = partial(mean_seconds, lambda: naive.get_flag("on"), CHECKS)
+            report(f"the seed's HGET / {what}", compare(seed, partial(mean_seconds, check, CHECKS)))
 
 
 def spread(kv: Kv, watchers: int = WATCHERS, changes: int = CHANGES) -> list[float]:

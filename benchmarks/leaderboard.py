@@ -1,8 +1,8 @@
-"""Leaderboards in figures: how rank and around grow with the board, loading, memory, a peer.
+"""Leaderboards: how rank and around grow with the board, the time of a load, memory, a peer.
 
-``python -m benchmarks.leaderboard`` [--largest 10000000] [--rows 1000000]. A private server, so
-that the memory is the boards' alone; closed loop, one client, seeded; subjects take turns, and a
-ratio compares two medians of the same turn.
+``python -m benchmarks.leaderboard`` [--largest 10000000] [--rows 1000000]. A private server, which
+holds nothing but the boards; closed loop, one client, seeded; subjects take turns, and a ratio
+compares two medians of the same turn.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import redis
 from tqdm.auto import tqdm
 
+from benchmarks._common import report
 from kvlab import Kv, Leaderboard, Op
 from kvlab.instruments.measure.comparison import compare
 from kvlab.instruments.measure.machine import environment
@@ -31,7 +32,7 @@ SEED = 7
 
 
 def median_seconds(call: Callable[[str], Any], members: list[str]) -> float:
-    """Of one call for each member."""
+    """Median seconds of ``call(member)``, called once for each member."""
     taken = []
     for member in members:
         started = time.perf_counter()
@@ -122,11 +123,8 @@ def load(kv: Kv, count: int, turns: int) -> None:
         board = Leaderboard("load", ties=ties)
         ours = timed(lambda: kv.run(board.load(pairs)))  # noqa: B023
         for bare in (one_pair_a_command, many_pairs_a_command):
-            got = compare(ours, timed(bare), turns=turns, warmup=0)
-            print(
-                f"{ties:7} load of {count:,}: {got} {bare.__name__.replace('_', ' ')} of ZADD; "
-                f"medians {statistics.median(got.a):.2f} s and {statistics.median(got.b):.2f} s"
-            )
+            name = f"{ties} load / ZADD, {bare.__name__.replace('_', ' ')}"
+            report(name, compare(ours, timed(bare), turns=turns, warmup=0))
     kv.clear()
 
 
@@ -153,7 +151,7 @@ def overhead(kv: Kv) -> None:
             lambda: median_seconds(raw, some),
             turns=TURNS,
         )
-        print(f"{name}: {got} raw evalsha; median {statistics.median(got.a) * 1e6:.0f} µs")
+        report(f"{name} / raw evalsha", got)
     kv.clear()
 
 
@@ -184,10 +182,7 @@ def peer(kv: Kv) -> None:
             lambda: median_seconds(call, some),  # noqa: B023
             turns=TURNS,
         )
-        print(
-            f"{name}: {got} leaderboard (PyPI); medians {statistics.median(got.a) * 1e6:.0f}"
-            f" and {statistics.median(got.b) * 1e6:.0f} µs"
-        )
+        report(f"{name} / leaderboard (PyPI)", got)
     kv.clear()
 
 

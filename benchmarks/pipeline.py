@@ -12,21 +12,23 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import statistics
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import redis.asyncio
 
+from benchmarks._common import report
 from kvlab import AutoBatch, Key, Op, aconnect, connect
 from kvlab.instruments.faults.proxy import Proxy
 from kvlab.instruments.measure.comparison import compare
 
 BURST = 5_000
-USERS, EACH = 300, 20
+USERS, GETS = 300, 20
 ROUND_TRIP = 0.001
 Get = Callable[[int], Awaitable[bytes | None]]
+Load = Callable[[Get], Coroutine[Any, Any, float]]
 
 
 def key(i: int) -> Key:
@@ -43,11 +45,11 @@ async def burst(get: Get, n: int = BURST) -> float:
     return took
 
 
-async def users(get: Get, n: int = USERS, each: int = EACH) -> float:
-    """Seconds for ``n`` users who await ``each`` gets one after the other."""
+async def users(get: Get, n: int = USERS, gets: int = GETS) -> float:
+    """Seconds for ``n`` users who await ``gets`` gets one after the other."""
 
     async def user(i: int) -> None:
-        for _ in range(each):
+        for _ in range(gets):
             assert await get(i) == b"%d" % i
 
     gc.collect()
@@ -56,8 +58,8 @@ async def users(get: Get, n: int = USERS, each: int = EACH) -> float:
     return time.perf_counter() - began
 
 
-async def getters(url: str) -> dict[str, Get]:
-    """Name to a way of getting; all on one server and one namespace."""
+async def connected(url: str) -> dict[str, Get]:
+    """A get for each client, by name; all on one server and in one namespace."""
     pool: Any = redis.asyncio.BlockingConnectionPool.from_url(url, max_connections=50, timeout=None)
     peer = redis.asyncio.Redis(connection_pool=pool)
     akv = await aconnect(url, prefix="bench-pipeline", timeout=30, allow_remote=True)
@@ -66,23 +68,26 @@ async def getters(url: str) -> dict[str, Get]:
     def through(auto: AutoBatch) -> Get:
         return lambda i: auto.run(Op("GET", key(i)))
 
-    ways: dict[str, Get] = {"redis-py": lambda i: peer.get(akv.name(key(i)))}
-    ways["AutoBatch"] = through(AutoBatch(akv))
+    gets: dict[str, Get] = {"redis-py": lambda i: peer.get(akv.name(key(i)))}
+    gets["AutoBatch"] = through(AutoBatch(akv))
     for flying in (1, 8):
-        ways[f"{flying} in flight"] = through(AutoBatch(akv, in_flight=flying))
-    ways["100 a batch"] = through(AutoBatch(akv, max_batch=100))
-    return ways
+        gets[f"{flying} in flight"] = through(AutoBatch(akv, in_flight=flying))
+    gets["100 a batch"] = through(AutoBatch(akv, max_batch=100))
+    return gets
 
 
-def report(runner: asyncio.Runner, ways: dict[str, Get], names: list[str], load: Any) -> None:
-    """Print how many times as fast AutoBatch is as each of the others."""
+def compare_all(
+    runner: asyncio.Runner, getters: dict[str, Get], names: list[str], load: Load
+) -> None:
+    """Print how many times as long as AutoBatch each of the others takes."""
+
+    def measure(name: str) -> float:
+        return runner.run(load(getters[name]))
+
     for name in names:
-        result = compare(
-            lambda n=name: runner.run(load(ways[n])),  # type: ignore[misc]
-            lambda: runner.run(load(ways["AutoBatch"])),
+        report(
+            f"  {name} / AutoBatch", compare(partial(measure, name), partial(measure, "AutoBatch"))
         )
-        theirs, ours = (statistics.median(side) * 1e3 for side in (result.a, result.b))
-        print(f"  {name:12} / AutoBatch {result}  [{theirs:.0f} / {ours:.0f} ms]")
 
 
 def main() -> None:
@@ -95,14 +100,15 @@ def main() -> None:
         url = given.url or (
             f"unix://{pool['path']}" if "path" in pool else f"redis://{pool['host']}:{pool['port']}"
         )
-        ways = runner.run(getters(url))
+        gets = runner.run(connected(url))
         print(f"{BURST:,} gets at once")
-        report(runner, ways, [name for name in ways if name != "AutoBatch"], burst)
+        compare_all(runner, gets, [name for name in gets if name != "AutoBatch"], burst)
         with Proxy(url) as proxy:
-            ways = runner.run(getters(proxy.url))
+            gets = runner.run(connected(proxy.url))
             proxy.delay(ROUND_TRIP)
-            print(f"{USERS} users, {EACH} gets each, round trip {ROUND_TRIP * 1e3:g} ms and more")
-            report(runner, ways, [n for n in ways if n.endswith("flight")] + ["redis-py"], users)
+            print(f"{USERS} users, {GETS} gets a user, round trip {ROUND_TRIP * 1e3:g} ms and more")
+            names = [name for name in gets if name.endswith("flight")]
+            compare_all(runner, gets, [*names, "redis-py"], users)
         kv.clear()
 
 

@@ -7,32 +7,21 @@ Ratios of times measured in turns, with their 95 % interval; below 1, kvlab is q
 from __future__ import annotations
 
 import importlib.metadata
-import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import redis
 
+from benchmarks._common import mean_seconds, report
 from kvlab import FixedWindow, Kv, SlidingWindowCounter, SlidingWindowLog, TokenBucket
 from kvlab.core.wire import encode
-from kvlab.instruments import compare
+from kvlab.instruments import Comparison, compare
 from kvlab.server import engines
 
 HITS, TURNS = 200, 11
 LIMIT, WINDOW = 100_000, 3600
 KINDS = (FixedWindow, SlidingWindowLog, SlidingWindowCounter, TokenBucket)
-
-
-def per_hit(hit: Callable[[], Any]) -> Callable[[], float]:
-    """Seconds a hit, over HITS of them."""
-
-    def measure() -> float:
-        start = time.perf_counter()
-        for _ in range(HITS):
-            hit()
-        return (time.perf_counter() - start) / HITS
-
-    return measure
 
 
 def raw(client: redis.Redis, kv: Kv, limiter: Any) -> Callable[[], Any]:
@@ -81,6 +70,13 @@ def peers(url: str) -> Iterator[tuple[type, str, Callable[[], Any]]]:
             yield ours, name, lambda limit=limit, using=using: limit(f"k:{using}")
 
 
+def in_turns(ours: Callable[[], Any], other: Callable[[], Any]) -> Comparison:
+    """Seconds of a hit, over HITS hits a turn."""
+    return compare(
+        partial(mean_seconds, ours, HITS), partial(mean_seconds, other, HITS), turns=TURNS
+    )
+
+
 def main() -> None:
     with (
         engines.start("valkey") as server,
@@ -92,12 +88,10 @@ def main() -> None:
         for kind in KINDS:
             limiter = kind("bench", LIMIT, WINDOW)
             hits[kind] = lambda limiter=limiter: kv.run(limiter.hit("k"))
-            found = compare(per_hit(hits[kind]), per_hit(raw(client, kv, limiter)), turns=TURNS)
-            micros = sorted(found.a)[TURNS // 2] * 1e6
-            print(f"{kind.__name__:21} {micros:5.0f} µs   over raw redis-py: {found}")
+            by_hand = raw(client, kv, limiter)
+            report(f"{kind.__name__} / raw redis-py", in_turns(hits[kind], by_hand))
         for kind, name, hit in peers(server.url):
-            found = compare(per_hit(hits[kind]), per_hit(hit), turns=TURNS)
-            print(f"{kind.__name__:21} over {name}: {found}")
+            report(f"{kind.__name__} / {name}", in_turns(hits[kind], hit))
 
 
 if __name__ == "__main__":

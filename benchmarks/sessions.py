@@ -9,28 +9,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import redis
 
+from benchmarks._common import median_seconds, report
 from kvlab import Kv, NaiveSessions, SessionStore, connect
 from kvlab.instruments.measure.comparison import compare
 
 DATA = {"theme": "dark", "cart": [{"sku": i, "n": 1} for i in range(10)], "csrf": "x" * 43}
 OPS = 1000
-
-
-def median_seconds(call: Callable[[], object], n: int = OPS) -> float:
-    """Median seconds of ``n`` calls one after the other."""
-    times = []
-    for _ in range(n):
-        began = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
 
 
 def subjects(kv: Kv) -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
@@ -88,13 +78,8 @@ def main() -> None:
     given = parser.parse_args()
     with connect(given.url, prefix="bench-sessions") as kv:
         for name, (ours, other) in subjects(kv).items():
-            result = compare(
-                lambda a=ours: median_seconds(a),  # type: ignore[misc]
-                lambda b=other: median_seconds(b),  # type: ignore[misc]
-                turns=given.turns,
-            )
-            a, b = (statistics.median(side) * 1e6 for side in (result.a, result.b))
-            print(f"{name:36} {result}  [{a:.0f} / {b:.0f} µs]")
+            sides = partial(median_seconds, ours, OPS), partial(median_seconds, other, OPS)
+            report(name, compare(*sides, turns=given.turns))
         kv.clear()
 
 
