@@ -9,6 +9,7 @@ Not promised: anything about a network that is farther away; there the ratio goe
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
@@ -67,7 +68,7 @@ def main() -> None:
 
 def _measured(variants: Mapping[str, Callable[[], object]]) -> dict[str, list[float]]:
     calls = {name: partial(mean_seconds, call, CALLS) for name, call in variants.items()}
-    return in_turns(calls, turns=TURNS, warmup=WARMUP)
+    return in_turns(calls, turns=TURNS, warmup=WARMUP, seconds=math.inf)
 
 
 def _async(runner: asyncio.Runner, port: int, sha: str) -> None:
@@ -84,7 +85,7 @@ def _async(runner: asyncio.Runner, port: int, sha: str) -> None:
         return runner.run(mean_seconds_awaited(call, CALLS))
 
     calls = {name: partial(measure, call) for name, call in variants.items()}
-    report_pairs("async", in_turns(calls, turns=TURNS, warmup=WARMUP))
+    report_pairs("async", in_turns(calls, turns=TURNS, warmup=WARMUP, seconds=math.inf))
     runner.run(akv.close())
     runner.run(client.aclose())
 

@@ -6,6 +6,7 @@ how far the median ratio moves when the turns are drawn again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -55,13 +56,15 @@ def compare(
     seed: int = 0,
     confidence: float = 0.95,
     measure: Callable[[Measured], float] = median_latency,
+    seconds: float = math.inf,
 ) -> Comparison:
     """Call ``a`` and ``b`` in turns and compare a over b; the first ``warmup`` turns are left out.
 
-    The other arguments are those of :func:`ratio_over_turns`.
+    ``seconds``: the time limit of :func:`in_turns`. The other arguments are those of
+    :func:`ratio_over_turns`.
     """
     whole("turns", turns, 2)
-    taken = in_turns({"a": a, "b": b}, turns=turns, warmup=warmup)
+    taken = in_turns({"a": a, "b": b}, turns=turns, warmup=warmup, seconds=seconds)
     return ratio_over_turns(
         taken["a"], taken["b"], seed=seed, confidence=confidence, measure=measure
     )

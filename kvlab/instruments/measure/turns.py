@@ -7,8 +7,9 @@ of a turn, the machine does to the next variant as well. The first turn is warm-
     results = {name: merged(of_variant) for name, of_variant in runs.items()}
     price = ratio_over_turns(runs["hardened"], runs["naive"])
 
-A turn is a number of calls, and on a busy server each call may take a hundred times as long. So no
-turn begins when the time is up; a result says of how many turns it is.
+A turn is a number of calls, and on a busy machine a call may take a hundred times as long. So a
+notebook's turns have a time limit, after which no further turn begins; ``repetitions`` in a merged
+result's environment is the number of turns. A benchmark has no limit (``seconds=math.inf``).
 """
 
 from __future__ import annotations
@@ -26,19 +27,19 @@ from kvlab.instruments.measure.result import Result
 T = TypeVar("T")
 
 FEWEST = 2
-"""Turns that are made however long they take."""
+"""Turns that are made even beyond the time limit."""
 AT_MOST = 20.0
 """Seconds after which no further turn begins."""
 
 
 def turns_within(turns: int, *, warmup: int = 1, seconds: float = AT_MOST) -> Iterator[bool]:
-    """For each turn, whether it counts: False for ``warmup`` turns, then True ``turns`` times.
+    """For each turn, whether the turn counts: False ``warmup`` times, then True ``turns`` times.
 
-    No turn begins when ``seconds`` are over, but ``FEWEST`` are made in any case.
+    No turn begins after ``seconds``, except the first two that count.
     """
     whole("turns", turns, 1)
     whole("warmup", warmup, 0)
-    real("seconds", seconds, 0)
+    real("seconds", seconds, 0, infinite=True)
     began = time.perf_counter()
     for turn in range(warmup + turns):
         if turn >= warmup + FEWEST and time.perf_counter() - began > seconds:
@@ -53,10 +54,10 @@ def in_turns(
     warmup: int = 1,
     seconds: float = AT_MOST,
 ) -> dict[str, list[T]]:
-    """Call each variant, then each again, ``turns`` times; what each variant returned.
+    """In each of ``turns`` turns, call each variant once; returns what each variant returned.
 
-    ``warmup`` turns come first and are thrown away. No turn begins when ``seconds`` are over, but
-    two are made in any case.
+    ``warmup`` turns come first and are thrown away. No turn begins after ``seconds``, except the
+    first two that count.
     """
     taken = [
         {name: call() for name, call in variants.items()}

@@ -139,3 +139,9 @@ def test_no_turn_begins_when_the_time_is_up_but_two_are_made() -> None:
     assert list(turns_within(1, seconds=0, warmup=0)) == [True]
     taken = in_turns({"a": lambda: 1}, turns=9, seconds=0)
     assert taken == {"a": [1, 1]}
+
+
+def test_a_comparison_has_every_turn_unless_a_time_limit_is_given() -> None:
+    took = iter(range(1, 100))
+    assert len(compare(lambda: next(took), lambda: 1.0, turns=5).a) == 5
+    assert len(compare(lambda: next(took), lambda: 1.0, turns=5, seconds=0).a) == 2
