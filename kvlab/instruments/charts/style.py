@@ -84,7 +84,7 @@ class Drawing(Figure):
             settle(self.axes, renderer)
         super().draw(renderer)
 
-    def picture(self) -> tuple[bytes, dict[str, int]]:
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         """The PNG, and its width and height on the page."""
         png = io.BytesIO()
         self.savefig(png, format="png", dpi=2 * self.dpi)
@@ -97,7 +97,7 @@ class Drawing(Figure):
         from IPython.display import display
 
         show: Any = display
-        png, place = self.picture()
+        png, place = self._repr_png_()
         bundle = {"image/png": base64.b64encode(png).decode(), "text/plain": repr(self)}
         show(bundle, metadata={"image/png": place}, raw=True)
 

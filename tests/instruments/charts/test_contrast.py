@@ -93,7 +93,7 @@ def test_a_figure_has_no_paper_and_only_readable_inks(figure: Figure) -> None:
 def test_a_picture_has_twice_the_pixels_of_its_place_on_the_page() -> None:
     figure = figures()[0]
     assert isinstance(figure, Drawing)
-    png, place = figure.picture()
+    png, place = figure._repr_png_()
     pixels = imread(io.BytesIO(png))
     assert pixels.shape == (2 * place["height"], 2 * place["width"], 4)
     assert place["width"] == 800
