@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -37,6 +37,15 @@ def from_zero(axes: Axes, top: float) -> None:
 def whole_numbers(axis: Axis) -> None:
     """No ticks between whole numbers."""
     axis.set_major_locator(MaxNLocator("auto", integer=True))
+
+
+def name_places(axes: Axes, which: Literal["x", "y"], names: Iterable[object]) -> None:
+    """Names instead of numbers, at 0, 1, 2 …"""
+    texts = [str(name) for name in names]
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_ticks(range(len(texts)), texts)
+    axes.tick_params(axis=which, length=0)
+    axes.grid(False, axis=which)
 
 
 def in_ms(seconds: float) -> str:

@@ -80,14 +80,7 @@ def experiment(
         round_trips=kv.round_trips - trips_before if kv is not None else None,
         lateness=tally.lateness,
         late=tally.late,
-        environment=environment(kv)
-        | {
-            "loop": schedule.describe(),
-            "seed": seed,
-            "workload": _describe(workload),
-            "warmup": f"{warmup_seconds:g} s" if warmup_seconds else f"{warmup} calls",
-            "repetitions": 1,
-        },
+        environment=environment(kv) | schedule.describe() | {"repetitions": 1},
     )
 
 
@@ -115,7 +108,3 @@ def _checked(
     if duration is not None:
         real("duration", duration, 0, above=True)
     return count, duration
-
-
-def _describe(workload: Popularity) -> str:
-    return f"Trace of {len(workload)}" if isinstance(workload, Trace) else repr(workload)

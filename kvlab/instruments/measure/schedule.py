@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.measure.workload import ClosedLoop, OpenLoop, Popularity, Seconds, Trace
 
@@ -25,6 +27,7 @@ class Schedule:
         warmup_seconds: float,
     ) -> None:
         self._workload, self._seed, self._arrivals = workload, seed, arrivals
+        self._warmup = f"{warmup_seconds:g} s" if warmup_seconds else f"{warmup} calls"
         self.times: Seconds | None = None
         self.warm: int | None = warmup
         self.warm_time = warmup_seconds
@@ -79,12 +82,15 @@ class Schedule:
         """Whether the requests have intended starts."""
         return self.times is not None
 
-    def describe(self) -> str:
-        return (
-            "open, trace"
-            if self._arrivals is None
-            else f"{'open' if self.open else 'closed'}, {self._arrivals}"
-        )
+    def describe(self) -> dict[str, Any]:
+        """What a result says of its load: loop, seed, workload and warm-up."""
+        loop, of = "open" if self.open else "closed", self._workload
+        return {
+            "loop": f"{loop}, {self._arrivals or 'trace'}",
+            "seed": self._seed,
+            "workload": f"Trace of {len(of)}" if isinstance(of, Trace) else repr(of),
+            "warmup": self._warmup,
+        }
 
     def _ahead(self) -> int:
         if self.end is not None:
@@ -93,6 +99,6 @@ class Schedule:
 
     def key(self, i: int) -> int:
         """The key that request i asks for."""
-        while i >= len(self._keys):  # draws are prefixes of longer draws
+        while i >= len(self._keys):  # a short draw is a prefix of a longer one
             self._keys = self._workload.keys(2 * len(self._keys), self._seed)
         return int(self._keys[i])

@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.charts.labels import limit_line, note
-from kvlab.instruments.charts.scales import from_zero, whole_numbers
+from kvlab.instruments.charts.scales import from_zero, name_places, whole_numbers
 from kvlab.instruments.charts.shapes import need
 from kvlab.instruments.charts.style import bar_look, colour, drawing
 
@@ -54,10 +54,7 @@ def bars(
         from_zero(axes, high)
         if pd.api.types.is_integer_dtype(frame[y]):
             whole_numbers(axes.yaxis)
-        names = list(frame[x].unique())
-        axes.set_xticks(range(len(names)), [str(name) for name in names])
-        axes.tick_params(axis="x", length=0)
-        axes.grid(False, axis="x")
+        name_places(axes, "x", frame[x].unique())
         axes.set(ylabel=ylabel, xlabel=xlabel)
         if limit is not None:
             limit_line(axes, limit)

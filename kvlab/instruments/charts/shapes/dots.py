@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.charts.labels import note
-from kvlab.instruments.charts.scales import PLAIN, log_x
+from kvlab.instruments.charts.scales import PLAIN, log_x, name_places
 from kvlab.instruments.charts.shapes import need
 from kvlab.instruments.charts.style import colour, drawing
 
@@ -34,31 +36,35 @@ def dots(
     need(frame, x, y, by)
     if logx and frame[x].min() <= 0:
         raise InvalidArgument(f"a log axis has no place for {frame[x].min():g}: above 0 is needed")
-    names = list(frame[y].unique())
-    variants = list(frame[by].unique()) if by else []
     with drawing(title) as (figure, axes):
-        for place, name in enumerate(names):
-            row = frame[frame[y] == name]
-            groups = list(row.groupby(by, sort=False)) if by else [(name, row)]
-            for i, (variant, group) in enumerate(groups):
-                at = place + (i - (len(groups) - 1) / 2) * 0.8 / max(len(groups), 1)
-                shade = colour(str(variant), variants.index(variant) if by else place)
-                prefix = f"{variant}: " if len(groups) > 1 else ""
-                _row(axes, at, group[x], shade, prefix, form)
+        for at, variant, shade, values in _rows(frame, x, y, by):
+            _row(axes, at, values, shade, f"{variant}: " if variant else "", form)
         if logx:
             axes.margins(x=0.08)
             log_x(axes)
         else:
             axes.set_xlim(0, float(frame[x].max()) * 1.08 or 1)
             axes.xaxis.set_major_formatter(PLAIN)
-        axes.set_ylim(len(names) - 0.5, -0.5)
-        axes.set_yticks(range(len(names)), [str(name) for name in names])
-        axes.tick_params(axis="y", length=0)
-        axes.grid(False, axis="y")
+        axes.set_ylim(frame[y].nunique() - 0.5, -0.5)
+        name_places(axes, "y", frame[y].unique())
         axes.set_xlabel(xlabel)
         if remark:
             note(axes, remark)
     return figure
+
+
+def _rows(
+    frame: pd.DataFrame, x: str, y: str, by: str | None
+) -> Iterator[tuple[float, str, str, pd.Series]]:
+    """For each row: height, colour, values, and its variant where the name does not say it."""
+    variants = list(frame[by].unique()) if by else []
+    for place, name in enumerate(frame[y].unique()):
+        lines = frame[frame[y] == name]
+        groups = list(lines.groupby(by, sort=False)) if by else [(name, lines)]
+        for i, (variant, group) in enumerate(groups):
+            at = place + (i - (len(groups) - 1) / 2) * 0.8 / len(groups)
+            shade = colour(str(variant), variants.index(variant) if by else place)
+            yield at, str(variant) if len(groups) > 1 else "", shade, group[x]
 
 
 def _row(axes: Axes, at: float, values: pd.Series, shade: str, prefix: str, form: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -39,19 +41,16 @@ def lines(
     """
     need(frame, x, y, by, theory, *(band or ()))
     with drawing(title) as (figure, axes):
-        labels = []
         for i, (name, rows) in enumerate(frame.groupby(by, sort=False)):
             rows, shade = rows.sort_values(x), colour(str(name), i)
-            dashes = DASHES[0] if theory else DASHES[i % len(DASHES)]
-            marker = MARKERS[i % len(MARKERS)]
-            axes.plot(rows[x], rows[y], color=shade, marker=marker, ms=6, ls=dashes)
+            look: Any = {"color": shade, "marker": MARKERS[i % len(MARKERS)], "ms": 6}
+            axes.plot(rows[x], rows[y], ls=DASHES[0 if theory else i % len(DASHES)], **look)
             if band is not None:
-                axes.fill_between(
-                    rows[x], rows[band[0]], rows[band[1]], color=shade, alpha=0.18, lw=0
-                )
+                low, high = rows[band[0]], rows[band[1]]
+                axes.fill_between(rows[x], low, high, color=shade, alpha=0.18, lw=0)
             if theory is not None:
                 axes.plot(rows[x], rows[theory], **THEORY)
-            labels.append((float(rows[y].iloc[-1]), str(name), shade))
+            label_right(axes, [(float(rows[y].iloc[-1]), str(name), shade)])
         _scale_x(axes, frame[x], log=logx)
         if logy:
             log_y(axes)
@@ -63,7 +62,6 @@ def lines(
             limit_line(axes, limit)
         if remark:
             note(axes, remark)
-        label_right(axes, labels)
     return figure
 
 
