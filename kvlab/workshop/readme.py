@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
-import kvlab
 from kvlab.errors import KvlabError
-from kvlab.instruments.faults.proxy import Proxy
-from kvlab.server import engines
 from kvlab.workshop import round_trips, workbook
-from kvlab.workshop.round_trips import Case
 
 ROOT = workbook.released()
 CHAPTERS = {
@@ -56,22 +51,10 @@ def table(root: Path = ROOT) -> str:
 
 
 def round_trips_table() -> str:
-    """The round trips of every op as Markdown, counted now at a proxy before a private server."""
+    """The round trips of every op as Markdown, counted now."""
     rows = ["| pattern | op | tutorial | kvlab |", "| --- | --- | --- | --- |"]
-    with (
-        engines.start("valkey") as server,
-        Proxy(server.url) as proxy,
-        kvlab.connect(server.url) as kv,
-        kvlab.connect(proxy.url) as far,
-    ):
-
-        def seen(case: Case, run: Callable[[Any], object]) -> int:
-            return round_trips.count(kv, lambda: proxy.requests, case, run)
-
-        for case in round_trips.cases(kv, far.client):
-            tutorial = seen(case, round_trips.naively(case)) if case.naive else ""
-            ours = seen(case, round_trips.on(far))
-            rows.append(f"| {case.pattern} | {case.op} | {tutorial} | {ours} |")
+    counted = round_trips.counted()
+    rows += [f"| {' | '.join(map(str, row))} |" for row in counted.itertuples(index=False)]
     return "\n".join(rows)
 
 

@@ -1,7 +1,7 @@
 """The round trips of every public op, counted on the wire: scripts warm, connections made.
 
-``promised`` is the design's number; ``count`` is what a proxy in front of the server saw. The
-README's table and a test are made from both.
+``promised`` is the design's number; ``count`` is what a proxy before the server saw. The README's
+table, two chapters and a test are made from them.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import pandas as pd
 import redis
 
+import kvlab
 from kvlab import (
     CacheAside,
     FeatureFlags,
@@ -38,7 +40,9 @@ from kvlab import (
     fenced_get,
     fenced_set,
 )
+from kvlab.instruments.faults.proxy import Proxy
 from kvlab.pipeline import NaivePipeline, add_to_counters, dashboard
+from kvlab.server import engines
 
 Make = Callable[[], Any]
 
@@ -74,6 +78,29 @@ def count(kv: Kv, counter: Callable[[], int], case: Case, run: Callable[[Any], o
         run(what)
         seen = counter() - start
     return seen
+
+
+def counted(pattern: str = "") -> pd.DataFrame:
+    """The round trips of the ops of one pattern, or of all, counted now before a private server.
+
+    Columns: ``pattern``, ``op``, ``tutorial`` ("" where the tutorial has no such op), ``kvlab``.
+    """
+    rows = []
+    with (
+        engines.start("valkey") as server,
+        Proxy(server.url) as proxy,
+        kvlab.connect(server.url) as kv,
+        kvlab.connect(proxy.url) as far,
+    ):
+
+        def seen(case: Case, run: Callable[[Any], object]) -> int:
+            return count(kv, lambda: proxy.requests, case, run)
+
+        for case in cases(kv, far.client):
+            if pattern in ("", case.pattern):
+                tutorial = seen(case, naively(case)) if case.naive else ""
+                rows.append((case.pattern, case.op, tutorial, seen(case, on(far))))
+    return pd.DataFrame(rows, columns=["pattern", "op", "tutorial", "kvlab"])
 
 
 def on(kv: Kv) -> Callable[[Any], object]:
