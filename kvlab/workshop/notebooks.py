@@ -109,8 +109,15 @@ def execute(target: Target) -> Any:
         raise NotebookFailed(f"{target.path.name}: a cell raised\n{problem}") from None
     for cell in made.cells:
         cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if not _is_widget(output)]
     made.metadata.pop("widgets", None)
     return made
+
+
+def _is_widget(output: Any) -> bool:
+    """Sliders and progress bars live in a running kernel; a stored one is an error message."""
+    return "application/vnd.jupyter.widget-view+json" in output.get("data", {})
 
 
 def differences(target: Target) -> str | None:

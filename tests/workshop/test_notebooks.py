@@ -115,6 +115,16 @@ def test_a_solution_that_does_not_pass_its_check_is_an_error(book: Path) -> None
         make_all([], check=False, root=book)
 
 
+def test_a_widget_is_not_stored(book: Path) -> None:
+    source = book / "source" / "01_one.py"
+    widget = "import ipywidgets; display(ipywidgets.IntSlider()); print('the chapter')"
+    source.write_text(SOURCE.replace('print("the chapter")', widget))
+    make_all([], check=False, root=book)
+    stored = nbformat.read(book / "01_one.ipynb", 4)
+    assert [output.output_type for output in stored.cells[1].outputs] == ["stream"]
+    assert "widgets" not in stored.metadata
+
+
 def test_a_changed_source_is_noticed(book: Path) -> None:
     make_all([], check=False, root=book)
     source = book / "source" / "01_one.py"
