@@ -1,17 +1,11 @@
-"""How often a cache serves what is known to be old, while several writers change a few hot rows.
+"""How often a cache serves a version that is known to be old, while writers change a few hot rows.
 
-A read is **stale** when it is served a version older than one whose writer had been told "done"
-before the read began: committed, and its call to the cache over. A version that is still on its
-way is nobody's broken promise and is not counted.
+Which read counts as stale is the ledger's decision: see ``write_through_ledger``. Writers are
+threads in a closed loop with seeded think times. Readers arrive as the workload says.
 
-Guarantee: no read is counted that was fresh by this rule. What a reader may expect is noted down
-before it asks, what a writer has done after its call returned, so a late note can hide a stale
-read and never invents one.
-
-Writers are threads in a closed loop with seeded think times; readers arrive by the workload given.
 ``pause`` is the mean of an exponential delay between each answer of the database and the cache
-command that follows it, in writers and in loading readers alike. It stands for what happens there
-to a busy process: a collected heap, a stolen core, a slow network. 0 adds none.
+command that follows it, in writers and in readers that load. The delay stands for what stops a
+busy process at that point: garbage collection, a lost core, a slow network. 0 adds none.
 
 Not promised: the same count twice. Keys, think times and pauses are seeded, threads are not.
 """
@@ -21,149 +15,71 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import pandas as pd
-from matplotlib.figure import Figure
 
+from kvlab.chapters.write_through_ledger import Ledger
 from kvlab.core.checks import real, whole
-from kvlab.errors import InvalidArgument
-from kvlab.instruments.charts.style import bar_look, colour, panels
 from kvlab.instruments.measure.experiment import experiment
-from kvlab.instruments.measure.recorder import Recorder
 from kvlab.instruments.measure.result import Result
 from kvlab.instruments.measure.workload import ClosedLoop, OpenLoop, Uniform
-from kvlab.instruments.palette import INK
+
+READERS = OpenLoop(200, workers=6)
 
 Row = dict[str, Any]
 Load = Callable[[], Row | None]
 Commit = Callable[[], tuple[Row, int]]
-Did = Literal["committed", "acknowledged", "loaded", "filled"]
-
-_SAID: dict[Did, str] = {
-    "committed": "database has version {}, cache not yet told",
-    "acknowledged": "cache told of version {}, the call returns",
-    "loaded": "finds nothing in the cache, loads version {}",
-    "filled": "fills version {}, the call returns",
-}
 
 
 class Database(Protocol):
-    """What is used of an Origin."""
+    """The part of an Origin that is used here."""
 
     def read(self, customer_id: int) -> Row | None: ...
     def save(self, customer_id: int, **fields: str) -> tuple[Row, int]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """At second ``at`` somebody had done this with this version of a row."""
+class Clears(Protocol):
+    """The part of a Kv that is used here."""
 
-    at: float
-    who: str
-    did: Did
-    key: int
-    version: int
+    def clear(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
-class StaleRead:
-    """``served`` an old version; ``known`` was acknowledged before the read began."""
+class Variant:
+    """``read(key, load)`` reads through the cache.
 
-    began: float
-    who: str
-    key: int
-    served: int
-    known: int
+    ``write(key, commit)`` calls ``commit``, which returns (row, version), and updates the cache.
+    """
 
-
-class Ledger:
-    """Who had done what by when, and the newest version of each row that readers may expect."""
-
-    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
-        self._now = now
-        self._known: dict[int, int] = {}
-        self._lock = threading.Lock()
-        self.events: list[Event] = []
-        self.stale: list[StaleRead] = []
-
-    def note(self, who: str, did: Did, key: int, version: int) -> None:
-        """It is done: ``acknowledged`` raises what later readers of the row may expect."""
-        with self._lock:
-            self.events.append(Event(self._now(), who, did, key, version))
-            if did == "acknowledged":
-                self._known[key] = max(self._known.get(key, 0), version)
-
-    def begin(self, key: int) -> tuple[int, float]:
-        """What a read that begins now may expect at least, and this moment."""
-        with self._lock:
-            return self._known.get(key, 0), self._now()
-
-    def served(self, who: str, key: int, version: int, begun: tuple[int, float]) -> bool:
-        """Whether this read was stale; ``begun`` is what ``begin`` gave."""
-        known, began = begun
-        if version >= known:
-            return False
-        with self._lock:
-            self.stale.append(StaleRead(began, who, key, version, known))
-        return True
-
-    def schedule(self) -> list[str]:
-        """How one stale read came about, a line per step; empty without one.
-
-        Of all stale reads one whose cause was over before it began, with the fewest lines.
-        """
-        stories = [story for read in self.stale if (story := self._story(read))]
-        return min(stories, key=len) if stories else []
-
-    def _story(self, read: StaleRead) -> list[str]:
-        mine = [e for e in self.events if e.key == read.key and e.at <= read.began]
-        newer = [e for e in mine if e.version == read.known]
-        told = next((e.at for e in newer if e.did == "acknowledged"), None)
-        causes = [
-            e
-            for e in mine
-            if e.version == read.served
-            and e.did in ("acknowledged", "filled")
-            and told is not None
-            and e.at > told
-        ]
-        if told is None or not causes:
-            return []
-        cause = causes[0]
-        before: Did = "committed" if cause.did == "acknowledged" else "loaded"
-        first = [e for e in mine if (e.who, e.did, e.version) == (cause.who, before, read.served)]
-        newer = [e for e in newer if e.did in ("committed", "acknowledged")]
-        steps = sorted([*first[-1:], *newer, cause], key=lambda e: e.at)
-        zero = steps[0].at
-        lines = [f"{(e.at - zero) * 1e3:6.1f} ms  {e.who}: {_SAID[e.did].format(e.version)}"
-                 for e in steps]  # fmt: skip
-        return [
-            *lines,
-            f"{(read.began - zero) * 1e3:6.1f} ms  {read.who}: asks, and is served version "
-            f"{read.served}: STALE, {read.known} was acknowledged",
-        ]
+    read: Callable[[int, Load], Row | None]
+    write: Callable[[int, Commit], object]
 
 
 @dataclass(frozen=True, slots=True)
 class Staleness:
-    """One run: its reads (``fresh`` and ``stale``, which are its violations), writes and loads."""
+    """One run: its reads ("fresh" or "stale"; stale reads are the violations) and its writes."""
 
     reads: Result
-    writes: Recorder
-    loads: int
+    writes: int
     ledger: Ledger
 
     @property
     def per_1000(self) -> float:
-        """Stale reads per 1,000."""
+        """Stale reads per 1,000 reads."""
         return 1000 * self.reads.share("stale")
 
+    @property
+    def loads_per_1000(self) -> float:
+        """Loads per 1,000 reads."""
+        return 1000 * self.ledger.loads / self.reads.count
+
     def over_time(self) -> pd.DataFrame:
-        """Columns ``seconds`` (middle of the bucket) and ``stale`` per 1,000 reads of that time.
+        """Columns ``seconds`` (middle of the bucket) and ``stale`` per 1,000 reads of the bucket.
 
         Buckets without a read are left out.
         """
@@ -176,122 +92,160 @@ class Staleness:
 
 
 def measure(
-    read: Callable[[int, Load], Row | None],
-    write: Callable[[int, Commit], object],
+    variant: Variant,
     database: Database,
     *,
-    keys: int,
-    writers: int,
-    think: float,
     pause: float,
-    arrivals: OpenLoop | ClosedLoop,
     duration: float,
-    seed: int,
+    keys: int = 2,
+    writers: int = 4,
+    think: float = 0.025,
+    arrivals: OpenLoop | ClosedLoop = READERS,
+    seed: int = 1,
     bucket: float = 0.25,
     name: str = "",
 ) -> Staleness:
-    """Readers and writers of rows 1…``keys`` for ``duration`` seconds.
+    """Readers and writers of the rows 1 to ``keys`` for ``duration`` seconds.
 
-    ``read(key, load)`` reads through the cache, ``write(key, commit)`` calls ``commit``, which
-    gives (row, version), and tells the cache. ``think``: mean seconds between a writer's writes.
-    Raises what a reader or a writer raises.
+    ``think``: the mean seconds that a writer waits between two writes. Raises what a reader or a
+    writer raises.
     """
     whole("keys", keys, 1)
     whole("writers", writers, 1, 256)
     real("think", think, 0)
     real("pause", pause, 0)
-    if not callable(read) or not callable(write):
-        raise InvalidArgument("read and write must be callable")
-    ledger, latencies, lock = Ledger(), Recorder(), threading.Lock()
-    drawn, names = random.Random(f"{seed}/pauses"), _Names()
-    over = threading.Event()
-
-    def hold() -> None:
-        if pause:
-            with lock:
-                seconds = drawn.expovariate(1 / pause)
-            time.sleep(seconds)
-
-    def ask(chosen: int) -> str:
-        key, who, loaded = chosen + 1, names.mine(), [0]
-
-        def load() -> Row | None:
-            row = database.read(key)
-            loaded[0] = _version(row)
-            ledger.note(who, "loaded", key, loaded[0])
-            hold()
-            return row
-
-        begun = ledger.begin(key)
-        row = read(key, load)
-        if loaded[0]:
-            ledger.note(who, "filled", key, loaded[0])
-        return "stale" if ledger.served(who, key, _version(row), begun) else "fresh"
-
-    def write_until_over(number: int) -> None:
-        rng, who, n = random.Random(f"{seed}/writer {number}"), f"writer {number}", 0
-        while not over.wait(rng.expovariate(1 / think) if think else 0):
-            key, n, given = rng.randint(1, keys), n + 1, [0]
-
-            def commit(key: int = key, n: int = n, given: list[int] = given) -> tuple[Row, int]:
-                row, version = database.save(key, name=f"write {n} of {who}")
-                given[0] = version
-                ledger.note(who, "committed", key, version)
-                hold()
-                return row, version
-
-            began = time.perf_counter()
-            write(key, commit)
-            ledger.note(who, "acknowledged", key, given[0])
-            with lock:
-                latencies.record(time.perf_counter() - began)
-
-    with ThreadPoolExecutor(writers) as pool:
-        writing = [pool.submit(write_until_over, i + 1) for i in range(writers)]
-        try:
-            reads = experiment(
-                ask, Uniform(keys), seed, arrivals=arrivals, duration=duration, bucket=bucket,
-                check=lambda: len(ledger.stale), name=name, progress=False,
-            )  # fmt: skip
-        finally:
-            over.set()
-        for each in writing:
-            each.result()
-    return Staleness(reads, latencies, sum(e.did == "loaded" for e in ledger.events), ledger)
+    ledger, pauses = Ledger(), _Pauses(pause, seed)
+    readers = _Readers(variant, database, ledger, pauses)
+    crew = [
+        _Writer(f"writer {number}", variant, database, ledger, pauses, seed)
+        for number in range(1, writers + 1)
+    ]
+    with _at_work(crew, keys, think):
+        reads = experiment(
+            readers.ask,
+            Uniform(keys),
+            seed,
+            arrivals=arrivals,
+            duration=duration,
+            bucket=bucket,
+            check=lambda: len(ledger.stale),
+            name=name,
+            progress=False,
+        )
+    return Staleness(reads, sum(writer.writes for writer in crew), ledger)
 
 
-def chart(runs: Mapping[str, Staleness], *, title: str) -> Figure:
-    """Stale reads per 1,000 over time, a panel per variant, all on one scale."""
-    with panels(title, len(runs)) as (figure, side_by_side):
-        for i, (axes, (name, measured)) in enumerate(zip(side_by_side, runs.items(), strict=True)):
-            frame, shade = measured.over_time(), colour(name, i)
-            axes.bar(
-                frame["seconds"], frame["stale"], measured.reads.bucket * 0.9,
-                **bar_look(name, shade),
-            )  # fmt: skip
-            axes.axhline(measured.per_1000, color=INK, lw=1.2, dashes=(5, 2))
-            count = measured.reads.violations
-            axes.set_title(f"{name}\n{count} stale of {measured.reads.count:,} reads", color=shade)
-            axes.set_xlabel("seconds since the first read")
-            axes.grid(False, axis="x")
-        first = side_by_side[0]
-        first.set_ylabel("stale reads per 1,000 (dashes: the whole run)")
-        first.set_ylim(0, max(first.get_ylim()[1], 1))
-        first.set_xlim(left=0)
-    return figure
+def measure_each(
+    variants: Mapping[str, Variant], kv: Clears, database: Database, **settings: Any
+) -> dict[str, Staleness]:
+    """``measure`` with the same settings for every variant, each in an empty namespace."""
+    runs = {}
+    for name, variant in variants.items():
+        kv.clear()
+        runs[name] = measure(variant, database, name=name, **settings)
+    return runs
 
 
-class _Names:
-    """``reader 1``, ``reader 2``, … in the order in which threads first ask."""
+class _Pauses:
+    """Exponential delays with one seeded source for all threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, mean: float, seed: int) -> None:
+        self._mean = mean
+        self._random = random.Random(f"{seed}/pauses")
+        self._lock = threading.Lock()
+
+    def pause(self) -> None:
+        if not self._mean:
+            return
+        with self._lock:
+            seconds = self._random.expovariate(1 / self._mean)
+        time.sleep(seconds)
+
+
+class _Readers:
+    """The readers of one run. A reader is the thread that asks."""
+
+    def __init__(
+        self, variant: Variant, database: Database, ledger: Ledger, pauses: _Pauses
+    ) -> None:
+        self._variant, self._database = variant, database
+        self._ledger, self._pauses = ledger, pauses
         self._lock = threading.Lock()
         self._names: dict[int, str] = {}
 
-    def mine(self) -> str:
+    def ask(self, chosen: int) -> str:
+        key, who, loaded = chosen + 1, self._name(), 0
+
+        def load() -> Row | None:
+            nonlocal loaded
+            row = self._database.read(key)
+            loaded = _version(row)
+            self._ledger.note(who, "loaded", key, loaded)
+            self._pauses.pause()
+            return row
+
+        begun = self._ledger.begin(key)
+        row = self._variant.read(key, load)
+        if loaded:
+            self._ledger.note(who, "filled", key, loaded)
+        return "stale" if self._ledger.judge(who, key, _version(row), begun) else "fresh"
+
+    def _name(self) -> str:
+        """``reader 1``, ``reader 2`` and so on, in the order in which threads first ask."""
         with self._lock:
             me = threading.get_ident()
             return self._names.setdefault(me, f"reader {len(self._names) + 1}")
+
+
+class _Writer:
+    """One writer: changes a row, updates the cache, waits, and begins again."""
+
+    def __init__(
+        self,
+        name: str,
+        variant: Variant,
+        database: Database,
+        ledger: Ledger,
+        pauses: _Pauses,
+        seed: int,
+    ) -> None:
+        self._name, self._variant, self._database = name, variant, database
+        self._ledger, self._pauses = ledger, pauses
+        self._random = random.Random(f"{seed}/{name}")
+        self.writes = 0
+
+    def write_until(self, over: threading.Event, keys: int, think: float) -> None:
+        while not over.wait(self._random.expovariate(1 / think) if think else 0):
+            self._write(self._random.randint(1, keys))
+
+    def _write(self, key: int) -> None:
+        self.writes += 1
+        committed = 0
+
+        def commit() -> tuple[Row, int]:
+            nonlocal committed
+            name = f"write {self.writes} of {self._name}"
+            row, committed = self._database.save(key, name=name)
+            self._ledger.note(self._name, "committed", key, committed)
+            self._pauses.pause()
+            return row, committed
+
+        self._variant.write(key, commit)
+        self._ledger.note(self._name, "acknowledged", key, committed)
+
+
+@contextmanager
+def _at_work(crew: Sequence[_Writer], keys: int, think: float) -> Iterator[None]:
+    """The writers write while the body runs. Raises what a writer raised."""
+    over = threading.Event()
+    with ThreadPoolExecutor(len(crew)) as pool:
+        writing = [pool.submit(writer.write_until, over, keys, think) for writer in crew]
+        try:
+            yield
+        finally:
+            over.set()
+        for future in writing:
+            future.result()
 
 
 def _version(row: Row | None) -> int:

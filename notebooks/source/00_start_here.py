@@ -1,175 +1,220 @@
 # %% [markdown]
 # # Start here
 #
+# *Ten minutes. You need nothing before it.*
+#
 # Eight patterns that nearly every Redis user writes: cache-aside, write-through, rate limiting,
-# sessions, a distributed lock, a leaderboard, pipelines, feature flags. Each reads well in a
-# tutorial, and most are wrong as soon as two clients meet or one of them crashes.
+# sessions, a distributed lock, a leaderboard, pipelines, feature flags. Each of them reads well in
+# a tutorial. Most of them are wrong as soon as two clients meet or one client crashes.
 #
-# Every chapter goes the same way: **the guarantee** → the simple version → you **predict** → it
-# **breaks** on a real server → the fix → the same schedule again → what it **costs**, what it
-# **earns**, and what it still does **not** promise → an exercise.
+# Every chapter has the same steps: **the guarantee** → the simple version → you **predict** → the
+# simple version **breaks** on a real server → the fix → the same meeting again → what the fix
+# **costs**, what it **earns**, and what it still does **not** promise → an exercise.
 #
-# This chapter takes ten minutes: is the machine ready, a first operation, the price of a round
-# trip, and how to read the charts.
+# This chapter shows whether your machine is ready, a first operation, the price of a round trip,
+# and how to read the charts.
 
 # %% [markdown]
 # ## Is this machine ready?
 #
-# The engines that can run here. The workbook starts its own Valkey; nothing to install, and it
-# is gone soon after you close the last notebook. (`kvlab doctor` in a terminal says more.)
+# The next cell lists the engines that can run here. The workbook starts its own Valkey, so you
+# install nothing. (`kvlab doctor` in a terminal says more.)
 
 # %%
 import pandas as pd
 
 from kvlab.server import engines
 
-pd.DataFrame(
-    [(e.name, e.version or "absent", e.missing or "") for e in engines.engines().values()],
-    columns=["engine", "version", "why not"],
-).style.hide(axis="index")
+found = [
+    (engine.name, engine.version or "absent", engine.missing or "")
+    for engine in engines.engines().values()
+]
+table = pd.DataFrame(found, columns=["engine", "version", "why not"])
+table.style.hide(axis="index")
+
+# %% [markdown]
+# One engine with a version is enough. An absent engine takes no chapter away from you.
+#
+# `open_chapter` gives this notebook a namespace of its own on the server. Two people can run the
+# same chapter at once, or you can open it twice: the notebooks do not meet.
 
 # %%
-import kvlab
-from kvlab import Key, Op
+from kvlab.chapters.opening import open_chapter
 from kvlab.instruments import environment
 
-kv = kvlab.connect(prefix="kvlab:ch00")
-kv.clear()
-pd.Series(environment(kv), name="where the numbers below were measured").to_frame()
+kv = open_chapter("ch00")
+facts = environment(kv)
+pd.Series(facts, name="where the numbers below were measured").to_frame()
 
 # %% [markdown]
+# The table says where the numbers of this page come from. Yours will differ.
+#
 # ## An operation is data
 #
-# An `Op` is a command that has not run yet. `kv.run` runs it. `Key` says where the prefix goes, so
-# that this notebook touches nothing outside `kvlab:ch00:`. Printed, an op is the redis-cli line that
-# it stands for, with the key as it is before the prefix.
+# An `Op` is a command that has not run yet. `kv.run` runs it. `Key` marks the key's name, so that
+# `kv.run` can put the notebook's own prefix before it.
 
 # %%
+from kvlab import Key, Op
+
 greet = Op("SET", Key("greeting"), "hello", "EX", 60)
+read = Op("GET", Key("greeting"))
 print(greet)
-print(kv.run(greet), kv.run(Op("GET", Key("greeting"))))
+print(kv.run(greet))
+print(kv.run(read))
 
 # %% [markdown]
-# An op is not its result. To test one by accident is an error, not a silent `True`:
+# A printed op is the redis-cli line that it stands for, without the prefix. An op is not its
+# result. Whoever tests an op by mistake gets an error, not a silent `True`:
 
 # %%
+from kvlab.errors import NotRunYet
+
 try:
-    if Op("GET", Key("greeting")):
-        print("never reached")
-except kvlab.errors.NotRunYet as error:
+    if read:
+        print("this line is never reached")
+except NotRunYet as error:
     print(error)
 
 # %% [markdown]
 # ## What a round trip costs
 #
-# Several ops given to one `run` travel together: **one `run` is one round trip.** The executor
-# counts them.
+# Several ops that are given to one `run` travel together: **one `run` is one round trip.** The
+# executor counts its round trips.
 
 # %%
 before = kv.round_trips
 for number in range(3):
-    kv.run(Op("SET", Key(f"n:{number}"), number, "EX", 60))
-one_by_one = kv.round_trips - before
+    kv.run(Op("SET", Key(f"number:{number}"), number, "EX", 60))
+print("three runs of one op:", kv.round_trips - before, "round trips")
 
 before = kv.round_trips
-kv.run(*(Op("GET", Key(f"n:{number}")) for number in range(3)))
-print(f"three runs: {one_by_one} round trips; one run of three ops: {kv.round_trips - before}")
+kv.run([Op("GET", Key(f"number:{number}")) for number in range(3)])
+print("one run of three ops:", kv.round_trips - before, "round trip")
 
 # %% [markdown]
 # **Predict.** A page needs ten values. Your server is 5 ms away. How long does the page wait if it
-# asks for them one by one? And together? Write it down, then run the next cell.
+# asks for the values one by one? And together? Write your answer down, then run the next cells.
 #
-# A proxy between us and the server delays every reply, so that the network of a data centre (0.5
-# to 1 ms) or of two regions (20 ms) fits on a laptop.
+# A proxy between this notebook and the server delays every reply. So the network of a data centre
+# (0.5 to 1 ms) or of two regions (20 ms) fits on a laptop.
+
+# %%
+ops = [Op("GET", Key(f"number:{number}")) for number in range(10)]
+
+
+def one_by_one(far):
+    for op in ops:
+        far.run(op)
+
+
+def in_one_run(far):
+    far.run(ops)
+
 
 # %%
 import statistics
 import timeit
 
-from kvlab.instruments import Proxy
+import kvlab
+from kvlab.core.server_url import server_url
+from kvlab.instruments import Proxy, charts
 
 
-def seconds(call, repeats=5):
-    """Median seconds of a call."""
-    return statistics.median(timeit.repeat(call, number=1, repeat=repeats))
+def median_ms(page, far):
+    seconds = timeit.repeat(lambda: page(far), number=1, repeat=5)
+    return statistics.median(seconds) * 1000
 
 
 # %%
-rows, ops = [], [Op("GET", Key(f"n:{number}")) for number in range(10)]
-with Proxy(kvlab.server.join().url) as proxy, kvlab.connect(proxy.url, prefix=kv.prefix) as far:
+rows = []
+with Proxy(server_url()) as proxy, kvlab.connect(proxy.url, prefix=kv.prefix) as far:
     far.run(ops)
-    for milliseconds in (0, 1, 5, 20):
-        proxy.delay(milliseconds / 1000)
-        apart = seconds(lambda: [far.run(op) for op in ops])
-        together = seconds(lambda: far.run(ops))
-        rows += [(milliseconds, "one by one", apart * 1e3, 10 * milliseconds)]
-        rows += [(milliseconds, "in one run", together * 1e3, milliseconds)]
-cost = pd.DataFrame(rows, columns=["round trip, ms", "how", "ms", "network alone, ms"])
-cost.round(1).style.hide(axis="index").format(precision=1)
+    for distance in (0, 1, 5, 20):
+        proxy.delay(distance / 1000)
+        rows.append(("one by one", distance, median_ms(one_by_one, far), 10 * distance))
+        rows.append(("in one run", distance, median_ms(in_one_run, far), distance))
+columns = ["how", "round trip, ms", "page, ms", "network alone, ms"]
+page = pd.DataFrame(rows, columns=columns)
+page.style.hide(axis="index").format(precision=1)
+
+# %% [markdown]
+# Look at the rows of 5 ms: they answer the question. The same numbers as a chart:
 
 # %%
-from kvlab.instruments import charts
-
-at_5 = cost[cost["round trip, ms"] == 5].set_index("how")["ms"]
+at_5_ms = page[page["round trip, ms"] == 5]["page, ms"]
+title = "Ten values at 5 ms: {:.0f} ms one by one, {:.0f} ms in one run"
 charts.lines(
-    cost, x="round trip, ms", y="ms", by="how", theory="network alone, ms",
-    title=f"Ten values at 5 ms: {at_5['one by one']:.0f} ms one by one, "
-    f"{at_5['in one run']:.0f} ms in one run",
-    xlabel="round trip to the server (ms)", ylabel="time for ten values (ms)",
-    remark="lines: measured    dashes: round trips × network alone",
-)  # fmt: skip
+    page,
+    x="round trip, ms",
+    y="page, ms",
+    by="how",
+    theory="network alone, ms",
+    title=title.format(*at_5_ms),
+    xlabel="round trip to the server (ms)",
+    ylabel="time for ten values (ms)",
+)
 
 # %% [markdown]
-# The dashed lines are arithmetic: trips × distance. The measured lines rise with them; what lies
-# between is the work of client, proxy and server, once for each trip. The further the server, the
-# more of the wait is distance. **That is why this workbook counts round trips**, and why each
-# hardened pattern does its work in one.
-
-# %% [markdown]
+# The dashed lines are arithmetic: round trips × distance. The measured lines rise with them. The
+# gap between the two is the work of client, proxy and server, once per round trip. **This is why
+# the workbook counts round trips**, and why each hardened pattern does its work in one.
+#
 # ## How to read a latency chart
 #
 # Two thousand reads of one key, one after the other. First the number that most dashboards show:
 
 # %%
-from kvlab.instruments import ClosedLoop, Uniform, charts, experiment
+from kvlab.instruments import Uniform, experiment
 
-read = Op("GET", Key("greeting"), decode=lambda reply: "hit" if reply else "miss")
-result = experiment(
-    lambda key: kv.run(read), Uniform(1), seed=1, arrivals=ClosedLoop(1),
-    count=2_000, warmup=200, name="GET", kv=kv,
-)  # fmt: skip
+
+def read_greeting(key):
+    kv.run(read)
+
+
+result = experiment(read_greeting, Uniform(1), seed=1, count=2_000, warmup=200, kv=kv)
 latency = result.latency
 print(f"mean {latency.mean * 1e6:.0f} µs, slowest {latency.max * 1e6:.0f} µs")
 
 # %% [markdown]
-# The mean hides the slow ones, and each user meets those: a page of ten reads meets the slowest
-# tenth of them two times in three. So we draw **percentiles**: read "99 %" as "99 of 100 requests were
-# answered within". The axis is stretched towards the right, where the trouble is.
+# The mean hides the slow reads, and every user meets them: a page of ten reads meets the slowest
+# tenth of all reads two times in three. So the workbook draws **percentiles**. Read "99 %" as "99
+# of 100 requests were answered within this time".
 
 # %%
-charts.latency_percentiles({"GET": result}, title=(
-    f"Half of the reads take {latency.percentile(50) * 1e6:.0f} µs, "
-    f"one in a hundred {latency.percentile(99) / latency.percentile(50):.1f} times that"
-))  # fmt: skip
+median = latency.percentile(50) * 1e6
+slow = latency.percentile(99) * 1e6
+title = f"Half of the reads take {median:.0f} µs or less, one in 100 over {slow:.0f} µs"
+charts.latency_percentiles({"GET": result}, title=title)
 
 # %% [markdown]
+# The axis is stretched towards the right, where the slow requests are.
+#
 # Three habits of this workbook:
 #
 # - **Correctness stands beside speed.** A latency chart names its violations: how often the
 #   promise was broken in that same run, or "not checked".
-# - **Ratios, not absolute times.** Yours differ from those above. Two variants are measured in
-#   turns in one run, and the ratio is what counts.
-# - **Nothing is typed in.** Titles, tables and captions are computed by the cell above them.
+# - **Ratios, not absolute times.** Your times differ from those above. Two variants are measured
+#   in turns in one run, and their ratio counts.
+# - **Nothing is typed in.** Titles, tables and captions are computed from the run in that notebook.
 #
-# Chapters 1 to 8 take one pattern each, in any order. Chapter 9 is for code of your own: it shows
-# how to try any function that uses redis-py in every order of its commands. Chapter 10 is about
-# load: tests with Locust that know the right answer.
-
-# %% [markdown]
-# ## Clean up
+# Chapters 1 to 8 take one pattern each, and you can read them in any order. Chapter 9 is about your
+# own code: it tries any function that uses redis-py in every order of its commands. Chapter 10 is
+# about load: tests with Locust that know the right answer.
 #
-# `kv.clear()` removes the keys under this notebook's prefix and nothing else.
+# ## Start and stop
+#
+# - **Closing a page stops nothing.** JupyterLab keeps the Python process of every notebook that you
+#   have run, with its variables and connections. To stop them: menu *Kernel* → *Shut Down All
+#   Kernels…*.
+# - **To stop the lab:** menu *File* → *Shut Down*, or press Ctrl-C in the terminal where you started
+#   it. This stops all notebooks too.
+# - **The workbook's own Valkey** stops by itself a few seconds after its last user has stopped.
+# - **To begin again:** menu *Kernel* → *Restart Kernel and Run All Cells…*. Every cell of every
+#   chapter can run again.
+#
+# A notebook removes its own keys when its process stops. `kv.clear()` does so at once, and removes
+# the keys of this notebook and nothing else:
 
 # %%
-print(f"{kv.clear()} keys removed")
-kv.close()
+print(kv.clear(), "keys removed")

@@ -1,388 +1,436 @@
 # %% [markdown]
 # # Cache-aside
 #
-# Look in the cache; on a miss load from the database and put the value there. Ten lines that
-# nearly every application has.
+# *45 minutes. Before it: chapter 0.*
+#
+# Look in the cache. On a miss load from the database, and put the value into the cache. Nearly
+# every application has these ten lines.
 #
 # **The guarantee we want:**
 #
 # - one load for each key and miss, however many readers and processes ask;
-# - after an invalidation nobody is served what was loaded before it;
+# - after an invalidation, no reader is served a value that was loaded before it;
 # - an empty value, and "there is no such row", are cached like any other value.
 #
 # The database is real too: SQLite with customers and orders. A profile adds up every order, so a
-# load costs milliseconds of work, not a `sleep`.
+# load costs milliseconds of work, and not a `sleep`. The next cell opens this chapter's namespace on
+# the server. The cell after it prints **the simple version**.
 
 # %%
+import inspect
 import json
 
 import pandas as pd
 
-import kvlab
 from kvlab import CacheAside, NaiveCacheAside
-from kvlab.core.server_url import server_url
-from kvlab.instruments import ClientCrashed, Origin, Proxy, environment, explore
+from kvlab.chapters.opening import open_chapter
+from kvlab.instruments import ALL_FAULTS, ClientCrashed, Origin, environment, explore
 
-kv, origin = kvlab.connect(url := server_url(), prefix="kvlab:ch01"), Origin()
-kv.clear()
+kv = open_chapter("ch01")
+origin = Origin()
 pd.Series(environment(kv), name="where the numbers below were measured").to_frame()
 
-# %% [markdown]
-# ## The simple version
-
 # %%
-import inspect
-
 naive = NaiveCacheAside(kv.client, ttl=300, prefix=kv.prefix)
 print(inspect.getsource(NaiveCacheAside.get))
 
 # %% [markdown]
 # ## Two readers, one cold key
 #
-# **Predict.** Two readers ask for the same key, which is not cached. Each does three things: look,
-# load, store. In how many orders can these six steps come? In how many of them is the row loaded
-# twice?
+# **Predict.** Two readers ask for the same key, which is not cached. Each reader has three steps:
+# look, load, store. In how many orders can these six steps come? In how many of the orders is the
+# row loaded twice?
 #
 # `explore` answers by trying. It runs both readers on a private server, once for **every** order of
-# their steps, and asks after each run whether the invariant holds. The shortest run that breaks it is
-# drawn: time goes down, and on the right stands what the server holds. The database is one row in
-# memory, `SteppedRow`; each access to it is a step that can come at any time, like a command.
+# their steps, and checks the invariant after each run. The database is one row in memory,
+# `SteppedRow`: each access to the row is a step too, so it can come at any time.
 
 # %%
 from kvlab.instruments.explorer.stepped_row import SteppedRow
 
 db = SteppedRow()
-each = {"setup": db.reset, "progress": False}  # every run begins with the same row
-reader = lambda client: NaiveCacheAside(client).get(7, db.read)  # noqa: E731
-two = {"reader 1": reader, "reader 2": reader}
-stampede = explore(two, invariant=lambda world: db.loads == 1, **each)
-print(stampede.summary)
-stampede
+
+
+def naive_reader(client):
+    """looks in the cache; on a miss loads the row and stores it"""
+    return NaiveCacheAside(client).get(7, db.read)
+
+
+# %%
+def one_load(world):
+    """the row is loaded once"""
+    return db.loads == 1
+
+
+readers = {"reader 1": naive_reader, "reader 2": naive_reader}
+stampede_story = explore(readers, setup=db.reset, invariant=one_load)
+stampede_story
 
 # %% [markdown]
-# Only if one reader has stored before the other looks, is there one load.
+# The first line counts the orders. The picture is the shortest one that breaks the invariant: time
+# goes down, and on the right stands what the server holds. There is only one load when one reader
+# has stored before the other one looks.
 #
 # ## The fix: a lease
 #
-# `CacheAside.read` looks and, on a miss, takes a **lease** if it is free. That is one Lua script,
-# so nothing comes between looking and taking. Who has the lease loads. The others are told that
-# somebody is loading, and for how long the lease lives at most. They wait and look again.
-#
-# `fetch` is the whole pattern as a flow: `read`, then `load` and `fill`, or wait.
+# `CacheAside.read` looks, and on a miss it takes a **lease** if the lease is free. This is one Lua
+# script, so nothing comes between looking and taking. The reader with the lease loads. The others
+# learn that somebody is loading, and how long the lease lives at most. They wait and look again.
 
 # %%
 cache = CacheAside("profiles", ttl=300)
-print(cache.read(7), "\n")
-for who in ("first", "second"):
-    found = kv.run(cache.read("by hand"))
-    told = "load, here is the lease" if found.lease else f"wait, at most {found.wait:.0f} s"
-    print(f"{who} reader: hit {found.hit}, {told}")
+print(cache.read(7))
+first = kv.run(cache.read("by hand"))
+second = kv.run(cache.read("by hand"))
+print("first reader has the lease:", first.lease is not None)
+print("second reader has the lease:", second.lease is not None)
+print(f"second reader waits: at most {second.wait:.0f} s")
 
 # %% [markdown]
-# The same two readers, now with leases, and with one fault at every place where it can happen: a
-# reply is lost, a reader dies, a key ends before its time.
+# The first reader must load, the second must not. `fetch` is the whole pattern as a flow: `read`,
+# then `load` and `fill`, or wait and read again.
 #
-# **Predict.** After which of these faults must the row be loaded again?
+# Now the same two readers with leases, and one fault at every place where it can happen.
+#
+# **Predict.** After which of the faults in the table must the row be loaded again?
 
 # %%
+from kvlab.chapters.cache_aside_faults import explore_fault_by_fault
+
 steady = CacheAside("profiles", ttl=300, jitter=0, early=0)
-fetcher = lambda client: client.run(steady.fetch(7, db.read))  # noqa: E731
-rows = []
-for fault in ("none", "lost_replies", "crashes", "expiries"):
-    given = each | {"reduce": True} | ({} if fault == "none" else {fault: True})
-    met = explore([fetcher] * 2, invariant=lambda world: db.loads == 1, **given)
-    rows.append((fault.replace("_", " "), met.schedules, met.violations))
-columns = ["fault, at most one in a run", "schedules", "more than one load"]
-pd.DataFrame(rows, columns=columns).style.hide(axis="index")
+
+
+def leased_reader(client):
+    """fetches the row; only the reader with the lease loads it"""
+    return client.run(steady.fetch(7, db.read))
+
+
+table = explore_fault_by_fault([leased_reader] * 2, setup=db.reset, invariant=one_load)
+table.style.hide(axis="index")
 
 # %% [markdown]
-# That is the promise with its small print: one load **while the lease lives**. If its holder dies, the
-# others wait until it ends, then one of them loads. An entry or a lease that ends early costs a load
-# too. What is lost on the way costs none: it is sent again, and `read` finds the lease its own.
-# (`reduce=True`: of runs that differ only in the order of two steps that do not touch the same thing,
-# one is enough.)
+# That is the promise with its small print: one load **while the lease lives**. If the reader with
+# the lease crashes, the others wait until the lease ends, and then one of them loads. An entry or a
+# lease that ends early costs a load too. A lost message costs none: the client sends the command
+# again, and `read` finds its own lease.
 #
 # ## Many readers
 #
-# **Predict.** The entry of a popular customer has just expired. 64 threads ask for it at the same
-# moment. How long does the last one wait, with and without leases? A load may begin only when all
-# have looked: what happens then is the cache's doing, not the scheduler's.
+# **Predict.** The entry of a popular customer has just ended. 64 threads ask for it at the same
+# moment. How many loads does the database see, and how long does the last reader wait: without
+# leases, and with them? A load begins only when all 64 have looked, so that the cache decides the
+# number of loads and not the thread scheduler.
 
 # %% tags=["cover"]
-from functools import partial
+from kvlab.chapters.cache_aside_cold_key import read_cold_key
+from kvlab.chapters.cache_aside_cold_key_chart import cold_key_chart
 
-from kvlab.chapters.cache_aside_cold_key import chart, crowd
 
-READERS, load = 64, partial(origin.profile, 7)
-visits = {"naive": crowd(READERS, lambda held: naive.get(7, held), load)}
-loads = {"naive": origin.loads}
-visits["hardened"] = crowd(READERS, lambda held: kv.run(cache.fetch(7, held)), load, kv=kv)
-loads["hardened"] = origin.loads - loads["naive"]
-chart(visits, loads, title=(
-    f"{READERS} readers of a cold key: {loads['naive']} loads naive, {loads['hardened']} hardened"
-))  # fmt: skip
+def fetch(key, load):
+    return kv.run(cache.fetch(key, load))
+
+
+alone = read_cold_key(64, naive.get, origin.profile)
+leased = read_cold_key(64, fetch, origin.profile, kv=kv)
+title = f"64 readers of a cold key: {alone.loads} loads naive, {leased.loads} hardened"
+cold_key_chart({"naive": alone, "hardened": leased}, title=title)
 
 # %% [markdown]
+# 64 loads at once slow each other down, so the database is the slowest when it is needed the most.
+# With leases one reader loads, and the others wait for its value.
+#
 # ## The stale fill
 #
 # **Predict.** A reader misses, loads and stores, as before. Meanwhile a writer updates the row and
 # deletes the key, as the textbook says. Is there an order after which the cache holds the old row?
 # If so: in how many of the orders, and who would notice?
 
+
 # %%
-writer = lambda client: db.write() and NaiveCacheAside(client).invalidate(7)  # noqa: E731
+def naive_writer(client):
+    """updates the row, then deletes the key"""
+    db.write()
+    NaiveCacheAside(client).invalidate(7)
 
 
-def is_fresh(world):
+def cache_is_fresh(world):
     """what is cached is the row"""
     cached = world.kv.get("user:7")
     return cached is None or json.loads(cached) == db.row
 
 
-stale = explore({"reader": reader, "writer": writer}, invariant=is_fresh, **each)
-print(stale.summary)
-stale
+# %%
+clients = {"reader": naive_reader, "writer": naive_writer}
+stale_story = explore(clients, setup=db.reset, invariant=cache_is_fresh)
+stale_story
 
 # %% [markdown]
-# A rare order: a test that tries its luck will hardly meet it, and a busy site will. What is cached
-# then stays until its TTL ends, and nobody gets an error.
+# The order is rare: a test that relies on luck will hardly meet it, and a busy site will. The old
+# row stays in the cache until its TTL ends, and nobody gets an error.
 #
-# The fix costs no further round trip. `invalidate` deletes the entry **and the lease**. `fill` is
-# a script: it stores only while its own lease is still there. The same meeting, with these faults, and
-# two more: a request is lost, the server forgets its scripts. One exception is granted: a writer who
-# dies between its update and its DEL cannot tell the cache. Then the old row must at least end with
-# its TTL.
+# The fix costs no further round trip. `invalidate` deletes the entry **and the lease**. `fill` is a
+# script that stores only while its own lease is still there. Now the same meeting, with every kind
+# of fault. There is one exception: a writer that crashes between its update and its DEL cannot tell
+# the cache. Then the old row must at least end with its TTL.
 
 
 # %%
-def still_fresh(world):
-    """what is cached is the row; if the writer died, it ends with its TTL"""
-    cached = world.kv.run(steady.read(7))
+def hardened_writer(client):
+    """updates the row, then invalidates the entry and the lease"""
+    db.write()
+    client.run(steady.invalidate(7))
+
+
+def fresh_or_writer_crashed(world):
+    """what is cached is the row, or the writer crashed; every key has a TTL"""
+    found = world.kv.run(steady.read(7))
+    crashed = isinstance(world.results[1], ClientCrashed)
     ends = all(0 < world.kv.ttl(key) <= 300 for key in world.kv.keys("*"))
-    died = isinstance(world.results[1], ClientCrashed)
-    return ends and (not cached.hit or cached.value == db.row or died)
+    return ends and (crashed or not found.hit or found.value == db.row)
 
 
-changer = lambda client: db.write() and client.run(steady.invalidate(7))  # noqa: E731
-faults = ("lost_requests", "lost_replies", "script_flushes", "crashes", "expiries")
-fresh = explore([fetcher, changer], invariant=still_fresh, **each | dict.fromkeys(faults, True))
-print(fresh.summary)
+# %%
+fresh_story = explore(
+    {"reader": leased_reader, "writer": hardened_writer},
+    setup=db.reset,
+    invariant=fresh_or_writer_crashed,
+    faults=ALL_FAULTS,
+)
+print(fresh_story.summary)
 
 # %% [markdown]
+# No order and no single fault leaves an old row in the cache.
+#
 # ## Your own code
 #
 # **Change this cell.** Put your own function in the place of `get_user`: any code that takes a
-# redis-py client. Give `explore` who else touches the key, and say what must be true when all are done.
+# redis-py client. Give `explore` the other clients that touch the key, and say what must be true at
+# the end.
 #
-# What stands here is a repair that is often proposed: fill with `NX`, only where nothing is. Does it
-# help?
+# Here stands a repair that is often proposed: fill with `NX`, only where nothing is. Does it help?
 
 
 # %%
-def get_user(client, load):
+def get_user(client):
     cached = client.get("user")
     if cached is not None:
         return cached.decode()
-    user = load()
+    user = db.read()
     client.set("user", user, ex=300, nx=True)
     return user
 
 
-explore({"reader": lambda client: get_user(client, db.read),
-         "writer": lambda client: db.write() and client.delete("user")}, **each,
-        invariant=lambda world: world.kv.get("user") in (None, db.row.encode()))  # fmt: skip
-
-# %% [markdown]
-# ## Empty values and absent rows
-#
-# `if cached:` takes 0, `""` and `[]` for a miss, and `if not user` never stores them. Someone who
-# asks for ids that do not exist goes to the database each time. Ten reads of each:
+def user_is_fresh(world):
+    """what is cached is the row"""
+    return world.kv.get("user") in (None, db.row.encode())
 
 
 # %%
-def loads_of_ten(read, value):
-    calls = []
-    for _ in range(10):
-        read(f"value {value!r}", lambda: calls.append(1) or value)
-    return len(calls)
+def change_user(client):
+    """updates the row, then deletes the key"""
+    db.write()
+    client.delete("user")
 
 
-reads = {"naive": naive.get, "hardened": lambda *read: kv.run(cache.fetch(*read))}
-values = {"name": "Ada"}, 0, "", [], None
-rows = {repr(v): {name: loads_of_ten(read, v) for name, read in reads.items()} for v in values}
-pd.DataFrame(rows).T.rename_axis("loads for ten reads of").reset_index().style.hide(axis="index")
+clients = {"reader": get_user, "writer": change_user}
+explore(clients, setup=db.reset, invariant=user_is_fresh)
 
 # %% [markdown]
+# `NX` does not help: the key is empty after the DEL, so the late fill stores.
+#
+# ## Empty values and absent rows
+#
+# `if cached:` takes 0, `""` and `[]` for a miss, and `if not user` never stores them. Whoever asks
+# for ids that do not exist reaches the database each time. Ten reads of each value:
+
+# %%
+from kvlab.chapters.cache_aside_empty_values import loads_of_ten_reads
+
+values = [{"name": "Ada"}, 0, "", [], None]
+table = loads_of_ten_reads({"naive": naive.get, "hardened": fetch}, values)
+table.style.hide(axis="index")
+
+# %% [markdown]
+# The naive version loads every empty value ten times. The hardened version loads each value once.
+#
 # ## What it costs
 #
 # Round trips, counted by a proxy between us and the server:
 
 # %%
-trips = {}
-with Proxy(url) as proxy, kvlab.connect(proxy.url, prefix=kv.prefix) as far:
-    other = NaiveCacheAside(far.client, prefix=kv.prefix)
-    through = {"naive": other.get, "hardened": lambda *read: far.run(cache.fetch(*read))}
-    for variant, read in through.items():
-        for key, what in (("connected", "first"), ("counted", "miss"), ("counted", "hit")):
-            proxy.reset()
-            read(key, load)
-            trips[variant, what] = proxy.requests
-table = pd.Series(trips).unstack().loc[list(through), ["hit", "miss"]]
-table.rename_axis("round trips").reset_index().style.hide(axis="index")
+from kvlab.workshop.round_trips import counted
+
+trips = counted("cache-aside")
+trips.style.hide(axis="index")
 
 # %% [markdown]
+# A hit costs one round trip in both versions. The lease makes no operation dearer: it travels
+# together with the look and with the fill.
+#
 # ## The cliff
 #
 # **Predict.** 40 entries are filled at the same moment, by a deploy or a batch job, with a TTL of
 # one second. What does the database see one second later? And two seconds later?
 #
-# Hardened entries lose up to half of their life by lot (`jitter=0.5`), so they do not end together.
-# Open loop: requests arrive whether or not the earlier ones are answered. No warm-up, one
-# repetition: the cold edge is what we look at.
+# In the hardened version each entry loses a random part of its life, here up to one half
+# (`jitter=0.5`), so that entries that were filled together do not end together. 300 requests a
+# second arrive in an open loop: a request arrives whether or not the earlier ones are answered.
 
 # %%
-from kvlab.chapters.cache_aside_cold_key import filled_together
-from kvlab.instruments import OpenLoop, Zipf
+from kvlab.chapters.cache_aside_filled_together import read_after_common_fill
 
 short = NaiveCacheAside(kv.client, ttl=1, prefix=kv.prefix)
 spread = CacheAside("spread", ttl=1, jitter=0.5, early=1)
-ways = {"naive": short.get, "hardened": lambda *read: kv.run(spread.fetch(*read))}
-cliff = {
-    name: filled_together(name, fetch, lambda key: origin.profile(key + 1), kv=kv, seed=1,
-                          popularity=Zipf(40, 0.8), arrivals=OpenLoop(300, workers=8), duration=2.4)
-    for name, fetch in ways.items()
-}  # fmt: skip
+
+
+def fetch_spread(key, load):
+    return kv.run(spread.fetch(key, load))
+
+
+together = read_after_common_fill("naive", short.get, origin.profile, kv)
+apart = read_after_common_fill("hardened", fetch_spread, origin.profile, kv)
+
+# %%
+from kvlab.chapters.cache_aside_filled_together_chart import filled_together_chart, peak
+
+cliff = {"naive": together, "hardened": apart}
+first_peak = peak(together, 0.9, 1.4)
+second_peak = peak(together, 1.8, 2.4)
+spread_peak = peak(apart, 0.0, 2.4)
+title = (
+    f"40 entries filled together: {first_peak} loads in 100 ms after 1 s, "
+    f"{second_peak} after 2 s; with jitter at most {spread_peak}"
+)
+filled_together_chart(cliff, title=title)
+
+# %% [markdown]
+# The naive entries end together, and their readers load together: first at 1 s, and again about a
+# second later, less sharply, because each key is asked for again at a moment of its own. With jitter
+# there is no such edge. Now the same two runs, as the readers felt them. A violation is a load that
+# began while the same row was being loaded already.
 
 # %%
 from kvlab.instruments import charts
 
-# the last bucket is not a whole one
-series = {name: result.timeline_frame()["loads"][:24] for name, result in cliff.items()}
-peak = {name: int(loads.max()) for name, loads in series.items()}
-charts.timeline(series, [(i + 0.5) / 10 for i in range(24)], ylabel="loads in 100 ms",
-    events={"1 s: TTL of the first fill": 1.0},
-    title=f"40 entries filled together: up to {peak['naive']} loads in 100 ms naive, "
-    f"{peak['hardened']} with jitter")  # fmt: skip
+late = f"{together.late_share:.0%} and {apart.late_share:.0%} started over 1 ms late"
+print("open loop, 300 requests/s, no warm-up, 1 repetition, seed 1;", late)
+overlaps = f"{together.violations} naive, {apart.violations} hardened"
+title = f"Loads of a row that was being loaded already: {overlaps}"
+charts.latency_percentiles(cliff, title=title)
 
 # %% [markdown]
-# The same two runs, as the readers felt them. A violation is a load that began while the same row
-# was being loaded already.
-
-# %%
-half, most = (
-    cliff["hardened"].latency.percentile(p) / cliff["naive"].latency.percentile(p) for p in (50, 99)
-)
-charts.latency_percentiles(cliff, title=(
-    f"Overlapping loads: {cliff['naive'].violations} naive, {cliff['hardened'].violations} hardened; "
-    f"hardened takes {half:.1f} × at the median, {most:.1f} × at p99"
-))  # fmt: skip
-
-# %%
-frame = pd.concat(result.to_frame() for result in cliff.values())
-shown = frame[["name", "outcome", "count", "share", "p50_ms", "p99_ms"]]
-print("; ".join(f"{k}: {cliff['naive'].environment[k]}" for k in ("loop", "workload", "seed")))
-print(f"started late: {', '.join(f'{n} {r.late_share:.0%}' for n, r in cliff.items())}")
-shown.style.hide(axis="index").format({"share": "{:.0%}", "p50_ms": "{:.2f}", "p99_ms": "{:.1f}"})
-
-# %% [markdown]
+# The hardened version pays for its order: some entries end early, so more requests load, and the
+# readers of a row that is being loaded wait for it.
+#
 # ## Renew before the end
 #
-# A hot entry that ends makes all its readers wait for one load. `early` avoids that: shortly before
-# the end, each read tosses a coin that grows heavier as the end comes nearer and the longer a
-# load takes (XFetch). Who wins gets the value **and** a lease; all others get the value.
+# When a hot entry ends, all its readers wait for one load. `early` avoids this wait: shortly before
+# the end, each read draws a random number. The nearer the end and the longer a load takes, the more
+# likely the read wins (XFetch). The winner gets the value **and** a lease, and renews the entry. All
+# others get the value.
 #
-# The coin comes from outside, so we can force it. `early=1e6` stands for "the end is near".
+# The random number comes from outside, so we can force it. `early=1e6` stands for "the end is near".
 
 # %%
 calm = CacheAside("hot", ttl=60, jitter=0, early=0)
 near = CacheAside("hot", ttl=60, jitter=0, early=1e6, random=lambda: 0.5)
-kv.run(calm.fetch(7, load))
-for reader, look in (("far from the end", calm), ("first near it", near), ("second near it", near)):
-    found = kv.run(look.read(7))
-    print(f"{reader:17} served: {found.hit}   renews: {found.lease is not None}")
+kv.run(calm.fetch(7, lambda: "a value"))
+rows = []
+for reader, view in (("far from the end", calm), ("near it", near), ("next", near)):
+    found = kv.run(view.read(7))
+    rows.append((reader, found.hit, found.lease is not None))
+pd.DataFrame(rows, columns=["reader", "gets the value", "renews"]).style.hide(
+    axis="index"
+)
 
 # %% [markdown]
+# Nobody waits: one reader renews while all others still get the value.
+#
 # ## What it earns: the hit ratio
 #
 # **Predict.** You double the TTL. Do the misses halve?
 #
-# With Poisson requests at rate λ for a key, each fill earns λT hits on average before it ends, so
-# the hit ratio is λT / (1 + λT), weighed over the keys by popularity. We measure the real
-# `CacheAside` (jitter and early renewal off): three skews of popularity, three TTLs, open loop,
-# one TTL of warm-up, more than ten of counting.
+# With Poisson requests at rate λ for a key and a TTL of T, each fill serves λT hits on average
+# before it ends. So the hit ratio is λT / (1 + λT), weighted over the keys by popularity. We measure
+# the real `CacheAside`: three skews of popularity, three TTLs, one TTL of warm-up, more than ten
+# TTLs of counting.
 
 # %%
-from kvlab.chapters import cache_aside_hit_ratio as hit_ratio
+from kvlab.chapters.cache_aside_hit_ratio import measure
 
-ratios = hit_ratio.measure(
-    kv, lambda name, ttl: CacheAside(name, ttl, jitter=0, early=0), seed=1,
-    skews=(0.5, 1.0, 1.5), ttls=(0.2, 0.4, 0.8), keys=40, rate=400, duration=10,
-)  # fmt: skip
-assert ratios.worst < 1, f"{ratios.worst:.2f} points off the formula; {ratios.described}"
-print(f"largest distance {ratios.worst:.2f} points")
+
+def plain_cache(name, ttl):
+    """the formula knows neither jitter nor early renewal"""
+    return CacheAside(name, ttl, jitter=0, early=0)
+
+
+grid = {"skews": (0.5, 1.0, 1.5), "ttls": (0.2, 0.4, 0.8), "keys": 40}
+ratios = measure(kv, plain_cache, **grid, rate=400, duration=10, seed=1)
 print(ratios.described)
 ratios.table()
 
 # %%
-charts.hit_ratio_by_ttl(ratios.with_curve())
+from kvlab.chapters.cache_aside_hit_ratio_charts import knob, misses_by_ttl
+
+least, most = ratios.misses_left
+title = f"No: twice the TTL leaves {least:.0%} to {most:.0%} of the misses, not 50%"
+misses_by_ttl(ratios, title=title)
 
 # %% [markdown]
-# Twice the TTL does not halve the misses of a rare key: it is asked for once and ends before it is
-# asked for again. The more skewed the popularity, the sooner a short TTL is enough.
+# A rare key is asked for once, and its entry ends before the key is asked for again: a longer TTL
+# changes nothing for it. The measured points lie on the formula, within about one percentage point.
+# They leave it when the machine is busy: then many requests start late, and they come in bursts.
 #
-# Turn the knobs: which TTL gives nine hits in ten? What does a stale value cost you meanwhile?
+# Turn the knobs: which TTL gives nine hits of ten? And how old may a value be meanwhile?
 
 # %%
-hit_ratio.knob(ratios, skew=0.8, ttl=0.3)
+from ipywidgets import FloatLogSlider, FloatSlider, fixed, interact
 
-# %%
-from ipywidgets import FloatLogSlider, FloatSlider, interact
-
-_ = interact(
-    lambda skew, ttl: hit_ratio.knob(ratios, skew, ttl),
-    skew=FloatSlider(0.8, min=0, max=2, step=0.1),
-    ttl=FloatLogSlider(0.3, min=-1.2, max=0.4, step=0.05, description="TTL, s"),
-)
+skew = FloatSlider(0.8, min=0, max=2, step=0.1)
+ttl = FloatLogSlider(0.3, min=-1.2, max=0.4, step=0.05, description="TTL, s")
+_ = interact(knob, ratios=fixed(ratios), skew=skew, ttl=ttl)
 
 # %% [markdown]
 # ## The limits that remain
 #
-# - **Fresh only as far as invalidations reach.** If the server cannot be reached when the row
-#   changes, the old value lives until its TTL ends. The TTL is the bound, so choose it as one.
-# - **One load only while the lease lives.** A load that outlives its `lease` is joined
-#   by a second one, and its own fill is dropped.
+# - **A value is only as fresh as the invalidations that arrive.** If the server cannot be reached
+#   when the row changes, the old value lives until its TTL ends. The TTL is the bound: choose it as
+#   one.
+# - **One load only while the lease lives.** When a load takes longer than its `lease`, a second load
+#   joins it, and the fill of the first load is dropped.
 # - **A loader that reads a lagging replica** caches old rows, and no lease can see that.
-# - **A leader that dies** keeps the others waiting until its lease ends.
-# - **The reader of step 1 still has the old row.** It asked before the update; only what is served
-#   from the cache afterwards is promised.
+# - **A reader that crashes under its lease** keeps the others waiting until the lease ends.
+# - **A reader that loaded before the update still returns the old row.** The promise covers only
+#   what is served from the cache afterwards.
 
 # %% tags=["finding"]
-print(f"{READERS} readers of a cold key: naive {loads['naive']} loads, hardened {loads['hardened']}; "
-      f"stale fill in {stale.violations} of {stale.schedules} orders naive, {fresh.violations} of {fresh.schedules} hardened")  # fmt: skip
-kv.clear()
-kv.close()
+print(
+    f"64 readers of a cold key: naive {alone.loads} loads, hardened {leased.loads}; "
+    f"stale fill in {stale_story.violations} of {stale_story.schedules} orders naive, "
+    f"{fresh_story.violations} of {fresh_story.schedules} hardened"
+)
 origin.close()
 
 # %% [markdown] tags=["exercise"]
 # ## Exercise: a cached loader
 #
 # Open `exercises/01_cache_aside.ipynb`. You get the ops of a `CacheAside`: `cache.read(key)`,
-# `cache.fill(key, lease, value)`, `cache.release(key, lease)`. Write `cached(key, load)` from them:
+# `cache.fill(key, lease, value)` and `cache.release(key, lease)`. Write `cached(key, load)` with
+# these ops:
 #
-# 1. What is cached is served, also `0` and `None` (no such row).
-# 2. An invalidation during the load is honoured: what was loaded before it is not cached.
-# 3. When `load` raises, the next caller need not wait for a lease that nobody uses.
+# 1. It returns what is cached, also `0` and `None` (no such row).
+# 2. It does not cache a value that was loaded before an invalidation.
+# 3. When `load` raises, the next caller does not wait for the lease of the failed load.
 #
-# A caller who gets neither a hit nor a lease may load for itself and leave the cache alone.
+# A caller that gets neither a hit nor a lease may load the value and leave the cache alone.
 
 # %% tags=["exercise-setup"]
 import contextlib
 
-import kvlab
 from kvlab import CacheAside
+from kvlab.chapters.opening import open_chapter
 
-kv = kvlab.connect(prefix="kvlab:ex01")
-kv.clear()
+kv = open_chapter("ex01")
 cache = CacheAside("exercise", ttl=60)
 
 
@@ -395,62 +443,70 @@ def cached(key, load):
 
 
 # %% tags=["solution"]
+def load_under(lease, key, load):
+    try:
+        return load()
+    except Exception:
+        kv.run(cache.release(key, lease))
+        raise
+
+
+# %% tags=["solution"]
 def cached(key, load):
     found = kv.run(cache.read(key))
     if found.hit:
         return found.value
     if found.lease is None:
         return load()
-    try:
-        value = load()
-    except Exception:
-        kv.run(cache.release(key, found.lease))
-        raise
+    value = load_under(found.lease, key, load)
     kv.run(cache.fill(key, found.lease, value))
     return value
 
 
 # %% tags=["check"]
-def loads_of_three(key, value):
-    calls = []
-    answers = [cached(key, lambda: calls.append(1) or value) for _ in range(3)]
+def loads_of_three_reads(key, value):
+    loads = []
+
+    def load():
+        loads.append(key)
+        return value
+
+    answers = [cached(key, load) for _ in range(3)]
     assert answers == [value] * 3, f"three reads of {value!r} gave {answers}"
-    return len(calls)
+    return len(loads)
 
 
+# %% tags=["check"]
+kv.clear()
 for value in ("Ada", 0, "", None):
-    n = loads_of_three(f"value {value!r}", value)
-    assert n == 1, f"{value!r} was loaded {n} times for three reads; it should be cached after one"
+    loads = loads_of_three_reads(f"value {value!r}", value)
+    assert loads == 1, f"three reads of {value!r} took {loads} loads; one is enough"
 print("what was loaded once is cached, empty values and absent rows too")
 
 
 # %% tags=["check"]
-def overtaken():
+def overtaken_load():
     kv.run(cache.invalidate("row"))  # the row changes while we load it
     return "old"
 
 
-cached("row", overtaken)
+kv.clear()
+cached("row", overtaken_load)
 served = cached("row", lambda: "new")
-assert served == "new", "the fill landed over the invalidation: under which lease did you fill?"
+assert served == "new", "the old row was cached: under which lease did you fill?"
 print("an invalidation during the load is honoured")
 
 
 # %% tags=["check"]
-def broken():
+def broken_load():
     raise LookupError("the database is down")
 
 
+kv.clear()
 for _ in range(2):
     with contextlib.suppress(LookupError):
-        cached("flaky", broken)
-left = kv.run(cache.read("flaky"))
-assert left.lease is not None, (
-    f"the lease is still held for {left.wait:.0f} s after the load failed"
-)
+        cached("flaky", broken_load)
+found = kv.run(cache.read("flaky"))
+assert found.lease, f"the lease is still held, for {found.wait:.0f} s more"
 print("a failed load gives the lease back")
-
-# %% tags=["check"]
-kv.clear()
-kv.close()
 print("all checks pass")

@@ -1,37 +1,31 @@
 # %% [markdown]
 # # Explore your own code
 #
-# The other chapters break our eight patterns. This one is for the function that *you* wrote last
-# week. You need no trick, no sleep and no luck: give the function to `explore`, say what must be
-# true in the end, and it runs the function on a real server in **every order** of its commands.
+# *45 minutes. Before it: chapter 0. It is easier after one of the chapters 1 to 8.*
 #
-# Three functions of the kind people write, all plain redis-py: a token that is made on first use,
-# a coupon counter, a queue of jobs. Each reads well. The explorer, which is told nothing but what
-# the function is for, breaks each of them. Each is repaired, and then holds in all orders.
+# The other chapters break our eight patterns. This chapter is for the function that *you* wrote last
+# week. You need no trick, no sleep and no luck: give the function to `explore`, and say what must be
+# true at the end. `explore` runs the function on a real server in **every order** of its commands.
+#
+# Here are three functions of the kind that people write, all plain redis-py: a token that is made on
+# first use, a coupon counter, a queue of jobs. Each of them reads well. The explorer knows nothing
+# about them but the sentence that must be true at the end, and it breaks all three. Each function is
+# then repaired, and holds in all orders.
 #
 # **The guarantee we want:** when `assert explore(...)` passes, no order of the commands of these
-# clients, and no fault that you have switched on, breaks what you said.
+# clients, and no fault that you have switched on, breaks your sentence.
 #
 # ## 1. Get, or create
 #
-# Each user has a token, made when it is first asked for. You have written this, with a cart, a
-# profile or a counter in place of the token. `same_token` is what we want of two requests:
-# `world.results` are the values that the clients returned, `world.kv` is a client to look with.
+# Each user has a token, which is made when it is first asked for. You have written this with a cart,
+# a profile or a counter in the place of the token.
 
 # %%
 import secrets
-from math import comb
 
-import pandas as pd
-
-from kvlab.instruments import Violated, charts, explore, replay, step
-from kvlab.server import engines
-
-like_mine = {"decode_responses": True}  # what you give to redis.Redis(...)
-print(f"each exploration starts a private server: Valkey {engines.find('valkey').version}")
+from kvlab.instruments import Faults, Violated, explore, replay, step
 
 
-# %%
 def get_or_create(kv):
     token = kv.get("token:ann")
     if token is None:
@@ -40,115 +34,142 @@ def get_or_create(kv):
     return token
 
 
-def same_token(world):
-    first, second = world.results
-    return first == second == world.kv.get("token:ann")
-
-
 # %% [markdown]
-# **Predict.** Ann opens two tabs: two requests, each of two commands at most. How many orders are
-# there? In how many do the tabs hold different tokens?
+# `same_token` in the next cell is what we want of two requests: `world.results` are the values that
+# the clients returned, and `world.kv` is a client to look with.
+#
+# **Predict.** Ann opens two tabs: two requests, each of at most two commands. How many orders are
+# there? In how many of the orders do the tabs hold different tokens?
+
 
 # %%
-token = explore([get_or_create] * 2, invariant=same_token, client_options=like_mine)
-token
+def same_token(world):
+    """both tabs hold the token that the server knows"""
+    return set(world.results) == {world.kv.get("token:ann")}
+
+
+like_mine = {"decode_responses": True}  # what you give to redis.Redis(...)
+token_question = {"invariant": same_token, "client_options": like_mine}
+tabs = {"tab 1": get_or_create, "tab 2": get_or_create}
+token_story = explore(tabs, **token_question)
+token_story
 
 # %% [markdown]
 # ### How to read a story
 #
 # - **Top line:** the verdict over all orders that were run. The picture is the *shortest* run that
-#   is wrong: fewest faults, then fewest steps, then fewest changes of client.
-# - **Time goes down.** A solid arrow is what a client sends, the dashed one its reply. A number on
-#   the left is a **step**: one write to the server, with all that the client does up to its next
-#   one. A pipeline or a MULTI is one step.
+#   breaks the sentence: fewest faults, then fewest steps, then fewest changes of client.
+# - **Time goes down.** A solid arrow is what a client sends, the dashed arrow is its reply. A number
+#   on the left is a **step**: one write to the server, and all that the client does until its next
+#   write. A pipeline or a MULTI is one step.
 # - **Right of the server:** the keys that this step has changed, and their TTL.
-# - **Below:** what each client returned, and why that is wrong.
+# - **Below:** what each client returned, and which sentence is broken.
 # - **The last line** is the order itself: `0` is the next step of client 0.
 #
-# Both tabs look, both find nothing, both make a token, and the second `SET` wins. The tab that
-# wrote first holds a token that no server knows. No error, no log line. (`print(token)` says the
-# same in text; `token.holds`, `.schedules`, `.violations`, `.schedule` are its numbers.)
+# Both tabs look, both find nothing, both make a token, and the second `SET` wins. The tab that wrote
+# first holds a token that no server knows. There is no error and no log line. (`print(token_story)`
+# gives the same as text; `.holds`, `.schedules`, `.violations` and `.schedule` are its numbers.)
 #
 # ### Repair it, explore again
 #
-# "Look, then act" is two steps, and anything fits between them. So let the server decide:
-# `SET NX` writes only where nothing is. Then read what is there. `replay` runs one order:
+# "Look, then act" is two steps, and anything fits between them. So let the server decide: `SET NX`
+# writes only where nothing is. Then read what is there. `replay` runs one order:
 
 
 # %%
 def set_then_get(kv):
+    """stores a new token if there is none, then reads the token"""
     kv.set("token:ann", secrets.token_hex(4), nx=True, ex=3600)
     return kv.get("token:ann")
 
 
-again = replay(token.schedule, [set_then_get] * 2, invariant=same_token, client_options=like_mine)
-everything = explore([set_then_get] * 2, invariant=same_token, client_options=like_mine)
-print(f"the order that broke it: {again.summary}\nevery order:             {everything.summary}")
+tabs = {"tab 1": set_then_get, "tab 2": set_then_get}
+again = replay(token_story.schedule, tabs, **token_question)
+print("the order that broke it:", again.summary)
+print("every order:", explore(tabs, **token_question).summary)
 
 # %% [markdown]
-# Done? The key has a TTL, and a TTL can end between any two steps. **`expiries=True`** lets it. A
-# token that has ended may be replaced, so we ask for less: whoever asks gets *a* token.
+# Is it done? The key has a TTL, and a TTL can end between any two steps. **`expiries=True`** lets it
+# end. A token that has ended may be replaced, so we ask for less: every tab gets *a* token.
 #
 # **Predict.** Can `set_then_get` return `None`?
 
 
 # %%
-def some_token(world):
+def all_have_a_token(world):
+    """every tab got a token"""
     return None not in world.results
 
 
-ended = explore([set_then_get] * 2, invariant=some_token, client_options=like_mine, expiries=True)
-ended
+explore(tabs, invariant=all_have_a_token, client_options=like_mine, expiries=True)
 
 # %% [markdown]
-# Nothing can come between when there is **one command**: `SET NX GET` (Redis 7.0, every Valkey)
-# answers what was there. Now let more happen: clients crash, requests are lost, replies are lost.
-# redis-py sends a command again when no reply comes, ten times, and does not tell you.
+# Yes: the TTL ends between the `SET` and the `GET`. Nothing can come between when there is **one
+# command**: `SET NX GET` (Redis 7.0, every Valkey) answers what was there.
 #
-# A client that crashed has a `ClientCrashed` for a result, and holds no token. **With a fault on, say
-# what you want of those who did not come to their end:** `never_two` asks only who has a token.
+# Now let more happen: clients crash, requests are lost, replies are lost. redis-py retries a command
+# ten times when no reply comes, and does not tell you. A client that crashed has a `ClientCrashed`
+# for a result, and holds no token. **With a fault on, say what you want of the clients that did not
+# reach their end:** `never_two_tokens` asks only those that have a token.
 
 
 # %%
 def one_command(kv):
-    mine = secrets.token_hex(4)
-    return kv.set("token:ann", mine, nx=True, get=True, ex=3600) or mine
+    """stores a new token if there is none, and gets what was there before"""
+    new = secrets.token_hex(4)
+    old = kv.set("token:ann", new, nx=True, get=True, ex=3600)
+    return new if old is None else old
 
 
-never_two = lambda world: {r for r in world.results if isinstance(r, str)} <= {world.kv.get("token:ann")}  # fmt: skip # noqa: E731
-held = explore([one_command] * 2, invariant=never_two, client_options=like_mine,
-               crashes=True, lost_replies=True, lost_requests=True, max_faults=2)  # fmt: skip
-ends = explore([one_command] * 2, invariant=some_token, client_options=like_mine, expiries=True)
-print(f"two faults of any kind: {held.summary}\nTTLs that end:          {ends.summary}")
-
-# %% [markdown]
-# ### In your test suite
-#
-# `assert` on a story that is broken raises `Violated`, whose message is the timeline; so it does on
-# one that is not complete. A test is one line. And a `replay` of the order that broke last year is a
-# regression test of milliseconds, **as long as the code sends the same commands**: after a repair that
-# sends fewer, `replay` says that the order does not fit. `explore` always fits.
+def never_two_tokens(world):
+    """who holds a token holds the one that the server knows"""
+    held = {result for result in world.results if isinstance(result, str)}
+    return held <= {world.kv.get("token:ann")}
 
 
 # %%
-def test_two_tabs_one_token(program=one_command):  # noqa: PT028
-    assert explore([program] * 2, invariant=same_token, client_options=like_mine)
+never_two = {"invariant": never_two_tokens, "client_options": like_mine}
+faults = Faults(crashes=True, lost_replies=True, lost_requests=True)
+held_story = explore([one_command] * 2, faults=faults, max_faults=2, **never_two)
+print("two faults of any kind:", held_story.summary)
+
+all_have = {"invariant": all_have_a_token, "client_options": like_mine}
+ended_story = explore([one_command] * 2, expiries=True, **all_have)
+print("TTLs that end:", ended_story.summary)
+
+# %% [markdown]
+# One command holds in every order, with two faults in one run too.
+#
+# ### In your test suite
+#
+# `assert` on a broken story raises `Violated`, whose message is the timeline. `assert` on a story that
+# is not complete raises it too. So a test is one line. And a `replay` of the order that broke last
+# year is a regression test of milliseconds, **as long as the code sends the same commands**: after a
+# repair that sends fewer commands, `replay` says that the order does not fit. `explore` always fits.
+
+
+# %%
+def test_two_tabs_one_token():
+    assert explore([one_command] * 2, **token_question)
 
 
 test_two_tabs_one_token()
-assert replay("0 1 1 0", [set_then_get] * 2, invariant=same_token, client_options=like_mine)
+assert replay("0 1 1 0", [set_then_get] * 2, **token_question)
 try:
-    test_two_tabs_one_token(get_or_create)
+    assert explore([get_or_create] * 2, **token_question)
 except Violated as failure:
-    print("FAILED", *str(failure).splitlines()[:4], "…", sep="\n    ")
+    print(*str(failure).splitlines()[:4], "…", sep="\n")
 
 # %% [markdown]
+# The first two lines pass and print nothing. The third one fails as a test would.
+#
 # ## 2. The last coupon
 #
-# `stock` counts down; two customers, one coupon left. `setup` puts it there before each run. A
-# mapping gives the clients names.
+# `stock` counts down; there are two customers, and one coupon is left. `setup` puts the coupon there
+# before each run.
 #
-# **Predict.** Two commands again, and the second is atomic: `DECR`. Can both customers get it?
+# **Predict.** Two commands again, and the second one is atomic: `DECR`. Can both customers get the
+# coupon?
 
 
 # %%
@@ -159,17 +180,26 @@ def sell(kv):
     return "sold out"
 
 
-one_left = lambda kv: kv.set("stock", 1)  # noqa: E731
-not_oversold = lambda world: world.results.count("sold") <= 1 and int(world.kv.get("stock")) >= 0  # fmt: skip # noqa: E731
-coupons = {"setup": one_left, "invariant": not_oversold, "client_options": like_mine}
-coupon = explore({"ann": sell, "bob": sell}, **coupons)
-coupon
+def one_coupon(kv):
+    kv.set("stock", 1)
+
+
+# %%
+def not_oversold(world):
+    """one customer at most gets the coupon, and the stock is not below 0"""
+    sold = world.results.count("sold")
+    return sold <= 1 and int(world.kv.get("stock")) >= 0
+
+
+coupons = {"setup": one_coupon, "invariant": not_oversold, "client_options": like_mine}
+coupon_story = explore({"ann": sell, "bob": sell}, **coupons)
+coupon_story
 
 # %% [markdown]
-# The usual repair: take first, look at the answer, and **give back** what was too much. `DECR` is
-# one command, so no two customers see the same number.
+# Both look at the same coupon. The usual repair: take first, look at the answer, and **give back**
+# what was too much. `DECR` is one command, so no two customers see the same number.
 #
-# **Predict.** Does it hold in every order? And when a process may be killed between two steps?
+# **Predict.** Does the repair hold in every order? And when a process may be killed between two steps?
 
 
 # %%
@@ -180,16 +210,17 @@ def give_back(kv):
     return "sold out"
 
 
-print("every order:", explore([give_back] * 2, **coupons).summary)
-crash = explore({"ann": give_back, "bob": give_back}, crashes=True, **coupons)
-crash
+customers = {"ann": give_back, "bob": give_back}
+print("every order:", explore(customers, **coupons).summary)
+explore(customers, crashes=True, **coupons)
 
 # %% [markdown]
-# No order breaks it, and a crash does: between `DECR` and `INCR` the stock is one too low. Who dies
-# there leaves it so for ever: put one coupon back on sale, and nobody can buy it.
+# No order breaks it, and a crash does: between `DECR` and `INCR` the stock is one too low. If the
+# client crashes there, the stock stays too low for ever: put one coupon back on sale, and nobody can
+# buy it.
 #
-# What must happen together goes into one step: a script. The server runs it whole or not at all.
-# Below it are knobs: which version survives what?
+# What must happen together goes into one step: a script. The server runs a script whole or not at
+# all.
 
 
 # %%
@@ -203,49 +234,39 @@ def in_a_script(kv):
     return kv.eval(SELL, 1, "stock")
 
 
-script = explore([in_a_script] * 2, crashes=True, lost_requests=True, **coupons)
-print("every order, a crash or a lost request at every step:", script.summary)
-
-# %%
-from ipywidgets import interact
-
-
-def look(program, crashes=False, lost_replies=False):
-    clients = {"ann": programs[program], "bob": programs[program]}
-    return explore(clients, crashes=crashes, lost_replies=lost_replies, progress=False, **coupons)
-
-
-programs = {"get, then decr": sell, "give back": give_back, "script": in_a_script}
-_ = interact(look, program=list(programs), crashes=True, lost_replies=False)
+script_story = explore([in_a_script] * 2, crashes=True, lost_requests=True, **coupons)
+print("every order, a crash or a lost request at every step:", script_story.summary)
 
 # %% [markdown]
 # ### Ask for more, find more
 #
-# `not_oversold` does not mind a coupon that is lost. Ask the stricter question, and lose a reply
-# (`r0` in the schedule):
+# `not_oversold` accepts a coupon that is lost. Ask the stricter question, and lose a reply (`r0` in
+# the schedule). An `assert` in the invariant gives the verdict its words:
 
 
 # %%
 def none_missing(world):
-    sold, left = world.results.count("sold"), int(world.kv.get("stock"))
+    sold = world.results.count("sold")
+    left = int(world.kv.get("stock"))
     assert sold + left == 1, f"{sold} sold, {left} left, 1 at first"
     return True
 
 
-print(explore({"ann": in_a_script}, lost_replies=True, **coupons | {"invariant": none_missing}))
+stricter = coupons | {"invariant": none_missing}
+explore({"ann": in_a_script}, lost_replies=True, **stricter)
 
 # %% [markdown]
-# Ann's script ran, its reply was lost, redis-py sent it again, and the second run told her "sold
-# out". **An exploration finds only what you ask for.** (An `assert` in the invariant gives the
-# verdict its words.) The repair is the exercise at the end of this chapter.
+# Ann's script ran, and its reply was lost. redis-py retried, and the second run answered "sold out".
+# **An exploration finds only what you ask for.** The repair is the exercise at the end of this
+# chapter.
 #
 # ## 3. A queue of jobs, and a server that is not Redis
 #
 # A worker takes a job and sends a mail. All workers share the mail service, and the explorer cannot
 # see it. Call **`step(label, what)`** before you touch such a thing (a row of your database, a file,
-# an API): from there on it is a step of its own, before or after anybody else's. Outside an exploration
-# `step` does nothing, so it may stay in your code. Here the mail service is a list, and `setup`
-# empties it: **`explore` resets its server and nothing else.**
+# an API): what follows is then a step of its own, before or after the steps of other clients. Outside
+# an exploration `step` does nothing, so it may stay in your code. Here the mail service is a list,
+# and `setup` empties the list: **`explore` resets its server and nothing else.**
 
 # %%
 mails = []
@@ -257,94 +278,120 @@ def send(job):
 
 
 def pop(kv):
-    if job := kv.rpop("jobs"):
+    job = kv.rpop("jobs")
+    if job:
         send(job)
 
 
 # %%
-one_job = lambda kv: (mails.clear(), kv.lpush("jobs", "a"))  # noqa: E731
-sent_once = lambda world: mails == ["a"]  # noqa: E731
-queue = {"setup": one_job, "invariant": sent_once, "client_options": like_mine, "progress": False}
+def one_job(kv):
+    mails.clear()
+    kv.lpush("jobs", "a")
+
+
+def sent_once(world):
+    """the mail is sent once"""
+    return mails == ["a"]
+
+
+queue = {"setup": one_job, "invariant": sent_once, "client_options": like_mine}
+
+# %%
 print("two workers, every order:", explore([pop] * 2, **queue).summary)
-popped = explore([pop] * 2, crashes=True, **queue)
-popped
+popped_story = explore({"worker 1": pop, "worker 2": pop}, crashes=True, **queue)
+popped_story
 
 # %% [markdown]
-# `RPOP` gives the only copy of the job to a process, and it dies with it. The usual repair: `LMOVE`
-# (or `BLMOVE`, which waits) puts the job on a second list in the same step; it is removed from there
-# when the work is done. And since the job of a crashed worker would stay in `working` for ever, a
-# *reaper* comes by and moves what it finds there back to `jobs`.
+# `RPOP` gives the only copy of the job to a process, and the job dies with the process. The usual
+# repair: `LMOVE` (or `BLMOVE`, which waits) puts the job on a second list in the same step, and the
+# worker removes it from there after its work. The job of a crashed worker would stay in `working` for
+# ever, so a *reaper* moves what it finds there back to `jobs`.
 #
-# **Predict.** What does a crash do without the reaper? What can go wrong with it, without a crash?
+# **Predict.** What does a crash do without the reaper? What can go wrong with the reaper, without a
+# crash?
 
 
 # %%
 def move(kv):
-    if job := kv.lmove("jobs", "working", "RIGHT", "LEFT"):
+    job = kv.lmove("jobs", "working", "RIGHT", "LEFT")
+    if job:
         send(job)
         kv.lrem("working", 1, job)
 
 
-print(explore([move] * 2, crashes=True, **queue))
+print("a crash, no reaper:", explore([move] * 2, crashes=True, **queue).summary)
 
 
 # %%
 def reap_all(kv):
+    """moves a job from working back to jobs, then works"""
     kv.lmove("working", "jobs", "RIGHT", "RIGHT")
     move(kv)
 
 
-reaped = explore({"worker": move, "reaper": reap_all}, **queue)
-reaped
+explore({"worker": move, "reaper": reap_all}, **queue)
 
 # %% [markdown]
-# The worker was alive, only not done. **A reaper must know who is dead.** So each worker gets a list
-# of its own, and says "I live" in a key that ends by itself before it takes a job. The reaper takes
-# from a list whose worker has no such key, looking and taking in one script: `EXISTS`, then `LMOVE`,
+# The worker was alive, and had not finished. **A reaper must know who is dead.** So each worker gets a
+# list of its own, and sets a key that ends by itself before it takes a job. The reaper takes from a
+# list only when the worker has no such key. It looks and takes in one script: `EXISTS`, then `LMOVE`,
 # would be "look, then act" again.
 #
-# That no job is lost is about the end of all things, so `in_the_end` goes there: the TTL ends, the
-# reaper comes once more, another worker does what is left. And it reads `world.trace`, the steps of
-# the run: where no fault was, nothing may be sent twice.
+# "No job is lost" is a sentence about the end of all things, so the invariant goes there: the TTL
+# ends, the reaper comes once more, and another worker does what is left. The invariant also reads
+# `world.trace`, the steps of the run: without a fault, nothing may be sent twice.
 
 
 # %%
-def worker(kv, me="w1"):
-    kv.set(f"alive:{me}", 1, ex=30)
-    if job := kv.lmove("jobs", f"working:{me}", "RIGHT", "LEFT"):
+def worker(kv, name="w1"):
+    """says that it is alive, takes the job, sends the mail, removes the job"""
+    kv.set(f"alive:{name}", 1, ex=30)
+    job = kv.lmove("jobs", f"working:{name}", "RIGHT", "LEFT")
+    if job:
         send(job)
-        kv.lrem(f"working:{me}", 1, job)
+        kv.lrem(f"working:{name}", 1, job)
 
 
-REAP = "if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('LMOVE', KEYS[2], KEYS[3], 'RIGHT', 'RIGHT') end"  # fmt: skip
+# %%
+REAP = """
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  redis.call('LMOVE', KEYS[2], KEYS[3], 'RIGHT', 'RIGHT')
+end"""
 
 
 def reaper(kv):
+    """puts the job of a dead worker back"""
     kv.eval(REAP, 3, "alive:w1", "working:w1", "jobs")
 
 
 # %%
-def in_the_end(world):
+def no_job_is_lost(world):
+    """in the end the mail is sent, and without a fault only once"""
     world.kv.delete("alive:w1")
     reaper(world.kv)
     worker(world.kv, "w2")
     faulty = any(event.kind != "go" for event in world.trace)
-    return set(mails) == {"a"} and (len(mails) == 1 or faulty)
+    return set(mails) == {"a"} and (faulty or len(mails) == 1)
 
 
-queue |= {"invariant": in_the_end}
-both = {"worker": worker, "reaper": reaper}
-safe = explore(both, crashes=True, expiries=True, max_faults=2, **queue)
-print("a crash, a TTL that ends too early, or both, at every step:", safe.summary)
+queue["invariant"] = no_job_is_lost
+safe = explore([worker, reaper], crashes=True, expiries=True, max_faults=2, **queue)
+print("a crash, a TTL that ends, or both, at every step:", safe.summary)
+
 
 # %%
-once = {"invariant": lambda world: in_the_end(world) and len(mails) == 1}  # whatever happens?
-print(explore({"worker": worker}, crashes=True, **queue | once))
+def sent_once_in_the_end(world):
+    """in the end the mail is sent exactly once, whatever happens"""
+    return no_job_is_lost(world) and len(mails) == 1
+
+
+queue["invariant"] = sent_once_in_the_end
+explore({"worker": worker}, crashes=True, **queue)
 
 # %% [markdown]
-# The worker dies after the mail and before `LREM`. No order of commands repairs that: two servers
-# have no common step. **A queue can promise "at least once"; "once" needs the other side:** send
-# the job's id with the mail, and let the mail service ignore an id that it has seen.
+# The worker crashes after the mail and before `LREM`. No order of commands repairs that: two servers
+# have no common step. **A queue can promise "at least once"; "once" needs the other side:** send the
+# job's id with the mail, and let the mail service ignore an id that it has seen.
 #
 # ## Which faults to switch on
 #
@@ -352,96 +399,91 @@ print(explore({"worker": worker}, crashes=True, **queue | once))
 # | --- | --- | --- |
 # | *(none)* | every order of the steps | is run by two clients at once: always |
 # | `crashes` | a client stops for good after a step: a deploy, a kill | writes more than once |
-# | `lost_replies` | it ran, the client gets an error; redis-py sends it again | adds, pops, pushes |
-# | `lost_requests` | it did not run; the client gets the same error | has its own `retry` or `except` |
+# | `lost_replies` | the command ran, the client gets an error; redis-py retries | adds, pops, pushes |
+# | `lost_requests` | the command did not run; the client gets the same error | has its own `retry` or `except` |
 # | `expiries` | any TTL ends; a blocking command times out | uses a key with a TTL twice |
 # | `script_flushes` | the server forgets its scripts | uses `EVALSHA` |
 # | `clock_jumps=[60]` | `time.time()` jumps by so many seconds | writes its own time into keys |
 #
-# One fault in a run, unless `max_faults=` says more. `faults=ALL_FAULTS` allows all but clock jumps.
+# `faults=ALL_FAULTS` switches on all of them but the clock jumps. At most one fault happens in a run,
+# unless `max_faults` allows more.
 #
 # ## How large may a program be?
 #
-# Two clients of n commands each have (2n)! / (n! n!) orders. Each is a run on a real server, so
-# count before you explore: two clients find nearly every race, and the fewest commands do too.
+# Two clients of n commands each have (2n)! / (n! n!) orders. Each order is a run on a real server, so
+# count before you explore: two clients find nearly every race, and so do few commands.
 #
 # **`reduce=True`** makes one run of all those that differ only in the order of commands on different
 # keys, or of two reads. *Its condition:* the clients share nothing but the server, or say so by
 # `step`; and the invariant asks for results and data, not for the order in `world.trace`.
 
-
 # %%
-def program(kv, me, n):
-    return [kv.incr(f"own:{me}") for _ in range(n - 1)], kv.incr("shared")
+from kvlab.chapters.explore_sizes import runs_by_size, runs_chart
 
-
-rows = []
-for n in (2, 3, 4, 5):
-    two = [lambda kv, me=me: program(kv, me, n) for me in "ab"]  # noqa: B023
-    every, reduced = explore(two, progress=False), explore(two, reduce=True, progress=False)
-    rows += [(n, "every order", every.schedules, comb(2 * n, n))]
-    rows += [(n, "reduce=True", reduced.schedules, 2)]
-
-# %%
-sizes = pd.DataFrame(rows, columns=["commands", "how", "runs", "theory"])
-chart = charts.lines(
-    sizes, x="commands", y="runs", by="how", theory="theory", logy=True,
-    title=f"2 clients of {n} commands: {every.schedules} orders, {reduced.schedules} that differ",
-    xlabel="commands of each client, the last one on a key that both use", ylabel="runs (log scale)",
-    remark="lines: runs made    dashes: (2n)! / (n! n!), and the 2 orders of the last commands",
-)  # fmt: skip
-chart.axes[0].set_xticks(sizes["commands"].unique())
-chart
+sizes = runs_by_size((2, 3, 4, 5))
+every, reduced = sizes["runs"].tail(2)
+title = f"2 clients of 5 commands: {every} orders, {reduced} that differ"
+runs_chart(sizes, title=title)
 
 # %% [markdown]
+# The clients meet at their last command only, so two orders differ, however long the clients are.
+#
 # ## The limits that remain
 #
 # - **These clients, this start, this invariant.** Another start may have another race. Choose the
 #   smallest that can go wrong: one coupon, one job, two customers.
-# - **A step is one write.** Not explored: orders inside a pipeline that is no MULTI, replicas,
-#   pub/sub, the tasks of one asyncio client among themselves.
+# - **A step is one write.** Not explored: orders inside a pipeline that is no MULTI, replicas, pub/sub,
+#   the tasks of one asyncio client among themselves.
 # - **What `step` does not name is not seen:** two clients that change the same dict never meet there.
 # - **Clients must repeat themselves:** the same commands after the same replies, no threads, nothing
-#   kept from one run to the next.
+#   that is kept from one run to the next.
 # - **Clocks.** `time.time()` stands still unless a client sleeps. The server's own clock goes on, so a
 #   script that works with `TIME` does not notice that a TTL was made to end.
-# - **A search that was cut** (`max_schedules`, 100,000 unless told) says "of at least", and `assert`
-#   fails; `story.holds` is content with the runs that were made.
+# - **A search that was cut** (`max_schedules`, by default 100,000) says "of at least", and `assert`
+#   fails; `story.holds` looks only at the runs that were made.
 #
 # ## Your turn
 #
-# **Paste your own function in place of `visit`, and change three things:** what is there before
-# (`setup`), who runs it (the list), what must be true in the end (`invariant`). Then switch on
+# **Paste your own function in the place of `visit`, and change three things:** what is there before
+# (`setup`), who runs it (the list), what must be true at the end (`invariant`). Then switch on the
 # faults, one after the other. An `async def` gets a client of `redis.asyncio`.
 
+
 # %%
-# ---- paste your own code here ----
-
-
-def visit(kv):
+def visit(kv):  # your own function
     return kv.incr("visits:home")
 
 
-explore([visit] * 2, setup=lambda kv: kv.set("visits:home", 0),
-        invariant=lambda world: sorted(world.results) == [1, 2], lost_replies=False)  # fmt: skip
+def one_and_two(world):
+    """the two visitors get the numbers 1 and 2"""
+    return sorted(world.results) == [1, 2]
+
+
+explore([visit] * 2, setup=lambda kv: kv.set("visits:home", 0), invariant=one_and_two)
 
 # %% tags=["finding"]
-bad = " ".join(f"{story.violations}/{story.schedules}" for story in (token, coupon, popped))
-fixed = (held, script, safe)
-print(f"orders that break a token, a coupon, a queue: {bad}; repaired, with faults: "
-      f"{sum(story.violations for story in fixed)}/{sum(story.schedules for story in fixed)}")  # fmt: skip
+broken = (token_story, coupon_story, popped_story)
+shares = [f"{story.violations}/{story.schedules}" for story in broken]
+repaired = (held_story, script_story, safe)
+violations = sum(story.violations for story in repaired)
+schedules = sum(story.schedules for story in repaired)
+print(
+    f"orders that break a token, a coupon, a queue: {' '.join(shares)}; "
+    f"repaired, with faults: {violations}/{schedules}"
+)
 
 # %% [markdown] tags=["exercise"]
 # ## Exercise: the coupon that is asked for twice
 #
 # Open `exercises/09_explore_your_own_code.ipynb` and write `sell(kv, order)`. It answers "sold" or
-# "sold out", and holds when replies get lost (redis-py sends again, you are not asked), when
-# customers crash, and when a customer clicks twice:
+# "sold out". It holds when replies are lost (redis-py retries and does not ask you), when customers
+# crash, and when a customer clicks twice:
 #
 # 1. never more coupons sold than there were, and none missing;
-# 2. the same order asked for again gets the same coupon, not another one.
+# 2. the same order gets the same coupon when it is asked for again, and not another one.
 #
-# The check explores every order. When it fails it shows you the shortest run that is wrong.
+# The check explores every order. When your function breaks, the check shows you the shortest run that
+# breaks it.
 
 # %% tags=["exercise-setup"]
 from kvlab.instruments import explore
@@ -454,8 +496,7 @@ print("ready: explore starts its own server")
 SELL = """
 if tonumber(redis.call('GET', KEYS[1])) <= 0 then return 'sold out' end
 redis.call('DECR', KEYS[1])
-return 'sold'
-"""
+return 'sold'"""
 
 
 def sell(kv, order):
@@ -468,8 +509,7 @@ if redis.call('SISMEMBER', KEYS[2], ARGV[1]) == 1 then return 'sold' end
 if tonumber(redis.call('GET', KEYS[1])) <= 0 then return 'sold out' end
 redis.call('DECR', KEYS[1])
 redis.call('SADD', KEYS[2], ARGV[1])
-return 'sold'
-"""
+return 'sold'"""
 
 
 def sell(kv, order):
@@ -477,36 +517,54 @@ def sell(kv, order):
 
 
 # %% tags=["check"]
+def ann(kv):
+    return sell(kv, "ann's")
+
+
+def bob(kv):
+    return sell(kv, "bob's")
+
+
+def one_coupon(kv):
+    kv.set("stock", 1)
+
+
+# %% tags=["check"]
 def none_missing(world):
-    answers, left = world.results, int(world.kv.get("stock"))
-    came_back = all(isinstance(answer, str) for answer in answers)
-    sold = answers.count("sold")
-    right = sold + left == 1 if came_back else sold + left <= 1  # who crashed may have bought
+    sold = world.results.count("sold")
+    left = int(world.kv.get("stock"))
+    all_answered = all(isinstance(answer, str) for answer in world.results)
     assert left >= 0, f"{-left} too many were sold"
-    assert right, f"{sold} sold, {left} left, 1 at first"
+    assert sold + left <= 1, f"{sold} sold, {left} left, 1 at first"
+    if all_answered:  # a customer who crashed may have bought
+        assert sold + left == 1, f"{sold} sold, {left} left, 1 at first"
     return True
 
 
-explored = {"setup": lambda kv: kv.set("stock", 1), "client_options": like_mine}
-two = {"ann": lambda kv: sell(kv, "ann's"), "bob": lambda kv: sell(kv, "bob's")}
+# %% tags=["check"]
+one = {"setup": one_coupon, "invariant": none_missing, "client_options": like_mine}
 for fault in ("no fault", "crashes", "lost_requests", "lost_replies"):
-    switched_on = {} if fault == "no fault" else {fault: True}
-    story = explore(two, invariant=none_missing, **explored, **switched_on)
+    option = {} if fault == "no fault" else {fault: True}
+    story = explore({"ann": ann, "bob": bob}, **one, **option)
     assert story.holds, f"with {fault}:\n{story}"
     print(f"{fault}: {story.summary}")
 
 
 # %% tags=["check"]
-def one_coupon(world):
+def two_coupons(kv):
+    kv.set("stock", 2)
+
+
+def same_coupon(world):
     left = int(world.kv.get("stock"))
     assert world.results == ["sold", "sold"], f"one order, two answers: {world.results}"
     assert left == 1, f"one order, {2 - left} coupons"
     return True
 
 
-explored["setup"] = lambda kv: kv.set("stock", 2)
-twice = {"ann": lambda kv: sell(kv, "ann's"), "ann, again": lambda kv: sell(kv, "ann's")}
-story = explore(twice, invariant=one_coupon, lost_replies=True, **explored)
+# %% tags=["check"]
+twice = {"setup": two_coupons, "invariant": same_coupon, "client_options": like_mine}
+story = explore({"ann": ann, "ann, again": ann}, lost_replies=True, **twice)
 assert story.holds, f"a customer clicks twice:\n{story}"
 print(f"a double click: {story.summary}")
 print("all checks pass")

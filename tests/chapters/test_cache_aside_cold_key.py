@@ -1,4 +1,4 @@
-"""Forced meetings at one cache entry: exact counts, naive beside hardened."""
+"""Many readers of one cold key: exact counts, naive beside hardened."""
 
 from __future__ import annotations
 
@@ -8,66 +8,59 @@ from typing import Any
 import pytest
 
 from kvlab import CacheAside, Kv, NaiveCacheAside
-from kvlab.chapters.cache_aside_cold_key import Loads, chart, crowd, filled_together
-from kvlab.instruments import OpenLoop, Zipf
+from kvlab.chapters.cache_aside_cold_key import read_cold_key
+from kvlab.chapters.cache_aside_cold_key_chart import cold_key_chart
+
+
+def row(key: int) -> dict[str, int]:
+    return {"id": key}
 
 
 def test_naive_readers_all_load_and_hardened_ones_once(kv: Kv) -> None:
     naive, cache = NaiveCacheAside(kv.client, prefix=kv.prefix), CacheAside("c", 300)
-    loads = Loads(lambda key: {"id": key})
-    visits = crowd(16, lambda load: naive.get(7, load), lambda: loads(7))
-    assert loads.total == 16 == sum(v.loading is not None for v in visits)
 
-    loads = Loads(lambda key: {"id": key})
-    hardened = crowd(16, lambda load: kv.run(cache.fetch(7, load)), lambda: loads(7), kv=kv)
-    assert (loads.total, loads.overlapping) == (1, 0)
-    assert [v.value for v in visits + hardened] == [{"id": 7}] * 32
+    def fetch(key: int, load: Any) -> Any:
+        return kv.run(cache.fetch(key, load))
+
+    runs = {
+        "naive": read_cold_key(16, naive.get, row),
+        "hardened": read_cold_key(16, fetch, row, kv=kv),
+    }
+    assert {variant: run.loads for variant, run in runs.items()} == {"naive": 16, "hardened": 1}
+    assert [len(visit.loads) for visit in runs["naive"].visits] == [1] * 16
+    for run in runs.values():
+        assert [visit.value for visit in run.visits] == [{"id": 7}] * 16
+        assert run.last_answer == max(visit.answered for visit in run.visits)
     assert kv.settings.trace is None
-    figure = chart({"naive": visits, "hardened": hardened}, {"naive": 16, "hardened": 1}, title="t")
+    figure = cold_key_chart(runs, title="t")
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert titles[0].startswith("naive: 16 loads, ")
     assert titles[1].startswith("hardened: 1 load, ")
 
 
 def test_no_load_begins_before_all_have_looked() -> None:
-    lock, looked, seen = threading.Lock(), [0], []
+    lock = threading.Lock()
+    looked = 0
+    seen = []
 
-    def read(load: Any) -> Any:
+    def fetch(key: int, load: Any) -> Any:
+        nonlocal looked
         with lock:
-            looked[0] += 1
+            looked += 1
         return load()
 
-    crowd(16, read, lambda: seen.append(looked[0]))
+    read_cold_key(16, fetch, lambda key: seen.append(looked))
     assert seen == [16] * 16
+
+
+def test_every_load_of_a_reader_is_counted() -> None:
+    run = read_cold_key(3, lambda key, load: (load(), load()), row)
+    assert run.loads == 6
+    for visit in run.visits:
+        (began, ended), (began_again, ended_again) = visit.loads
+        assert visit.asked <= began <= ended <= began_again <= ended_again <= visit.answered
 
 
 def test_what_a_reader_raises_is_raised() -> None:
     with pytest.raises(ZeroDivisionError):
-        crowd(4, lambda load: load(), lambda: 1 / 0)
-
-
-def test_overlapping_loads_are_counted() -> None:
-    def load(key: int) -> int:
-        return loads(key - 1) if key > 1 else loads(7) if nested.pop() else key
-
-    nested = [False, True]
-    loads = Loads(load)
-    loads(2)  # 2, then 1, which loads 7 …
-    assert (loads.total, loads.overlapping) == (9, 2)
-
-
-def test_entries_filled_together_are_cached_at_first() -> None:
-    held: dict[int, Any] = {}
-
-    def fetch(key: int, load: Any) -> Any:
-        if key not in held or key == 3:
-            held[key] = load()
-        return held[key]
-
-    result = filled_together(
-        "x", fetch, lambda key: key, popularity=Zipf(8, 0), arrivals=OpenLoop(1e6), duration=4e-4,
-        seed=1,
-    )  # fmt: skip
-    asked = Zipf(8, 0).keys(result.count, 1)
-    assert result.counts.get("loads") == int((asked == 3).sum()) > 0
-    assert result.violations == 0
+        read_cold_key(4, lambda key, load: load(), lambda key: 1 / 0)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from kvlab import CacheAside, Kv, Lookup
-from kvlab.chapters.cache_aside_hit_ratio import HitRatios, knob, measure, predicted
+from kvlab.chapters.cache_aside_hit_ratio import HitRatios, measure, predicted
+from kvlab.chapters.cache_aside_hit_ratio_charts import knob, misses_by_ttl
 from kvlab.errors import InvalidArgument
 from kvlab.instruments import Zipf
 from kvlab.instruments.measure.experiment import Clock
@@ -122,6 +123,25 @@ def test_the_knob_says_what_the_formula_says() -> None:
     share = predicted(Zipf(40, 0.8), ratios.rate, 0.3)
     title = knob(ratios, 0.8, 0.3).axes[0].get_title(loc="left")
     assert title == f"Zipf skew 0.8, TTL 300 ms: {share:.0%} hits predicted"
-    curve = ratios.with_curve()
-    assert curve["measured"].count() == 9
-    assert curve["theory"].count() == len(curve) > 100
+
+
+def test_what_a_doubled_ttl_leaves_of_the_misses() -> None:
+    ratios = measured(Virtual())
+    least, most = ratios.misses_left
+    assert 0.5 < least < most < 1
+    first, second = ratios.frame["measured"][:2]
+    assert least <= (1 - second) / (1 - first) <= most
+    figure = misses_by_ttl(ratios, title="t")
+    assert [text.get_text() for text in figure.axes[0].texts][:3] == [
+        "Zipf skew 0.5",
+        "Zipf skew 1",
+        "Zipf skew 1.5",
+    ]
+
+
+def test_without_a_doubled_ttl_nothing_is_said_of_it() -> None:
+    clock = Virtual()
+    settings = SETTINGS | {"ttls": (0.1, 0.3)}
+    ratios = measure(clock, lambda _, ttl: Memory(clock, ttl), clock=clock, **settings)
+    with pytest.raises(InvalidArgument, match="twice"):
+        _ = ratios.misses_left

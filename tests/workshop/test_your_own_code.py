@@ -47,21 +47,21 @@ def everybody_has_a_token(world: World) -> bool:
 
 
 def test_get_or_create_makes_two_tokens() -> None:
-    told: dict[str, Any] = {"invariant": who_has_a_token_has_the_token, "client_options": TEXT}
-    story = explore([get_or_create] * 2, **told)
+    question: dict[str, Any] = {"invariant": who_has_a_token_has_the_token, "client_options": TEXT}
+    story = explore([get_or_create] * 2, **question)
     assert (story.violations, story.schedules) == (4, 6)
     with pytest.raises(Violated, match="GET token → nil"):
-        assert replay("0 1 1 0", [get_or_create] * 2, **told)
-    assert replay("0 1 1 0", [set_then_get] * 2, **told)
-    assert explore([set_then_get] * 2, **told)
+        assert replay("0 1 1 0", [get_or_create] * 2, **question)
+    assert replay("0 1 1 0", [set_then_get] * 2, **question)
+    assert explore([set_then_get] * 2, **question)
 
 
 def test_set_then_get_loses_the_token_to_its_ttl() -> None:
-    told: dict[str, Any] = {"invariant": everybody_has_a_token, "client_options": TEXT}
-    story = explore([set_then_get] * 2, expiries=True, **told)
+    question: dict[str, Any] = {"invariant": everybody_has_a_token, "client_options": TEXT}
+    story = explore([set_then_get] * 2, expiries=True, **question)
     assert story.schedule is not None
     assert "e:token" in story.schedule
-    assert explore([one_command] * 2, expiries=True, **told)
+    assert explore([one_command] * 2, expiries=True, **question)
 
 
 def test_one_command_makes_one_token_whatever_is_lost() -> None:

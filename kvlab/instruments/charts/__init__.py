@@ -8,7 +8,6 @@ the last value of its cell. Figures have no paper: they can be read on light and
 from __future__ import annotations
 
 from kvlab.instruments.charts.admissions import admissions_per_window, over_admission
-from kvlab.instruments.charts.hit_ratio import hit_ratio_by_ttl
 from kvlab.instruments.charts.latency import latency_percentiles, percentile_curves
 from kvlab.instruments.charts.over_time import timeline
 from kvlab.instruments.charts.shapes.bars import bars
@@ -22,7 +21,6 @@ __all__ = [
     "admissions_per_window",
     "bars",
     "dots",
-    "hit_ratio_by_ttl",
     "latency_percentiles",
     "lines",
     "over_admission",

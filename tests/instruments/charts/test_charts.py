@@ -30,12 +30,6 @@ def latency() -> Figure:
     return charts.latency_percentiles(results)
 
 
-def ttl() -> Figure:
-    rows = [(s, t, 0.5, 0.5 + s / 100) for s in (0.5, 1.0) for t in (0.1, 0.2)]
-    frame = pd.DataFrame(rows, columns=["skew", "ttl", "measured", "theory"])
-    return charts.hit_ratio_by_ttl(frame)
-
-
 def window() -> Figure:
     return charts.admissions_per_window([50, 51, 52, 60, 61, 62], 3, 60)
 
@@ -65,7 +59,6 @@ SAYS = {
         "0 violations",
         "not checked",
     ],
-    ttl: ["The TTL formula is met within 1.0 points", "Zipf skew 0.5"],
     window: ["Up to 6 admitted in 60 s, the limit is 3", "limit 3"],
     over: ["Limit 10: naive admits up to 47, hardened admits up to 10", "47", "10", "limit 10"],
     trips: ["Round trips in all: naive 2, hardened 2", "2", "1"],
