@@ -42,6 +42,14 @@ def windows(admitted: list[int], bound: float | list[float]) -> LoadRun:
     return flat([10] * len(admitted), windows=frame, findings=(HARD, BROKEN))
 
 
+def beside() -> LoadRun:
+    """A run whose control was caught."""
+    run = windows([10, 10, 17, 9], 10)
+    assert run.windows is not None
+    keys = ["client-0", "client-0", "naive-0", "naive-0"]
+    return replace(run, windows=run.windows.assign(key=keys), findings=(HARD,))
+
+
 def with_latency(run: LoadRun, **milliseconds: float) -> LoadRun:
     return replace(run, latency={name: recorder(ms) for name, ms in milliseconds.items()})
 
@@ -70,7 +78,7 @@ SAYS: dict[str, tuple[Callable[[], Figure], list[str]]] = {
     "throughput": (
         lambda: charts.throughput(dipped()),
         [
-            "814 calls/s, 0 errors; back 3 s after the pause began",
+            "HOLDS: 814 calls/s, 0 errors; back 3 s after the pause began",
             "grey: fault · dots: back at 90 %",
             "pause",
             "calls",
@@ -78,42 +86,46 @@ SAYS: dict[str, tuple[Callable[[], Figure], list[str]]] = {
     ),
     "one error, never back": (
         lambda: charts.throughput(flat([1000, 0, 0], [Fault("cut", 1, 1)], errors={"lost": 1})),
-        ["333 calls/s, 1 error; not back after the cut"],
+        ["HOLDS: 333 calls/s, 1 error; not back after the cut"],
     ),
     "asked for": (
         lambda: charts.throughput(asked()),
-        ["850 calls/s of 1,000 asked for, 3 errors", "asked for", "calls"],
+        ["HOLDS: 850 calls/s of 1,000 due, 3 errors", "due", "calls"],
     ),
     "latency over time": (
         lambda: charts.latency_over_time(slow()),
         [
-            "p99 2 ms over the run, 2.01 s in the worst interval, at 12 s",
-            "invariants: 1 of 2 broken · grey: fault · dots: back at 90 %",
+            "BROKEN: p99 2 ms over the run, 2.01 s in the worst interval, at 12 s",
+            "invariants: 1 of 2 broken · ring: worst interval · hatched: left out · "
+            "grey: fault · dots: back at 90 %",
             "p99.9",
         ],
     ),
     "none over": (
         lambda: charts.admissions(windows([10, 9, 0], 10)),
-        ["None of 3 windows over the bound, the fullest holds 10", "limit 10"],
+        ["BROKEN: none of 3 windows over the bound, the fullest holds 10", "limit 10"],
     ),
     "some over": (
         lambda: charts.admissions(windows([10, 13, 19], 10)),
         [
-            "2 of 3 windows over the bound, the worst holds 19 where 10 are allowed",
-            "each dot one key in one window; orange: over the bound",
+            "BROKEN: 2 of 3 windows over the bound, the worst holds 19 where 10 are allowed",
+            "a dot: one key in one window · orange: over the bound",
         ],
     ),
     "worst over its own bound": (
         lambda: charts.admissions(windows([15, 30], [10, 29])),
-        ["2 of 2 windows over the bound, the worst holds 15 where 10 are allowed", "bound"],
+        [
+            "BROKEN: 2 of 2 windows over the bound, the worst holds 15 where 10 are allowed",
+            "bound",
+        ],
     ),
     "no bound": (
         lambda: charts.admissions(windows([10, 13], float("nan"))),
-        ["Up to 13 admitted in a window, no bound is stated"],
+        ["BROKEN: up to 13 admitted in a window, no bound is stated"],
     ),
     "latency curve": (
         lambda: charts.latency_curve(with_latency(flat(USUAL), submit=1, rank=0.25)),
-        ["p99: submit 1 ms, rank 250 µs", "1,000 calls", "invariants: 0 of 1 broken"],
+        ["HOLDS: p99 submit 1 ms, rank 250 µs", "1,000 calls", "invariants: 0 of 1 broken"],
     ),
     "compare latency": (
         lambda: charts.compare_latency(
@@ -123,18 +135,40 @@ SAYS: dict[str, tuple[Callable[[], Figure], list[str]]] = {
                 "idle": with_latency(flat(USUAL, untested="no denial"), hit=400),
             }
         ),
-        ["p99: naive 1 ms, idle 400 times that", "1 of 2 broken", "0 of 1 broken", "shows nothing"],
+        [
+            "naive is broken, hardened holds, idle shows nothing; "
+            "p99: naive 1 ms, hardened 3 ms, idle 400 ms",
+            "1 of 2 broken",
+            "0 of 1 broken",
+            "shows nothing",
+        ],
     ),
     "compare throughput": (
         lambda: charts.compare_throughput(
             {"one": flat([100, 300, 900]), "two": flat([510, 510, 510])}
         ),
-        ["two: 510 calls/s, 1.7 times one", "300", "510"],
+        ["Both hold; calls/s: one 300, two 510", "300", "510"],
+    ),
+    "many are not ranked": (
+        lambda: charts.compare_latency(
+            {
+                name: with_latency(flat(USUAL), hit=ms)
+                for name, ms in zip("abcd", (3, 1, 4, 2), strict=True)
+            }
+        ),
+        ["All 4 hold; p99 from 1 ms to 4 ms"],
+    ),
+    "naive beside hardened": (
+        lambda: charts.admissions(beside()),
+        [
+            "HOLDS: over the bound are 0 of 2 hardened windows and 1 of 2 naive windows",
+            "limit 10",
+        ],
     ),
     "coordinated omission": (
         lambda: charts.coordinated_omission(closed(), open_loop()),
         [
-            "p99 by the closed loop 500 µs, by the open loop 1.5 s",
+            "Both hold; p99: closed loop 500 µs, open loop 1.5 s",
             "closed loop, 20 users",
             "open loop, 1,000/s",
             "0 of 1 broken",
@@ -175,6 +209,23 @@ def test_no_latency_stands_without_what_broke() -> None:
         assert "1 of 2 broken" in written
     ticks = charts.compare_throughput([broken]).axes[0].get_xticklabels()
     assert "1 of 2 broken" in ticks[0].get_text()
+
+
+def test_the_worst_interval_is_neither_the_first_nor_the_last() -> None:
+    run = with_latency(flat(USUAL), hit=2)
+    p99 = np.array([90_000.0, *[1000.0] * 5, 7000.0, 1000.0, 1000.0, 80_000.0])
+    run = replace(run, timeline=run.timeline.assign(p99_us=p99))
+    figure = charts.latency_over_time(run)
+    assert title_of(figure) == "HOLDS: p99 2 ms over the run, 7 ms in the worst interval, at 6 s"
+    (ring,) = figure.axes[0].lines
+    assert (ring.get_xdata()[0], ring.get_ydata()[0]) == (6.5, 7.0)
+    hatched = [patch for patch in figure.axes[0].patches if patch.get_hatch()]
+    assert [(patch.get_x(), patch.get_width()) for patch in hatched] == [(0, 1), (9, 1)]
+
+
+def test_a_run_of_two_intervals_has_no_worst_one() -> None:
+    figure = charts.latency_over_time(with_latency(flat([10, 10]), hit=2))
+    assert title_of(figure) == "HOLDS: p99 2 ms over the run"
 
 
 def test_panels_stand_only_for_what_there_is() -> None:
@@ -233,7 +284,7 @@ def test_names_that_look_like_formulas_are_drawn_as_they_are() -> None:
     run = with_latency(flat(USUAL), **{"$\\frac{$": 1, "<b>": 2})
     figure = charts.latency_curve(run)
     figure.savefig(io.BytesIO())
-    assert title_of(figure) == "p99: $\\frac{$ 1 ms, <b> 2 ms"
+    assert title_of(figure) == "HOLDS: p99 $\\frac{$ 1 ms, <b> 2 ms"
 
 
 def test_wrong_runs_are_refused() -> None:

@@ -182,7 +182,7 @@ def test_the_summary_of_a_run_that_holds() -> None:
         "Rate limiter: flat, Valkey 9.1.2",
         "  11,500 calls in 13.0 s, 885/s, 2 errors; closed loop, 20 users",
         "    2 x lost",
-        "  latency in µs, from the intended start          p50        p90        p99      p99.9"
+        "  latency from the intended start, µs             p50        p90        p99      p99.9"
         "        max",
         "    hit, 11,500 calls                           1,000      1,000      1,000      1,000"
         "      1,000",
@@ -208,7 +208,7 @@ def test_the_summary_of_a_run_that_holds() -> None:
                 "  BROKEN: says",
                 "    a",
                 "    b",
-                "  and for the rest, this run shows nothing: nobody was denied",
+                "  Beyond what broke, this run shows nothing: nobody was denied",
             ],
         ),
     ],
@@ -224,7 +224,7 @@ def test_the_summary_of_many_faults_tells_the_first() -> None:
     faults = tuple(Fault("flush", float(at), 0.0) for at in range(1, 13))
     lines = summary(flat([5.0] * 15, faults=faults)).splitlines()
     assert sum("flush at" in line for line in lines) == 8
-    assert "  and 4 more faults: the report has them" in lines
+    assert "  and 4 more faults, which the report lists" in lines
 
 
 def test_the_summary_keeps_to_its_width_and_moves_no_cursor() -> None:

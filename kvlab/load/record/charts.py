@@ -1,9 +1,13 @@
-"""One function per figure of a load run; each takes a run, or several, and returns a ``Figure``.
+"""One function per figure of a load run; each takes one run or several and returns a ``Figure``.
 
-Titles say the finding, made from the run's own numbers. Faults are shaded spans with their names,
-and a dotted line where the throughput was back. No latency is drawn without the number of
-invariants that broke in its run. Long runs are drawn in at most ``POINTS`` intervals: rates are
-summed up, percentiles and admissions show the worst interval, and the figure says so.
+A title says the verdict of the run first, then its speed, both from the run's own numbers. Faults
+are shaded spans with their names, with a dotted line where the throughput was back. No latency is
+drawn without the number of invariants that broke in its run. Long runs are drawn in at most
+``POINTS`` intervals: rates are summed up, percentiles and admissions show the worst interval, and
+the figure says so.
+
+The worst interval is searched between the first and the last one: users connect in the first and
+stop in the last, and both take time that no request of a running load takes.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -36,9 +41,15 @@ from kvlab.load.record.drawing import (
     time_axis,
     together,
 )
-from kvlab.load.record.recovery import recoveries
 from kvlab.load.record.run import LoadRun
-from kvlab.load.record.words import duration, printable, times
+from kvlab.load.record.titles import (
+    admissions_title,
+    comparison_title,
+    latency_title,
+    names_title,
+    throughput_title,
+)
+from kvlab.load.record.words import duration
 
 __all__ = [
     "POINTS",
@@ -60,60 +71,72 @@ _PERCENTILES = {"p50": OTHERS[3], "p99": COLOURS["hardened"], "p99.9": INK}
 def throughput(run: LoadRun, *, title: str | None = None) -> Figure:
     """Calls a second over time; below it errors, if any, and users, if their number changes."""
     frame, of = thin(run.intervals())
-    open_loop = bool(frame["due_rate"].notna().any())
-    if title is None:
-        title = _answered(run, open_loop=open_loop)
-    with run_drawing(title) as (figure, axes):
+    with run_drawing(title or throughput_title(run)) as (figure, axes):
         panels = ["errors"] if frame["errors"].any() else []
         panels += ["users"] if frame["users"].nunique() > 1 else []
         below = panels_below(figure, axes, len(panels))
         at = edges(frame)
         labels = [(last(frame["rate"]), "calls", COLOURS["hardened"])]
         axes.stairs(frame["rate"], at, color=COLOURS["hardened"], lw=2, baseline=None)
-        if open_loop:
+        if frame["due_rate"].notna().any():
             axes.stairs(frame["due_rate"], at, color=INK, lw=1.2, ls=(0, (5, 2)), baseline=None)
-            labels.append((last(frame["due_rate"]), "asked for", INK))
+            labels.append((last(frame["due_rate"]), "due", INK))
         from_zero(axes, frame["rate"], frame["due_rate"])
         axes.set(ylabel="calls/s")
         for name, small in zip(panels, below, strict=True):
-            y = frame["error_rate"] if name == "errors" else frame["users"]
-            shade = _WRONG if name == "errors" else FAINT
-            small.stairs(y, at, color=shade, fill=True, lw=0)
-            from_zero(small, y)
-            small.yaxis.set_major_locator(MaxNLocator(2, integer=True))
-            small.set(ylabel="errors/s" if name == "errors" else name)
+            _small_panel(small, frame, name)
         time_axis([axes, *below], run)
         remark(axes, together(of, "steps: mean"), run=run)
         label_right(axes, labels)
     return figure
 
 
+def _small_panel(axes: Axes, frame: pd.DataFrame, name: str) -> None:
+    """Errors or users over time."""
+    y = frame["error_rate"] if name == "errors" else frame["users"]
+    shade = _WRONG if name == "errors" else FAINT
+    axes.stairs(y, edges(frame), color=shade, fill=True, lw=0)
+    from_zero(axes, y)
+    axes.yaxis.set_major_locator(MaxNLocator(2, integer=True))
+    axes.set(ylabel="errors/s" if name == "errors" else name)
+
+
 def latency_over_time(run: LoadRun, *, title: str | None = None) -> Figure:
-    """p50, p99 and p99.9 of each interval, from the intended start; log scale."""
+    """p50, p99 and p99.9 of each interval, from the intended start; log scale.
+
+    A ring marks the worst interval; the first and the last interval are hatched and left out.
+    """
     frame, of = thin(run.intervals())
     columns = {"p50": "p50_us", "p99": "p99_us", "p99.9": "p999_us"}
-    if title is None:
-        title = "Nothing was called"
-        if run.calls:
-            title = f"p99 {duration(run.latency_all.percentile(99))} over the run"
-        if frame["p99_us"].notna().any():
-            worst = frame.loc[frame["p99_us"].idxmax()]
-            title += f", {duration(worst['p99_us'] / 1e6)} in the worst interval"
-            title += f", at {round(worst['second'], 2):,.10g} s"
-    with run_drawing(title) as (figure, axes):
+    with run_drawing(title or latency_title(run)) as (figure, axes):
         labels = []
         for name, column in columns.items():
             y = frame[column] / 1e3
             axes.stairs(y, edges(frame), color=_PERCENTILES[name], lw=1.8, baseline=None)
             if y.notna().any():
                 labels.append((last(y), name, _PERCENTILES[name]))
+        edge = _mark_worst(axes, run)
         log_y(axes)
         axes.set(ylabel=LATENCY_LABEL)
         time_axis([axes], run)
         worst_of = together(of, "steps: worst")
-        remark(axes, f"invariants: {standing(run)}", worst_of, run=run)
+        remark(axes, f"invariants: {standing(run)}", worst_of, edge, run=run)
         label_right(axes, labels)
     return figure
+
+
+def _mark_worst(axes: Axes, run: LoadRun) -> str:
+    """Ring the worst interval and hatch the two that are left out; the remark that says so."""
+    worst, intervals = run.worst_interval(), run.intervals()
+    if worst is None:
+        return ""
+    middle = worst["second"] + worst["width"] / 2
+    axes.plot(middle, worst["p99_us"] / 1e3, "o", mfc="none", mec=_WRONG, mew=1.8, ms=10)
+    for i in (0, -1):
+        begin = intervals["second"].iloc[i]
+        end = begin + intervals["width"].iloc[i]
+        axes.axvspan(begin, end, fc="none", ec=FAINT, hatch="///", lw=0, alpha=0.5)
+    return "ring: worst interval · hatched: left out"
 
 
 def admissions(run: LoadRun, *, title: str | None = None) -> Figure:
@@ -121,41 +144,41 @@ def admissions(run: LoadRun, *, title: str | None = None) -> Figure:
     if run.windows is None:
         raise InvalidArgument(f"a run of {run.pattern} has no windows")
     frame = run.windows
-    over = frame["admitted"] > frame["bound"]
-    if title is None:
-        title = _admitted(frame, over)
     shown, of = fullest(frame)
     wrong = shown["admitted"] > shown["bound"]
-    with run_drawing(title) as (figure, axes):
+    with run_drawing(title or admissions_title(run, frame)) as (figure, axes):
         for mask, shade, size in ((~wrong, COLOURS["hardened"], 5), (wrong, _WRONG, 6)):
             rows = shown[mask]
             axes.plot(
                 rows["second"], rows["admitted"], "o", color=shade, ms=size, mew=0,
                 zorder=4 + (shade == _WRONG),
             )  # fmt: skip
-        bounds = frame["bound"].dropna().unique()
-        if len(bounds) == 1:
-            limit_line(axes, float(bounds[0]))
-        elif len(bounds):
-            line = frame.dropna(subset="bound").groupby("second")["bound"].max()
-            axes.step(line.index, line, where="post", color=INK, lw=1.5, ls=(0, (5, 2)))
-            label_right(axes, [(float(line.iloc[-1]), "bound", INK)])
+        _bound_line(axes, frame)
         from_zero(axes, shown["admitted"], frame["bound"])
         axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.set(ylabel="admitted in a window")
         time_axis([axes], run)
-        dots = "each dot one key in one window" if of == 1 else f"each dot the fullest of {of:,}"
-        remark(axes, dots + "; orange: over the bound" * bool(wrong.any()))
+        dots = (
+            "a dot: one key in one window" if of == 1 else f"a dot: the fullest of {of:,} windows"
+        )
+        remark(axes, dots, "orange: over the bound" * bool(wrong.any()))
     return figure
+
+
+def _bound_line(axes: Axes, windows: pd.DataFrame) -> None:
+    bounds = windows["bound"].dropna().unique()
+    if len(bounds) == 1:
+        limit_line(axes, float(bounds[0]))
+    elif len(bounds):
+        line = windows.dropna(subset="bound").groupby("second")["bound"].max()
+        axes.step(line.index, line, where="post", color=INK, lw=1.5, ls=(0, (5, 2)))
+        label_right(axes, [(float(line.iloc[-1]), "bound", INK)])
 
 
 def latency_curve(run: LoadRun, *, title: str | None = None) -> Figure:
     """Latency by percentile, a curve for each name of call."""
     named = {name: recorder for name, recorder in run.latency.items() if recorder.count}
-    if title is None:
-        ends = [f"{printable(n, 24)} {duration(r.percentile(99))}" for n, r in named.items()]
-        title = "p99: " + ", ".join(ends) if ends else "Nothing was called"
-    with run_drawing(title) as (figure, axes):
+    with run_drawing(title or names_title(run)) as (figure, axes):
         curves = {name: (r, f"{r.count:,} calls") for name, r in named.items()}
         percentiles(axes, curves)
         remark(axes, f"invariants: {standing(run)}")
@@ -165,11 +188,10 @@ def latency_curve(run: LoadRun, *, title: str | None = None) -> Figure:
 def compare_latency(
     runs: Mapping[str, LoadRun] | Sequence[LoadRun], *, title: str | None = None
 ) -> Figure:
-    """Latency by percentile, a curve for each run, with how it stands."""
+    """Latency by percentile: a curve for each run, with the verdict of the run."""
     named = _named(runs)
-    if title is None:
-        title = _ratio_title({n: r.latency_all.percentile(99) for n, r in named.items()})
-    with run_drawing(title) as (figure, axes):
+    ends = {name: run.latency_all.percentile(99) for name, run in named.items()}
+    with run_drawing(title or comparison_title(named, ends, "p99", duration)) as (figure, axes):
         curves = {n: (r.latency_all, standing(r)) for n, r in named.items()}
         percentiles(axes, curves)
     return figure
@@ -178,15 +200,11 @@ def compare_latency(
 def compare_throughput(
     runs: Mapping[str, LoadRun] | Sequence[LoadRun], *, title: str | None = None
 ) -> Figure:
-    """Calls a second: the median interval of each run, and its spread, with how it stands."""
+    """Calls a second: the median interval of each run and its spread, with the run's verdict."""
     named = _named(runs)
     rates = {name: run.intervals()["rate"].to_numpy() for name, run in named.items()}
     middle = {name: float(np.median(rate)) if len(rate) else 0.0 for name, rate in rates.items()}
-    if title is None:
-        (low, least), (high, most) = _extremes(middle)
-        title = f"{high}: {most:,.0f} calls/s"
-        if len(named) > 1 and least:
-            title += f", {times(most / least)} {low}"
+    title = title or comparison_title(named, middle, "calls/s", lambda rate: f"{rate:,.0f}")
     tops = []
     with run_drawing(title) as (figure, axes):
         for i, (name, rate) in enumerate(rates.items()):
@@ -209,44 +227,17 @@ def compare_throughput(
 
 
 def coordinated_omission(closed: LoadRun, open: LoadRun, *, title: str | None = None) -> Figure:
-    """The same store under a closed and an open loop: what waiting the closed loop leaves out."""
+    """The same store under a closed and an open loop: which waits the closed loop leaves out."""
     for name, run, wanted in (("closed", closed, False), ("open", open, True)):
         if run.open_loop is not wanted:
             raise InvalidArgument(f"{name} must be a run of a{'n'[:wanted]} {name} loop")
-    if title is None:
-        ends = [duration(run.latency_all.percentile(99)) for run in (closed, open)]
-        title = f"p99 by the closed loop {ends[0]}, by the open loop {ends[1]}"
-    names = f"closed loop, {closed.settings.get('users')} users", "open loop, "
-    asked = f"{open.timeline['due'].sum() / open.seconds:,.0f}/s"
-    return compare_latency({names[0]: closed, names[1] + asked: open}, title=title)
-
-
-def _answered(run: LoadRun, *, open_loop: bool) -> str:
-    title = f"{run.rate:,.0f} calls/s"
-    if open_loop:
-        title += f" of {run.timeline['due'].sum() / run.seconds:,.0f} asked for"
-    title += f", {run.errors_total:,} error{'' if run.errors_total == 1 else 's'}"
-    low = [recovery for recovery in recoveries(run) if recovery.lowest is not None]
-    if lasting := [recovery for recovery in low if recovery.seconds is None]:
-        return f"{title}; not back after the {lasting[-1].fault.kind}"
-    if low:
-        slowest = max(low, key=lambda recovery: recovery.seconds or 0)
-        title += f"; back {slowest.seconds:.3g} s after the {slowest.fault.kind} began"
-    return title
-
-
-def _admitted(frame: pd.DataFrame, over: pd.Series) -> str:
-    if not len(frame):
-        return "Nothing was admitted"
-    if over.any():
-        worst = frame.loc[(frame["admitted"] - frame["bound"])[over].idxmax()]
-        title = f"{over.sum():,} of {len(frame):,} windows over the bound, the worst holds "
-        return title + f"{worst['admitted']:,} where {worst['bound']:,g} are allowed"
-    if frame["bound"].isna().all():
-        return f"Up to {frame['admitted'].max():,} admitted in a window, no bound is stated"
-    return f"None of {len(frame):,} windows over the bound, the fullest holds " + (
-        f"{frame['admitted'].max():,}"
-    )
+    ends = {"closed loop": closed, "open loop": open}
+    p99 = {name: run.latency_all.percentile(99) for name, run in ends.items()}
+    title = title or comparison_title(ends, p99, "p99", duration)
+    users = closed.settings.get("users")
+    due = open.timeline["due"].sum() / open.seconds
+    named = {f"closed loop, {users} users": closed, f"open loop, {due:,.0f}/s": open}
+    return compare_latency(named, title=title)
 
 
 def _named(runs: Mapping[str, LoadRun] | Sequence[LoadRun]) -> dict[str, LoadRun]:
@@ -256,14 +247,3 @@ def _named(runs: Mapping[str, LoadRun] | Sequence[LoadRun]) -> dict[str, LoadRun
     if silent := [name for name, run in named.items() if not run.calls]:
         raise InvalidArgument(f"nothing was called in {silent}")
     return named
-
-
-def _extremes(values: Mapping[str, float]) -> tuple[tuple[str, float], tuple[str, float]]:
-    ranked = sorted(values.items(), key=lambda item: item[1])
-    return ranked[0], ranked[-1]
-
-
-def _ratio_title(seconds: Mapping[str, float]) -> str:
-    (best, low), (worst, high) = _extremes(seconds)
-    title = f"p99: {best} {duration(low)}"
-    return title + (f", {worst} {times(high / low)} that" if len(seconds) > 1 else "")

@@ -20,7 +20,7 @@ _ERRORS, _EVIDENCE, _FAULTS = 5, 5, 8
 
 
 def summary(run: LoadRun) -> str:
-    """Title, rate, errors, latencies by name of call, generator, faults, and the findings."""
+    """Title, rate, errors, latencies by name of call, faults, generator and findings."""
     lines = [run.title]
     if "engine" in run.machine:
         lines[0] += f", {run.machine['engine']} {run.machine.get('engine_version', '')}".rstrip()
@@ -30,10 +30,10 @@ def summary(run: LoadRun) -> str:
     if len(run.errors) > _ERRORS:
         lines.append(f"    and {len(run.errors) - _ERRORS} other messages")
     lines += _latencies(run)
-    told = recoveries(run)
-    lines += [f"  {recovery.says}" for recovery in told[:_FAULTS]]
-    if len(told) > _FAULTS:
-        lines.append(f"  and {len(told) - _FAULTS} more faults: the report has them")
+    faults = recoveries(run)
+    lines += [f"  {recovery.says}" for recovery in faults[:_FAULTS]]
+    if len(faults) > _FAULTS:
+        lines.append(f"  and {len(faults) - _FAULTS} more faults, which the report lists")
     if run.generator is not None:
         lines.append(f"  generator: {generator_says(run)}")
         if run.generator.warning:
@@ -56,17 +56,18 @@ def generator_says(run: LoadRun) -> str:
 
 
 def how_measured(run: LoadRun) -> str:
-    """Where a latency begins, and what kind of load it was."""
+    """The kind of load, and when a latency begins."""
     users = run.settings.get("users")
     if run.open_loop:
         return (
-            f"Open loop: {run.settings['rate']:,g} calls a second were due, whatever the answers "
-            "took. A latency begins when the call was due, so waiting for a slow server counts."
+            f"Open loop: {run.settings['rate']:,g} calls a second were due, however long the "
+            "answers took. A latency begins when the call was due: the wait for a slow server "
+            "counts."
         )
     return (
         f"Closed loop: {'each user' if users is None else f'each of {users} users'} calls again "
-        "when answered. A latency begins with the call. A slow server slows this load down, so "
-        "those who would have come meanwhile are missing from its percentiles."
+        "as soon as its last call is answered. A latency begins with the call. A slow server slows "
+        "this load down: the calls that would have come meanwhile are missing from the percentiles."
     )
 
 
@@ -89,7 +90,7 @@ def _latencies(run: LoadRun) -> Iterator[str]:
     if not run.calls:
         return
     names = [*(f"p{p:g}" for p in PERCENTILES), "max"]
-    head = "  latency in µs, from the intended start"
+    head = "  latency from the intended start, µs"
     yield f"{head:42}" + "".join(f"{name:>11}" for name in names)
     for row in run.latency_frame().to_dict("records"):
         if row["count"]:
@@ -108,7 +109,7 @@ def _verdict(run: LoadRun) -> Iterator[str]:
         if len(finding.evidence) > _EVIDENCE:
             yield f"    and {len(finding.evidence) - _EVIDENCE:,} more"
     if run.verdict == "BROKEN" and run.untested:
-        yield f"  and for the rest, this run shows nothing: {run.untested}"
+        yield f"  Beyond what broke, this run shows nothing: {run.untested}"
 
 
 def _fit(line: str) -> list[str]:

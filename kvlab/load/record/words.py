@@ -1,4 +1,4 @@
-"""How the reports of load runs write a share, a duration, a ratio, and a text of unknown origin."""
+"""How the reports of load runs write a share, a duration, and a text of unknown origin."""
 
 from __future__ import annotations
 
@@ -13,11 +13,6 @@ def duration(seconds: float) -> str:
     if not seconds < 1:
         return f"{seconds:.3g} s"
     return f"{seconds * 1e3:.3g} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.3g} µs"
-
-
-def times(ratio: float) -> str:
-    """``1.234`` as ``1.2 times``."""
-    return f"{ratio:,.0f} times" if ratio >= 100 else f"{ratio:.2g} times"
 
 
 def printable(text: str, longest: int | None = None) -> str:
