@@ -1,4 +1,4 @@
-"""One base error, and one class per cause. Subclasses carry the facts."""
+"""One base error, and one class for each cause. Subclasses carry the facts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class KvlabError(Exception):
 
 
 class InvalidArgument(KvlabError, ValueError):
-    """An argument was refused before anything was sent; names the value and the allowed range."""
+    """An argument was refused before anything was sent. The text has the value and its range."""
 
 
 class NotRunYet(KvlabError, TypeError):
@@ -26,14 +26,14 @@ class ServerUnavailable(KvlabError):
 
 
 class OutcomeUnknown(KvlabError):
-    """The command was sent and no answer came. It may or may not have run."""
+    """The command was sent, and no answer came. The command may or may not have run."""
 
 
 class ServerRefused(KvlabError, redis.exceptions.ResponseError):
     """The server answered with an error; ``code`` is its first word (NOAUTH, OOM, WRONGTYPE …).
 
-    The command had no effect, except for a script that failed half-way. Also redis-py's
-    ``ResponseError``, so existing handlers keep working.
+    The command had no effect, unless a script failed halfway. It is also redis-py's
+    ``ResponseError``, so that existing handlers keep working.
     """
 
     def __init__(self, message: str) -> None:
@@ -47,7 +47,7 @@ class ServerRefused(KvlabError, redis.exceptions.ResponseError):
 class BatchFailed(KvlabError):
     """At least one op of a batch failed.
 
-    ``results`` has one item per op, in order: the decoded value, or the exception of that op.
+    ``results`` has one item for each op, in order: the decoded value, or the error of that op.
     """
 
     def __init__(self, results: list[object]) -> None:
@@ -64,11 +64,11 @@ class BatchFailed(KvlabError):
 
 
 class RemoteNotAllowed(KvlabError):
-    """A server that is not on loopback needs an explicit yes."""
+    """A server that is not on loopback needs an explicit permission."""
 
 
 class MissingExtra(KvlabError, ImportError):
-    """A part of the workbook needs a package that ``kvlab`` alone does not bring."""
+    """A part of the workbook needs a package that ``kvlab`` alone does not install."""
 
     def __init__(self, package: str, purpose: str) -> None:
         self.package, self.purpose = package, purpose
@@ -79,7 +79,7 @@ class MissingExtra(KvlabError, ImportError):
 
 
 class NotJson(KvlabError, TypeError):
-    """A value that JSON cannot carry, or would give back as another one. Nothing was stored."""
+    """A value that JSON cannot carry, or would change. Nothing was stored."""
 
 
 class SessionTooLarge(InvalidArgument):
@@ -99,7 +99,7 @@ class LockNotAcquired(KvlabError, TimeoutError):
 
 
 class LockLost(KvlabError):
-    """The lock may have another holder by now; what was written since is not protected by it."""
+    """The lock may have another holder by now. It does not protect what was written since."""
 
     def __init__(self, name: str, fence: int, how: str) -> None:
         self.name, self.fence = name, fence
@@ -107,11 +107,11 @@ class LockLost(KvlabError):
 
 
 class PeriodClosed(KvlabError):
-    """A submission for a period that is neither kept nor next. Nothing changed."""
+    """A submission was for a period that is neither kept nor next. Nothing changed."""
 
 
 class ScoreOutOfRange(KvlabError):
-    """A sum that a double does not hold exactly, or beyond ±(2**53 − 1). Nothing changed."""
+    """A sum would be rounded, or be beyond ±(2**53 − 1). Nothing changed; ``held`` is the score."""
 
     def __init__(self, message: str, held: float) -> None:
         self.held = held
@@ -119,10 +119,10 @@ class ScoreOutOfRange(KvlabError):
 
 
 class OpIdReused(KvlabError):
-    """An ``op_id`` came again with another submission. Nothing changed."""
+    """An ``op_id`` came again, with another submission. Nothing changed."""
 
 
 class UnknownFlag(KvlabError, KeyError):
-    """A feature flag that is neither stored nor declared."""
+    """A feature flag is neither stored nor declared."""
 
     __str__ = Exception.__str__

@@ -1,4 +1,4 @@
-"""The choke point on asyncio: :class:`AsyncKv`, the twin of :class:`~kvlab.Kv`."""
+"""The executor for asyncio: :class:`AsyncKv`, the counterpart of :class:`~kvlab.Kv`."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def aconnect(
     settings = Settings(
         prefix=prefix, timeout=timeout, deadline=deadline, trace=trace, sleep=asyncio.sleep
     )
-    # Joining the embedded server may have to start it: not on the event loop's thread.
+    # This may start the embedded server: not on the event loop's thread.
     client = redis.asyncio.Redis.from_url(
         await asyncio.to_thread(server_url, url, allow_remote),
         socket_timeout=timeout,
@@ -63,8 +63,8 @@ async def aconnect(
 class AsyncKv(Executor):
     """:class:`Kv` for asyncio: the same ops and flows, awaited. Belongs to one event loop.
 
-    A cancelled ``run`` closes the connection on which an answer was still due, so that no
-    answer reaches another caller. A flow sees the cancellation and may run ops to clean up.
+    A cancelled ``run`` closes the connection on which an answer is still due, so that no answer
+    reaches another caller. A flow sees the cancellation, and may run ops to clean up.
     """
 
     client: redis.asyncio.Redis
@@ -93,7 +93,7 @@ class AsyncKv(Executor):
         self.client = client
         self._on_close = on_close
         make = own_connection(client, settings.timeout, Retry(NoBackoff(), 0), awaited=True)
-        # With one redis-py sends by asyncio.wait_for, which loses cancellations before 3.12.
+        # With a timeout redis-py sends by asyncio.wait_for, which loses cancellations before 3.12.
         make.keywords["socket_timeout"] = None
         self._packer = make()
         most = client.connection_pool.max_connections
@@ -168,7 +168,7 @@ class AsyncKv(Executor):
         replies: list[Raw] = []
         complete = False
         try:
-            # One timer, moved on now and then: setting it takes longer than reading a reply.
+            # One timer, which is moved sometimes: to set it takes longer than to read a reply.
             async with asyncio.timeout(wait) as limit:
                 moved = now()
                 await connection.send_packed_command(request)
@@ -181,7 +181,7 @@ class AsyncKv(Executor):
             return replies, None
         except BROKEN as problem:
             return replies, transport_error(problem, sent=True, where=self.where)
-        finally:  # an answer may still be due, after cancellation too: nobody else may read it
+        finally:  # an answer may still be due, also after cancellation: no other caller may read it
             await self._connections.put(connection, complete=complete, extra=extra)
 
     async def _share(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
@@ -189,13 +189,13 @@ class AsyncKv(Executor):
             await asyncio.wait([under_way])
             if not under_way.cancelled():
                 return under_way.result()
-            # The caller that made the call was cancelled: somebody else makes it again.
+            # The caller that made the call was cancelled: another caller repeats it.
         mine = self._shared[name] = asyncio.get_running_loop().create_future()
         try:
             value = await call()
         except Exception as problem:
             mine.set_exception(problem)
-            mine.exception()  # seen: nobody may be waiting
+            mine.exception()  # marks it as seen: no other caller may be waiting
             raise
         except BaseException:
             mine.cancel()

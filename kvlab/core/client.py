@@ -1,7 +1,7 @@
-"""The choke point: every op reaches the server through :class:`Kv`, or its async twin.
+"""The executor for threads: every op reaches the server by :class:`Kv` or by ``AsyncKv``.
 
-The client that an executor is given is never changed: see ``kvlab.core.connections``. ``connect``
-finds the server.
+``connect`` finds the server. An executor never changes its client: see
+``kvlab.core.connections``.
 """
 
 from __future__ import annotations
@@ -54,11 +54,12 @@ def connect(
 ) -> Kv:
     """An executor on the server at ``url``, else ``KVLAB_URL``, else the embedded Valkey.
 
-    Nothing is sent yet: a dead server shows at the first ``run``. Where no embedded server
-    exists, fakeredis takes its place and a warning says so. Raises
-    :class:`~kvlab.errors.RemoteNotAllowed` for a server on another machine without an explicit
-    yes, :class:`~kvlab.errors.InvalidArgument` for an unusable URL or setting; the settings are
-    those of :class:`~kvlab.core.settings.Settings` (``prefix``: by default ``KVLAB_PREFIX``).
+    Nothing is sent yet: a dead server is noticed at the first ``run``. Where no embedded server
+    exists, fakeredis takes its place, and a warning says so. The settings are those of
+    :class:`~kvlab.core.settings.Settings`; the default ``prefix`` is ``KVLAB_PREFIX``, else
+    ``kvlab:``. Raises :class:`~kvlab.errors.RemoteNotAllowed` for a server on another machine
+    without ``allow_remote``, and :class:`~kvlab.errors.InvalidArgument` for an unusable URL or
+    setting.
     """
     settings = Settings(
         prefix=prefix, timeout=timeout, deadline=deadline, trace=trace, sleep=time.sleep
@@ -137,11 +138,11 @@ class Kv(Executor):
         self, ops: Iterable[Op[T]], /, *, atomic: bool = ..., return_exceptions: Literal[True]
     ) -> list[T | Exception]: ...
     def run(self, *ops: Any, atomic: bool = False, return_exceptions: bool = False) -> Any:
-        """Run what is given, in one round trip (a flow: in as many as it takes).
+        """Run the ops in one round trip, or a flow in as many round trips as it takes.
 
         * ``run(op)`` → its result; ``run(flow)`` → what the flow returns.
         * ``run(a, b, …)`` → a tuple. The ops are independent; their order is not promised.
-        * ``run([ops])`` → a list, also of none or one; long ones travel in several chunks.
+        * ``run([ops])`` → a list, also for no op or one op; a long list travels in chunks.
         * ``atomic=True``: in one MULTI, in the order given, never chunked.
 
         Raises :class:`~kvlab.errors.ServerUnavailable` when nothing could be sent,
@@ -203,11 +204,11 @@ class Kv(Executor):
             return replies, None
         except BROKEN as problem:
             return replies, transport_error(problem, sent=True, where=self.where)
-        finally:  # an answer may still be due, after KeyboardInterrupt too: nobody else may read it
+        finally:  # an answer may still be due, also after KeyboardInterrupt
             self._connections.put(connection, complete=complete, extra=extra)
 
     def _share(self, name: str, call: Callable[[], Any]) -> Any:
-        name = f"{os.getpid()} {name}"  # forked: a call of the parent's never ends here
+        name = f"{os.getpid()} {name}"  # forked: a call of the parent never ends here
         while True:
             with self._sharing:
                 under_way = self._shared.get(name)
@@ -219,7 +220,7 @@ class Kv(Executor):
             except CancelledError:
                 if not under_way.cancelled():
                     raise
-                # The caller that made the call was interrupted: somebody else makes it again.
+                # The caller that made the call was interrupted: another caller repeats it.
         try:
             try:
                 value = call()
@@ -240,9 +241,9 @@ class Kv(Executor):
     ) -> AbstractContextManager[Holding]:
         """``with kv.hold(lock) as held``: run the body under the lock.
 
-        Waits for it at most ``wait`` seconds (0: one try), then raises
+        Waits at most ``wait`` seconds for the lock (0: one try), then raises
         :class:`~kvlab.errors.LockNotAcquired`. Without ``renew`` the body has the lock's TTL.
-        Raises :class:`~kvlab.errors.LockLost` at the end if the lock was lost; see
+        Raises :class:`~kvlab.errors.LockLost` on exit if the lock was lost; see
         ``kvlab.core.hold``.
         """
         return hold(self, lock, seconds("wait", wait, 0, infinite=True), renew)
@@ -252,9 +253,9 @@ class Kv(Executor):
         return Kv(self.client, **self.settings.within(part).keywords())
 
     def clear(self) -> int:
-        """Remove the keys of this namespace and no other; returns how many.
+        """Remove the keys of this namespace and no other key; returns how many were removed.
 
-        A key written meanwhile may stay.
+        A key that is written meanwhile may stay.
         """
         return self._fulfil(self._clearing())
 
@@ -278,5 +279,5 @@ def _not_async(value: T, function: object) -> T:
     if inspect.isawaitable(value):
         if inspect.iscoroutine(value):
             value.close()
-        raise InvalidArgument(f"{function!r} is async; run this flow on kvlab.AsyncKv")
+        raise InvalidArgument(f"{function!r} must not be async on Kv; use kvlab.AsyncKv")
     return value

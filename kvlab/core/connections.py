@@ -1,8 +1,8 @@
-"""Where the server is, and what the executors' own connections are like.
+"""The connections of an executor.
 
-An executor opens connections of its own, configured like those of the client it is given, but
-without redis-py's silent retries (ten by default, of any command), in RESP2 (so that ``decode``
-sees the same reply whatever the client speaks) and with its own timeouts.
+An executor opens connections of its own. They are configured like the connections of its client,
+but without redis-py's silent retries (ten by default, of any command), in RESP2 (so that
+``decode`` gets the same reply from every client), and with the executor's timeouts.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from kvlab.core.wire import Command, TransportError, refusal, transport_error
 from kvlab.errors import Closed, InvalidArgument
 
 MAX_CONNECTIONS = 500
-"""Most connections of a client made by ``connect``; further threads wait for one."""
+"""The most connections of a client made by ``connect``; further threads wait."""
 
-_MOST = 4096  # a client's pool may say two thousand million
+_MOST = 4096  # a client's pool may allow 2**31
 
 BROKEN = (RedisError, OSError)
-"""What a connection raises when it fails, error replies among them."""
+"""The errors of a connection that fails; error replies are among them."""
 
 # redis-py raises some error replies as connection errors; there too the command did not run.
 _REFUSED = (AuthenticationError, AuthorizationError, ResponseError)
@@ -46,11 +46,11 @@ _NOT_TAKEN_OVER |= {"himport_registry", "event_dispatcher", "health_check_interv
 def own_connection(
     client: Any, timeout: float, retry: Any, *, awaited: bool
 ) -> functools.partial[Any]:
-    """A maker of connections like the client's, less what retries, caches or converts."""
+    """Makes connections like the client's, without retries, caches and conversions."""
     pool = client.connection_pool
     if inspect.iscoroutinefunction(pool.connection_class.connect) != awaited:
-        wanted, given = ("async", "sync") if awaited else ("sync", "async")
-        raise InvalidArgument(f"needs a client that is {wanted}; {client!r} is {given}")
+        wanted = "an async" if awaited else "a sync"
+        raise InvalidArgument(f"client must be {wanted} redis-py client, not {client!r:.80}")
     kwargs = {
         name: value
         for name, value in pool.connection_kwargs.items()
@@ -62,10 +62,10 @@ def own_connection(
 
 
 class Connections:
-    """At most ``most`` connections, of which the one used last is used next. For threads.
+    """At most ``most`` connections for threads; the connection that was used last is used next.
 
-    redis-py's pool takes twice the time, most of it for telemetry, and cannot lend a blocking
-    command a connection beyond its number.
+    redis-py's pool takes twice the time, mostly for telemetry, and has no extra connection for a
+    blocking command.
     """
 
     def __init__(self, make: Callable[[], Any], most: int, wait: float) -> None:
@@ -82,10 +82,10 @@ class Connections:
         self._process = os.getpid()
 
     def get(self, *, extra: bool = False) -> Any:
-        """A connection ready for a command; ``extra``: beyond the number.
+        """A connection ready for a command; ``extra``: one more than ``most``.
 
-        Raises what redis-py raises when it cannot connect, MaxConnectionsError when none is
-        free in time.
+        Raises redis-py's error when it cannot connect, and MaxConnectionsError when no connection
+        is free in time.
         """
         if self._closed:
             raise Closed("this executor is closed; nothing was sent")
@@ -118,7 +118,7 @@ class Connections:
         return _connected(connection)
 
     def put(self, connection: Any, *, complete: bool, extra: bool = False) -> None:
-        """Take back a connection; ``complete``: no answer is due on it."""
+        """Take a connection back; ``complete``: no answer is still due on it."""
         if complete and not self._closed and len(self._idle) < self._most:
             self._idle.append(connection)
         else:
@@ -127,7 +127,7 @@ class Connections:
             self._turns.put(None)
 
     def close(self) -> None:
-        """Close the idle ones now, those in use when they come back."""
+        """Close the idle connections now, and the others when they come back."""
         self._closed = True
         while self._idle:
             self._idle.pop().disconnect()
@@ -221,7 +221,7 @@ def packed(connection: Any, commands: list[Command]) -> Any:
         try:  # in C; on asyncio redis-py packs in Python
             pack = hiredis.pack_command
             return [b"".join([pack((*c[0].encode().split(), *c[1:])) for c in commands])]
-        except TypeError:  # an argument for redis-py's own packer, or for none
+        except TypeError:  # an argument that only redis-py's packer knows, or no packer
             return connection.pack_commands(commands)
     except (DataError, TypeError, UnicodeEncodeError) as problem:
         raise InvalidArgument(f"an argument cannot be sent: {problem}") from problem
@@ -234,7 +234,7 @@ def not_connected(problem: Exception, where: str) -> TransportError:
 
 
 def error_reply(problem: RedisError) -> RedisError:
-    """The error as a reply, if the server sent it; else it is raised again."""
+    """The error as a reply, if the server sent it; any other error is raised."""
     if isinstance(problem, ResponseError) or problem.status_code is not None:
         return problem.with_traceback(None)
     raise problem

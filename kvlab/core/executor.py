@@ -1,7 +1,7 @@
-"""How ops and flows are run, said once for threads and for asyncio.
+"""How ops and flows are run: written once, for threads and for asyncio.
 
-:class:`Executor` turns what a caller wants run into a generator of requests: a round trip, a
-call of the user's code, a wait. ``Kv`` and ``AsyncKv`` only fulfil requests.
+:class:`Executor` makes a generator of requests out of ops and flows. A request is a round trip, a
+call of the user's code or a wait. ``Kv`` and ``AsyncKv`` only fulfil the requests.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from kvlab.errors import InvalidArgument, ServerRefused, ServerUnavailable
 T = TypeVar("T")
 
 CHUNK = 500
-"""Ops of a list that share a round trip."""
+"""The most ops of a list in one round trip."""
 _PAUSE = 0.02
 
 
 class Trip(NamedTuple):
-    """A round trip to make; answered with the replies and what cut them short, if anything."""
+    """A round trip to make. Its answer: the replies, and the error that cut them short or None."""
 
     commands: list[Command]
     blocking: float | None
@@ -44,7 +44,7 @@ Running = Generator[Request, Any, T]
 
 
 class Executor:
-    """What both executors share: the settings, the count of round trips, and how to run."""
+    """The common part of both executors: settings, count of round trips, how ops are run."""
 
     def __init__(self, client: Any, settings: Settings) -> None:
         if not hasattr(client, "connection_pool"):
@@ -176,7 +176,7 @@ class Executor:
                 return (yield step)
             case Now():
                 return self.clock()
-        raise InvalidArgument(f"a flow may yield ops, calls and waits, not {step!r:.80}")
+        raise InvalidArgument(f"a flow must yield ops, calls and waits, not {step!r:.80}")
 
     def _clearing(self) -> Running[int]:
         # Of the characters that a prefix may have, none means anything to SCAN's patterns.
@@ -192,5 +192,5 @@ class Executor:
 
 def _listed(given: Any) -> list[Any]:
     if isinstance(given, str | bytes) or not isinstance(given, Iterable):
-        raise InvalidArgument(f"run takes ops, one flow, or a list of ops, not {given!r:.80}")
+        raise InvalidArgument(f"run must get ops, one flow or a list of ops, not {given!r:.80}")
     return list(given)

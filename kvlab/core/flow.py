@@ -1,4 +1,4 @@
-"""A flow needs several round trips: a generator function that yields ops, calls and waits."""
+"""A flow takes several round trips: a generator function that yields ops, calls and waits."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from kvlab.errors import InvalidArgument, NotRunYet
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """A call of the user's own code, such as a loader; the async executor awaits what it returns.
+    """A call of the user's own code, such as a loader; the async executor awaits its result.
 
-    With ``share`` callers in one executor that ask for the same name while a call is under way
-    wait for that one and get its result.
+    With ``share``: while a call of that name is under way in an executor, other callers of the
+    name wait for it and get its result.
     """
 
     function: Callable[..., T | Awaitable[T]]
@@ -45,7 +45,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """The executor's monotonic clock, in seconds: for durations, never for dates."""
+    """The executor's monotonic clock in seconds, for durations and never for dates."""
 
     def __iter__(self) -> Generator[Now, float, float]:
         return (yield self)
@@ -65,7 +65,7 @@ def together(*ops: Op[Any]) -> Generator[Any, Any, tuple[Any, ...]]:
 
 @dataclass(frozen=True, slots=True)
 class Flow(Generic[T_co]):
-    """A generator function with its arguments: data, so it can be run again and again."""
+    """A generator function with its arguments: a value, so it can be run many times."""
 
     function: Callable[..., Generator[Any, Any, T_co]]
     args: tuple[Any, ...] = ()
@@ -87,9 +87,9 @@ S = TypeVar("S")
 def flow(
     function: Callable[Concatenate[S, P], Generator[Any, Any, T]],
 ) -> Callable[Concatenate[S, P], Flow[T]]:
-    """Make a generator function (a method, most often) return a :class:`Flow`."""
+    """Make a generator function, usually a method, return a :class:`Flow`."""
     if not inspect.isgeneratorfunction(function):
-        raise InvalidArgument(f"a flow is a generator function; {function!r} yields nothing")
+        raise InvalidArgument(f"a flow must be a generator function, not {function!r}")
 
     def make(first: S, *args: P.args, **kwargs: P.kwargs) -> Flow[T]:
         return Flow(function, (first, *args), kwargs)

@@ -1,4 +1,4 @@
-"""JSON that comes back as it was, or is refused. Pure."""
+"""Values as JSON that comes back unchanged; any other value is refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse)
 
 
 def encoded(value: Any) -> bytes:
-    """The value as JSON; :class:`~kvlab.errors.NotJson` if it would come back as another."""
+    """The value as JSON; :class:`~kvlab.errors.NotJson` for a value that JSON would change."""
     try:
         text = _ENCODER.encode(value)
         same = json.loads(text) == value
@@ -31,7 +31,7 @@ def encoded(value: Any) -> bytes:
 
 
 def decoded(raw: bytes) -> Any:
-    """The value of a piece of JSON; ValueError for anything else, NaN included."""
+    """The value of a JSON text; ValueError for any other text, NaN included."""
     try:
         return _DECODER.decode(raw.decode())
     except RecursionError as problem:

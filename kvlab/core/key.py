@@ -1,4 +1,4 @@
-"""Keys: the executor's prefix comes before each, and user text is encoded as a segment."""
+"""Keys: the executor puts its prefix before each key; user text becomes a segment of a key."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from urllib.parse import quote
 from kvlab.errors import InvalidArgument
 
 MAX_SEGMENT = 200
-"""Longest piece of user text that stays readable in a key, in bytes after encoding."""
+"""The longest user text that stays readable in a key, in bytes after encoding."""
 
 _PLAIN = re.compile(rf"[A-Za-z0-9_.-]{{1,{MAX_SEGMENT}}}")
 _PREFIX = re.compile(r"[A-Za-z0-9_.-]+(:[A-Za-z0-9_.-]+)*:?")
 
 
 def segment(text: str | int) -> str:
-    """Encode user text as one piece of a key.
+    """Encode user text as one segment of a key.
 
-    Two different texts never give the same piece (an int stands for its decimal digits); the
-    piece holds neither ``:`` nor braces nor control characters, and at most
-    ``MAX_SEGMENT`` bytes: longer text becomes ``~`` and its SHA-256. Empty text becomes ``~``.
+    Two different texts never give the same segment (an int stands for its decimal digits). A
+    segment has no ``:``, no braces and no control characters, and at most ``MAX_SEGMENT`` bytes:
+    longer text becomes ``~`` and its SHA-256. Empty text becomes ``~``.
     """
     if isinstance(text, int) and not isinstance(text, bool):
         text = int.__repr__(text)
@@ -42,7 +42,7 @@ def segment(text: str | int) -> str:
 class Key:
     """A key or channel name inside the namespace: the executor puts the prefix before it.
 
-    The name is taken as it is; pass user text through :func:`segment` first.
+    The name is used as it is; encode user text by :func:`segment` first.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Key:
 
 
 def checked_prefix(prefix: str) -> str:
-    """The namespace in its one form, ending in ``:``; :class:`InvalidArgument` for any other."""
+    """The namespace with a ``:`` at its end; :class:`InvalidArgument` for any other text."""
     if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
         raise InvalidArgument(
             f"prefix must be parts of letters, digits, '_', '.', '-', joined by ':', not {prefix!r}"

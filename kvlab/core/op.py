@@ -1,9 +1,9 @@
 """An operation is data.
 
-An :class:`Op` is a command (or a Lua script) with its arguments, how to decode the reply, and
-whether repeating it is harmless. A :class:`Flow` is what needs several round trips: a generator
-function that yields ops, calls and waits. Nothing here talks to a network, reads a clock or
-draws a random number; an executor (``kvlab.Kv``, ``kvlab.AsyncKv``) does.
+An :class:`Op` is a command or a Lua script with its arguments, with the decoding of its reply, and
+with the answer to "is a repetition harmless?". A flow (``kvlab.core.flow``) is for what takes
+several round trips. Nothing here uses a network, a clock or random numbers: an executor
+(``kvlab.Kv``, ``kvlab.AsyncKv``) does.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ P = ParamSpec("P")
 
 @dataclass(frozen=True)
 class Script:
-    """A Lua script. ``name`` is shown to people; the server knows it by ``sha``."""
+    """A Lua script. People read its ``name``; the server knows its ``sha``."""
 
     name: str
     source: str = field(repr=False)
@@ -73,15 +73,17 @@ _STATEFUL = re.compile(
 
 @functools.lru_cache(maxsize=1000)
 def _check_command(words: object) -> bool:
-    """Refuse what no server knows or a connection cannot bear; whether it is a bare CLIENT."""
+    """Refuse a word that is no command, or changes its connection; True for a bare CLIENT."""
     if not isinstance(words, str) or not words.strip() or not words.isascii():
         raise InvalidArgument(f"command must be its name or a Script, not {words!r:.80}")
     if _STATEFUL.match(words.lstrip()):
-        raise InvalidArgument(f"{words} changes a connection that others use next; use kv.client")
+        raise InvalidArgument(
+            f"{words} changes a connection that other callers use next; use kv.client"
+        )
     return words.strip().upper() == "CLIENT"
 
 
-# Of 617 digits. Python gives up at 4300, or fewer if told so, and then hiredis ends the process.
+# 617 digits. Python refuses 4300 digits (or fewer, by its settings); hiredis then ends the process.
 _WIDEST = 1 << 2048
 
 
@@ -104,21 +106,21 @@ def _check_args(args: tuple[Arg, ...]) -> None:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Op(Generic[T_co]):
-    """One command, or one script, with all that an executor needs to run it.
+    """One command or one script, with everything that an executor needs to run it.
 
-    ``Op("SET", Key("greeting"), "hi", "EX", 5)``; ``Op(script, Key("a"), Key("b"), 10)``: a
-    script's keys come first.
+    ``Op("SET", Key("greeting"), "hi", "EX", 5)``; ``Op(script, Key("a"), Key("b"), 10)``: the keys
+    of a script come first.
 
-    * ``decode`` turns the raw reply into the result; without it the raw reply is the result.
-    * ``idempotent``: running it twice leaves and answers the same as once, so an executor may
-      send it again when the answer is lost.
-    * ``blocking``: for how many seconds the server may hold back the answer (``math.inf``: for
-      ever); None for a command that answers at once.
-    * ``fallback``: what to answer when the server cannot be reached or does not answer, given
-      the error; without it the error is raised.
+    * ``decode`` makes the result of the raw reply; without it the raw reply is the result.
+    * ``idempotent``: two runs leave and answer the same as one run, so an executor retries the op
+      when its answer is lost.
+    * ``blocking``: the server may delay the answer for this many seconds (``math.inf``: for ever);
+      None for a command that answers at once.
+    * ``fallback`` makes the result of the error when the server cannot be reached or does not
+      answer; without it the error is raised.
 
-    Raises :class:`~kvlab.errors.InvalidArgument` for an argument that cannot be sent and for
-    commands that change the connection they travel on (SELECT, MULTI, SUBSCRIBE …).
+    Raises :class:`~kvlab.errors.InvalidArgument` for an argument that cannot be sent, and for a
+    command that changes its connection (SELECT, MULTI, SUBSCRIBE …).
     """
 
     command: str | Script
@@ -153,7 +155,9 @@ class Op(Generic[T_co]):
                 said = what.decode("latin-1") if isinstance(what, bytes) else str(what)
                 _check_command(f"CLIENT {segment(said)}")
         elif self.keys != args[: len(self.keys)]:
-            raise InvalidArgument(f"a script's keys come before its other arguments: {args!r:.80}")
+            raise InvalidArgument(
+                f"the keys of a script must come before its other arguments, not {args!r:.80}"
+            )
 
     @property
     def keys(self) -> tuple[Key, ...]:
@@ -168,7 +172,7 @@ class Op(Generic[T_co]):
         raise NotRunYet(f"this op has not run yet: kv.run(op)  [{self}]")
 
     def __str__(self) -> str:
-        """The redis-cli line it stands for, without the prefix."""
+        """The op as a redis-cli line, without the prefix."""
         if isinstance(self.command, Script):
             keys = [_shell(k) for k in self.keys]
             argv = [_shell(a) for a in self.args[len(keys) :]]

@@ -1,4 +1,4 @@
-"""Where the server is: the URL given, else KVLAB_URL, else the embedded server."""
+"""The URL of the server: the argument, else KVLAB_URL, else the embedded server's."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from kvlab.errors import InvalidArgument, RemoteNotAllowed
 
 
 def server_url(url: str | None = None, allow_remote: bool | None = None) -> str:
-    """The URL to connect to: the argument, or ``KVLAB_URL``, or the embedded server's.
+    """The URL of the server: the argument, else ``KVLAB_URL``, else the embedded server's.
 
     Raises :class:`RemoteNotAllowed` for a host that is not loopback, unless ``allow_remote`` or
-    ``KVLAB_ALLOW_REMOTE=1`` says yes; :class:`InvalidArgument` for what is no Redis URL.
+    ``KVLAB_ALLOW_REMOTE=1`` allows it; :class:`InvalidArgument` for a text that is no Redis URL.
     """
     url = url or os.environ.get("KVLAB_URL")
     if not url:
@@ -34,16 +34,19 @@ def server_url(url: str | None = None, allow_remote: bool | None = None) -> str:
     host = _host(url)
     if not allow_remote and not _is_loopback(host):
         raise RemoteNotAllowed(
-            f"{host} is not this machine. If you mean it, pass allow_remote=True or set "
+            f"{host} is not this machine. To allow it, pass allow_remote=True or set "
             "KVLAB_ALLOW_REMOTE=1; kvlab reads and removes only keys of its own prefix."
         )
     return url
 
 
 def _host(url: str) -> str | None:
-    """The host of a Redis URL; None for a unix socket. No message repeats any of the URL."""
+    """The host of a Redis URL; None for a unix socket. No message shows a part of the URL."""
     try:
-        given, path = parse_url(url), urlsplit(url).path  # redis-py takes hosts from queries too
+        given, path = (
+            parse_url(url),
+            urlsplit(url).path,
+        )  # a query may have a host too
     except ValueError:
         raise InvalidArgument(
             "not a Redis URL: redis://, rediss:// or unix:// is expected, and in user names and "

@@ -1,8 +1,8 @@
-"""What goes over the wire for a batch of ops, and what the replies mean. Pure: no sockets here.
+"""The commands of a batch of ops, and the meaning of the replies. Pure: no sockets here.
 
-``Kv`` and ``AsyncKv`` drive an :class:`Exchange`: send ``commands()``, hand what came back to
-``absorb()``, and go on while ``pending``. Both therefore agree on scripts, transactions, lost
-replies and what may be sent again.
+``Kv`` and ``AsyncKv`` drive an :class:`Exchange`: they send ``commands()``, give the replies to
+``absorb()``, and repeat this while ops are ``pending``. So both agree on scripts, transactions,
+lost replies and retries.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TransportError = ServerUnavailable | OutcomeUnknown
 
 
 def encode(op: Op[Any], prefix: str, *, with_source: bool = False) -> Command:
-    """The command line of an op, keys carrying the prefix."""
+    """The command of an op, with the prefix before its keys."""
     args = [prefix + arg.name if type(arg) is Key else arg for arg in op.args]
     if isinstance(op.command, str):
         return (op.command, *args)
@@ -43,7 +43,7 @@ def encode(op: Op[Any], prefix: str, *, with_source: bool = False) -> Command:
 
 @dataclass(frozen=True, slots=True)
 class RoundTrip:
-    """What a trace hook is told after each round trip; times are monotonic, in seconds."""
+    """What a trace hook gets after each round trip; times are monotonic, in seconds."""
 
     ops: tuple[Op[Any], ...]
     started: float
@@ -52,7 +52,7 @@ class RoundTrip:
 
 
 class Exchange:
-    """A batch of ops on its way: which still wait for an answer, and the results so far."""
+    """A batch of ops on its way: the ops that have no answer yet, and the results so far."""
 
     __slots__ = ("_atomic", "_prefix", "_sent", "_unknown_scripts", "ops", "pending", "results")
 
@@ -66,7 +66,7 @@ class Exchange:
         self._sent: set[int] = set()
 
     def commands(self) -> list[Command]:
-        """What to send now, in one round trip."""
+        """The commands to send now, in one round trip."""
         commands = [
             encode(
                 self.ops[i],
@@ -79,7 +79,7 @@ class Exchange:
         return [("MULTI",), *commands, ("EXEC",)] if self._atomic else commands
 
     def absorb(self, replies: list[Raw], error: TransportError | None) -> None:
-        """Take the replies, fewer than the commands when ``error`` cut them short."""
+        """Take the replies; there are fewer replies than commands when ``error`` cut them short."""
         if self._atomic:
             replies = self._open_transaction(replies, error)
         waiting, self.pending = self.pending, []
@@ -91,18 +91,18 @@ class Exchange:
     def _lose(self, unanswered: list[int], error: TransportError) -> None:
         if isinstance(error, OutcomeUnknown):
             self._sent.update(unanswered)
-        # A transaction is sent again as a whole or not at all.
+        # A transaction is retried as a whole or not at all.
         repeatable = [i for i in unanswered if i in self._sent and self.ops[i].idempotent]
         if self._atomic and len(repeatable) < len(unanswered):
             repeatable = []
         self.pending += repeatable
         for i in unanswered:
-            # Once sent, an op that cannot be sent again is unknown, not unsent.
+            # An op that was sent once and is not retried is unknown, not unsent.
             self.results[i] = OutcomeUnknown(str(error)) if i in self._sent else error
         self.pending.sort()
 
     def refuse(self, refused: ServerRefused) -> None:
-        """Nothing of what is pending was sent; what was sent before and lost stays unknown."""
+        """No pending op was sent; an op that was sent before and lost stays unknown."""
         for i in self.pending:
             if i not in self._sent:
                 self.results[i] = refused
@@ -163,25 +163,25 @@ def refusal(error: Exception) -> Exception:
 
 
 def reply_text(error: Exception) -> str:
-    """The error reply as the server said it: redis-py takes the first word off some."""
+    """The error reply in the server's words: redis-py removes the first word of some."""
     code = getattr(error, "status_code", None)
     return f"{code} {error}" if code else str(error)
 
 
 def checked_ops(ops: Sequence[Any], *, atomic: bool) -> Sequence[Op[Any]]:
-    """Refuse what cannot travel in a batch."""
+    """The ops, or an error for what cannot travel in a batch."""
     for op in ops:
         if isinstance(op, Flow):
             raise InvalidArgument(f"a flow takes several round trips; run it alone: {op}")
         if not isinstance(op, Op):
-            raise InvalidArgument(f"not an op: {op!r:.80}")
+            raise InvalidArgument(f"each item of a batch must be an op, not {op!r:.80}")
         if op.blocking is not None and (atomic or len(ops) > 1):
-            raise InvalidArgument(f"a blocking op would hold up its batch; run it alone: {op}")
+            raise InvalidArgument(f"a blocking op would delay its batch; run it alone: {op}")
     return ops
 
 
 def delivered(results: list[Any], *, return_exceptions: bool) -> list[Any]:
-    """The results of a batch, or the error that the batch deserves."""
+    """The results of a batch; without ``return_exceptions`` the error of a batch that failed."""
     failed = [r for r in results if isinstance(r, BaseException)]
     if failed and not return_exceptions:
         if len(failed) == len(results) and all(isinstance(r, ServerUnavailable) for r in failed):
@@ -191,7 +191,7 @@ def delivered(results: list[Any], *, return_exceptions: bool) -> list[Any]:
 
 
 def transport_error(error: Exception, *, sent: bool, where: str) -> TransportError:
-    """Why a round trip has no answer, as one of our two errors."""
+    """The error of a round trip that has no answer."""
     kind = type(error).__name__
     said = f"{kind}: {error}" if isinstance(error, RedisConnectionError) else str(error) or kind
     if sent:

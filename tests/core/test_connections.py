@@ -222,9 +222,9 @@ def test_sentinel(sentinel: int) -> None:
 
 def test_a_client_of_the_wrong_kind_is_refused() -> None:
     with redis.Redis() as client:
-        with pytest.raises(InvalidArgument, match="needs a client that is async"):
+        with pytest.raises(InvalidArgument, match="must be an async redis-py client"):
             AsyncKv(client)  # type: ignore[arg-type]
-        with pytest.raises(InvalidArgument, match="needs a client that is sync"):
+        with pytest.raises(InvalidArgument, match="must be a sync redis-py client"):
             Kv(redis.asyncio.Redis())  # type: ignore[arg-type]
         for wrong in (None, "redis://localhost", object(), redis.RedisCluster.__new__):
             with pytest.raises(InvalidArgument, match="connection pool"):
