@@ -66,7 +66,7 @@ class Story:
     __repr__ = __str__
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]] | None:
-        return None if self.shortest is None else self.shortest.figure(self.summary)._repr_png_()
+        return None if self.shortest is None else self.shortest.png(self.summary)
 
     def __bool__(self) -> bool:
         __tracebackhide__ = True  # pytest shows the assert, not this

@@ -7,10 +7,10 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Polygon
 from PIL import Image
 
-from kvlab.instruments.charts.style import Drawing
 from kvlab.instruments.explorer.timeline.diagram import Diagram
 from kvlab.instruments.explorer.timeline.shapes import Box, Line, Mark, Shape, Text
 
@@ -19,28 +19,28 @@ _POINTS = 72 / _DPI  # of a pixel
 _STYLE: Any = {"font.family": "DejaVu Sans Mono", "figure.dpi": _DPI, "path.simplify": False}
 
 
-class Picture(Drawing):
-    """A drawing of few colours: as a PNG with a palette, a third of the size."""
-
-    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
-        full, shown = super()._repr_png_()
-        png = io.BytesIO()
-        image = Image.open(io.BytesIO(full))
-        image.quantize(128, method=Image.Quantize.FASTOCTREE).save(png, "PNG", optimize=True)
-        return png.getvalue(), shown
-
-
-def drawn(diagram: Diagram) -> Picture:
+def drawn(diagram: Diagram) -> Figure:
     """The figure, as large as the diagram at 100 dots an inch."""
     with mpl.rc_context(_STYLE):
         size = (diagram.width / _DPI, diagram.height / _DPI)
-        figure = Picture(figsize=size, facecolor="none")
+        figure = Figure(figsize=size, facecolor="none")
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set(xlim=(0, diagram.width), ylim=(diagram.height, 0))
         axes.axis("off")
         for order, shape in enumerate(diagram.shapes):
             _draw(axes, shape, order)
     return figure
+
+
+def png_of(figure: Figure) -> tuple[bytes, dict[str, int]]:
+    """The picture, and its size on the page: the picture has twice the pixels, to be sharp on
+    every screen. It has few colours, so that a palette makes it a third as large."""
+    full, png = io.BytesIO(), io.BytesIO()
+    figure.savefig(full, format="png", dpi=2 * _DPI)
+    image = Image.open(full)
+    image.quantize(128, method=Image.Quantize.FASTOCTREE).save(png, "PNG", optimize=True)
+    width, height = figure.get_size_inches() * _DPI
+    return png.getvalue(), {"width": round(width), "height": round(height)}
 
 
 def _draw(axes: Axes, shape: Shape, order: int) -> None:

@@ -11,7 +11,7 @@ from kvlab.instruments.explorer.timeline.shortening import shortened
 from kvlab.instruments.explorer.timeline.wording import State, changes, ending, said
 
 if TYPE_CHECKING:
-    from kvlab.instruments.explorer.timeline.drawing import Picture
+    from matplotlib.figure import Figure
 
 HEAD, TAIL = 24, 8
 """Steps shown of a longer run: the first and the last."""
@@ -86,11 +86,17 @@ class Timeline:
             )
         )
 
-    def figure(self, title: str = "") -> Picture:
+    def figure(self, title: str = "") -> Figure:
         """The sequence diagram as a matplotlib figure, at most 960 pixels wide."""
         from kvlab.instruments.explorer.timeline.drawing import drawn  # no matplotlib before
 
         return drawn(self.diagram(title))
 
+    def png(self, title: str = "") -> tuple[bytes, dict[str, int]]:
+        """The sequence diagram as a PNG, and its width and height on the page."""
+        from kvlab.instruments.explorer.timeline.drawing import png_of
+
+        return png_of(self.figure(title))
+
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
-        return self.figure()._repr_png_()
+        return self.png()
