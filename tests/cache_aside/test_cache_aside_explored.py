@@ -71,7 +71,7 @@ def crashed(world: World) -> list[bool]:
 def pauses(world: World) -> list[float]:
     """Seconds that clients waited, to three digits."""
     labels = [event.label.split() for event in world.trace]
-    return [float(label[1]) for label in labels if label[:1] == ["slept"]]
+    return [float(label[1]) for label in labels if label[:1] == ["sleeps"]]
 
 
 def every_key_ends(world: World) -> bool:
