@@ -147,6 +147,16 @@ def transaction() -> Story:
     return replay("r0 q1", {LONG: client, LONG.replace(" ", ""): client, "x": client})
 
 
+def crash_with_the_widest_text() -> Story:
+    """Chapter 9: one client, and no text is wider than that of its crash."""
+
+    def works(kv: Any) -> None:
+        kv.get("a")
+        kv.lrem("working:w1", 1, "a")
+
+    return replay("0 x0", {"worker": works})
+
+
 def eighty_keys() -> Story:
     def fills(kv: Any) -> None:
         for number in range(80):
@@ -166,7 +176,7 @@ def a_long_run() -> Story:
 STORIES: list[Callable[[], Story]] = [
     three_in_a_window, thirteen_clients, stale_fill, session_with_long_ids, naive_session,
     stolen_lock, hardened_lock, blocked_and_timed_out, leaderboard, flags_in_one_commit,
-    write_through, transaction, eighty_keys, a_long_run,
+    write_through, transaction, crash_with_the_widest_text, eighty_keys, a_long_run,
 ]  # fmt: skip
 
 

@@ -204,7 +204,7 @@ class _Sheet:
         self._shapes.append(Mark(x, top + LINE - 4, colour, cross=step.kind == "crash"))
         (text,) = _texts(step)
         lines = self._columns.lines(client, text)
-        if x + 14 + widest(lines) < server - 10:
+        if x + 24 + widest(lines) <= server + 0.5:  # the widest text has just this room
             return self._texts(lines, x + 14, top, colour)
         return self._texts(lines, x - 14 - widest(lines), top, colour)
 
