@@ -1,6 +1,7 @@
-"""Instruments: workloads, latency recorder, experiments, faults, a slow database, charts.
+"""Instruments: the explorer, faults, experiments and their workloads, judges, charts.
 
-They need the extra ``lab``. Names are loaded on first use, so that ``import kvlab`` stays light.
+Instruments need the extra ``lab``. A name is loaded at its first use, so that ``import kvlab``
+stays light.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Faults on command: a proxy, a gate at the client, a frozen server, a slow database."""
+"""Faults on command: a proxy, a gate at the client, a frozen process, a slow database."""

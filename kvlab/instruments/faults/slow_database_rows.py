@@ -50,7 +50,7 @@ class Seed:
         return hashlib.sha256(drawn_from.encode()).hexdigest()[:16]
 
     def file(self) -> Path:
-        """A SQLite file with the rows, made at the first use; nobody writes to it afterwards."""
+        """A SQLite file with the rows, made at the first use and never changed afterwards."""
         path = _shelf() / f"origin-{self.fingerprint}.db"
         if not path.exists():
             # Built aside and renamed: another process never sees half a file.

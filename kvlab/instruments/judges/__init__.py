@@ -1,1 +1,1 @@
-"""Judges that know the right answer: of limiters, of scores, of any order of operations."""
+"""Judges of what was observed: of a limiter's decisions, of final scores, of histories."""

@@ -1,4 +1,4 @@
-"""The calls of one experiment: workers that make them on time, and the tally of what came back."""
+"""The calls of one experiment: workers that make the calls, and the tally of their outcomes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Clock:
     """Real time. Tests and simulations pass their own with the same two methods."""
 
     def now(self) -> float:
-        """Seconds, monotonic."""
+        """Seconds of a monotonic clock."""
         return time.perf_counter()
 
     def wait_until(self, moment: float) -> None:
@@ -86,13 +86,13 @@ class Workers:
         self._start = 0.0
 
     def warm_up(self) -> int:
-        """Make the calls of the warm-up; how many they were."""
+        """Make the calls of the warm-up; returns their number."""
         self._start = self._clock.now()
         self._make_calls(self._schedule.warm, self._schedule.warm_deadline, None)
         return self._next
 
     def measure(self, tally: Tally, duration: float | None) -> float:
-        """Make the calls that count; the seconds they took."""
+        """Make the calls that count; returns the seconds that they took."""
         if not self._schedule.open:
             self._start = self._clock.now()
         tally.begin = self._start + (self._schedule.warm_time if self._schedule.open else 0)

@@ -80,9 +80,9 @@ def ratio_over_turns(
 ) -> Comparison:
     """Compare what the same turns measured of ``a`` and of ``b``.
 
-    ``measure`` makes a number of each, by default the median latency in seconds. The interval is
-    the percentile bootstrap of the median (Efron, 1979) over whole turns, seeded. Fewer than about
-    six turns make the interval say little.
+    ``measure`` makes a number of what a turn measured, by default the median latency in seconds.
+    The interval is the percentile bootstrap of the median (Efron, 1979) over whole turns, seeded.
+    With fewer than about six turns the interval is of little use.
     """
     real("confidence", confidence, 0.5, 0.999)
     if len(a) != len(b) or len(a) < 2:

@@ -54,7 +54,7 @@ def experiment(
     loop of one worker, for a ``Trace`` to the trace's own times. Warm-up is ``warmup`` calls or
     ``warmup_seconds``. ``bucket`` is the width in seconds of the result's timeline. ``check`` is
     called once at the end and returns the number of violations; without ``check`` the result's
-    violations are None, which means that nobody looked. ``kv`` adds round trips and the engine's
+    violations are None, which means "not checked". ``kv`` adds round trips and the engine's
     name to the result. A progress bar appears after one second.
     """
     count, duration = _checked(count, duration, warmup, warmup_seconds, workload)

@@ -12,7 +12,7 @@ from kvlab.version import __version__
 
 
 class HasClient(Protocol):
-    """What is used of a Kv: its client for INFO, its counter of round trips."""
+    """The part of a Kv that is used here: its client for INFO, and its counter of round trips."""
 
     @property
     def client(self) -> Any: ...

@@ -1,4 +1,4 @@
-"""A progress bar for a person: after one second, in a terminal or a notebook, never into a log."""
+"""A progress bar, shown after one second in a terminal or a notebook, never in a log."""
 
 from __future__ import annotations
 

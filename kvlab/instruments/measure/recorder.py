@@ -1,9 +1,9 @@
-"""Latencies in an HDR histogram: percentiles that can be merged, kept and trusted.
+"""Latencies in an HDR histogram, which has precise percentiles and can be merged and stored.
 
 Guarantee: every sample is counted. Values from 1 µs to 60 s are kept in buckets no wider than
-1/1024 of the value and a percentile reports the middle of its bucket, so it lies within 0.05 % of
-the exact nearest-rank percentile. Shorter samples count as 1 µs, longer ones as 60 s, and both
-are counted in ``clamped_low`` and ``clamped_high``. ``mean``, ``min`` and ``max`` are exact
+1/1024 of the value. A percentile is the middle of its bucket, so the percentile lies within 0.05 %
+of the exact nearest-rank percentile. A shorter sample counts as 1 µs, a longer one as 60 s, and
+both are counted in ``clamped_low`` and ``clamped_high``. ``mean``, ``min`` and ``max`` are exact
 (of the clamped values, to the nanosecond).
 
 A latency is measured from the *intended start* of the request. A generator that starts late,

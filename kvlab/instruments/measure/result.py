@@ -20,7 +20,7 @@ class Result:
 
     ``outcomes``: a Recorder for each outcome. ``timeline``: for each ``bucket`` seconds from the
     end of the warm-up, counts by outcome. Latencies are measured from the intended start.
-    ``violations``: None when nobody looked. ``round_trips``: None without a kv. ``lateness``: from
+    ``violations``: None without a check. ``round_trips``: None without a kv. ``lateness``: from
     the intended start to the start, and ``late``: the requests with more than 1 ms of lateness
     (open loop only).
     """
@@ -43,7 +43,7 @@ class Result:
 
     @property
     def count(self) -> int:
-        """Requests, warm-up left out."""
+        """Requests, without the warm-up."""
         return sum(self.counts.values())
 
     @property
@@ -53,7 +53,7 @@ class Result:
 
     @property
     def latency(self) -> Recorder:
-        """All outcomes together."""
+        """The latencies of all outcomes."""
         merged = Recorder()
         for recorder in self.outcomes.values():
             merged.merge(recorder)

@@ -1,6 +1,6 @@
-"""What the formulas say, to be drawn over what was measured.
+"""Formulas, to be drawn over what was measured.
 
-Each function is a closed form or a bound from the literature; none of them looks at a server.
+Each function is a closed form or a bound from the literature.
 Chances are arrays that sum to 1, rates are requests a second, times are seconds.
 """
 
@@ -68,7 +68,7 @@ def che_lru_hit_ratio(probabilities: npt.ArrayLike, capacity: int) -> float:
 
 
 # The most requests that a correct limiter may admit in some interval a little shorter than one
-# window, by algorithm. An oracle that knows only "limit" would call three of four wrong.
+# window, by algorithm. A judge that knows only "limit" would call three of the four wrong.
 
 
 def fixed_window_worst(limit: int) -> int:
@@ -84,19 +84,19 @@ def sliding_log_worst(limit: int) -> int:
 def sliding_counter_worst(limit: int) -> int:
     """``2·limit − 1``: the estimate spreads the previous window evenly though it came in a burst.
 
-    With the previous window's ``limit`` at its very end, the current one may hold c at elapsed
-    share e < 1 while c ≤ limit·e, so c stays below limit.
+    When all ``limit`` requests of the previous window came at its end, the current window may hold
+    c requests at elapsed share e < 1 while c ≤ limit·e, so c stays below limit.
     """
     return 2 * whole("limit", limit, 1) - 1
 
 
 def token_bucket_worst(burst: int, rate: float, seconds: float) -> int:
-    """``burst + rate·t``: a full bucket, then what drips within less than ``seconds``."""
-    dripped = real("rate", rate, 0, above=True) * real("seconds", seconds, 0)
-    return whole("burst", burst, 1) + max(math.ceil(round(dripped, 9)) - 1, 0)
+    """``burst + rate·t``: a full bucket, and the tokens added in less than ``seconds``."""
+    added = real("rate", rate, 0, above=True) * real("seconds", seconds, 0)
+    return whole("burst", burst, 1) + max(math.ceil(round(added, 9)) - 1, 0)
 
 
-# The wait that is in a percentile when a server answers at once, but for one pause.
+# The wait in a percentile of a server that answers at once, except during one pause.
 
 
 def closed_loop_pause(
@@ -104,15 +104,15 @@ def closed_loop_pause(
 ) -> float:
     """``pause`` or 0: each of ``users`` waits once, among all the calls that were made.
 
-    ``rate``: calls a second while the server answers. Those who would have called meanwhile are
-    missing (coordinated omission, Gil Tene).
+    ``rate``: calls a second while the server answers. The calls that users would have made during
+    the pause are missing (coordinated omission, Gil Tene).
     """
     calls = real("rate", rate, 0) * max(seconds - pause, 0) + whole("users", users, 1)
     return pause if users >= (1 - percent / 100) * calls else 0.0
 
 
 def open_loop_pause(percent: float, pause: float, seconds: float) -> float:
-    """``pause − (1 − q)·seconds``, at least 0, at whatever rate.
+    """``pause − (1 − q)·seconds``, at least 0, at every rate.
 
     Waits are even from 0 to ``pause``: (pause − w) / seconds of the calls waited longer than w.
     """

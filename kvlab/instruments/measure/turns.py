@@ -70,7 +70,7 @@ def merged(runs: Sequence[Result]) -> Result:
     """Several runs of one subject as one result.
 
     Latencies are merged by outcome. Seconds, violations, round trips and late starts are added up;
-    a number that one run does not know is unknown in the whole. The timelines follow each other.
+    a number that is unknown in one run is unknown in the result. The timelines follow each other.
     Raises ``InvalidArgument`` for no runs, and for runs with different widths of the bucket.
     """
     if not runs:

@@ -1,4 +1,4 @@
-"""Which key a request asks for, and when the request arrives: seeded, so that all can be repeated.
+"""Which key a request asks for, and when it arrives: seeded, so that a run can be repeated.
 
 Guarantee: the same arguments and seed give the same keys and times on every machine, and a shorter
 draw is a prefix of a longer one (``keys(1000, 7)[:10]`` equals ``keys(10, 7)``). Keys are the
@@ -84,10 +84,11 @@ class Zipf:
 
 @dataclass(frozen=True, slots=True)
 class Hotspot:
-    """A hot set takes ``hot_weight`` of the draws and moves on after ``shift_every`` of them.
+    """A hot set of keys gets ``hot_weight`` of the draws, and moves after ``shift_every`` draws.
 
-    The hot set is the first ``round(n * hot_fraction)`` keys (at least one, never all); each move
-    shifts it by its own size, wrapping around. ``shift_every=None`` never moves it.
+    The hot set has ``round(n * hot_fraction)`` keys (at least one, never all), at first those
+    from key 0. A move shifts the set by its own size, modulo ``n``. With ``shift_every=None`` the
+    set never moves.
     """
 
     n: int
@@ -178,7 +179,7 @@ class OpenLoop:
     def times(
         self, *, duration: float | None = None, count: int | None = None, seed: int = 0
     ) -> Seconds:
-        """Intended start times in seconds from 0, rising; give ``duration`` or ``count``."""
+        """Intended starts in seconds from 0, rising; give ``duration`` or ``count``."""
         if (duration is None) == (count is None):
             raise InvalidArgument(
                 f"give either duration or count, got duration={duration!r}, count={count!r}"
@@ -194,7 +195,7 @@ class OpenLoop:
     def _first(self, count: int, seed: int) -> Seconds:
         if not self.poisson:
             return np.arange(count, dtype=np.float64) / self.rate
-        # a stream of its own, so that times and keys of one seed are independent
+        # A random stream of its own: times and keys of one seed are independent.
         rng = np.random.default_rng([seed, 0x7139])
         return np.cumsum(rng.exponential(1.0 / self.rate, count))
 

@@ -1,6 +1,6 @@
-"""The general figures, for what has no figure of its own: lines, bars, dots.
+"""The general figures, for data without a figure of their own: lines, bars, dots.
 
-The title is the finding, made by the caller from the same data; the axes need units.
+The caller makes the title, which is the finding, from the same data. The axes need units.
 """
 
 from __future__ import annotations
