@@ -17,7 +17,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import pandas as pd
 
 from kvlab.instruments.measure.recorder import Recorder
-from kvlab.load.record.run import TIMELINE
+from kvlab.load.record.parts import TIMELINE
 
 SHORT, FINE, COARSE = 20.0, 0.25, 1.0
 MOST_INTERVALS, ENDLESS = 600, 5.0

@@ -1,12 +1,12 @@
-"""Faults at set times of a load run: the server is paused, forgets, cuts off, or starts again.
+"""Faults at set times of a load run: the server is paused, cut off, flushed or restarted.
 
-Written as people type them: ``pause@5`` (for a second, five seconds into the run), ``pause@5:2``
-(for two), ``cut@8``, ``flush@10``, ``restart@12``. What each does to the server:
+A fault is written as its kind and its second of the run: ``pause@5`` (for one second),
+``pause@5:2`` (for two seconds), ``cut@8``, ``flush@10``, ``restart@12``.
 
-* ``pause``: SIGSTOP: it keeps its connections and answers nothing.
-* ``cut``: every client connection is closed; answers under way are lost.
-* ``flush``: it forgets its scripts.
-* ``restart``: kill -9, and started again ``seconds`` later, from its append-only file.
+* ``pause``: SIGSTOP; the server keeps its connections and answers nothing.
+* ``cut``: every client connection is closed; answers on their way are lost.
+* ``flush``: the server forgets its scripts.
+* ``restart``: kill -9; ``seconds`` later the server starts from its append-only file.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _WRITTEN = re.compile(r"(?P<kind>[a-z]+)@(?P<at>\d+(\.\d+)?)s?(:(?P<seconds>\d+(
 
 @dataclass(frozen=True, slots=True)
 class PlannedFault:
-    """``at``: seconds from the begin of the run; ``seconds``: how long it lasts."""
+    """``at``: seconds from the begin of the run; ``seconds``: the length of the fault."""
 
     kind: str
     at: float
@@ -36,7 +36,7 @@ class PlannedFault:
 
     @classmethod
     def parse(cls, text: str) -> PlannedFault:
-        """Raises InvalidArgument for what is not written as the module says."""
+        """The fault in ``text``. Raises InvalidArgument for any other form."""
         written = _WRITTEN.fullmatch(text)
         if written is None or written["kind"] not in KINDS:
             raise InvalidArgument(
@@ -48,7 +48,7 @@ class PlannedFault:
         return cls(written["kind"], float(written["at"]), float(written["seconds"] or lasting))
 
     def inflict(self, server: RunningServer, sleep: Callable[[float], None] = time.sleep) -> None:
-        """Do it to a server of one's own; returns when it is over."""
+        """Do the fault to a private server; returns at the end of the fault."""
         match self.kind:
             case "pause":
                 server.pause()
@@ -72,8 +72,8 @@ class PlannedFault:
 def durable_server() -> Iterator[RunningServer]:
     """A private Valkey whose answered writes survive ``restart``.
 
-    It writes to its append-only file before it answers and leaves the rest to the operating
-    system: enough for a server that is killed, nothing is said about a loss of power.
+    The server writes to its append-only file before it answers, and leaves syncing to the
+    operating system. That is enough for a killed server; a loss of power may lose writes.
     """
     with engines.start("valkey", options={"appendonly": "yes", "appendfsync": "no"}) as server:
         yield server

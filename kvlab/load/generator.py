@@ -18,7 +18,7 @@ from locust.exception import StopUser
 
 from kvlab.load.evidence import Evidence
 from kvlab.load.process import Process, share
-from kvlab.load.record.run import Generator
+from kvlab.load.record.parts import Generator
 from kvlab.load.user import KvUser
 
 NOOP_SECONDS = 0.3

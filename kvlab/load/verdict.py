@@ -15,7 +15,8 @@ from kvlab.instruments.measure.machine import environment as measured_on
 from kvlab.load.evidence import Evidence, Facts
 from kvlab.load.generator import generator_of
 from kvlab.load.process import Process
-from kvlab.load.record.run import Fault, Finding, LoadRun
+from kvlab.load.record.parts import Fault, Finding
+from kvlab.load.record.run import LoadRun
 from kvlab.load.settings import LoadSettings
 from kvlab.load.target.app_client import AppFailed
 from kvlab.load.user import CUT_OFF

@@ -18,7 +18,8 @@ from kvlab.errors import InvalidArgument
 from kvlab.instruments.measure.recorder import Recorder
 from kvlab.load.record import charts as charts
 from kvlab.load.record.drawing import title_of
-from kvlab.load.record.run import WINDOWS, Fault, Finding, LoadRun
+from kvlab.load.record.parts import WINDOWS, Fault, Finding
+from kvlab.load.record.run import LoadRun
 
 USUAL = [1000] * 10
 HARD = Finding("admissions", True, "none too many")

@@ -10,7 +10,7 @@ import pytest
 
 from kvlab.load.evidence import COARSE, FINE, SHORT, Evidence, interval_seconds
 from kvlab.load.rate_limiter.decisions import Decisions
-from kvlab.load.record.run import TIMELINE
+from kvlab.load.record.parts import TIMELINE
 
 
 def test_merged_percentiles_are_those_of_the_raw_samples() -> None:

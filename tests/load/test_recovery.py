@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pytest
 from support.load_samples import flat
 
+from kvlab.load.record.parts import Fault
 from kvlab.load.record.recovery import recoveries
-from kvlab.load.record.run import Fault
 
 USUAL = [1000] * 10
 
@@ -79,4 +79,4 @@ def test_what_is_said_is_what_was_found() -> None:
         "not back at 90 % before the next fault or the end",
     ]
     (early,) = recoveries(flat([0, 1000], [Fault("cut", 0, 1)]))
-    assert early.says == "cut at 0 s for 1 s: no whole interval before it to compare with"
+    assert early.says == "cut at 0 s for 1 s: no complete interval before the fault to compare with"

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from support.load_samples import flat, sample
 
+from kvlab.load.record.parts import Fault, Finding, Generator
 from kvlab.load.record.report import page
-from kvlab.load.record.run import Fault, Finding, Generator, LoadRun
+from kvlab.load.record.run import LoadRun
 from kvlab.load.record.summary import WIDTH, summary
 
 HOSTILE = '</style></svg><script>alert(1)</script><img src=x onerror="x"> \' & {{ 7*7 }} \x1b[2J\n'

@@ -17,8 +17,9 @@ from support.load_samples import flat, sample
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.measure.recorder import Recorder
 from kvlab.load.record import report as load_report
+from kvlab.load.record.parts import TIMELINE, Fault, Finding, Generator
 from kvlab.load.record.report import save_with_page
-from kvlab.load.record.run import TIMELINE, Fault, Finding, Generator, LoadRun
+from kvlab.load.record.run import LoadRun
 
 PLAIN = (
     "pattern", "title", "settings", "machine", "began", "seconds", "errors", "faults", "findings",
@@ -255,13 +256,19 @@ def timeline(**columns: Any) -> pd.DataFrame:
         (lambda: flat([5], findings=()), "a run needs a finding"),
         (lambda: flat([5], seconds=0), "seconds must be"),
         (lambda: flat([5], errors={"x": 0}), "errors of 'x' must be a whole number of at least 1"),
-        (lambda: flat([5], settings={"x": {1}}), "settings must be what JSON carries: set"),
+        (lambda: flat([5], settings={"x": {1}}), "settings must be JSON data: set"),
         (lambda: flat([5], settings={"rate": 0}), "settings' rate must be"),
-        (lambda: flat([5], machine={"x": math.nan}), "machine must be what JSON carries"),
+        (lambda: flat([5], machine={"x": math.nan}), "machine must be JSON data"),
         (lambda: flat([5], timeline=timeline().drop(columns="due")), "timeline has columns"),
         (lambda: flat([5], timeline=timeline(mood=1)), "timeline has columns"),
-        (lambda: flat([5], timeline=timeline(calls=["a", "b"])), "timeline holds what is no num"),
-        (lambda: flat([5], timeline=timeline(calls=[1.0, math.nan])), "timeline holds what is no"),
+        (
+            lambda: flat([5], timeline=timeline(calls=["a", "b"])),
+            "timeline holds a value",
+        ),
+        (
+            lambda: flat([5], timeline=timeline(calls=[1.0, math.nan])),
+            "holds a value that is no number",
+        ),
         (lambda: flat([5], timeline=timeline(second=[1, 1])), "seconds must rise"),
         (lambda: flat([5], windows=timeline()), "windows has columns"),
     ],

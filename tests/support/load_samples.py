@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from kvlab.instruments.measure.recorder import Recorder
-from kvlab.load.record.run import Fault, Finding, Generator, LoadRun
+from kvlab.load.record.parts import Fault, Finding, Generator
+from kvlab.load.record.run import LoadRun
 
 MACHINE = {
     "python": "3.11.9",

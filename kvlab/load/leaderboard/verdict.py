@@ -6,7 +6,7 @@ from kvlab.instruments.judges.linearizability import HistoryVerdict, judge_histo
 from kvlab.instruments.judges.models import Scores
 from kvlab.load.leaderboard.boards import BoardProcess, board_of
 from kvlab.load.leaderboard.facts import BoardFacts
-from kvlab.load.record.run import Finding
+from kvlab.load.record.parts import Finding
 from kvlab.load.verdict import Conclusion
 
 

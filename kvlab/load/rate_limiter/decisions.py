@@ -1,8 +1,8 @@
-"""What a load run notes of a rate limiter's answers, for the oracle. Cost 1 each.
+"""The decisions of a rate limiter that a load run notes for the judge, key by key.
 
-By key: when the server admitted, when it denied (its own clock, Unix seconds), in which span of
-the caller's clock a hit was made whose answer never came, and the spans of what a limiter admitted
-that does not tell the time. Many millions fit: eight bytes each.
+Admissions and denials have a time of the server's clock (Unix seconds). A hit whose answer never
+came has a span of the caller's clock, and so has an admission by a limiter that does not say when
+it decided. A time takes eight bytes, so that many millions fit. Every hit has cost 1.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kvlab.load.record.run import WINDOWS
+from kvlab.load.record.parts import WINDOWS
 
 Times = npt.NDArray[np.float64]
 
@@ -24,7 +24,7 @@ _KINDS = ("admitted", "denied", "unknown", "untimed")
 
 
 class Decisions:
-    """Mutable; merged by :meth:`add`."""
+    """Decisions of one process, or of several after :meth:`add`."""
 
     def __init__(self) -> None:
         self._by_kind: dict[str, dict[str, array[float]]] = {
@@ -35,20 +35,20 @@ class Decisions:
         )
 
     def decided(self, key: str, at: float, *, allowed: bool) -> None:
-        """An answer and the server's time of it."""
+        """Note an answer and its server time."""
         (self._admitted if allowed else self._denied)[key].append(at)
 
     def unknown(self, key: str, began: float, ended: float) -> None:
-        """A hit that may have been admitted at any moment of this span, or not at all."""
+        """Note a hit that was admitted at some moment of this span, or not at all."""
         self._unknown[key].extend((began, ended))
 
     def admitted_within(self, key: str, began: float, ended: float) -> None:
-        """An admission by a limiter that does not say when."""
+        """Note an admission by a limiter that does not say when it decided."""
         self._untimed[key].extend((began, ended))
 
     @property
     def keys(self) -> list[str]:
-        """Those with an answer that has a time."""
+        """The keys with an answer that has a time."""
         return sorted({*self._admitted, *self._denied})
 
     @property
@@ -57,7 +57,7 @@ class Decisions:
 
     @property
     def untimed(self) -> int:
-        """How many admissions have no time."""
+        """The number of admissions without a time."""
         return sum(map(len, self._untimed.values())) // 2
 
     def admissions(self, key: str) -> Times:
@@ -75,10 +75,9 @@ class Decisions:
         return np.array(self._untimed.get(key, ()), np.float64).reshape(-1, 2)
 
     def windows(self, began: float, window: float, bound: int) -> pd.DataFrame:
-        """Admissions by key and window of the clock: columns as ``load_run.WINDOWS``.
+        """Admissions by key and window of the clock, with the columns of ``WINDOWS``.
 
-        ``second``: where the window starts, from ``began``. What has no time of its own counts
-        where its call ended.
+        ``second`` counts from ``began``. An admission without a time counts at the end of its call.
         """
         rows = []
         moments = {key: self.admissions(key) for key in self.keys}
@@ -108,7 +107,7 @@ class Decisions:
         }
 
     def add(self, data: Mapping[str, Any]) -> None:
-        """Take in what another process noted."""
+        """Add what another process noted."""
         for kind, by_key in data.items():
             for key, times in by_key.items():
                 self._by_kind[kind][key].frombytes(times)

@@ -9,7 +9,7 @@ from kvlab.instruments.judges.denials import DenialVerdict, judge_denials
 from kvlab.load.process import Process
 from kvlab.load.rate_limiter.decisions import Decisions
 from kvlab.load.rate_limiter.settings import LimiterSettings
-from kvlab.load.record.run import Finding
+from kvlab.load.record.parts import Finding
 from kvlab.load.verdict import Conclusion
 
 

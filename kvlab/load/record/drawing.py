@@ -1,4 +1,4 @@
-"""What the figures of load runs share: a time axis with its faults, scales, fewer points."""
+"""What the figures of load runs share: the time axis with its faults, scales, fewer points."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MOST_NAMED = 12
 
 
 def standing(run: LoadRun) -> str:
-    """How a run stands, short enough to stand beside its latency."""
+    """The verdict of a run, short enough for a label."""
     if run.verdict == "SHOWS NOTHING":
         return "shows nothing"
     return f"{run.broken} of {len(run.findings)} broken"
@@ -36,20 +36,20 @@ def standing(run: LoadRun) -> str:
 
 @contextmanager
 def run_drawing(title: str) -> Iterator[tuple[Figure, Axes]]:
-    """``drawing`` for names that are data: a dollar in one begins no formula."""
+    """``drawing`` for titles with names in them: a dollar begins no formula."""
     with mpl.rc_context({"text.parse_math": False}), drawing("") as (figure, axes):
-        # matplotlib wraps a title as if it were parsed, whatever that setting says.
+        # matplotlib wraps a title as if the title were parsed, whatever that setting says.
         axes.set_title(title.replace("$", r"\$"), wrap=True, parse_math=True)
         yield figure, axes
 
 
 def title_of(figure: Figure) -> str:
-    """What ``run_drawing`` was given."""
+    """The title that ``run_drawing`` was given."""
     return figure.axes[0].get_title(loc="left").replace(r"\$", "$")
 
 
 def panels_below(figure: Figure, axes: Axes, count: int) -> list[Axes]:
-    """``count`` low axes below ``axes``, with its time."""
+    """``count`` low axes below ``axes`` that share its time axis."""
     if not count:
         return []
     grid = figure.add_gridspec(1 + count, 1, height_ratios=[4, *[1] * count])
@@ -89,7 +89,7 @@ def from_zero(axes: Axes, *series: pd.Series) -> None:
 
 
 def percentiles(axes: Axes, curves: Mapping[str, tuple[Recorder, str]]) -> None:
-    """``percentile_curves`` in the words of a load run; nothing for no curves."""
+    """``percentile_curves`` with the labels of a load run; draws nothing without a curve."""
     if curves:
         short = {printable(name, 24): curve for name, curve in curves.items()}
         percentile_curves(axes, short)
@@ -97,7 +97,7 @@ def percentiles(axes: Axes, curves: Mapping[str, tuple[Recorder, str]]) -> None:
 
 
 def remark(axes: Axes, *parts: str, run: LoadRun | None = None) -> None:
-    """A small line under the title; with ``run``, what its faults look like."""
+    """A small line under the title; with ``run``, the line explains the marks of faults."""
     shown = [part for part in parts if part]
     if run is not None and len(run.faults) > _MOST_NAMED:
         shown.append(f"grey: {len(run.faults)} faults")
@@ -109,24 +109,24 @@ def remark(axes: Axes, *parts: str, run: LoadRun | None = None) -> None:
 
 
 def together(of: int, how: str) -> str:
-    """What a point stands for that stands for several."""
+    """The remark on points that stand for ``of`` intervals."""
     return f"{how} of {of} intervals" if of > 1 else ""
 
 
 def last(y: pd.Series) -> float:
-    """The last number that is one, or 0."""
-    there = y.dropna()
-    return float(there.iloc[-1]) if len(there) else 0.0
+    """The last number that is not NaN, or 0."""
+    numbers = y.dropna()
+    return float(numbers.iloc[-1]) if len(numbers) else 0.0
 
 
 def edges(frame: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """Where the intervals begin, and where the last one ends."""
+    """The begin of every interval, and the end of the last one."""
     ends = frame["second"] + frame["width"]
     return np.array([*frame["second"], *ends.tail(1)] if len(frame) else [0.0], np.float64)
 
 
 def thin(frame: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """At most ``POINTS`` intervals, and how many were put together for each."""
+    """At most ``POINTS`` intervals, and how many intervals each of them joins."""
     of = -(-len(frame) // POINTS) or 1
     if of == 1:
         return frame, 1

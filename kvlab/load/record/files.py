@@ -1,4 +1,4 @@
-"""The files of a load run's folder: JSON, tables, checksums. Knows nothing of what they mean."""
+"""The file formats of a load run's folder: JSON, tables and checksums, whatever they mean."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def dumps(data: Any, *, sort: bool = True) -> str:
 
 
 def encoded(text: str) -> bytes:
-    """UTF-8; what Unicode has no text for is spelled out."""
+    """UTF-8; characters that UTF-8 cannot hold are spelled out."""
     return text.encode("utf-8", "backslashreplace")
 
 
 def sha(text: str) -> str:
-    """The SHA-256 of ``text`` as it is written."""
+    """The SHA-256 of the bytes of ``text``."""
     return hashlib.sha256(encoded(text)).hexdigest()
 
 
 def as_json(name: str, data: Mapping[str, Any]) -> Any:
-    """``data`` as JSON gives it back; numpy's numbers are numbers."""
+    """``data`` as JSON returns it; NumPy's numbers become numbers."""
 
     def plain(value: Any) -> Any:
         if hasattr(value, "item"):
@@ -46,11 +46,11 @@ def as_json(name: str, data: Mapping[str, Any]) -> Any:
     try:
         return json.loads(json.dumps(dict(data), default=plain, allow_nan=False))
     except (TypeError, ValueError) as problem:
-        raise InvalidArgument(f"{name} must be what JSON carries: {problem}") from problem
+        raise InvalidArgument(f"{name} must be JSON data: {problem}") from problem
 
 
 def without_address(data: Any) -> Any:
-    """JSON data whose URLs have lost host, port, user and password."""
+    """JSON data without host, port, user and password in its URLs."""
     if isinstance(data, str):
         return _ADDRESS.sub("://…", data)
     if isinstance(data, list):
@@ -61,18 +61,18 @@ def without_address(data: Any) -> Any:
 
 
 def table(name: str, frame: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
-    """A copy with just these columns and types, or ``InvalidArgument``."""
+    """A copy with exactly these columns and types. Raises ``InvalidArgument`` for others."""
     if sorted(frame.columns) != sorted(columns):
         raise InvalidArgument(f"{name} has columns {list(frame.columns)}, not {list(columns)}")
     try:
         return frame[list(columns)].astype(dict(columns)).reset_index(drop=True)
     except (TypeError, ValueError) as problem:
-        raise InvalidArgument(f"{name} holds what is no number: {problem}") from problem
+        raise InvalidArgument(f"{name} holds a value that is no number: {problem}") from problem
 
 
 def parse(raw: bytes, columns: Mapping[str, str]) -> pd.DataFrame:
     """The table that ``to_csv`` wrote, to the last bit."""
-    # As text first: a key named NA is a key, and pandas' own reading of floats may round.
+    # As text first: a key may be named NA, and pandas' own parser of floats may round.
     frame = pd.read_csv(io.BytesIO(raw), dtype="str", keep_default_na=False)
     for name, kind in columns.items():
         if kind != "str":
@@ -81,7 +81,7 @@ def parse(raw: bytes, columns: Mapping[str, str]) -> pd.DataFrame:
 
 
 def same_format(found: Any) -> None:
-    """Raises ``InvalidArgument`` for a format that is not ours, or a newer one."""
+    """Raises ``InvalidArgument`` for a foreign or a newer format."""
     kind, _, version = str(found).rpartition("-")
     if kind != _KIND or not version.isdecimal():
         raise InvalidArgument(f"its format is {found!r}, not {FORMAT}")
@@ -91,12 +91,12 @@ def same_format(found: Any) -> None:
 
 @contextmanager
 def reading(file: Path, files: Mapping[str, str] | None = None) -> Iterator[bytes]:
-    """The bytes of ``file``, checked against its sum; whatever is wrong with them names it."""
+    """The bytes of ``file``, checked against its checksum. Every error names the file."""
     try:
         raw = file.read_bytes()
         if files is not None and hashlib.sha256(raw).hexdigest() != files[file.name]:
             raise InvalidArgument("it is damaged, or was changed after the run")
         yield raw
     except Exception as problem:
-        says = str(problem) if isinstance(problem, InvalidArgument) else repr(problem)
-        raise InvalidArgument(f"{file} cannot be read: {says}") from problem
+        reason = str(problem) if isinstance(problem, InvalidArgument) else repr(problem)
+        raise InvalidArgument(f"{file} cannot be read: {reason}") from problem

@@ -1,13 +1,13 @@
-"""What each fault did to the throughput of a load run, and how long until it was back.
+"""How far the throughput of a load run fell at each fault, and when it was back.
 
-"Before" is the median rate of the whole intervals that ended before the fault, those left out in
-which an earlier fault still showed. A fault shows from the first interval it touches that is below
-``BACK`` of that; it is over where the first interval begins, after the fault's last low one, that
-is not, or where the fault ends within that interval. Times are counted from the fault's begin and
-are as fine as the intervals.
+"Before" is the median rate of the complete intervals that ended before the fault. Intervals in
+which an earlier fault still showed do not count. An interval is low when its rate is below
+``BACK`` of "before". The throughput is back at the begin of the first interval after the fault's
+last low interval; when the fault ends inside that interval, it is back at the end of the fault.
+Times count from the begin of the fault, with the resolution of the intervals.
 
-Not promised: that the fault was the cause. A load whose users or rate change with time (step,
-spike) has no one rate to come back to.
+Not promised: that the fault was the cause. A load whose users or rate change during the run
+(step, spike) has no single rate to come back to.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kvlab.load.record.run import Fault, LoadRun
+from kvlab.load.record.parts import Fault
+from kvlab.load.record.run import LoadRun
 from kvlab.load.record.words import percent
 
 __all__ = ["BACK", "Recovery", "recoveries"]
@@ -28,11 +29,11 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """Rates in calls a second. ``before``: None when no whole interval came before.
+    """Rates in calls a second. ``before``: None without a complete interval before the fault.
 
-    ``lowest``: the lowest interval from the fault on, None when none was low. ``seconds``: from
-    the fault's begin until the rate was back; 0 when none was low, None when it never was, or the
-    next fault came first.
+    ``lowest``: the lowest interval from the fault on, None when no interval was low. ``seconds``:
+    from the begin of the fault until the rate was back; 0 when no interval was low; None when the
+    rate never came back, or not before the next fault.
     """
 
     fault: Fault
@@ -42,11 +43,11 @@ class Recovery:
 
     @property
     def says(self) -> str:
-        """One line for people."""
+        """The recovery in one line."""
         fault, length = self.fault, f" for {self.fault.seconds:g} s" if self.fault.seconds else ""
         text = f"{fault.kind} at {fault.at:g} s{length}: "
         if self.before is None:
-            return text + "no whole interval before it to compare with"
+            return text + "no complete interval before the fault to compare with"
         if self.lowest is None:
             return text + f"no interval below {percent(BACK)} of the {self.before:,.0f}/s before"
         text += f"from {self.before:,.0f}/s down to {self.lowest:,.0f}/s, "
@@ -56,7 +57,7 @@ class Recovery:
 
 
 def recoveries(run: LoadRun) -> tuple[Recovery, ...]:
-    """One for each fault, in order of time."""
+    """The recovery from each fault, in order of time."""
     frame = run.intervals()
     begin = frame["second"].to_numpy()
     end = begin + frame["width"].to_numpy()
@@ -86,7 +87,7 @@ def _recovery(
     before = float(np.median(earlier))
     low = rate < BACK * before
     touched = (end > fault.at) & (begin < horizon)
-    # Low in the fault's own time, then up for one interval, then low again is not yet back.
+    # Low during the fault, then high for one interval, then low again: not yet back.
     held = touched & low & (begin < fault.at + fault.seconds)
     since = float(end[held].max()) if held.any() else fault.at
     back = np.flatnonzero(touched & ~low & (begin >= since))
@@ -94,7 +95,7 @@ def _recovery(
     dip = rate[touched & low & (begin < over)]
     until = fault.at + fault.seconds
     if len(back) and over < until < end[back[0]]:
-        over = until  # what filled the interval came after the fault
+        over = until  # the calls of this interval came after the fault
     if not len(dip):
         return Recovery(fault, before, None, 0.0)
     return Recovery(fault, before, float(dip.min()), over - fault.at if len(back) else None)

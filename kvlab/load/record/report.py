@@ -1,9 +1,8 @@
 """A load run as one HTML page: the verdict first, then figures, charts, and how it was measured.
 
-Guarantee: the page stands alone (no script, no network), escapes whatever the run's texts hold,
-and stays below 1 MB: of long lists it shows the beginning and says how much is left out; all of
-it is in run.json. Light and dark follow the reader's system; the charts are inline SVG whose ink
-follows too.
+Guarantee: the page needs no script and no network, escapes every text of the run, and stays below
+1 MB. Of a long list the page shows the begin and says how much is left out; run.json has the whole
+list. The page and its charts, inline SVG, follow the reader's light or dark theme.
 """
 
 from __future__ import annotations
@@ -34,9 +33,9 @@ from kvlab.load.record.words import percent, printable
 __all__ = ["page", "save_with_page", "summary"]
 
 _ERRORS, _SHOWN, _LONG = 20, 40, 400
-# Inches; drawn this narrow, the words stay readable on a telephone.
+# Inches. In a figure this narrow, the words stay readable on a telephone.
 _SIZE = (5.6, 3.6)
-# What the charts draw in, and the page's name for it: each has a light and a dark value.
+# A colour of the charts, and the name of its light and its dark value in the page.
 _INKS = {
     INK: "ink",
     FAINT: "faint",
@@ -47,7 +46,7 @@ _INKS = {
     OTHERS[2]: "amber",
     OTHERS[3]: "violet",
 }
-# A <style> in inline SVG would style the page.
+# A <style> element in inline SVG would style the whole page.
 _STYLE = re.compile(r"<style.*?</style>", re.DOTALL)
 
 
@@ -90,16 +89,16 @@ def _charts(run: LoadRun) -> Iterator[dict[str, str]]:
         axes = figure.axes[0]
         title = title_of(figure)
         remarks = [text for text in axes.texts if text.get_gid() == REMARK]
-        # The page says both, in its own type.
+        # The page shows title and remark in its own type.
         axes.set_title("", loc="left", pad=6)
         for text in remarks:
             text.remove()
-        said = " ".join(text.get_text() for text in remarks)
-        yield {"title": title, "remark": said, "svg": _svg(figure, draw.__name__)}
+        words = " ".join(text.get_text() for text in remarks)
+        yield {"title": title, "remark": words, "svg": _svg(figure, draw.__name__)}
 
 
 def _svg(figure: Figure, name: str) -> Markup:
-    """The figure without its paper, in the page's inks, its ids its own. matplotlib escapes."""
+    """The figure as SVG in the page's inks, without background. matplotlib escapes its texts."""
     figure.set_size_inches(_SIZE)
     file = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):

@@ -1,8 +1,8 @@
 """The record of one load run, and the folder that keeps it.
 
-Guarantee: ``LoadRun.read(folder)`` gives back what ``save(folder)`` was given, every number to the
-last bit. A folder appears whole or not at all: it is written beside its place, then renamed. A
-file that is missing, cut short or changed since is refused by name.
+Guarantee: ``LoadRun.read(folder)`` returns the run that ``save(folder)`` wrote, every number to the
+last bit. A folder appears complete or not at all: it is written under another name, then renamed.
+A file that is missing, cut short or changed is refused by name.
 
 The folder:
 
@@ -13,9 +13,9 @@ The folder:
     latency.csv    count, mean, percentiles and maximum by name of call, µs: for a spreadsheet
     report.html    the page for people
 
-Addresses in settings and error messages keep their scheme and path and lose the rest, user and
-password included. Not promised: that the folder survives a loss of power; that host names are
-found in other texts.
+Addresses in settings and error messages keep only their scheme and path: host, port, user and
+password are removed. Not promised: that the folder survives a loss of power; that host names in
+other texts are removed.
 """
 
 from __future__ import annotations
@@ -46,85 +46,17 @@ from kvlab.load.record.files import (
     table,
     without_address,
 )
-
-__all__ = ["FAULTS", "TIMELINE", "WINDOWS", "Fault", "Finding", "Generator", "LoadRun"]
-
-FAULTS = ("pause", "cut", "flush", "restart")
-# ``second``: where the interval starts. ``due``: arrivals asked for in it, nan in a closed loop.
-TIMELINE = {
-    "second": "float64",
-    "users": "int64",
-    "calls": "int64",
-    "errors": "int64",
-    "due": "float64",
-    "p50_us": "float64",
-    "p99_us": "float64",
-    "p999_us": "float64",
-    "max_us": "float64",
-}
-# ``second``: where the window starts. ``bound``: what is allowed in it, nan where none is said.
-# ``busiest``: the most admitted in any interval of a window's length that ends in this one.
-WINDOWS = {
-    "key": "str",
-    "second": "float64",
-    "admitted": "int64",
-    "bound": "float64",
-    "busiest": "int64",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """What was done to the server: one of ``FAULTS``, ``at`` seconds into the run."""
-
-    kind: str
-    at: float
-    seconds: float
-
-    def __post_init__(self) -> None:
-        if self.kind not in FAULTS:
-            raise InvalidArgument(f"kind must be one of {', '.join(FAULTS)}, not {self.kind!r}")
-        real("at", self.at, 0)
-        real("seconds", self.seconds, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Whether one invariant held; ``says`` reads after "HOLDS: " and after "BROKEN: " alike."""
-
-    name: str
-    holds: bool
-    says: str
-    evidence: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Generator:
-    """What the load generator itself can do, in one process on average.
-
-    ``noop_per_second``: calls that do nothing. ``cpu_share``: the share of a core that a process
-    used in this run. ``warning``: why latencies or percentiles mislead.
-    """
-
-    processes: int
-    noop_per_second: float
-    cpu_share: float
-    warning: str | None = None
-
-    def __post_init__(self) -> None:
-        whole("processes", self.processes, 1)
-        real("noop_per_second", self.noop_per_second, 0)
-        real("cpu_share", self.cpu_share, 0)
+from kvlab.load.record.parts import TIMELINE, WINDOWS, Fault, Finding, Generator
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadRun:
     """One run. ``began``: Unix seconds. ``latency``: by name of call, from the intended start.
 
-    Failed calls are calls too, with the time they took. ``untested`` says why the run shows
-    nothing; a run without a finding must say why. ``settings`` and ``machine`` are what JSON
-    carries. Of the settings, ``rate`` (calls a second) makes it an open loop, and ``users`` and
-    ``target`` are shown. Raises ``InvalidArgument`` for anything that could not be read back.
+    A failed call counts, with the time that it took. ``untested`` says why the run shows nothing; a
+    run without a finding needs it. ``settings`` and ``machine`` are JSON data. Among the settings,
+    ``rate`` (calls a second) makes the run an open loop, and ``users`` is shown. Raises
+    ``InvalidArgument`` for anything that could not be read back.
     """
 
     pattern: str
@@ -171,7 +103,7 @@ class LoadRun:
 
     @property
     def holds(self) -> bool:
-        """Every finding holds, and the run put them to a test."""
+        """Every finding holds, and the run has tested them."""
         return not self.broken and self.untested is None
 
     @property
@@ -181,17 +113,17 @@ class LoadRun:
 
     @property
     def verdict(self) -> str:
-        """``HOLDS``, ``BROKEN`` or ``SHOWS NOTHING``. What broke in a poor test broke too."""
+        """``HOLDS``, ``BROKEN`` or ``SHOWS NOTHING``. What broke counts, tested or not."""
         return "BROKEN" if self.broken else "HOLDS" if self.untested is None else "SHOWS NOTHING"
 
     @property
     def open_loop(self) -> bool:
-        """Whether calls were due at a rate, whatever the answers took."""
+        """Whether calls were due at a rate, however long the answers took."""
         return self.settings.get("rate") is not None
 
     @property
     def latency_all(self) -> Recorder:
-        """All calls together."""
+        """The latencies of all calls together."""
         merged = Recorder()
         for recorder in self.latency.values():
             merged.merge(recorder)
@@ -199,7 +131,7 @@ class LoadRun:
 
     @property
     def calls(self) -> int:
-        """All calls, the failed ones too."""
+        """The number of calls, failed calls included."""
         return sum(recorder.count for recorder in self.latency.values())
 
     @property
@@ -209,7 +141,7 @@ class LoadRun:
 
     @property
     def errors_total(self) -> int:
-        """Failed calls."""
+        """The number of failed calls."""
         return sum(self.errors.values())
 
     def latency_frame(self, *, total: bool = False) -> pd.DataFrame:
@@ -231,7 +163,7 @@ class LoadRun:
     def intervals(self) -> pd.DataFrame:
         """The timeline with ``width`` (s), ``rate``, ``error_rate`` and ``due_rate`` (a second).
 
-        A last interval less than half as wide as the others says nothing of a rate: left out.
+        Intervals less than half as wide as the others are left out: their rate says nothing.
         """
         frame = self.timeline.copy()
         width = frame["second"].shift(-1) - frame["second"]
@@ -270,7 +202,7 @@ class LoadRun:
         if self.windows is not None:
             kept["windows.csv"] = self.windows.to_csv(index=False)
         texts = kept | {"latency.csv": self.latency_frame().to_csv(index=False), **pages}
-        # Written last: what has no run.json is no run.
+        # Written last: a folder without run.json holds no run.
         texts["run.json"] = dumps(self._facts() | {"files": {n: sha(t) for n, t in kept.items()}})
         beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
         beside.mkdir(parents=True)

@@ -1,6 +1,6 @@
-"""A load run in a dozen lines for a terminal, and the sentences that its page uses too.
+"""A load run in a dozen lines for a terminal, and sentences that the page uses too.
 
-Guarantee: no line is longer than ``WIDTH``, and nothing that a message holds moves the cursor.
+Guarantee: no line is longer than ``WIDTH``, and no text of the run moves the cursor.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _verdict(run: LoadRun) -> Iterator[str]:
 
 
 def _fit(line: str) -> list[str]:
-    """At most ``WIDTH`` wide: broken between clauses where that does, else between words."""
+    """Lines of at most ``WIDTH``, broken between clauses if possible, else between words."""
     indent = " " * (len(line) - len(line.lstrip(" ")))
     line = indent + printable(line.lstrip(" "))
     if len(line) <= WIDTH:

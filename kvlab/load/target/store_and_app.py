@@ -13,7 +13,7 @@ import redis
 from kvlab.core.server_url import server_url
 from kvlab.errors import InvalidArgument, KvlabError
 from kvlab.load.fault_plan import PlannedFault, durable_server
-from kvlab.load.record.run import Fault
+from kvlab.load.record.parts import Fault
 from kvlab.load.target.app_client import AppClient, is_http
 from kvlab.sample_app.child_process import serving
 from kvlab.server.running_server import RunningServer
