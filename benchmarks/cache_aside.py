@@ -1,9 +1,10 @@
-"""What a cached read costs, beside the plain redis-py calls and the Python caches people use.
+"""What a cached read costs, beside plain redis-py calls and popular Python caches.
 
     python -m benchmarks.cache_aside [--url redis://...] [--turns 9]
 
-One client, closed loop, median of each turn, turns interleaved; a value of some 400 bytes, which
-every side decodes (ours and the plain calls from JSON, the peers from their own format).
+One client in a closed loop; the two sides take turns, and a turn gives the median of its calls. The
+value has some 400 bytes. Every side decodes the value: kvlab and the plain calls from JSON, the
+peers from their own format.
 """
 
 from __future__ import annotations

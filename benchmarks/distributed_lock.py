@@ -1,9 +1,9 @@
-"""A lock's cost: taken and given back uncontended, and how long until a waiter gets it.
+"""What a lock costs without contention, and how long a waiter waits after a release.
 
-``python -m benchmarks.distributed_lock``: a private Valkey. Uncontended: one closed-loop client,
-times measured in turns as ratios with their 95 % interval; below 1, kvlab is quicker. Woken: one
-holder and N waiters in threads, each of which takes the lock and gives it back; seconds from one
-release to the next acquire, the median of all handovers, in turns as above.
+``python -m benchmarks.distributed_lock``: a private Valkey. Uncontended: one client in a
+closed loop, ratios of times measured in turns; below 1, kvlab is quicker. Woken: one holder and N
+waiters in threads. Each waiter takes the lock and gives it back. The measure is the median of the
+seconds from a release to the next acquire, in turns as above.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MakeLock = Callable[[], AbstractContextManager[Any]]
 
 
 def ours(kv: Kv) -> Callable[[], Any]:
-    """By ops, as raw() does; the peers are compared with ``kv.hold``."""
+    """A pair of ops, for the comparison with raw(). The peers are compared with ``kv.hold``."""
     lock = Lock("bench", TTL)
 
     def pair() -> None:
@@ -69,7 +69,7 @@ def raw(client: redis.Redis, kv: Kv) -> Callable[[], Any]:
 
 
 def peers(client: redis.Redis) -> Iterator[tuple[str, MakeLock]]:
-    """(name, its lock) of what is installed."""
+    """Name and lock of each peer that is installed."""
 
     def of_redis_py() -> AbstractContextManager[Any]:
         return client.lock("bench:redis-py", timeout=TTL)
@@ -116,7 +116,7 @@ def handover(make: MakeLock, waiters: int, blocked: Callable[[], int]) -> Callab
             thread.start()
         with make():
             about.wait()
-            # Those that poll never block: give every one the same time to settle.
+            # A waiter that polls never blocks: all waiters get the same time to settle.
             until = time.perf_counter() + 0.15
             while blocked() < waiters and time.perf_counter() < until:
                 time.sleep(0.005)
@@ -129,7 +129,7 @@ def handover(make: MakeLock, waiters: int, blocked: Callable[[], int]) -> Callab
 
 
 def main() -> None:
-    """Print every comparison."""
+    """Print all comparisons."""
     with engines.start("valkey") as server, server.client() as client, Kv(server.client()) as kv:
         print(f"valkey {server.version}; {PAIRS} pairs a turn, {TURNS} turns")
         print("\nacquire and release, uncontended")

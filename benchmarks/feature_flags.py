@@ -2,9 +2,9 @@
 
     python -m benchmarks.feature_flags [--url redis://...]
 
-Checks: one client, closed loop, seconds of a turn of checks, turns interleaved. Spread: seconds
-from before the ``set`` until it returned and every watcher (a thread and a connection each, all in
-this process) has the new version.
+Checks: one client in a closed loop; the two sides take turns. Spread: seconds from the call of
+``set`` until ``set`` has returned and every watcher has the new version. A watcher is a thread with
+a connection of its own; all watchers are in this process.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FLAGS = FeatureFlags()
 
 
 def checks(kv: Kv) -> None:
-    """Print the seed's check over ours."""
+    """Print how many times as long as kvlab's the check of the seed takes."""
     naive = NaiveFlags(kv.client, prefix=kv.prefix)
     naive.set_flag("on", True)
     kv.run(FLAGS.set_many({"on": True, "some": Flag(30)}))

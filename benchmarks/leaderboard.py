@@ -42,13 +42,13 @@ def median_seconds(call: Callable[[str], Any], members: list[str]) -> float:
 
 
 def rows(size: int) -> Iterator[tuple[str, int]]:
-    """Members p0, p1 … with scores of which about two members each share one."""
+    """Members p0, p1 … with random scores; about two members share a score."""
     draw = random.Random(SEED)
     return ((f"p{i}", draw.randrange(max(size // 2, 1))) for i in range(size))
 
 
 def bytes_a_member(kv: Kv, board: Leaderboard) -> float:
-    """By MEMORY USAGE, which weighs a sample of 2,000 elements of each key."""
+    """Bytes by MEMORY USAGE, which samples 2,000 elements of each key."""
     keys = [kv.name(key) for key in board.top(1).keys]
     used = sum(kv.client.memory_usage(key, samples=2_000) or 0 for key in keys)
     return used / kv.run(board.page(1, 1)).total
@@ -93,7 +93,7 @@ def scale(kv: Kv, sizes: list[int]) -> None:
 
 
 def load(kv: Kv, count: int, turns: int) -> None:
-    """Loading, over a bare pipelined ZADD of the same rows."""
+    """A load, over a plain pipelined ZADD of the same rows."""
     pairs = list(rows(count))
 
     def timed(work: Callable[[], Any]) -> Callable[[], float]:
@@ -156,7 +156,7 @@ def overhead(kv: Kv) -> None:
 
 
 def peer(kv: Kv) -> None:
-    """The PyPI package ``leaderboard``, in what of it runs on this redis-py."""
+    """The part of the PyPI package ``leaderboard`` that runs on this redis-py."""
     try:
         from leaderboard.leaderboard import Leaderboard as Peer
     except ImportError:

@@ -2,9 +2,9 @@
 
     python -m benchmarks.pipeline [--url redis://...]
 
-Burst: every get is awaited by a task of its own, all started at once (closed load); the measure
-is the seconds of the whole burst, and every reply is checked. Users: each awaits one get after the
-other at a round trip of 1 ms, by a proxy in this process. Subjects take turns.
+Burst: a task for each get, all started at once (closed load). The measure is the seconds of the
+whole burst, and every reply is checked. Users: each user awaits one get after the other, at a round
+trip of 1 ms, which a proxy in this process adds. Subjects take turns.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ async def burst(get: Get, n: int = BURST) -> float:
     began = time.perf_counter()
     got = await asyncio.gather(*map(get, range(n)))
     took = time.perf_counter() - began
-    assert got == [b"%d" % i for i in range(n)], "a reply went astray"
+    assert got == [b"%d" % i for i in range(n)], "a reply reached another caller"
     return took
 
 

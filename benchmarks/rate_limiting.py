@@ -1,4 +1,4 @@
-"""One hit: over the raw redis-py call of the same script, and over the best Python peers.
+"""One hit, over the raw redis-py call of the same script and over Python peers.
 
 ``python -m benchmarks.rate_limiting``: a private Valkey, one closed-loop client, admitted hits.
 Ratios of times measured in turns, with their 95 % interval; below 1, kvlab is quicker.
@@ -25,14 +25,14 @@ KINDS = (FixedWindow, SlidingWindowLog, SlidingWindowCounter, TokenBucket)
 
 
 def raw(client: redis.Redis, kv: Kv, limiter: Any) -> Callable[[], Any]:
-    """The same script by plain redis-py, its arguments ready."""
+    """The same script by plain redis-py, with prepared arguments."""
     _, sha, *rest = encode(limiter.hit("raw"), kv.prefix)
     client.script_load(limiter.hit("raw").command.source)
     return lambda: client.evalsha(sha, *rest)
 
 
 def peers(url: str) -> Iterator[tuple[type, str, Callable[[], Any]]]:
-    """(the kind of ours that it compares with, its name, its hit), of what is installed."""
+    """For each installed peer: the limiter to compare, the peer's name, its hit."""
     try:
         import limits
         from limits.strategies import (

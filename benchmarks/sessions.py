@@ -1,8 +1,9 @@
-"""What a session read costs beside plain redis-py calls that carry about as much.
+"""What a session read costs, beside plain redis-py calls with about as much data.
 
     python -m benchmarks.sessions [--url redis://...]
 
-One client, closed loop, median of each turn, turns interleaved; JSON is parsed on every side.
+One client in a closed loop; the two sides take turns, and a turn gives the median of its calls.
+Every side parses JSON.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ OPS = 1000
 
 
 def subjects(kv: Kv) -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
-    """Name to (ours, the yardstick), over one session each."""
+    """kvlab's call and the other call, by name; one session each."""
     client: redis.Redis = kv.client
     store, naive = SessionStore(), NaiveSessions(client, prefix=kv.prefix)
     sid = kv.run(store.create(7, DATA)).id
