@@ -1,9 +1,9 @@
 """What a load run saw: gathered in each of its processes, merged in one process, then judged.
 
 Every call is counted under its name and in the interval in which it ended. Intervals are those of
-the Unix clock, which the processes of one machine share. A latency starts at the moment the call
-was due and goes to a ``Recorder``; merging recorders loses nothing. The ``facts`` are what the
-judge of a pattern needs besides.
+the Unix clock, which the processes of one machine share. A latency is measured from the intended
+start and goes to a ``Recorder``; merging recorders loses nothing. The ``facts`` are what the judge
+of a pattern needs besides.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ F = TypeVar("F", bound=Facts)
 
 @dataclass
 class Interval:
-    """The calls that ended in this interval, and how many were due in it (open loop)."""
+    """The calls that ended in this interval, and the intended starts in it (open loop)."""
 
     calls: int = 0
     errors: int = 0
@@ -78,7 +78,7 @@ class Evidence(Generic[F]):
         return sum(interval.calls for interval in self.intervals.values())
 
     def record(self, name: str, ended: float, latency: float, problem: object = None) -> None:
-        """Count a call: the moment it ended, in Unix seconds, and its seconds since it was due."""
+        """Count a call: when it ended, in Unix seconds, and its seconds from the intended start."""
         self.latency[name].record(latency)
         interval = self._at(ended)
         interval.calls += 1
@@ -88,7 +88,7 @@ class Evidence(Generic[F]):
             self.errors[f"{name}: {problem}"[:200]] += 1
 
     def due(self, at: float) -> None:
-        """Count a call that was due at that moment, in Unix seconds, whether it was made or not."""
+        """Count an intended start, in Unix seconds, whether the call was made or not."""
         self._at(at).due += 1
 
     def _at(self, moment: float) -> Interval:

@@ -1,7 +1,7 @@
-"""A user whose calls are timed from the moment they were due.
+"""A user whose calls are timed from their intended start.
 
 Locust rounds response times below 100 ms to whole milliseconds, so that a call of 0.3 ms counts as
-0, and it times a call from its begin, not from the moment it was due. Locust's own tables stay
+0, and it times a call from its start, not from its intended start. Locust's own tables stay
 usable. The verdict and the report use our own recorders, merged over all workers.
 """
 

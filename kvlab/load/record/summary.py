@@ -61,7 +61,7 @@ def how_measured(run: LoadRun) -> str:
     if run.open_loop:
         return (
             f"Open loop: {run.settings['rate']:,g} calls a second were due, however long the "
-            "answers took. A latency begins when the call was due: the wait for a slow server "
+            "answers took. A latency begins at the intended start: the wait for a slow server "
             "counts."
         )
     return (
