@@ -1,11 +1,13 @@
 """What the load generator costs, and long loads with faults and their verdicts.
 
-``python -m benchmarks.load``: calls a second of one Locust process over those of a bare redis-py
-loop, the same limiter script on the same private Valkey, measured in turns; and of two processes
-over one. Then a million decisions of the rate limiter while the server is paused, cut off and made
-to forget its scripts, a naive limiter beside it; and 200,000 submissions to a leaderboard of which
-answers are lost, to ours and to the naive one. ``--short``: only the first part. Exit code 1 when
-a promise broke, or when a naive version was not caught.
+``python -m benchmarks.load`` first measures, in turns on one private Valkey, the calls a second of
+one Locust process over those of a bare redis-py loop with the same limiter script, and those of
+two processes over one. ``--short`` ends here.
+
+Then come a million decisions of the rate limiter, with a naive limiter beside it, while the server
+is paused, cut off and flushed; and 200,000 submissions to the hardened leaderboard and to the
+naive one, some of whose replies are lost. The exit code is 1 when a promise broke, or when a naive
+version was not caught.
 """
 
 from __future__ import annotations
@@ -23,8 +25,10 @@ from kvlab.server import engines
 
 SECONDS, TURNS, USERS = 4, 5, 20
 DECISIONS, SUBMISSIONS = 1_000_000, 200_000
-SUBMITTED = 0.5  # of the calls to a leaderboard
+SUBMITTED = 0.5
+"""The share of submissions among the calls to a leaderboard."""
 LOSE = 200
+"""Every reply of this number is lost."""
 
 BARE = """
 import sys, time
@@ -51,7 +55,7 @@ def bare(url: str) -> float:
 
 
 def locust(url: str, processes: int = 1) -> float:
-    """Calls a second of a Locust run. Raises unless its promises held."""
+    """Calls a second of a Locust run. Exits when a promise of the run broke."""
     more = {"processes": processes} if processes > 1 else {}
     run = record("rate-limiter", seconds=SECONDS, users=USERS, host=url, **more)
     if not run.holds:
@@ -60,22 +64,25 @@ def locust(url: str, processes: int = 1) -> float:
 
 
 def faults(seconds: int) -> list[str]:
-    """One of each kind in every ten seconds of the run."""
+    """A pause, a cut and a flush in every ten seconds of the run."""
     planned = []
     for at in range(2, seconds - 8, 10):
         planned += [f"pause@{at}:0.5", f"cut@{at + 3}", f"flush@{at + 5}"]
     return planned
 
 
-def told(run: LoadRun, *, should_hold: bool = True) -> bool:
-    """Print a run; whether it ended as it should."""
+def as_expected(run: LoadRun, *, should_hold: bool = True) -> bool:
+    """Print a run; whether its promise held, or broke, as it should."""
     print(f"\n{summary(run)}", flush=True)
     return run.holds == should_hold
 
 
 def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--short", action="store_true", help="what the generator costs, no more")
+    parser.add_argument(
+        "--short", action="store_true", help="measure only what the generator costs"
+    )
     short = parser.parse_args().short
     with engines.start("valkey") as server:
         url = server.url
@@ -87,7 +94,7 @@ def main() -> None:
     if short:
         return
     seconds = math.ceil(DECISIONS / (sorted(two.a)[0] * 0.7))
-    held = told(
+    passed = as_expected(
         record(
             "rate-limiter",
             seconds=seconds,
@@ -99,12 +106,12 @@ def main() -> None:
         )
     )
     seconds = math.ceil(SUBMISSIONS / SUBMITTED / (sorted(two.b)[0] * 0.6))
-    held &= told(record("leaderboard", seconds=seconds, users=USERS, lose_replies=LOSE))
-    held &= told(
+    passed &= as_expected(record("leaderboard", seconds=seconds, users=USERS, lose_replies=LOSE))
+    passed &= as_expected(
         record("leaderboard", seconds=10, users=USERS, lose_replies=LOSE, naive=True),
         should_hold=False,
     )
-    sys.exit(not held)
+    sys.exit(not passed)
 
 
 if __name__ == "__main__":

@@ -97,15 +97,15 @@ def load(
     \b
     --rate 2000                 open loop: arrivals a second
     --shape step|spike          how the load changes over the run
-    --fault pause@5:2           also cut@8, flush@10, restart@12:1; may be repeated
+    --fault pause@5:2           also cut@8, flush@10, restart@12:1; repeatable
     --lose-replies 100          every 100th reply is lost
-    --app                       through the sample web app
-    --processes 2               as many generators
+    --app                       load the pattern through the sample web app
+    --processes 2               two processes of users
     --host redis://…            another server, or http://… for a running app
     --algorithm --limit --window --keys --control      of the rate limiter
     --members --skew --mode --ties                     of the leaderboard
 
-    The whole list: locust -f loadtests/leaderboard.py --help
+    The whole list: kvlab load leaderboard -- --help
     """
     from kvlab.load import command as loads
 

@@ -58,8 +58,8 @@ class Arrivals:
     def change(self, rate: float, now: float) -> None:
         """Use another rate from ``now`` on. The rest of an interval already drawn is scaled.
 
-        The scaling matters at the start of a run, when users start one after another and each adds
-        its part of the rate. Without it, the first intervals, drawn at a small rate, would stay.
+        The scaling matters at the start of a run, when users start one after another and add
+        their parts of the rate. Without it, the first intervals, drawn at a small rate, would stay.
         An exponential interval has no memory, so that scaling its rest is exact.
         """
         rate = real("rate", rate, 0, 1e7, above=True)

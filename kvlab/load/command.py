@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import signal
@@ -10,14 +11,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from importlib import resources
+from importlib import import_module, resources
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from kvlab.core.checks import whole
 from kvlab.errors import InvalidArgument, KvlabError
-from kvlab.load.options import PARENT, REPORTS
+from kvlab.load.options import PARENT, REPORTS, add_options
 from kvlab.load.record.run import LoadRun
 from kvlab.server.running_server import free_port
 
@@ -51,8 +53,12 @@ def run(
     """Run one load test for ``length`` seconds. The exit code is 0 only when the promise held.
 
     ``more`` goes to Locust; the run makes its folder in ``reports``. With ``web``, Locust's page
-    starts and ends the runs. Raises :class:`InvalidArgument` for an unknown name.
+    starts and ends the runs. With ``--help`` in ``more``, the options are printed instead. Raises
+    :class:`InvalidArgument` for an unknown name.
     """
+    if {"-h", "--help"} & {*more}:
+        _print_options(name)
+        return 0
     command = _command(name, users, more, reports)
     if not web:
         command += ["--headless", "--only-summary", "--run-time", f"{length}s"]
@@ -90,10 +96,7 @@ def record(
 
 
 def _command(name: str, users: int, more: Sequence[str], reports: str | Path) -> list[str]:
-    if name not in LOAD_TESTS:
-        raise InvalidArgument(
-            f"there is no load test {name!r}; the load tests are {', '.join(LOAD_TESTS)}"
-        )
+    _check_name(name)
     whole("users", users, 1)
     file = resources.files(LOAD_TESTS[name]) / "locustfile.py"
     command = [sys.executable, "-m", "locust", "-f", str(file), "--loglevel", "WARNING"]
@@ -103,6 +106,33 @@ def _command(name: str, users: int, more: Sequence[str], reports: str | Path) ->
         port = str(free_port())
         command += ["--master-port", port, "--master-bind-port", port]
     return [*command, *more]
+
+
+class _Options(argparse.ArgumentParser):
+    """A parser that knows Locust's extra argument of ``add_argument``."""
+
+    def add_argument(self, *args: Any, include_in_web_ui: bool = True, **kwargs: Any) -> Any:
+        return super().add_argument(*args, **kwargs)
+
+
+def _print_options(name: str) -> None:
+    """The options of a load test. Locust's own ``--help`` leaves out those of a Locust file."""
+    _check_name(name)
+    parser = _Options(
+        prog=f"kvlab load {name}",
+        add_help=False,
+        usage="%(prog)s [options]",
+        epilog="All options of Locust work too: locust --help lists them.",
+    )
+    import_module(f"{LOAD_TESTS[name]}.settings").add_options(add_options(parser))
+    parser.print_help()
+
+
+def _check_name(name: str) -> None:
+    if name not in LOAD_TESTS:
+        raise InvalidArgument(
+            f"there is no load test {name!r}; the load tests are {', '.join(LOAD_TESTS)}"
+        )
 
 
 def _environment() -> dict[str, str]:

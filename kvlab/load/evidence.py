@@ -27,8 +27,8 @@ _PERCENTILES = {"p50_us": 50, "p99_us": 99, "p999_us": 99.9, "max_us": 100}
 def interval_seconds(run_seconds: float | None) -> float:
     """The length of an interval: ``FINE`` in a run of up to ``SHORT`` seconds, else whole seconds.
 
-    A run has at most ``MOST_INTERVALS`` intervals, because each holds a histogram. The intervals
-    of a run without an end take ``ENDLESS`` seconds.
+    A run has at most ``MOST_INTERVALS`` intervals, because an interval holds a
+    histogram. The intervals of a run without an end take ``ENDLESS`` seconds.
     """
     if run_seconds is None:
         return ENDLESS

@@ -22,9 +22,9 @@ def test_merged_percentiles_are_those_of_the_raw_samples() -> None:
             latency = chance.lognormvariate(-8 + worker, 0.8)
             seen.record("hit", 1000.0 + chance.random() * 5, latency)
             raw.append(round(latency * 1e9) / 1e9)
-        told = seen.to_dict()
-        told.pop("facts")
-        master.add(json.loads(json.dumps(told)) | {"facts": {}})
+        data = seen.to_dict()
+        data.pop("facts")
+        master.add(json.loads(json.dumps(data)) | {"facts": {}})
     raw.sort()
     for percent in (50, 90, 99, 99.9, 100):
         exact = raw[max(int(np.ceil(round(percent / 100 * len(raw), 6))), 1) - 1]
@@ -50,7 +50,7 @@ def test_a_call_counts_in_the_second_in_which_it_ended() -> None:
     assert seen.errors == {"hit: refused": 1}
 
 
-def test_a_short_run_is_told_in_quarters_of_a_second() -> None:
+def test_a_short_run_has_intervals_of_a_quarter_second() -> None:
     seen = Evidence(Decisions(), interval_seconds(SHORT))
     for ended in (10.1, 10.24, 10.25, 10.6):
         seen.record("hit", ended, 0.01)

@@ -1,4 +1,4 @@
-"""The load tests can tell right from wrong, and say in one line what they cannot do."""
+"""The load tests distinguish right from wrong, and refuse in one line what they cannot do."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from kvlab.server.running_server import RunningServer
 
 ROOT = Path(__file__).parents[2]
 KVLAB_LOAD = (sys.executable, "-m", "kvlab", "load")
-# A race at the begin of each window: ten in a second.
+# Ten windows a second, with a race at the begin of every window.
 RACY = ("--keys", "1", "--limit", "1", "--window", "0.1")
 
-# Locust patches the interpreter and takes two seconds to import: once for all, in a process of its
-# own. What ends Locust's own start is printed as the interpreter would.
+# Importing Locust patches the interpreter and takes two seconds: all cases share one process of
+# their own. The script prints what the interpreter would print when Locust exits.
 REFUSALS = """
 import contextlib, io, json, sys
 from locust import events
@@ -41,7 +41,7 @@ from locust.argument_parser import parse_options
 from locust.env import Environment
 
 lifecycle.install(RateLimiterLoad())
-told = []
+ends = []
 for arguments in json.loads(sys.argv[1]):
     with contextlib.redirect_stderr(io.StringIO()) as said:
         try:
@@ -50,10 +50,10 @@ for arguments in json.loads(sys.argv[1]):
             environment.create_local_runner()
             events.init.fire(environment=environment, runner=environment.runner, web_ui=None)
         except SystemExit as ended:
-            told.append(said.getvalue() if ended.code == 2 else ended.code)
+            ends.append(said.getvalue() if ended.code == 2 else ended.code)
         else:
-            told.append("")
-print(json.dumps(told))
+            ends.append("")
+print(json.dumps(ends))
 """
 
 
@@ -108,7 +108,9 @@ def test_a_naive_limiter_that_denies_nobody_shows_nothing(
     assert ended.returncode == 1
 
 
-def test_two_processes_tell_all_that_they_saw(server: RunningServer, tmp_path: Path) -> None:
+def test_two_processes_report_all_that_their_users_saw(
+    server: RunningServer, tmp_path: Path
+) -> None:
     load(server, tmp_path, "rate-limiter", "--processes", "2", "--control", *RACY)
     run = only_run(tmp_path)
     assert [(one.name, one.holds) for one in run.findings] == [
@@ -119,7 +121,7 @@ def test_two_processes_tell_all_that_they_saw(server: RunningServer, tmp_path: P
     assert run.generator is not None
     assert run.generator.processes == 2
     with server.client() as client:
-        assert client.keys("kvlab:load*") == []  # nothing is left
+        assert client.keys("kvlab:load*") == []  # the run leaves no key
 
 
 def test_a_server_that_fails_meanwhile(tmp_path: Path) -> None:
@@ -131,7 +133,7 @@ def test_a_server_that_fails_meanwhile(tmp_path: Path) -> None:
         fault=["pause@0.8:0.5", "cut@1.7", "flush@2", "restart@2.2:0.3"],
     )
     assert [fault.kind for fault in run.faults] == ["pause", "cut", "flush", "restart"]
-    assert run.errors  # it was felt
+    assert run.errors  # users felt the faults
     assert [(one.name, one.holds) for one in run.findings] == [
         ("over-admission", True),
         ("denials", True),
@@ -139,8 +141,8 @@ def test_a_server_that_fails_meanwhile(tmp_path: Path) -> None:
     ]
 
 
-def test_a_fault_that_outlasts_the_run_is_told_and_so_are_those_who_waited() -> None:
-    # Two seconds later the client itself would give up.
+def test_a_fault_that_outlasts_the_run_is_recorded_and_so_are_the_calls_that_waited() -> None:
+    # The client itself would give up two seconds later.
     run = record("rate-limiter", seconds=2, users=4, fault=["pause@1:9"], stop_timeout=0)
     assert [fault.kind for fault in run.faults] == ["pause"]
     assert run.latency["hit"].max > 0.5
@@ -164,7 +166,7 @@ def test_scores_are_exact_although_answers_are_lost() -> None:
     ]
 
 
-def test_the_naive_board_counts_twice_and_tells_ranks_that_never_were() -> None:
+def test_the_naive_board_counts_twice_and_answers_ranks_that_never_were() -> None:
     run = record("leaderboard", seconds=2, naive=True, members=20, lose_replies=20)
     assert [(one.name, one.holds) for one in run.findings] == [
         ("scores", False),
@@ -299,7 +301,7 @@ def test_an_open_loop_counts_from_when_a_call_was_due() -> None:
     assert 400 < run.timeline["due"].sum() < 800
 
 
-def test_arrivals_that_were_never_sent_are_told() -> None:
+def test_arrivals_that_were_never_sent_are_counted() -> None:
     run = record("rate-limiter", seconds=2, rate=100_000, users=1)
     assert run.timeline["due"].sum() > run.calls
     assert run.generator is not None
@@ -440,8 +442,8 @@ def test_what_cannot_be_is_one_line(server: RunningServer) -> None:
         timeout=90,
         check=True,
     )
-    told = json.loads(ended.stdout.splitlines()[-1])
-    for (arguments, says), said in zip(REFUSED, map(str.strip, told), strict=True):
+    ends = json.loads(ended.stdout.splitlines()[-1])
+    for (arguments, says), said in zip(REFUSED, map(str.strip, ends), strict=True):
         assert says in said.splitlines()[-1], (arguments, said)
         assert said.count("\n") == 0 or said.startswith("usage: "), (arguments, said)
 
@@ -472,6 +474,21 @@ def test_what_cannot_run_is_an_error() -> None:
         record("leaderboard", users=0)
     with pytest.raises(KvlabError, match="members must be"):
         record("leaderboard", members=0)
+
+
+def test_help_lists_the_options_of_the_load_test(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [*KVLAB_LOAD, "leaderboard", "--", "--help"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    for option in ("--rate", "--fault", "--lose-replies N", "--ties {first,shared,dense}"):
+        assert option in ended.stdout
+    assert "--algorithm" not in ended.stdout
 
 
 def test_times_are_read_as_people_write_them() -> None:

@@ -9,7 +9,7 @@ import kvlab
 from kvlab.load.leaderboard.boards import BoardProcess, leaderboard
 from kvlab.load.leaderboard.facts import BoardFacts
 from kvlab.load.leaderboard.sampled_histories import sample
-from kvlab.load.leaderboard.settings import BoardSettings, add_board_options
+from kvlab.load.leaderboard.settings import BoardSettings, add_options
 from kvlab.load.leaderboard.verdict import conclude
 from kvlab.load.verdict import Conclusion
 
@@ -21,7 +21,7 @@ class LeaderboardLoad:
     settings = BoardSettings
 
     def add_options(self, add: Callable[..., Any]) -> None:
-        add_board_options(add)
+        add_options(add)
 
     def first(self, settings: BoardSettings) -> kvlab.Op[Any]:
         return leaderboard(settings).top(1)

@@ -29,7 +29,7 @@ class BoardSettings(LoadSettings):
             raise InvalidArgument("the naive board only adds, and has no app in front of it")
 
 
-def add_board_options(add: Callable[..., Any]) -> None:
+def add_options(add: Callable[..., Any]) -> None:
     """Add the options of this load test."""
     add("--members", type=int, default=1000, help="players on the board")
     add(

@@ -8,7 +8,7 @@ from typing import Any
 import kvlab
 from kvlab.load.process import Process
 from kvlab.load.rate_limiter.decisions import Decisions
-from kvlab.load.rate_limiter.settings import LimiterSettings, add_limiter_options
+from kvlab.load.rate_limiter.settings import LimiterSettings, add_options
 from kvlab.load.rate_limiter.verdict import conclude
 from kvlab.load.verdict import Conclusion
 
@@ -20,7 +20,7 @@ class RateLimiterLoad:
     settings = LimiterSettings
 
     def add_options(self, add: Callable[..., Any]) -> None:
-        add_limiter_options(add)
+        add_options(add)
 
     def first(self, settings: LimiterSettings) -> kvlab.Op[Any]:
         op: kvlab.Op[Any] = settings.limiter().peek("client-0")

@@ -41,7 +41,7 @@ class LimiterSettings(LoadSettings):
         return LIMITERS[self.algorithm]("load", limit=self.limit, window=self.window)
 
 
-def add_limiter_options(add: Callable[..., Any]) -> None:
+def add_options(add: Callable[..., Any]) -> None:
     """Add the options of this load test."""
     add("--algorithm", choices=list(LIMITERS), default="sliding-log", help="which limiter")
     add("--limit", type=int, default=10, help="admissions of a key in a window")
