@@ -70,7 +70,7 @@ def crashed(world: World) -> list[bool]:
 
 def pauses(world: World) -> list[float]:
     """Seconds that clients waited, to three digits."""
-    labels = [event.label.split() for event in world.trace]
+    labels = [step.label.split() for step in world.trace]
     return [float(label[1]) for label in labels if label[:1] == ["sleeps"]]
 
 
@@ -97,7 +97,7 @@ def test_naive_two_readers_load_twice() -> None:
 
 def one_load_while_the_lease_lives(world: World) -> bool:
     """one load, and one more only where the leader died or its lease or entry ended"""
-    ended = sum(event.kind == "expire" for event in world.trace)
+    ended = sum(step.kind == "expire" for step in world.trace)
     served = [result for result in world.results if not isinstance(result, ClientCrashed)]
     return (
         db.loads <= 1 + sum(crashed(world)) + ended

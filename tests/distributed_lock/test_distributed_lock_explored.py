@@ -24,7 +24,7 @@ EVERY = {
 
 
 def expiries(world: World, key: bytes = HELD) -> int:
-    return sum(event.kind == "expire" and event.key == key for event in world.trace)
+    return sum(step.kind == "expire" and step.key == key for step in world.trace)
 
 
 def alive(world: World) -> list[Any]:
@@ -74,8 +74,8 @@ def b_keeps_it(key: bytes) -> Callable[[World], bool]:
         took = world.results[1]
         if took is None or isinstance(took, ClientCrashed):
             return True
-        last = max(n for n, event in enumerate(world.trace) if event.client == 1)
-        ended = any(event.kind == "expire" and event.key == key for event in world.trace[last:])
+        last = max(n for n, step in enumerate(world.trace) if step.client == 1)
+        ended = any(step.kind == "expire" and step.key == key for step in world.trace[last:])
         return ended or world.kv.exists(key) == 1
 
     return invariant
@@ -97,7 +97,7 @@ def test_naive_an_expiry_between_get_and_del_lets_a_delete_b_s_lock() -> None:
     assert story.complete
     assert story.violations
     assert story.shortest is not None
-    assert [event.kind for event in story.shortest.trace].count("expire") == 1
+    assert [step.kind for step in story.shortest.trace].count("expire") == 1
     by_a = [e.commands[0][0] for e in story.shortest.trace if e.client == 0]
     assert by_a == [b"SETNX", b"EXPIRE", b"GET", b"DEL"]
 
@@ -330,14 +330,14 @@ def waits(kv: Any) -> bool | None:
 
 def everybody_gets_it(world: World) -> bool:
     """no wait is in vain, and only a TTL that ended loses a lock"""
-    times_up = sum(event.kind == "time out" for event in world.trace)
+    times_up = sum(step.kind == "time out" for step in world.trace)
     assert None not in alive(world), "waited in vain"
     return alive(world).count(False) <= expiries(world) + times_up
 
 
 def everybody_is_woken(world: World) -> bool:
     """nobody's time is up, unless whoever was to wake them failed"""
-    kinds = {event.kind for event in world.trace}
+    kinds = {step.kind for step in world.trace}
     assert kinds != {"go", "time out"}, "nobody woke the waiter"
     return everybody_gets_it(world) and every_key_ends(world)
 

@@ -169,10 +169,10 @@ def the_last_stays(board: Leaderboard, scores: list[int]) -> Callable[[World], b
     def invariant(world: World) -> bool:
         """the score is that of the submission which came last"""
         came = []  # in the order in which each reached the server first
-        for event in world.trace:
-            ran = any(isinstance(reply, list) and reply[0] == b"ok" for reply in event.replies)
-            if ran and scores[event.client or 0] not in came:
-                came.append(scores[event.client or 0])
+        for step in world.trace:
+            ran = any(isinstance(reply, list) and reply[0] == b"ok" for reply in step.replies)
+            if ran and scores[step.client or 0] not in came:
+                came.append(scores[step.client or 0])
         return not came or points_of(board, world) == came[-1]
 
     return invariant
@@ -184,7 +184,7 @@ def test_a_set_that_is_repeated_late_wins_unless_it_has_an_op_id() -> None:
     bare = explore([sets(board, score, None) for score in scores], invariant=last, **EVERY)
     assert bare.violations  # as the module says
     assert bare.shortest is not None
-    assert "lose reply" in [event.kind for event in bare.shortest.trace]
+    assert "lose reply" in [step.kind for step in bare.shortest.trace]
     assert explore([sets(board, s, f"game {s}") for s in scores], invariant=last, **EVERY)
 
 

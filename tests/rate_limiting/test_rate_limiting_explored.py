@@ -114,7 +114,7 @@ def keeps_its_word(limiter: Any, costs: Sequence[int]) -> Callable[[World], bool
     counter = b"kv:" + limiter.hit("ann").keys[0].name.encode()
 
     def invariant(world: World) -> bool:
-        lives = 1 + sum(event.key == counter for event in world.trace)  # the key's: its TTL ended
+        lives = 1 + sum(step.key == counter for step in world.trace)  # the key's: its TTL ended
         paired = list(zip(costs, world.results, strict=True))
         answers = [(cost, one) for cost, one in paired if isinstance(one, Decision)]
         admitted = sum(cost for cost, decision in answers if decision.allowed)

@@ -71,7 +71,7 @@ def test_naive_a_write_revives_a_session_whose_time_was_up() -> None:
 
 def test_naive_a_write_sent_again_revives_what_was_logged_out_after_it() -> None:
     def out_if_logged_out_last(world: World) -> bool:
-        names = [event.commands[0][0] for event in world.trace]
+        names = [step.commands[0][0] for step in world.trace]
         written_first = b"SETEX" in names and names.index(b"SETEX") < names.index(b"DEL")
         return logged_out(world) or not written_first
 
@@ -161,7 +161,7 @@ def always(ann: Ann, *clients: Program, so: Callable[[World], object], **more: A
 
 
 def its_time_was_up(world: World) -> bool:
-    return any(event.kind == "expire" for event in world.trace)
+    return any(step.kind == "expire" for step in world.trace)
 
 
 @pytest.mark.parametrize("beside", ["update", "read", "rotate"])

@@ -213,7 +213,7 @@ def in_the_end(world: World) -> bool:
     world.kv.delete("alive:w1")
     reap_in_one(world.kv)
     worker(world.kv, "w2")
-    faulty = any(event.kind != "go" for event in world.trace)
+    faulty = any(step.kind != "go" for step in world.trace)
     return set(mails) == {"a"} and (len(mails) == 1 or faulty)
 
 

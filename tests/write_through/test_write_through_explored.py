@@ -120,8 +120,8 @@ def is_fresh(world: World) -> bool:
     """
     cached = world.kv.run(cache.read("k"))
     ends = all(0 < world.kv.pttl(key) <= TTL * 1000 for key in world.kv.keys("*"))
-    forgotten = any(event.key == VERSION for event in world.trace)
-    committed = {event.client for event in world.trace if event.label.endswith("COMMIT")}
+    forgotten = any(step.key == VERSION for step in world.trace)
+    committed = {step.client for step in world.trace if step.label.endswith("COMMIT")}
     died = any(isinstance(world.results[client], ClientCrashed) for client in committed)
     told = [result for result in world.results if getattr(result, "version", None) == db.version]
     fresh = (not cached.hit or cached.value == db.row) and all(saved.cached for saved in told)
@@ -188,11 +188,11 @@ def test_the_limits_of_a_writer_that_dies_and_of_a_lost_version(flaw: Any) -> No
 def landed(world: World) -> list[int]:
     """The versions that came into the cache, in order: by SETEX, or a script that answered 1."""
     found = []
-    for event in world.trace:
-        for command in event.commands:
+    for step in world.trace:
+        for command in step.commands:
             if command[0] == b"SETEX":
                 found.append(command[3])
-            elif command[0] == b"EVALSHA" and command[2] == b"3" and event.replies == (1,):
+            elif command[0] == b"EVALSHA" and command[2] == b"3" and step.replies == (1,):
                 found.append(command[7])  # of both scripts with three keys
     return [int(json.loads(value)[1:]) for value in found]
 

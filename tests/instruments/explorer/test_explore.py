@@ -54,7 +54,7 @@ def test_every_order_is_made_once(sizes: tuple[int, ...]) -> None:
     seen = set()
 
     def invariant(world: World) -> bool:
-        seen.add(tuple(event.client for event in world.trace))
+        seen.add(tuple(step.client for step in world.trace))
         return world.kv.get("n") == str(sum(sizes)).encode()
 
     story = explore([counts(size) for size in sizes], invariant=invariant)
@@ -247,7 +247,7 @@ def test_the_words_are_those_of_this_lambda_not_of_the_first_in_its_line() -> No
 
 def test_each_way_to_break_is_counted() -> None:
     def invariant(world: World) -> bool:
-        order = "".join(str(event.client) for event in world.trace)
+        order = "".join(str(step.client) for step in world.trace)
         assert order not in ("0011", "1100"), f"{order} is serial"
         assert order == "0101", "it is mixed"
         return True
@@ -312,9 +312,9 @@ def test_the_shortest_run_replays_as_itself() -> None:
     again = replay(story.schedule, [slides] * 2, invariant=at_most_one)
     assert again.schedule == story.schedule
     assert again.broken == {"not true: at most one": 1}
-    assert [event.commands[0][0] for event in again.shortest.trace] == [
-        event.commands[0][0]
-        for event in story.shortest.trace  # type: ignore[union-attr]
+    assert [step.commands[0][0] for step in again.shortest.trace] == [
+        step.commands[0][0]
+        for step in story.shortest.trace  # type: ignore[union-attr]
     ]
 
 

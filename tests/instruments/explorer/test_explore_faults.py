@@ -87,7 +87,7 @@ def test_so_many_faults_at_most(faults: int, made: int) -> None:
 
 def test_no_faults_asked_for_means_none() -> None:
     def invariant(world: World) -> bool:
-        return all(event.kind == "go" for event in world.trace)
+        return all(step.kind == "go" for step in world.trace)
 
     assert explore([counts(2)] * 2, invariant=invariant)
 
@@ -260,6 +260,6 @@ def test_every_token_replays() -> None:
         story = replay(schedule, [tolerates], clock_jumps=[60])
         assert story.schedule == schedule
         assert story.shortest is not None
-        assert [event.kind for event in story.shortest.trace] == expected
+        assert [step.kind for step in story.shortest.trace] == expected
         assert str(story.shortest)
         assert story.shortest.diagram().shapes

@@ -100,7 +100,7 @@ def has_a_ttl(world: World) -> bool:
 
 
 def never_at_once(world: World) -> bool:
-    order = "".join(str(event.client) for event in world.trace)
+    order = "".join(str(step.client) for step in world.trace)
     assert order not in ("000111", "111000"), f"{order} is serial"
     assert order != "010101", "in turns"
     return True
@@ -109,7 +109,7 @@ def never_at_once(world: World) -> bool:
 def told(story: Story) -> tuple[Any, ...]:
     """All of a story but its seconds and what they change: scores, fences."""
     shown = [] if story.shortest is None else story.shortest.trace
-    steps = [(event.kind, event.client, [c[0] for c in event.commands]) for event in shown]
+    steps = [(step.kind, step.client, [c[0] for c in step.commands]) for step in shown]
     counts = story.schedules, story.at_least, story.complete, story.broken
     return *counts, story.summary, story.schedule, steps, story.shortest and story.shortest.problem
 
@@ -183,7 +183,7 @@ def test_every_run_is_made_once_and_each_process_makes_some(tmp_path: Path, proc
         here.append(os.getpid())
         if len(here) == 2:  # a child's second run: by its first, it has seen who has nothing to do
             meeting.wait()
-        order = "".join(str(event.client) for event in world.trace)
+        order = "".join(str(step.client) for step in world.trace)
         with made.open("a") as file:
             file.write(f"{os.getpid()} {order} {sorted(allowed())}\n")
         return True

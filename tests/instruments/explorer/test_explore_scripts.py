@@ -115,7 +115,7 @@ def test_a_replay_is_not_confused_by_the_first_load() -> None:
 
 
 def never_expired(world: World) -> bool:
-    return not any(event.kind == "expire" for event in world.trace)
+    return not any(step.kind == "expire" for step in world.trace)
 
 
 def test_a_replay_refuses_a_key_that_is_not_there() -> None:

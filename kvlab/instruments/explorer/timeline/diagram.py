@@ -204,9 +204,9 @@ class _Sheet:
         self._shapes.append(Mark(x, top + LINE - 4, colour, cross=step.kind == "crash"))
         (text,) = _texts(step)
         lines = self._columns.lines(client, text)
-        if x + 24 + widest(lines) <= server + 0.5:  # the widest text has just this room
-            return self._texts(lines, x + 14, top, colour)
-        return self._texts(lines, x - 14 - widest(lines), top, colour)
+        fits_right = x + 14 + widest(lines) <= server - 9
+        left_end = x + 14 if fits_right else max(_MARGIN, x - 14 - widest(lines))
+        return self._texts(lines, left_end, top, colour)
 
     def _exchange(self, step: Step, client: int, top: float, woken: bool) -> float:
         """A request and its reply; the reply alone of what has waited for it."""

@@ -80,7 +80,7 @@ def width_of(words: str, size: float = SIZE) -> float:
 
 def columns_in(room: float, size: float = SIZE) -> int:
     """How many characters."""
-    return math.floor(room / (_CHARACTER * size))
+    return math.floor(room / (_CHARACTER * size) + 1e-6)  # a room made for n characters holds n
 
 
 def widest(lines: Iterable[str], size: float = SIZE) -> float:

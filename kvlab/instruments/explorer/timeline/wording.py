@@ -150,7 +150,7 @@ def _reply(reply: Any) -> str:
             return "{" + ", ".join(f"{_reply(k)}: {_reply(v)}" for k, v in reply.items()) + "}"
         case float():
             return _number(reply)
-    return str(reply)
+    return shortened(str(reply))
 
 
 def _number(score: float) -> str:
