@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kvlab.instruments.measure.recorder import PERCENTILES, Recorder
+from kvlab.instruments.measure.recorder import Recorder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,24 +68,6 @@ class Result:
         """Share of the requests with this outcome; ``share("hit")`` is the hit ratio."""
         recorder = self.outcomes.get(outcome)
         return recorder.count / self.count if recorder is not None else 0.0
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row per outcome and one for all: count, share, mean, percentiles, max (ms)."""
-        import pandas as pd
-
-        rows = []
-        for outcome, recorder in [*self.outcomes.items(), ("all", self.latency)]:
-            row: dict[str, Any] = {
-                "name": self.name,
-                "outcome": outcome,
-                "count": recorder.count,
-                "share": recorder.count / self.count if self.count else 0.0,
-                "mean_ms": recorder.mean * 1e3,
-            }
-            row |= {f"p{p:g}_ms": recorder.percentile(p) * 1e3 for p in PERCENTILES}
-            row |= {"max_ms": recorder.max * 1e3, "violations": self.violations}
-            rows.append(row)
-        return pd.DataFrame(rows)
 
     def timeline_frame(self) -> pd.DataFrame:
         """One row per bucket: its start in seconds, then a column of counts for each outcome."""

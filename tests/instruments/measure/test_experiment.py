@@ -136,13 +136,6 @@ def test_a_trace_drives_its_own_times() -> None:
     assert [t - 100 for t, _ in seen] == pytest.approx(trace.times.tolist())
 
 
-def test_a_frame_has_a_row_for_each_outcome_and_one_for_all() -> None:
-    result = experiment(lambda key: "ok", Scan(3), 1, arrivals=OpenLoop(1e5), count=50, name="a")
-    frame = result.to_frame()
-    assert list(frame["outcome"]) == ["ok", "all"]
-    assert list(frame["count"]) == [50, 50]
-
-
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -26,7 +26,6 @@ def lines(
     xlabel: str,
     ylabel: str,
     theory: str | None = None,
-    band: tuple[str, str] | None = None,
     limit: float | None = None,
     logx: bool = False,
     logy: bool = False,
@@ -35,19 +34,16 @@ def lines(
 ) -> Figure:
     """A line per value of column ``by``, named at its right end.
 
-    ``theory``: a column drawn dashed over each line. ``band``: two columns between which the
-    spread is shaded. ``limit``: a dashed line across. ``top``: the upper end of the y axis, for a
-    chart that is drawn again with other data. ``remark``: a small line under the title.
+    ``theory``: a column drawn dashed over each line. ``limit``: a dashed line across. ``top``: the
+    upper end of the y axis, for a chart that is drawn again with other data. ``remark``: a small
+    line under the title.
     """
-    need(frame, x, y, by, theory, *(band or ()))
+    need(frame, x, y, by, theory)
     with drawing(title) as (figure, axes):
         for i, (name, rows) in enumerate(frame.groupby(by, sort=False)):
             rows, shade = rows.sort_values(x), colour(str(name), i)
             look: Any = {"color": shade, "marker": MARKERS[i % len(MARKERS)], "ms": 6}
             axes.plot(rows[x], rows[y], ls=DASHES[0 if theory else i % len(DASHES)], **look)
-            if band is not None:
-                low, high = rows[band[0]], rows[band[1]]
-                axes.fill_between(rows[x], low, high, color=shade, alpha=0.18, lw=0)
             if theory is not None:
                 axes.plot(rows[x], rows[theory], **THEORY)
             label_right(axes, [(float(rows[y].iloc[-1]), str(name), shade)])
@@ -55,7 +51,7 @@ def lines(
         if logy:
             log_y(axes)
         else:
-            highest = max(float(frame[c].max()) for c in (y, theory, *(band or ())) if c)
+            highest = max(float(frame[c].max()) for c in (y, theory) if c)
             from_zero(axes, top or max(highest, limit or 0) * 1.12)
         axes.set(xlabel=xlabel, ylabel=ylabel)
         if limit is not None:
