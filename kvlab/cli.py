@@ -110,6 +110,8 @@ def load(
     from kvlab.load import command as loads
 
     more = [*context.args, *(["--naive"] if naive else [])]
+    if name.startswith("-"):  # no name, and an option of the load test
+        name, more = "rate-limiter", [name, *more]
     length = loads.seconds(time)
     raise typer.Exit(
         loads.run(name, users=users, length=length, more=more, reports=reports, web=web)

@@ -19,8 +19,11 @@ from pathlib import Path
 import psutil
 import pytest
 import redis
+from typer.testing import CliRunner
 
+from kvlab import cli
 from kvlab.errors import InvalidArgument, KvlabError
+from kvlab.load import command
 from kvlab.load.command import record, seconds
 from kvlab.load.record.run import LoadRun
 from kvlab.server.running_server import RunningServer
@@ -489,6 +492,25 @@ def test_help_lists_the_options_of_the_load_test(tmp_path: Path) -> None:
     for option in ("--rate", "--fault", "--lose-replies N", "--ties {first,shared,dense}"):
         assert option in ended.stdout
     assert "--algorithm" not in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("typed", "name", "more"),
+    [
+        ([], "rate-limiter", []),
+        (["leaderboard", "--members", "5"], "leaderboard", ["--members", "5"]),
+        (["--limit", "1", "--naive", "--keys=1"], "rate-limiter", ["--limit", "1", "--keys=1"]),
+    ],
+)
+def test_a_load_test_needs_no_name_before_its_options(
+    typed: list[str], name: str, more: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = []
+    monkeypatch.setattr(command, "run", lambda *given, **options: runs.append((given, options)))
+    CliRunner().invoke(cli.app, ["load", *typed])
+    ((given, options),) = runs
+    assert given == (name,)
+    assert options["more"] == [*more, *(["--naive"] if "--naive" in typed else [])]
 
 
 def test_times_are_read_as_people_write_them() -> None:
