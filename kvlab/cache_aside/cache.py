@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from kvlab.cache_aside.lookup import Fill, Lookup, _fill, _lookup
+from kvlab.cache_aside.lookup import Fill, Lookup, decode_fill, decode_lookup
 from kvlab.core.checks import MAX_EXACT, real, seconds, whole
 from kvlab.core.flow import Call, Now, Wait, flow
 from kvlab.core.json_values import encoded
@@ -95,7 +95,7 @@ class CacheAside:
             milliseconds(self.lease),
             f"{ahead:.17g}",
             *(() if unreadable is None else (unreadable,)),
-            decode=_lookup,
+            decode=decode_lookup,
             idempotent=True,
         )
 
@@ -116,7 +116,7 @@ class CacheAside:
             life,
             max(life, milliseconds(self.lease)),
             "" if version is None else whole("version", version, 0, MAX_EXACT),
-            decode=_fill,
+            decode=decode_fill,
             idempotent=True,
         )
 

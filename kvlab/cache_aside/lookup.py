@@ -34,7 +34,7 @@ class Fill:
     stored: bool
 
 
-def _lookup(reply: Raw) -> Lookup:
+def decode_lookup(reply: Raw) -> Lookup:
     raw, lease, wait = reply
     lease = lease.decode() or None
     if raw is None:
@@ -46,5 +46,5 @@ def _lookup(reply: Raw) -> Lookup:
     return Lookup(True, value, lease)
 
 
-def _fill(reply: Raw) -> Fill:
+def decode_fill(reply: Raw) -> Fill:
     return Fill(stored=reply == 1)

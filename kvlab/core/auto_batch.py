@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any, cast
 from kvlab.core.async_client import AsyncKv
 from kvlab.core.batched_call import BatchedCall
 from kvlab.core.checks import whole
-from kvlab.core.executor import Running
+from kvlab.core.executor import PAUSE, Running
 from kvlab.core.flow import Call
 from kvlab.core.op import Op
 from kvlab.core.wire import Exchange, TransportError
 from kvlab.errors import Closed, ServerRefused, ServerUnavailable
-
-_PAUSE = 0.02  # seconds before a retry
 
 
 class AutoBatch(AsyncKv):
@@ -175,7 +173,7 @@ class AutoBatch(AsyncKv):
             self._schedule()
         if again := [call for call in batch if not call.over]:
             if error:
-                await self.settings.sleep(_PAUSE)
+                await self.settings.sleep(PAUSE)
             self._retrying.extend(again)
             self._schedule()
 
@@ -195,7 +193,7 @@ class AutoBatch(AsyncKv):
         for call, part in zip(batch, parts, strict=True):
             mine, at = replies[at : at + len(part)], at + len(part)
             cut = error if len(mine) < len(part) else None
-            in_time = now - call.began + _PAUSE < self.settings.deadline
+            in_time = now - call.began + PAUSE < self.settings.deadline
             call.absorb(mine, cut, retry=cut is None or in_time)
         return error
 

@@ -93,6 +93,14 @@ def text(name: str, value: str, longest: int | None = None) -> str:
     return value
 
 
+def shown(value: object) -> str:
+    """The beginning of a value's repr, for an error; some values, as 10**5000, have none."""
+    try:
+        return f"{value!r:.80}"
+    except Exception:
+        return f"an unprintable {type(value).__name__}"
+
+
 def _range(low: float, high: float | None, above: bool = False) -> str:
     if high is None or high == math.inf:
         return f"above {_digits(low)}" if above else f"of at least {_digits(low)}"
@@ -104,4 +112,4 @@ def _digits(bound: float) -> str:
 
 
 def _wrong(name: str, kind: str, value: object) -> InvalidArgument:
-    return InvalidArgument(f"{name} must be {kind}, not {value!r:.80}")
+    return InvalidArgument(f"{name} must be {kind}, not {shown(value)}")

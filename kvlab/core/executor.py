@@ -28,7 +28,8 @@ T = TypeVar("T")
 
 CHUNK = 500
 """The most ops of a list in one round trip."""
-_PAUSE = 0.02
+PAUSE = 0.02
+"""Seconds before a retry."""
 
 
 class Trip(NamedTuple):
@@ -132,9 +133,9 @@ class Executor:
             if not exchange.pending:
                 return exchange
             if error is not None:
-                if self.clock() - began + _PAUSE >= self.settings.deadline:
+                if self.clock() - began + PAUSE >= self.settings.deadline:
                     return exchange
-                yield Wait(_PAUSE)
+                yield Wait(PAUSE)
 
     def _count(
         self, exchange: Exchange, sent: list[int], started: float, error: TransportError | None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import reprlib
 from typing import Any
 
+from kvlab.core.checks import shown
 from kvlab.errors import NotJson
 
 
@@ -24,9 +24,9 @@ def encoded(value: Any) -> bytes:
         text = _ENCODER.encode(value)
         same = json.loads(text) == value
     except (TypeError, ValueError, RecursionError) as problem:
-        raise NotJson(f"JSON cannot carry {reprlib.repr(value)}: {problem}") from problem
+        raise NotJson(f"JSON cannot carry {shown(value)}: {problem}") from problem
     if not same:
-        raise NotJson(f"{reprlib.repr(value)} would come back from JSON as {text:.80}")
+        raise NotJson(f"{shown(value)} would come back from JSON as {text:.80}")
     return text.encode()
 
 

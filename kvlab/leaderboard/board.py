@@ -19,10 +19,10 @@ from kvlab.leaderboard.values import (
     Entry,
     Page,
     Submission,
-    encoded,
+    as_sent,
     entries_of,
-    number_of,
-    refusal,
+    refused_submission,
+    score_of,
     score_text,
 )
 
@@ -109,7 +109,7 @@ class Leaderboard:
         :class:`~kvlab.errors.PeriodClosed` for a period neither kept nor next,
         :class:`~kvlab.errors.OpIdReused` when ``op_id`` stood for another submission.
         """
-        name, points = encoded(member), score_text(score)
+        name, points = as_sent(member), score_text(score)
         one_of("mode", mode, ("set", "best", "add"))
         keys, rules = self._where(at)
         receipt_ms = 0
@@ -120,8 +120,8 @@ class Leaderboard:
 
         def decode(reply: Raw) -> Submission:
             if reply[0] != b"ok":
-                raise refusal(reply, member, score, mode, op_id, at)
-            entry = Entry(reply[1], str(member), number_of(reply[2]))
+                raise refused_submission(reply, member, score, mode, op_id, at)
+            entry = Entry(reply[1], str(member), score_of(reply[2]))
             return Submission(entry, reply[3] == 1)
 
         return Op(
@@ -170,13 +170,13 @@ class Leaderboard:
     def _load(self, rows: list[tuple[str | int, float]], at: At | None) -> Op[int]:
         scores: dict[Arg, Arg] = {}
         for member, score in rows:
-            name = encoded(member)
+            name = as_sent(member)
             scores.pop(name, None)  # the place of the last pair counts too
             scores[name] = score_text(score)
 
         def decode(reply: Raw) -> int:
             if reply[0] != b"ok":
-                raise refusal(reply, rows[0][0], rows[0][1], "set", None, at)
+                raise refused_submission(reply, rows[0][0], rows[0][1], "set", None, at)
             return len(rows)
 
         keys, rules = self._where(at)
@@ -197,7 +197,7 @@ class Leaderboard:
         A repetition is harmless, but answers False: the executor does not retry it.
         """
         keys, rules = self._where(at)
-        return Op(Script.load("leaderboard/remove"), *keys, *rules, encoded(member), decode=bool)
+        return Op(Script.load("leaderboard/remove"), *keys, *rules, as_sent(member), decode=bool)
 
     # --- reading ---------------------------------------------------------------------------
 
@@ -222,7 +222,7 @@ class Leaderboard:
         def decode(reply: Raw) -> Entry | None:
             return None if reply is None else entries_of(reply, self.ties)[0]
 
-        return self._read("around", encoded(member), 0, at, decode)
+        return self._read("around", as_sent(member), 0, at, decode)
 
     def around(self, member: str | int, n: int, *, at: At | None = None) -> Op[list[Entry] | None]:
         """The member with ``n`` neighbours on each side (fewer at an end); None if absent.
@@ -234,7 +234,7 @@ class Leaderboard:
         def decode(reply: Raw) -> list[Entry] | None:
             return None if reply is None else entries_of(reply, self.ties)
 
-        return self._read("around", encoded(member), n, at, decode)
+        return self._read("around", as_sent(member), n, at, decode)
 
     def _read(
         self, what: str, where: Arg, count: int, at: At | None, decode: Callable[[Raw], Any]

@@ -52,7 +52,7 @@ class Page:
         return -(-self.total // self.size)
 
 
-def refusal(
+def refused_submission(
     reply: Raw, member: object, score: object, mode: str, op_id: str | None, at: At | None
 ) -> Exception:
     why, fact = reply[0], reply[1].decode()
@@ -63,13 +63,13 @@ def refusal(
     if why == b"inexact":
         return ScoreOutOfRange(
             f"{member!r} has {fact}; {score!r} more would be rounded or beyond ±(2**53 - 1)",
-            number_of(fact),
+            score_of(fact),
         )
     asked = f"{mode} {score!r}"
     return OpIdReused(f"op_id {op_id!r} of {member!r} stood for {fact!r}, not for {asked!r}")
 
 
-def encoded(member: str | int) -> str | bytes:
+def as_sent(member: str | int) -> str | bytes:
     """The member as it is sent; equal for two members that are the same to the server."""
     if type(member) is str and member.isascii():
         return member
@@ -89,7 +89,7 @@ def entries_of(reply: Raw, ties: str) -> list[Entry]:
         if i and (ties == "first" or flat[i + 1] != flat[i - 1]):
             rank = rank + 1 if ties == "dense" else position + i // 2 + 1
         member = flat[i][skip:].decode("utf-8", "surrogatepass")
-        entries.append(Entry(rank, member, number_of(flat[i + 1])))
+        entries.append(Entry(rank, member, score_of(flat[i + 1])))
     return entries
 
 
@@ -100,6 +100,6 @@ def score_text(score: float) -> str:
     return str(int(number)) if number.is_integer() else repr(number)
 
 
-def number_of(text: bytes | str) -> float:
+def score_of(text: bytes | str) -> float:
     value = float(text)
     return int(value) if value.is_integer() else value

@@ -44,19 +44,19 @@ class _Limiter:
     _script: ClassVar[str]
 
     # computed once, at construction
-    _most: int = field(init=False, repr=False, compare=False)
+    _capacity: int = field(init=False, repr=False, compare=False)
     _policy: Policy = field(init=False, repr=False, compare=False)
-    _ends: tuple[str, str] = field(init=False, repr=False, compare=False)
-    _numbers: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    _key_around: tuple[str, str] = field(init=False, repr=False, compare=False)
+    _rule: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         name = segment(self.name)
         self._keep("limit", whole("limit", self.limit, 1, MAX_LIMIT))
         micros = round(seconds("window", self.window, high=MAX_WINDOW) * 1_000_000)
         one_of("outage", self.outage, ("raise", "open", "closed"))
-        self._keep("_ends", (f"ratelimit:{name}:{{", f"}}:{self._kind}-{micros}"))
-        self._keep("_most", self.limit)
-        self._keep("_numbers", (self.limit, micros))
+        self._keep("_key_around", (f"ratelimit:{name}:{{", f"}}:{self._kind}-{micros}"))
+        self._keep("_capacity", self.limit)
+        self._keep("_rule", (self.limit, micros))
         self._keep("_policy", Policy(self.name, self.limit, self.window))
 
     def _keep(self, name: str, value: object) -> None:
@@ -90,27 +90,27 @@ class _Limiter:
             cost,
             int(counting),
             int(RETRY_HORIZON * 1000),
-            *self._numbers,
+            *self._rule,
             decode=self._decision,
             idempotent=not counting or op_id is not None,
             fallback=None if self.outage == "raise" else self._unanswered,
         )
 
     def _key(self, key: str) -> Key:
-        before, after = self._ends
+        before, after = self._key_around
         return Key(before + segment(key) + after)
 
     def _decision(self, reply: Raw) -> Decision:
         allowed, remaining, retry, reset, at = reply
         wait = math.inf if retry < 0 else retry / 1e6
         return Decision(
-            allowed == 1, self._most, remaining, wait, reset / 1e6, at / 1e6, self._policy
+            allowed == 1, self._capacity, remaining, wait, reset / 1e6, at / 1e6, self._policy
         )
 
     def _unanswered(self, _: Exception) -> Decision:
         allowed = self.outage == "open"
         wait = 0.0 if allowed else OUTAGE_RETRY
-        return Decision(allowed, self._most, 0, wait, wait, None, self._policy)
+        return Decision(allowed, self._capacity, 0, wait, wait, None, self._policy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ class TokenBucket(_Limiter):
     def __post_init__(self) -> None:
         _Limiter.__post_init__(self)
         burst = self.limit if self.burst is None else whole("burst", self.burst, 1, MAX_LIMIT)
-        _, micros = self._numbers
+        _, micros = self._rule
         common = math.gcd(self.limit, micros)
         scale, drain = micros // common, self.limit // common
         if burst * scale > MAX_LIMIT:
@@ -165,6 +165,6 @@ class TokenBucket(_Limiter):
                 f"burst must be at most {MAX_LIMIT // scale} at {self.limit} per {self.window:g} s "
                 f"to be counted exactly, not {burst}; a rounder limit allows more"
             )
-        self._keep("_most", burst)
-        self._keep("_numbers", (burst, scale, drain))
+        self._keep("_capacity", burst)
+        self._keep("_rule", (burst, scale, drain))
         self._keep("_policy", Policy(self.name, self.limit, self.window, self.burst))

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
 
+from kvlab.core.json_values import encoded
 from kvlab.core.op import Raw
-from kvlab.errors import InvalidArgument, SessionTooLarge
+from kvlab.errors import InvalidArgument, NotJson, SessionTooLarge
 
 User = str | int | None
 Json = Any
@@ -84,30 +85,26 @@ def encoded_fields(fields: Mapping[str, Json], *, removable: bool) -> dict[str, 
     """Name as JSON to value as JSON; '' for a field to remove."""
     if not isinstance(fields, Mapping):
         raise InvalidArgument(f"data must be a mapping of names to values, not {fields!r:.80}")
-    encoded = {}
+    texts = {}
     for name, value in fields.items():
         if not isinstance(name, str):
             raise InvalidArgument(f"a field's name must be str, not {name!r:.80}")
         gone = removable and value is REMOVE
-        encoded[json.dumps(name)] = "" if gone else json_text(f"field {name!r:.80}", value)
-    return encoded
+        texts[json.dumps(name)] = "" if gone else json_text(f"field {name!r:.80}", value)
+    return texts
 
 
-def lines_of(encoded: Mapping[str, str]) -> str:
+def lines_of(texts: Mapping[str, str]) -> str:
     """The fields as the scripts store them."""
-    return "{\n" + ",".join(f"{name}:\t{value}\n" for name, value in encoded.items()) + "}"
+    return "{\n" + ",".join(f"{name}:\t{value}\n" for name, value in texts.items()) + "}"
 
 
 def json_text(what: str, value: Json) -> str:
     """The value as ASCII JSON. Refuses a value that JSON would change."""
     try:
-        text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-        same = bool(json.loads(text) == value)
-    except (TypeError, ValueError, RecursionError) as problem:
+        return encoded(value).decode()
+    except NotJson as problem:
         raise InvalidArgument(f"{what} must be a JSON value: {problem}") from None
-    if not same:
-        raise InvalidArgument(f"{what} must be a JSON value, not {value!r:.80}")
-    return text
 
 
 # Closures, not partials: the repr of an op is logged, and must not show the id.

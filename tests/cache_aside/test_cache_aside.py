@@ -152,7 +152,10 @@ def test_keys_of_another_type_are_replaced(any_kv: Kv, what: str, command: Any) 
     assert all(left > 0 for left in ttls(any_kv).values())
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), (1, 2), {1: "a"}, {1, 2}, b"x"])
+NO_JSON = [float("nan"), float("inf"), (1, 2), {1: "a"}, {1, 2}, b"x", 10**5000]
+
+
+@pytest.mark.parametrize("value", NO_JSON, ids=lambda value: type(value).__name__)
 def test_what_json_cannot_carry_is_refused_and_the_lease_is_free(run: Any, value: Any) -> None:
     with pytest.raises(NotJson) as caught:
         run(steady.fetch("k", lambda: value))

@@ -193,6 +193,8 @@ REFUSED = [
     (lambda: checks.text("name", ""), "name must be text that is not empty, not ''"),
     (lambda: checks.text("flag", "a\n", 9), "flag must be printable text of 1 to 9 characters"),
     (lambda: checks.text("flag", "x" * 10_000, 9), "not 'xxx"),
+    (lambda: checks.whole("n", 10**5000, 1, 5), "n must be a whole number from 1 to 5, not an"),
+    (lambda: checks.seconds("ttl", 10**5000), "not an unprintable int"),
 ]
 
 

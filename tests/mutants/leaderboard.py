@@ -55,7 +55,7 @@ MUTANTS = (
         removed="one script for rank and neighbours: one command each",
         promise="a player is in the middle of her own context",
         file=MODULE,
-        old='        return self._read("around", encoded(member), n, at, decode)',
+        old='        return self._read("around", as_sent(member), n, at, decode)',
         new="""
         def steps() -> Generator[Any, Any, Any]:
             found = yield from self.rank(member, at=at)
