@@ -8,11 +8,13 @@ compares two medians of the same turn.
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import redis
@@ -20,18 +22,26 @@ from tqdm.auto import tqdm
 
 from benchmarks._common import report
 from kvlab import Kv, Leaderboard, Op
-from kvlab.instruments.measure.comparison import compare
+from kvlab.instruments import compare, in_turns, ratio_over_turns
 from kvlab.instruments.measure.machine import environment
+from kvlab.leaderboard.board import Ties
 from kvlab.server import engines
 
-TIES = ("first", "shared", "dense")
+TIES: tuple[Ties, ...] = ("first", "shared", "dense")
 BASE = 10_000
 TURNS = 9
 CALLS = 300  # a turn's, for each subject
 SEED = 7
 
 
-def median_seconds(call: Callable[[str], Any], members: list[str]) -> float:
+READS: dict[str, Callable[[Leaderboard, str], Op[Any]]] = {
+    "rank": lambda board, member: board.rank(member),
+    "around 5": lambda board, member: board.around(member, 5),
+    "submit add": lambda board, member: board.submit(member, 1, "add"),
+}
+
+
+def median_seconds(call: Callable[[str], Any], members: Sequence[str]) -> float:
     """Median seconds of ``call(member)``, called once for each member."""
     taken = []
     for member in members:
@@ -55,41 +65,39 @@ def bytes_a_member(kv: Kv, board: Leaderboard) -> float:
 
 
 def scale(kv: Kv, sizes: list[int]) -> None:
-    """Medians by size, and their ratios to a board of ``BASE``."""
+    """Each call on a board of each size, over the same call on a board of ``BASE``; memory."""
     for ties in TIES:
-        boards: dict[int, Leaderboard] = {}
-        memory: dict[int, float] = {}
+        boards, draw = {size: loaded(kv, size, ties) for size in sizes}, random.Random(SEED)
+        times = in_turns(
+            {
+                (name, size): partial(drawn_median, kv, name, boards[size], size, draw)
+                for name in READS
+                for size in sizes
+            },
+            turns=TURNS,
+            seconds=math.inf,
+        )
+        for name, size in [key for key in times if key[1] != BASE]:
+            ratio = ratio_over_turns(times[name, size], times[name, BASE])
+            report(f"{ties} {name}: {size:,} / {BASE:,}", ratio)
         for size in sizes:
-            boards[size] = Leaderboard(f"n{size}", ties=ties)
-            with tqdm(total=size, desc=f"load {ties}", unit=" members", leave=False) as bar:
-                kv.run(boards[size].load(rows(size), progress=bar.update))
-            memory[size] = bytes_a_member(kv, boards[size])
-        subjects: dict[str, Callable[[Leaderboard, str], Op[Any]]] = {
-            "rank": lambda board, member: board.rank(member),
-            "around 5": lambda board, member: board.around(member, 5),
-            "submit add": lambda board, member: board.submit(member, 1, "add"),
-        }
-        draw = random.Random(SEED)
-        medians: dict[tuple[str, int], list[float]] = {}
-        for turn in range(TURNS + 1):
-            for name, make in subjects.items():
-                for size in draw.sample(sizes, len(sizes)):
-                    board, some = boards[size], [f"p{draw.randrange(size)}" for _ in range(CALLS)]
-                    got = median_seconds(lambda m: kv.run(make(board, m)), some)  # noqa: B023
-                    if turn:  # the first is the warm-up
-                        medians.setdefault((name, size), []).append(got)
-        for name in subjects:
-            for size in sizes:
-                own, base = medians[name, size], medians[name, BASE]
-                ratios = sorted(a / b for a, b in zip(own, base, strict=True))
-                print(
-                    f"{ties:7} {name:11} {size:>11,} members {statistics.median(own) * 1e6:4.0f} µs"
-                    f"   {statistics.median(ratios):.2f} × {BASE:,}"
-                    f" ({ratios[0]:.2f} to {ratios[-1]:.2f})"
-                )
-        for size in sizes:
-            print(f"{ties:7} memory      {size:>11,} members  {memory[size]:6.0f} bytes a member")
+            used = bytes_a_member(kv, boards[size])
+            print(f"{ties} memory: {size:,} members, {used:.0f} bytes a member")
         kv.clear()
+
+
+def loaded(kv: Kv, size: int, ties: Ties) -> Leaderboard:
+    """A board of ``size`` members."""
+    board = Leaderboard(f"n{size}", ties=ties)
+    with tqdm(total=size, desc=f"load {ties}", unit=" members", leave=False) as bar:
+        kv.run(board.load(rows(size), progress=bar.update))
+    return board
+
+
+def drawn_median(kv: Kv, name: str, board: Leaderboard, size: int, draw: random.Random) -> float:
+    """Median seconds of the call ``name`` for members drawn at random."""
+    members = [f"p{draw.randrange(size)}" for _ in range(CALLS)]
+    return median_seconds(lambda member: kv.run(READS[name](board, member)), members)
 
 
 def load(kv: Kv, count: int, turns: int) -> None:
@@ -104,6 +112,9 @@ def load(kv: Kv, count: int, turns: int) -> None:
             return time.perf_counter() - started
 
         return run
+
+    def load_board(board: Leaderboard) -> None:
+        kv.run(board.load(pairs))
 
     def one_pair_a_command() -> None:
         for start in range(0, count, 4_000):
@@ -120,8 +131,7 @@ def load(kv: Kv, count: int, turns: int) -> None:
             pipe.execute()
 
     for ties in TIES:
-        board = Leaderboard("load", ties=ties)
-        ours = timed(lambda: kv.run(board.load(pairs)))  # noqa: B023
+        ours = timed(partial(load_board, Leaderboard("load", ties=ties)))
         for bare in (one_pair_a_command, many_pairs_a_command):
             name = f"{ties} load / ZADD, {bare.__name__.replace('_', ' ')}"
             report(name, compare(ours, timed(bare), turns=turns, warmup=0))
@@ -132,27 +142,30 @@ def overhead(kv: Kv) -> None:
     """An op over the raw redis-py call of the same command."""
     board = Leaderboard("raw", ties="first")
     kv.run(board.load(rows(BASE)))
-    some = [f"p{i}" for i in random.Random(SEED).sample(range(BASE), CALLS)]
-    for name, make in {
-        "rank": lambda m: board.rank(m),
-        "submit best": lambda m: board.submit(m, 1, "best"),
-    }.items():
-        op: Op[Any] = make("p1")
-        kv.run(op)
-        sha, keys = op.command.sha, [kv.name(key) for key in op.keys]  # type: ignore[union-attr]
-        position = op.args.index("p1")
-        before, after = op.args[len(keys) : position], op.args[position + 1 :]
-
-        def raw(m: str) -> Any:
-            return kv.client.evalsha(sha, len(keys), *keys, *before, m, *after)  # noqa: B023
-
-        got = compare(
-            lambda: median_seconds(lambda m: kv.run(make(m)), some),  # noqa: B023
-            lambda: median_seconds(raw, some),
-            turns=TURNS,
-        )
-        report(f"{name} / raw evalsha", got)
+    members = [f"p{i}" for i in random.Random(SEED).sample(range(BASE), CALLS)]
+    makes: dict[str, Callable[[str], Op[Any]]] = {
+        "rank": board.rank,
+        "submit best": lambda member: board.submit(member, 1, "best"),
+    }
+    for name, make in makes.items():
+        ours = partial(median_seconds, partial(_run, kv, make), members)
+        by_hand = partial(median_seconds, raw(kv, make), members)
+        report(f"{name} / raw evalsha", compare(ours, by_hand, turns=TURNS))
     kv.clear()
+
+
+def _run(kv: Kv, make: Callable[[str], Op[Any]], member: str) -> Any:
+    return kv.run(make(member))
+
+
+def raw(kv: Kv, make: Callable[[str], Op[Any]]) -> Callable[[str], Any]:
+    """The same script by plain redis-py, with prepared arguments; only the member changes."""
+    op = make("p1")
+    kv.run(op)
+    sha, keys = op.command.sha, [kv.name(key) for key in op.keys]  # type: ignore[union-attr]
+    position = op.args.index("p1")
+    before, after = op.args[len(keys) : position], op.args[position + 1 :]
+    return lambda member: kv.client.evalsha(sha, len(keys), *keys, *before, member, *after)
 
 
 def peer(kv: Kv) -> None:
@@ -172,17 +185,14 @@ def peer(kv: Kv) -> None:
     board = Leaderboard("ours", ties="shared")
     kv.run(board.load(rows(BASE)))
     client.zadd(f"{kv.prefix}peer", dict(rows(BASE)))
-    some = [f"p{i}" for i in random.Random(SEED).sample(range(BASE), CALLS)]
-    for name, ours, call in (
-        ("around 5", lambda m: kv.run(board.around(m, 5)), theirs.around_me),
-        ("rank and score", lambda m: kv.run(board.rank(m)), theirs.score_and_rank_for),
+    members = [f"p{i}" for i in random.Random(SEED).sample(range(BASE), CALLS)]
+    for name, make, call in (
+        ("around 5", lambda member: board.around(member, 5), theirs.around_me),
+        ("rank and score", board.rank, theirs.score_and_rank_for),
     ):
-        got = compare(
-            lambda: median_seconds(ours, some),  # noqa: B023
-            lambda: median_seconds(call, some),  # noqa: B023
-            turns=TURNS,
-        )
-        report(f"{name} / leaderboard (PyPI)", got)
+        ours = partial(median_seconds, partial(_run, kv, make), members)
+        other = partial(median_seconds, call, members)
+        report(f"{name} / leaderboard (PyPI)", compare(ours, other, turns=TURNS))
     kv.clear()
 
 

@@ -1,8 +1,9 @@
 """Charts: one function per figure; each takes data and returns a matplotlib ``Figure``.
 
-Titles say the finding: without ``title`` one is made from the data, so it cannot go stale.
-``COLOURS`` gives each variant its colour in the whole workbook. A notebook shows a figure that is
-the last value of its cell. Figures have no paper: they can be read on light and on dark pages.
+A title says the finding. Without ``title`` the function makes the title from the data, so that the
+title always fits them. ``COLOURS`` gives each variant its colour in the whole workbook. A notebook
+shows a figure that is the last value of its cell. Figures are transparent, for light and
+dark pages.
 """
 
 from __future__ import annotations

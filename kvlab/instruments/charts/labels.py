@@ -56,13 +56,13 @@ def label_right(axes: Axes, labels: Iterable[tuple[float, str, str]]) -> None:
 
 
 def limit_line(axes: Axes, limit: float) -> None:
-    """A dashed line across, named at its right end."""
+    """A dashed horizontal line, named at its right end."""
     axes.axhline(limit, color=COLOURS["limit"], lw=1.5, dashes=(5, 2), zorder=3)
     label_right(axes, [(limit, f"limit {limit:g}", COLOURS["limit"])])
 
 
 def event_line(axes: Axes, moment: float, text: str) -> None:
-    """A dotted line down, named at its upper end."""
+    """A dotted vertical line, named at its upper end."""
     axes.axvline(moment, color=FAINT, lw=1, linestyle=":")
     low, high = axes.get_xlim()
     left = moment > low + 0.7 * (high - low)
@@ -111,7 +111,7 @@ def _labels(axes: Axes, kind: str) -> list[Annotation]:
 
 
 def _spread(labels: list[Annotation], frame: Bbox, renderer: RendererBase, points: float) -> None:
-    """Upwards from the lowest label, and down again from the frame's top."""
+    """Move labels up, from the lowest one on, then down, from the frame's top on."""
     gap, floor, ceiling = _GAP / points, -float("inf"), frame.y1 + _GAP / points
     placed = []
     for label, box in sorted(_at_home(labels, renderer), key=lambda pair: pair[1].y0):
@@ -131,7 +131,7 @@ def _at_home(labels: list[Annotation], renderer: RendererBase) -> list[tuple[Ann
 
 
 def _stagger(labels: list[Annotation], renderer: RendererBase, points: float) -> None:
-    """From left to right; a label that would cover another one moves down by a line."""
+    """Move a label down by a line while it covers one further left."""
     placed: list[Bbox] = []
     for label in sorted(labels, key=lambda label: float(label.xy[0])):
         label.set_position((label.get_position()[0], -2))

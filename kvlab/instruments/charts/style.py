@@ -1,7 +1,8 @@
-"""How every figure looks: its paper, its inks, one colour per variant.
+"""How every figure looks: a transparent background, and one colour per variant.
 
-Line style, marker or hatch repeats the distinction of colour for grey print. Style lives in a
-context: nothing global is changed, and figures are not registered with pyplot (no window, no leak).
+Line style, marker or hatch repeats the distinction of colour, for grey print. The style is set in a
+context, so nothing global is changed. Figures are not registered with pyplot: there is no window,
+and no figure stays in memory.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def colour(variant: str, index: int = 0) -> str:
 
 
 def bar_look(variant: str, shade: str) -> dict[str, Any]:
-    """A bar's outline and a pale filling, on which an ink is readable; the naive one is hatched."""
+    """A bar's outline and a pale filling, on which lines can be seen; the naive bar is hatched."""
     hatch = HATCHES.get(variant)
     filling = (shade, 0.3 if hatch else 0.55)
     return {"facecolor": filling, "edgecolor": shade, "hatch": hatch, "linewidth": 1.2}

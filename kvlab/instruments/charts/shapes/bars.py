@@ -36,9 +36,9 @@ def bars(
 ) -> Figure:
     """A bar per value of column ``x``, side by side for the values of ``by``, numbers on top.
 
-    ``form`` is the format of those numbers. ``limit``: a dashed line across. ``top``: the upper
+    ``form`` is the format of those numbers. ``limit``: a dashed horizontal line. ``top``: the upper
     end of the y axis, for a chart that is drawn again with other data. ``remark``: a small line
-    under the title. A log axis is refused: it has no zero, where a bar begins.
+    under the title. A log axis is refused: it has no zero, at which a bar begins.
     """
     if logy:
         raise InvalidArgument(
@@ -91,7 +91,7 @@ def _places(
 def _number(
     axes: Axes, at: float, value: float, text: str, limit: float | None, high: float
 ) -> None:
-    """The number on its bar; above the limit's line where it would stand across it."""
+    """The number above its bar; above the limit's line where the line would cross the number."""
     across = limit is not None and value < limit < value + 0.08 * high
     axes.annotate(
         text,

@@ -1,4 +1,4 @@
-"""A row of points for each value: for a log axis, where bars would have no zero to begin at."""
+"""A row of points for each name, also on a log axis, which has no zero for bars."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def dots(
     form: str = "{:.3g}",
     remark: str | None = None,
 ) -> Figure:
-    """A row per value of column ``y``, with a point at ``x`` for each of its lines in the frame.
+    """A row for each value of column ``y``, with a point at ``x`` for each line of the frame.
 
-    Several points of one row: the median is marked. The number beside the points is the median,
-    in the format ``form``. ``by``: the column that gives the colour; several values of it in one
-    row stand below each other. ``remark``: a small line under the title.
+    Of several points in one row the median is marked. The number beside the points is the median,
+    in the format ``form``. ``by``: the column of the variant, which gives the colour; the variants
+    of one row stand below each other. ``remark``: a small line under the title.
     """
     need(frame, x, y, by)
     if logx and frame[x].min() <= 0:

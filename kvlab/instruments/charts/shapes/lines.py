@@ -34,9 +34,9 @@ def lines(
 ) -> Figure:
     """A line per value of column ``by``, named at its right end.
 
-    ``theory``: a column drawn dashed over each line. ``limit``: a dashed line across. ``top``: the
-    upper end of the y axis, for a chart that is drawn again with other data. ``remark``: a small
-    line under the title.
+    ``theory``: a column drawn dashed over each line. ``limit``: a dashed horizontal line.
+    ``top``: the upper end of the y axis, for a chart that is drawn again with other data.
+    ``remark``: a small line under the title.
     """
     need(frame, x, y, by, theory)
     with drawing(title) as (figure, axes):
