@@ -43,6 +43,7 @@ def _embedded_server_of_the_tests() -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="kv-") as directory, pytest.MonkeyPatch.context() as to:
         to.setenv("KVLAB_RUNTIME_DIR", directory)
         to.delenv("KVLAB_URL", raising=False)
+        to.delenv("KVLAB_PREFIX", raising=False)
         yield
         kvlab.server.leave()
 
