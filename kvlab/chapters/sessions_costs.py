@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import median
 from timeit import repeat
 from typing import Any
@@ -18,6 +19,7 @@ from kvlab.instruments.faults.client_gate import GatedRedis, gated
 from kvlab.instruments.measure.comparison import Comparison, compare
 from kvlab.instruments.measure.experiment import experiment
 from kvlab.instruments.measure.result import Result
+from kvlab.instruments.measure.turns import in_turns, merged
 from kvlab.instruments.measure.workload import ClosedLoop, Uniform
 
 VARIANTS: dict[str, Callable[[Any, str], Any]] = {
@@ -84,16 +86,23 @@ class Logins:
     logged_out: int
 
 
-def latency_with_log_outs(kv: Kv, *, users: int, count: int, seed: int) -> dict[str, Logins]:
-    """``count`` requests of four clients in a closed loop, after 200 requests of warm-up."""
-    runs = {}
-    for variant, make in VARIANTS.items():
-        sessions = make(kv.client, kv.prefix)
-        runs[variant] = _run(sessions, users=users, count=count, seed=seed)
-    return runs
+def latency_with_log_outs(
+    kv: Kv, *, users: int, turns: int, count: int, seed: int
+) -> dict[str, Logins]:
+    """The two stores in turns: a turn is ``count`` requests of four clients in a closed loop.
+
+    A turn has 50 requests of warm-up. A first turn is not counted.
+    """
+    turn = partial(_turn, kv, users=users, count=count, seed=seed)
+    taken = in_turns({variant: partial(turn, variant) for variant in VARIANTS}, turns=turns)
+    return {
+        variant: Logins(merged([run.reads for run in runs]), sum(run.logged_out for run in runs))
+        for variant, runs in taken.items()
+    }
 
 
-def _run(sessions: Any, *, users: int, count: int, seed: int) -> Logins:
+def _turn(kv: Kv, variant: str, *, users: int, count: int, seed: int) -> Logins:
+    sessions = VARIANTS[variant](kv.client, kv.prefix)
     request, logged_out = requests(sessions, users=users, seed=seed)
 
     def undone() -> int:
@@ -105,7 +114,7 @@ def _run(sessions: Any, *, users: int, count: int, seed: int) -> Logins:
         seed,
         arrivals=ClosedLoop(4),
         count=count,
-        warmup=200,
+        warmup=50,
         check=undone,
         progress=False,
     )

@@ -15,7 +15,8 @@ _COOKIE_TEXT = re.compile(r"[A-Za-z0-9_.-]+")
 
 def dump(kv: Kv) -> list[str]:
     """The name of every key in the namespace, and every text that lies under the key."""
-    return [text for key in kv.client.scan_iter(f"{kv.prefix}*") for text in _texts(kv, key)]
+    keys = sorted(kv.client.scan_iter(f"{kv.prefix}*"))
+    return [text for key in keys for text in _texts(kv, key)]
 
 
 def _texts(kv: Kv, key: bytes) -> list[str]:

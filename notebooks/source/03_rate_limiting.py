@@ -373,7 +373,7 @@ hardened = results["hardened"]
 title = (
     f"Median {naive.latency.percentile(50) * 1e3:.0f} ms naive, "
     f"{hardened.latency.percentile(50) * 1e3:.0f} ms hardened; "
-    f"admitted beyond the limit: {naive.violations} and {hardened.violations}"
+    f"beyond the limit: {naive.violations} and {hardened.violations}"
 )
 charts.latency_percentiles(results, title=title)
 

@@ -31,7 +31,7 @@ pd.Series(environment(kv), name="where the numbers below were measured").to_fram
 # ## The simple version, and a crash between two commands
 #
 # The next cell prints the simple version. `SETNX` takes the lock and `EXPIRE` gives it a TTL. `GET`
-# looks for the owner and `DEL` gives the lock back.
+# asks who the owner is and `DEL` gives the lock back.
 #
 # **Predict.** A worker dies right after `SETNX`. When can the next worker take the lock?
 #
@@ -377,7 +377,7 @@ charts.dots(woken, x="ms", y="label", by="lock", title=title, logx=True, **look)
 # See the spread of the dots: a waiter that polls waits for the rest of its sleep, so its dots lie
 # anywhere up to 100 ms.
 #
-# ## Fifty want in
+# ## Fifty clients want the lock
 #
 # Fifty threads add one to a number: each reads it and writes it back. Without a lock we force the worst
 # case: everybody reads before anybody writes. With the lock we let the threads run. The threads note who
