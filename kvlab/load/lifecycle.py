@@ -8,7 +8,6 @@ broke, or when the run shows nothing.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import signal
 import sys
@@ -29,7 +28,7 @@ from kvlab.load.evidence import Evidence
 from kvlab.load.generator import end_process
 from kvlab.load.options import PARENT, add_options, check_port
 from kvlab.load.process import Process, share
-from kvlab.load.record.report import save_with_page
+from kvlab.load.record.files import reserved_folder
 from kvlab.load.record.run import LoadRun
 from kvlab.load.record.summary import summary
 from kvlab.load.settings import LoadSettings
@@ -178,12 +177,8 @@ class Lifecycle:
 
     def _publish(self, run: LoadRun) -> None:
         settings, holds = self.process.settings, run.holds
-        folder = _unused(Path(settings.reports), run)
         try:
-            if settings.no_page:
-                last = f"record: {run.save(folder) / 'run.json'}"
-            else:
-                last = f"report: {save_with_page(run, folder) / 'report.html'}"
+            last = f"report: {_saved(run, Path(settings.reports), page=not settings.no_page)}"
         except (OSError, InvalidArgument) as problem:
             last, holds = f"NO REPORT: {problem}", False
         # Of several runs, by Locust's page, one that does not hold is enough.
@@ -221,8 +216,18 @@ def _interrupt_only(main: Any) -> None:
     gevent.signal_handler(signal.SIGINT, interrupt)
 
 
-def _unused(folder: Path, run: LoadRun) -> Path:
-    """A folder for a run that no other run has."""
+def _saved(run: LoadRun, reports: Path, *, page: bool) -> Path:
+    """Write the folder of a run; the file that a person opens first."""
     name = time.strftime("%Y-%m-%dT%H-%M-%S-", time.localtime(run.began)) + run.pattern
-    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
-    return next(folder / name for name in names if not (folder / name).exists())
+    folder = reserved_folder(reports, name)
+    try:
+        if not page:
+            return run.save(folder) / "run.json"
+        # matplotlib takes a second to import, and only the page needs it.
+        from kvlab.load.record.report import save_with_page
+
+        return save_with_page(run, folder) / "report.html"
+    except BaseException:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        raise

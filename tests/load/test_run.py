@@ -17,6 +17,7 @@ from support.load_samples import flat, sample
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.measure.recorder import Recorder
 from kvlab.load.record import report as load_report
+from kvlab.load.record.files import reserved_folder
 from kvlab.load.record.parts import TIMELINE, Fault, Finding, Generator
 from kvlab.load.record.report import save_with_page
 from kvlab.load.record.run import LoadRun
@@ -238,6 +239,13 @@ def test_a_save_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
         save_with_page(flat([5]), tmp_path / "run")
     assert sorted(written) == ["latency.csv", "latency.json", "report.html", "timeline.csv"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_runs_of_one_second_get_two_folders(tmp_path: Path) -> None:
+    folders = [reserved_folder(tmp_path / "loads", "noon") for _ in range(3)]
+    assert [folder.name for folder in folders] == ["noon", "noon-2", "noon-3"]
+    for folder in folders:
+        assert LoadRun.read(flat([5]).save(folder)).calls == 5
 
 
 def timeline(**columns: Any) -> pd.DataFrame:

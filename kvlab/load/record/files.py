@@ -89,6 +89,22 @@ def same_format(found: Any) -> None:
         raise InvalidArgument(f"{found} is newer than {FORMAT}, the newest that this kvlab reads")
 
 
+def reserved_folder(parent: Path, name: str) -> Path:
+    """Make an empty folder that no other run has: ``name``, or ``name`` and a number.
+
+    Two runs that began in the same second get two folders, because making one is atomic.
+    """
+    number, folder = 1, parent / name
+    while True:
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+            folder = parent / f"{name}-{number}"
+        else:
+            return folder
+
+
 @contextmanager
 def reading(file: Path, files: Mapping[str, str] | None = None) -> Iterator[bytes]:
     """The bytes of ``file``, checked against its checksum. Every error names the file."""
