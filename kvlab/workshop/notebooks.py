@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -40,10 +39,6 @@ CELL_SECONDS = 900  # a guard against a cell that hangs, not a limit for a slow 
 
 _NOT_IN_CHAPTER = frozenset({"exercise-setup", "stub", "solution", "check"})
 _EXERCISE = frozenset({"exercise-setup", "exercise", "check"})
-_LINTERS = re.compile(
-    r"[ ]*# (?:fmt: (?:skip|on|off)|noqa(?:: ?[A-Z0-9, ]+)?)(?=[ ]*(?:#|$))", re.M
-)
-"""What the source says to its linters, and no reader needs."""
 _METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -87,8 +82,7 @@ def notebook(target: Target) -> Any:
         v4: Any = nbformat.v4
         new = v4.new_code_cell if cell.cell_type == "code" else v4.new_markdown_cell
         tags = {"tags": sorted(_tags(cell))} if _tags(cell) else {}
-        text = _LINTERS.sub("", cell.source)
-        made.cells.append(new(text, id=f"cell-{number:02}", metadata=tags))
+        made.cells.append(new(cell.source, id=f"cell-{number:02}", metadata=tags))
     return made
 
 

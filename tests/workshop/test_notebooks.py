@@ -99,15 +99,6 @@ def test_one_source_gives_chapter_exercise_and_solution(book: Path) -> None:
     make_all([], check=True, root=book)
 
 
-def test_a_reader_sees_no_remarks_to_linters(book: Path) -> None:
-    source = book / "source" / "01_one.py"
-    source.write_text(SOURCE.replace("x = 1", "x = 1  # one  # fmt: skip  # noqa: E501"))
-    make_all([], check=False, root=book)
-    exercise = book / "exercises" / "01_one.ipynb"
-    assert nbformat.read(exercise, 4).cells[0].source == "x = 1  # one"
-    make_all([], check=True, root=book)
-
-
 def test_a_solution_that_does_not_pass_its_check_is_an_error(book: Path) -> None:
     source = book / "source" / "01_one.py"
     source.write_text(SOURCE.replace("x + 1", "x + 2"))
