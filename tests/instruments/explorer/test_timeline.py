@@ -14,7 +14,7 @@ from kvlab.instruments import explore, replay, step
 from kvlab.instruments.explorer.timeline.shapes import Text
 from kvlab.instruments.explorer.timeline.shortening import shortened
 from kvlab.instruments.explorer.timeline.timeline import HEAD, TAIL, Timeline
-from kvlab.instruments.explorer.timeline.wording import MOST_KEYS, state_of
+from kvlab.instruments.explorer.timeline.wording import MAX_KEYS, state_of
 
 
 def shown(schedule: str, *clients: Any, **options: Any) -> Timeline:
@@ -156,9 +156,9 @@ def test_what_each_type_holds_and_what_changed(direct: redis.Redis) -> None:
         assert change in said, change
     assert "x" * 75 not in said
 
-    for number in range(MOST_KEYS + 5):
+    for number in range(MAX_KEYS + 5):
         direct.set(f"k{number}", 1)
-    assert len(state_of(direct)) == MOST_KEYS
+    assert len(state_of(direct)) == MAX_KEYS
 
 
 def test_names_and_texts_cannot_break_the_diagram() -> None:

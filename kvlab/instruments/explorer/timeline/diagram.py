@@ -1,8 +1,8 @@
 """A run as a sequence diagram: what stands where, in pixels. Arithmetic; nothing is drawn here.
 
 From left to right: the numbers of the steps, a lane for each client, the lane of the server, and
-beside it what its keys hold now. Time runs from top to bottom, a row for each step. A diagram is
-at most ``WIDTH`` wide: what is wider than its place goes on in the next line.
+beside it what its keys hold now. Time runs from top to bottom, a row for each step. A text that is
+wider than its column is wrapped.
 """
 
 from __future__ import annotations
@@ -12,6 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from kvlab.instruments.explorer.run.steps import Step
+from kvlab.instruments.explorer.timeline.columns import (
+    MARGIN,
+    NUMBERS,
+    WIDTH,
+    Columns,
+    name_lines,
+    texts_of,
+)
 from kvlab.instruments.explorer.timeline.shapes import (
     LINE,
     SIZE,
@@ -21,19 +29,13 @@ from kvlab.instruments.explorer.timeline.shapes import (
     Mark,
     Shape,
     Text,
-    columns_in,
     interrupted,
     widest,
     wrapped,
 )
-from kvlab.instruments.explorer.timeline.wording import answer, said, spoken
+from kvlab.instruments.explorer.timeline.wording import line_of
 from kvlab.instruments.palette import COLOURS, FAINT, INK, OTHERS
 
-WIDTH = 960.0
-_MARGIN = 10.0
-_NUMBERS = 28.0  # the column of the steps' numbers
-_LANE, _LANES = 96.0, 470.0  # from lane to lane, and all of them, at most
-_TEXT, _KEYS = 320.0, 290.0  # a text between lanes, and the column of the keys, at least
 _FAULT = COLOURS["naive"]
 _LANE_COLOURS = (COLOURS["hardened"], *OTHERS)
 _BAND = "#8a8a8a18"
@@ -44,7 +46,7 @@ _MOST_CHANGES = 8  # keys shown beside one step
 class Row:
     """A step, its number from 1, and what the keys hold now that they did not hold before.
 
-    Without an step: ``number`` steps are left out here.
+    Without a step: ``number`` steps are left out here.
     """
 
     number: int
@@ -85,41 +87,16 @@ def laid_out(content: Content) -> Diagram:
     return sheet.finished()
 
 
-class _Columns:
-    """Where the columns stand: as near to each other as their texts allow."""
-
-    def __init__(self, content: Content) -> None:
-        names = content.names
-        left = _MARGIN + _NUMBERS
-        gap = min(_LANES / len(names), max(_LANE, widest(names) + 24))
-        self.gap = gap
-        self.lanes = [left + gap * (number + 0.5) for number in range(len(names))]
-        self.server = most = WIDTH - _MARGIN - _KEYS - 14
-        needed = [
-            self.lanes[row.step.client] + 24 + widest(self.lines(row.step.client, text))
-            for row in content.rows
-            if row.step is not None and row.step.client is not None
-            for text in _texts(row.step)
-        ]
-        self.server = min(most, max([self.lanes[-1] + 150, *needed]))
-        self.keys = self.server + 14
-
-    def lines(self, client: int, text: str) -> list[str]:
-        """The text in lines that fit between the client's lane and the server."""
-        return wrapped(text, max(_TEXT, self.server - self.lanes[client] - 24))
-
-    def key_lines(self, change: str) -> list[str]:
-        return wrapped(change, WIDTH - _MARGIN - self.keys)
-
-
 class _Sheet:
     """Shapes are put on it from top to bottom; ``_y`` is where the next row begins."""
 
     def __init__(self, content: Content) -> None:
-        self._content, self._columns = content, _Columns(content)
+        self._content = content
+        steps = [row.step for row in content.rows if row.step is not None]
+        self._columns = Columns(content.names, steps)
         self._shapes: list[Shape] = []
         self._bands: list[tuple[float, float]] = []
-        self._y = _MARGIN
+        self._y = MARGIN
         self._heads_end = self._server_end = 0.0
         self._alive: dict[int, float] = {}
         self._waiting: set[int] = set()
@@ -130,7 +107,7 @@ class _Sheet:
         top, columns = self._y, self._columns
         small = columns.gap < 60
         size = SMALL if small else SIZE
-        named = [_name_lines(name, columns.gap - 8, size) for name in self._content.names]
+        named = [name_lines(name, columns.gap - 8, size) for name in self._content.names]
         high = max(map(len, named)) * (size + 3) + 8
         for number, (x, lines) in enumerate(zip(columns.lanes, named, strict=True)):
             self._box(x, top, high, lines, _lane_colour(number), size)
@@ -147,9 +124,9 @@ class _Sheet:
             top = self._y
             bottom = top + LINE + 12
             if row.step is None:
-                self._text(_MARGIN, top + LINE, f"… {row.number} more steps")
+                self._text(MARGIN, top + LINE, f"… {row.number} more steps")
             else:
-                number = _MARGIN + _NUMBERS - 8
+                number = MARGIN + NUMBERS - 8
                 self._text(number, top + LINE, str(row.number), align="right")
                 bottom = max(self._step(row.step, top), self._changes(row.changes, top))
             self._y = bottom + 8
@@ -169,7 +146,7 @@ class _Sheet:
 
     def finished(self) -> Diagram:
         texts = [shape for shape in self._shapes if isinstance(shape, Text)]
-        width = max(text.left + text.width for text in texts) + _MARGIN
+        width = max(text.left + text.width for text in texts) + MARGIN
         bands = [Box(0, top, width, end - top, _BAND, rounded=False) for top, end in self._bands]
         ends = zip([*self._columns.lanes, self._columns.server],
                    [*self._alive.values(), self._server_end], strict=True)  # fmt: skip
@@ -180,13 +157,13 @@ class _Sheet:
         ]
         return Diagram([*bands, *lifelines, *self._shapes], width, self._y + 4)
 
-    # --- rows; each answers where it ends ---
+    # --- rows; each function returns where its row ends ---
 
     def _step(self, step: Step, top: float) -> float:
         if step.client is None:
             x = self._columns.server
             self._shapes.append(Mark(x, top + LINE - 4, _FAULT, cross=True))
-            self._text(x - 14, top + LINE, said(step), _FAULT, align="right")
+            self._text(x - 14, top + LINE, line_of(step), _FAULT, align="right")
             return top + LINE + 4
         woken = step.client in self._waiting
         self._waiting.discard(step.client)
@@ -202,17 +179,17 @@ class _Sheet:
         x, server = self._columns.lanes[client], self._columns.server
         colour = _lane_colour(client) if step.kind == "go" else _FAULT
         self._shapes.append(Mark(x, top + LINE - 4, colour, cross=step.kind == "crash"))
-        (text,) = _texts(step)
+        (text,) = texts_of(step)
         lines = self._columns.lines(client, text)
         fits_right = x + 14 + widest(lines) <= server - 9
-        left_end = x + 14 if fits_right else max(_MARGIN, x - 14 - widest(lines))
+        left_end = x + 14 if fits_right else max(MARGIN, x - 14 - widest(lines))
         return self._texts(lines, left_end, top, colour)
 
     def _exchange(self, step: Step, client: int, top: float, woken: bool) -> float:
-        """A request and its reply; the reply alone of what has waited for it."""
+        """A request and its reply. ``woken``: an earlier step was the request."""
         x, server, colour = self._columns.lanes[client], self._columns.server, _lane_colour(client)
         middle = (x + server) / 2
-        request, *reply = _texts(step)
+        request, *reply = texts_of(step)
         y = self._beside(client, request, top, colour)
         if step.kind == "lose request":
             y += 6  # its text stands beside the arrow, not over it
@@ -220,7 +197,7 @@ class _Sheet:
                 Line(x, y, middle, y, colour, arrow=True),
                 Mark(middle + 9, y, _FAULT, cross=True),
             ]
-            return self._texts(["and the request is lost"], middle + 20, y - LINE + 4, _FAULT)
+            return self._texts(["lost"], middle + 20, y - LINE + 4, _FAULT)
         if not woken:
             self._shapes.append(Line(x, y, server, y, colour, arrow=True))
         if not reply:
@@ -235,7 +212,7 @@ class _Sheet:
         return y + 4
 
     def _beside(self, client: int, text: str, top: float, colour: str) -> float:
-        """A text over an arrow between the client and the server; where the arrow goes."""
+        """A text over an arrow between the client and the server; returns where the arrow goes."""
         lines = self._columns.lines(client, text)
         x = min(self._columns.lanes[client] + 12, self._columns.server - 10 - widest(lines))
         return self._texts(lines, x, top, colour) + 2
@@ -255,8 +232,8 @@ class _Sheet:
 
     def _lines(self, words: str, colour: str, *, bold: bool = False) -> None:
         """Across the whole diagram, at ``_y``."""
-        for line in wrapped(words, WIDTH - 2 * _MARGIN) if words else ():
-            self._text(_MARGIN, self._y + SIZE, line, colour, bold=bold)
+        for line in wrapped(words, WIDTH - 2 * MARGIN) if words else ():
+            self._text(MARGIN, self._y + SIZE, line, colour, bold=bold)
             self._y += LINE + 1
 
     def _text(
@@ -277,29 +254,5 @@ class _Sheet:
             )
 
 
-def _name_lines(name: str, room: float, size: float) -> list[str]:
-    """A client's name in two lines at most; of a longer one its end, where names differ."""
-    columns = columns_in(room - (6 if size == SMALL else 16), size)
-    lines = wrapped(name, room - 16, indent="") if columns >= 6 else [name]
-    fits = len(lines) <= 2 and max(map(len, lines)) <= columns
-    return lines if fits else ["…" + name[-max(1, columns - 1) :].lstrip()]
-
-
 def _lane_colour(client: int) -> str:
     return _LANE_COLOURS[client % len(_LANE_COLOURS)]
-
-
-def _texts(step: Step) -> tuple[str, ...]:
-    """What stands beside a client's lane: over the arrow to the server and over that back, or
-    beside a mark."""
-    if step.kind == "crash" or not step.commands:
-        return (said(step),)
-    request = spoken(step)
-    if step.kind == "lose request":
-        return (request,)
-    if not step.replies:
-        return (f"{request} … waits",)
-    if step.kind == "time out":
-        request += " times out"
-    lost = ", and the reply is lost" if step.kind == "lose reply" else ""
-    return request, answer(step) + lost

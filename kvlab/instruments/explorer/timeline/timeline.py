@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kvlab.instruments.explorer.run.steps import Step, Unfinished
 from kvlab.instruments.explorer.timeline.diagram import Content, Diagram, Row, laid_out
 from kvlab.instruments.explorer.timeline.shortening import shortened
-from kvlab.instruments.explorer.timeline.wording import State, changes, ending, said
+from kvlab.instruments.explorer.timeline.wording import State, changes, ending, line_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,7 +37,7 @@ class Timeline:
                 lines.append(f"  … {row.number} more steps")
                 continue
             who = "server" if row.step.client is None else self.names[row.step.client]
-            lines.append(f"{row.number:3} {who:{indent}}{said(row.step)}")
+            lines.append(f"{row.number:3} {who:{indent}}{line_of(row.step)}")
             lines += [f"    {'':{indent}}    {change}" for change in row.changes]
         return "\n".join([*lines, "", *self._endings])
 

@@ -19,7 +19,7 @@ from kvlab.instruments.faults.client_gate import ClientCrashed
 State = Mapping[str, tuple[str, float | None]]
 """What each key holds, in words, and the seconds that it has left, None for no TTL."""
 
-MOST_KEYS = 100
+MAX_KEYS = 100
 WHOLE = 10_000  # characters of a value that are compared
 WORD, LINE, VALUE, NAME = 32, 72, 72, 40  # characters: argument, command, value, name of a key
 
@@ -27,9 +27,9 @@ _SCRIPTS = {b"EVALSHA", b"EVALSHA_RO", b"EVAL", b"EVAL_RO"}
 
 
 def state_of(client: redis.Redis) -> State:
-    """Every key of the client's database, ``MOST_KEYS`` of them at most."""
+    """Every key of the client's database, ``MAX_KEYS`` of them at most."""
     names: list[bytes] = sorted(client.keys("*"))  # type: ignore[arg-type]
-    return {_quoted(_printable(name)): _value(client, name) for name in names[:MOST_KEYS]}
+    return {_quoted(_printable(name)): _value(client, name) for name in names[:MAX_KEYS]}
 
 
 def _value(client: redis.Redis, name: bytes) -> tuple[str, float | None]:
@@ -56,9 +56,9 @@ def _value(client: redis.Redis, name: bytes) -> tuple[str, float | None]:
     return _cut(shown, WHOLE), None if left < 0 else left / 1000
 
 
-def said(step: Step) -> str:
-    """An step in one line, without who did it."""
-    request, reply = spoken(step), answer(step)
+def line_of(step: Step) -> str:
+    """A step in one line, without the client's name."""
+    request, reply = request_of(step), reply_of(step)
     match step.kind:
         case "crash":
             return "crashes" + (f" before {request}" if request else "")
@@ -77,8 +77,8 @@ def said(step: Step) -> str:
     return f"{request} → {reply}" if step.replies else f"{request} … waits"
 
 
-def spoken(step: Step) -> str:
-    """The commands of an step."""
+def request_of(step: Step) -> str:
+    """The commands of a step."""
     commands = list(step.commands)
     if len(commands) > 2 and commands[0][0].upper() == b"MULTI":
         inner = "; ".join(map(_command, commands[1:-1]))
@@ -86,8 +86,8 @@ def spoken(step: Step) -> str:
     return _cut("; ".join(map(_command, commands)), LINE)
 
 
-def answer(step: Step) -> str:
-    """Its replies."""
+def reply_of(step: Step) -> str:
+    """The replies of a step."""
     replies: Sequence[Any] = step.replies
     if len(replies) > 1 and step.commands[0][0].upper() == b"MULTI":
         replies = replies[-1:]
@@ -104,7 +104,7 @@ def _command(command: Command) -> str:
 
 
 def _keys(names: Sequence[bytes]) -> list[str]:
-    """Keys that are named alike: of all but the first, what is their own."""
+    """The keys of a command; of keys after the first, only what differs from its name."""
     shared = names[0][: names[0].rfind(b":") + 1] if names else b""
     return [
         "…" + _word(name[len(shared) :])
@@ -159,7 +159,7 @@ def _number(score: float) -> str:
 
 
 def _word(raw: Any, most: int = WORD) -> str:
-    """A short form of it, quoted where needed."""
+    """A short form of a word, quoted where needed."""
     text = shortened(_printable(raw))
     if len(text) > most:  # names that are alike differ at their end
         text = f"{text[: most // 2]}…{text[-(most - most // 2 - 1) :]}"
@@ -185,7 +185,7 @@ def _cut(text: str, most: int) -> str:
 
 
 def changes(before: State, after: State) -> list[str]:
-    """The keys that are not as they were; a TTL that only went on running is no change."""
+    """The keys that have changed. A TTL that only ran on has not changed."""
     gone = [f"{_named(name)} is gone" for name in before if name not in after]
     return gone + [
         f"{_named(name)} = {_about(before.get(name, ('', None))[0], value)}  {_left(left)}"
@@ -195,7 +195,7 @@ def changes(before: State, after: State) -> list[str]:
 
 
 def _about(before: str, value: str) -> str:
-    """A value, or of a long one the part where it is not as it was."""
+    """A value; of a long value, the part that has changed."""
     before, value = shortened(before), shortened(value)
     if before == value:  # only its TTL has changed
         return _cut(value, VALUE)
@@ -206,7 +206,7 @@ def _about(before: str, value: str) -> str:
 
 
 def _named(key: str) -> str:
-    """Long names of related keys begin alike, and differ at their ends."""
+    """A key's name; of a long name both ends, since names of related keys differ at the end."""
     key = shortened(key)
     return key if len(key) <= NAME else f"{key[: NAME // 2 - 1]}…{key[-NAME // 2 :]}"
 
@@ -224,6 +224,7 @@ def _left(seconds: float | None) -> str:
 
 
 def ending(result: Any) -> str:
+    """How a client ended."""
     if isinstance(result, ClientCrashed):
         return "crashed"
     if isinstance(result, Unfinished):
