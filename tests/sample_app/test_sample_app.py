@@ -39,7 +39,7 @@ class Answer:
 
 
 class Client:
-    """One kept connection; ``address`` is what a proxy would say the client's is."""
+    """One open connection; ``address`` is the client address that a proxy would forward."""
 
     def __init__(self, app: WebApp) -> None:
         host, port = app.url.removeprefix("http://").split(":")
@@ -324,7 +324,7 @@ def test_a_bad_body_is_refused_with_one_shape(ask: Client, body: bytes, status: 
     assert ask("GET", "/api/board/top").body["entries"] == []
 
 
-def test_a_method_that_is_not_there_is_told_all_that_are(ask: Client) -> None:
+def test_an_unknown_method_is_answered_with_the_known_ones(ask: Client) -> None:
     answer = ask("DELETE", "/api/profiles/7")
     assert (answer.status, answer.headers["allow"]) == (405, "GET, PUT")
 
@@ -414,7 +414,7 @@ def test_a_lost_store_is_503_or_the_declared_fallback_and_comes_back() -> None:
     with engines.start("valkey") as server, serving(server.url, limit=50, timeout=0.2) as app:
         ask = Client(app)
         cookie = ask.login("c7")
-        # No proxy is trusted here, and uvicorn trusts loopback unless told not to.
+        # No proxy is trusted here, and uvicorn trusts loopback by default.
         spoofed = [ask("POST", "/api/work", address=f"10.0.0.{i}") for i in range(2)]
         assert [answer.body["remaining"] for answer in spoofed] == [49, 48]
         server.pause()
