@@ -6,13 +6,14 @@ known.
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterable
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backend_bases import RendererBase
-from matplotlib.text import Annotation
+from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
 from kvlab.instruments.palette import COLOURS, FAINT
@@ -80,14 +81,30 @@ def event_line(axes: Axes, moment: float, text: str) -> None:
 
 
 def settle(panels: Iterable[Axes], renderer: RendererBase) -> None:
-    """Move the labels of each panel apart where they would cover each other."""
+    """Break long titles and notes, and move labels apart that would cover each other."""
     for axes in panels:
         figure = axes.figure
         points = 72 / figure.dpi
+        for text in (*figure.texts, *axes.get_children()):
+            if isinstance(text, Text) and text.get_wrap():
+                _balance(text, figure.bbox.x1, renderer)
         for text in _labels(axes, _NOTE):
             _wrap(axes, text, figure.bbox.x1, renderer)
         _spread(_labels(axes, _BESIDE), axes.get_window_extent(renderer), renderer, points)
         _stagger(_labels(axes, _EVENT), renderer, points)
+
+
+def _balance(title: Text, right: float, renderer: RendererBase) -> None:
+    """Break a title that is longer than a line into lines of about one length."""
+    words = title.get_text()
+    title.set_wrap(False)
+    box = title.get_window_extent(renderer)
+    title.set_wrap(True)
+    lines = math.ceil(box.width / (right - box.x0))
+    if lines > 1 and "\n" not in words:
+        widths = range(len(words) // lines, len(words) + 1)
+        width = next(w for w in widths if len(textwrap.wrap(words, w)) <= lines)
+        title.set_text("\n".join(textwrap.wrap(words, width)))
 
 
 def _wrap(axes: Axes, text: Annotation, right: float, renderer: RendererBase) -> None:

@@ -111,6 +111,16 @@ def test_no_two_texts_overlap_and_none_is_cut(draw: Callable[[], Figure]) -> Non
         assert box.y1 <= page.y1 + 1, text
 
 
+@pytest.mark.parametrize("draw", [lines_that_end_alike, dots_far_apart, two_panels])
+def test_a_long_title_has_lines_of_about_one_length(draw: Callable[[], Figure]) -> None:
+    figure = draw()
+    FigureCanvasAgg(figure).draw()
+    title = figure.get_suptitle() or figure.axes[0].get_title(loc="left")
+    first, second = title.split("\n")
+    assert f"{first} {second}" == LONG
+    assert len(second) > 0.8 * len(first)
+
+
 @pytest.mark.parametrize("draw", [lines_that_end_alike, bars_below_their_limit])
 def test_no_number_stands_on_the_line_of_the_limit(draw: Callable[[], Figure]) -> None:
     figure = draw()
