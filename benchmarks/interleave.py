@@ -1,13 +1,15 @@
 """How many orders a second the explorer runs, and how soon it finds the tutorial's races.
 
 ``python -m benchmarks.interleave``: each exploration has a private Valkey of its own. Seconds and
-schedules a second are medians over the turns, with the lowest and the highest. What takes longest
-is explored by one process and by two, in turn; their seconds include the start of the two.
+schedules a second are medians over the turns, with the lowest and the highest value. The program
+that takes longest is explored by one process and by two, in turn; their seconds include the start
+of the two processes.
 
-Beside it frontrun (https://pypi.org/project/frontrun), which interleaves threads by their bytecode
-and by the keys of redis-py's commands: the same naive functions, one client of redis-py a thread,
-a Valkey on loopback, seconds and runs until the first order that breaks the invariant. It has no
-crashes and no lost replies, so that what only they break holds under it.
+The peer is frontrun (https://pypi.org/project/frontrun), which interleaves threads by their
+bytecode and by the keys of redis-py's commands. It explores the same naive functions, with a
+redis-py client for each thread and a Valkey on loopback; measured are the seconds and the runs
+until the first order that breaks the invariant. frontrun has no crashes and no lost replies: a
+program that only these break holds under frontrun.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from typing import Any
 import redis
 
 from kvlab import Lock
-from kvlab.instruments import Story, World, explore
+from kvlab.instruments import ALL_FAULTS, Story, World, explore
 from kvlab.rate_limiting import NaiveFixedWindow, NaiveSlidingWindow
 from kvlab.server import engines
 
@@ -51,7 +53,7 @@ def checks(kv: Any) -> bool:
 
 
 def locks(kv: Any) -> int | None:
-    """Take the lock and give it back; the fence."""
+    """Take the lock and release it; returns the fence."""
     held = kv.run(LOCK.try_acquire())
     if held is None:
         return None
@@ -85,22 +87,19 @@ class Program:
     long: bool = False
 
 
-ALL = dict.fromkeys(
-    ("crashes", "lost_replies", "lost_requests", "expiries", "script_flushes"), True
-)
 PROGRAMS = (
     Program("lost update, 2 clients", [adds] * 2, both_added),
     Program("sliding window, 2 clients", [slides] * 2, at_most_one),
     Program("fixed window and a crash, 1 client", [checks], has_a_ttl, {"crashes": True}),
-    Program("lock, 2 clients, every fault", [locks] * 2, no_fence_twice, ALL),
+    Program("lock, 2 clients, every fault", [locks] * 2, no_fence_twice, {"faults": ALL_FAULTS}),
     Program("sliding window, 3, reduced", [slides] * 3, at_most_one, {"reduce": True}, True),
 )
 UNREDUCED = Program("sliding window, 3", [slides] * 3, at_most_one)
 PROCESSES = 2
 
 
-def told(program: Program, turns: int) -> str:
-    """One line: the verdict, and how long it took."""
+def result_line(program: Program, turns: int) -> str:
+    """One line: how many schedules are broken, and how long the exploration took."""
     stories: list[Story] = []
     first: list[tuple[int, float]] = []
     for _ in range(turns):
@@ -123,7 +122,7 @@ def told(program: Program, turns: int) -> str:
 
 
 def side_by_side(program: Program, turns: int) -> list[str]:
-    """A line each for one process and for several, in turn; and how many times as fast."""
+    """A line for one process and a line for several, explored in turn; then their ratio."""
     stories: dict[int, list[Story]] = {1: [], PROCESSES: []}
     for _ in range(turns):
         for processes, made in stories.items():
@@ -162,7 +161,7 @@ def _ms(values: Any) -> str:
 
 
 class _State:
-    """What its threads share; it has setup and invariant, but no world."""
+    """What the threads of frontrun share, and what its invariant gets."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -172,7 +171,7 @@ class _State:
 
 
 def frontrun_on(port: int, turns: int) -> None:
-    """Under its own launcher only: print one JSON line a program."""
+    """Explore under frontrun's launcher, and print one line of JSON for each program."""
     import frontrun
 
     for program in PROGRAMS[:3]:
@@ -200,7 +199,7 @@ def _worker(client: Callable[[Any], Any]) -> Callable[[Any], None]:
 
 
 def peer(turns: int) -> None:
-    """Run :func:`frontrun_on` in its launcher and print what it found."""
+    """Run :func:`frontrun_on` in frontrun's launcher, and print what it found."""
     here = str(Path(sys.executable).parent)
     launcher = shutil.which("frontrun", path=here) or shutil.which("frontrun")
     if launcher is None:
@@ -224,20 +223,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         "benchmarks.interleave", description=(__doc__ or "").split("\n\n")[0]
     )
-    parser.add_argument("--turns", type=int, default=TURNS, help="of each (default: %(default)s)")
-    parser.add_argument("--short", action="store_true", help="leave out what takes long")
+    parser.add_argument(
+        "--turns",
+        type=int,
+        default=TURNS,
+        help="explorations of each program (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--short", action="store_true", help="leave out the programs that take long"
+    )
     parser.add_argument("--frontrun", type=int, metavar="PORT", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.frontrun:
         frontrun_on(given.frontrun, given.turns)
         return
     print(
-        f"{given.turns} turns, {min(given.turns, LONG_TURNS)} of what takes long; redis-py "
+        f"{given.turns} turns, {min(given.turns, LONG_TURNS)} of long programs; redis-py "
         f"{redis.__version__}; median [lowest, highest]"
     )
     for program in PROGRAMS:
         if not (program.long and given.short):
-            print(told(program, min(given.turns, LONG_TURNS) if program.long else given.turns))
+            print(
+                result_line(program, min(given.turns, LONG_TURNS) if program.long else given.turns)
+            )
     if not given.short:
         print(*side_by_side(UNREDUCED, min(given.turns, LONG_TURNS)), sep="\n")
     peer(min(given.turns, LONG_TURNS))
