@@ -155,6 +155,16 @@ def test_how_long_an_op_blocks_is_a_number(bad: Any) -> None:
     assert Op("BLPOP", "queue", 0, blocking=math.inf).blocking == math.inf
 
 
+def test_how_long_a_watcher_waits_is_a_number(kv: Kv) -> None:
+    watcher = AsyncFlagWatcher(AKV, FeatureFlags())  # not started
+    with FlagWatcher(kv, FeatureFlags()) as thread:
+        for bad in (*NO_NUMBERS, math.inf, None, -1):
+            with pytest.raises(InvalidArgument, match="timeout must be a number of seconds"):
+                thread.wait_for(1, bad)  # type: ignore[arg-type]
+            with pytest.raises(InvalidArgument, match="timeout must be a number of seconds"):
+                asyncio.run(watcher.wait_for(1, bad))  # type: ignore[arg-type]
+
+
 class Size(IntEnum):
     THREE = 3
 
