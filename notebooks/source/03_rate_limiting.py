@@ -191,7 +191,8 @@ def hit_once(limiter, kv, op_id=None):
 def keeps_its_word(world):
     """at most 1 admitted in each life of the key, and every key has a TTL"""
     lives = 1 + sum(event.kind == "expire" for event in world.trace)
-    admitted = sum(getattr(it, "allowed", it) is True for it in world.results)
+    answers = [getattr(result, "allowed", result) for result in world.results]
+    admitted = sum(answer is True for answer in answers)
     return admitted <= lives and every_key_expires(world)
 
 

@@ -246,8 +246,8 @@ print("control, the browser's own cookie:", "refused" if own is None else "let i
 # %%
 good = [kv.run(store.create(user)).id for user in range(10)]
 forged = forgery.forged_ids(good, times=50)
-let_in = sum(found is not None for found in kv.run([store.read(id) for id in forged]))
-control = sum(found is not None for found in kv.run([store.read(id) for id in good]))
+let_in = sum(one is not None for one in kv.run([store.read(sid) for sid in forged]))
+control = sum(one is not None for one in kv.run([store.read(sid) for sid in good]))
 print(
     f"{len(forged):,} forged ids: {let_in} let in. {len(good)} good: {control} let in."
 )
@@ -295,8 +295,8 @@ print("two values in one request:", cookie.parse("__Host-session=a; __Host-sessi
 # ## Who is still in?
 #
 # Many users with the same habits for both stores: pages at random moments (Poisson, seed 4, open loop). The
-# idle timeout is 1 s and the absolute timeout 3 s; read "10 minutes" and "half an hour". A session ends at its
-# first pause longer than `idle`. The formula (dashes) says how many are left; the points are counted on the
+# idle timeout is 1 s and the absolute timeout 3 s; they stand for 10 minutes and half an hour. A session ends
+# at its first pause longer than `idle`. The formula (dashes) says how many are left; the points are counted on the
 # server.
 
 # %%
