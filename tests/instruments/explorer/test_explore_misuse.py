@@ -29,7 +29,7 @@ def two(kv: Any) -> None:
 # --- programs that cannot be explored ---
 
 
-def test_a_client_that_waits_for_another_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_waits_for_another_raises_hung(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_thread, "HANG_SECONDS", 0.2)
     others_turn = threading.Event()
     ended = threading.Event()
@@ -75,7 +75,7 @@ def test_a_pool_of_threads_is_refused() -> None:
         explore([two, pooled])
 
 
-def test_a_client_that_does_not_repeat_itself_is_told_so() -> None:
+def test_a_client_that_does_not_repeat_itself_raises_nondeterministic() -> None:
     lengths = itertools.chain([2], itertools.repeat(1))
 
     def shorter_then(kv: Any) -> None:
@@ -86,7 +86,7 @@ def test_a_client_that_does_not_repeat_itself_is_told_so() -> None:
         explore([shorter_then, two])
 
 
-def test_an_async_lambda_is_told_what_to_be() -> None:
+def test_the_error_of_an_async_lambda_says_what_to_give() -> None:
     async def client(kv: Any) -> None:
         await kv.get("a")
 

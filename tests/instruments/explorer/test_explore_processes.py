@@ -106,8 +106,8 @@ def never_at_once(world: World) -> bool:
     return True
 
 
-def told(story: Story) -> tuple[Any, ...]:
-    """All of a story but its seconds and what they change: scores, fences."""
+def comparable(story: Story) -> tuple[Any, ...]:
+    """A story without its seconds, and without what they change: scores and fences."""
     shown = [] if story.shortest is None else story.shortest.trace
     steps = [(step.kind, step.client, [c[0] for c in step.commands]) for step in shown]
     counts = story.schedules, story.at_least, story.complete, story.broken
@@ -170,7 +170,9 @@ class Meeting:
     ],
 )
 def test_it_is_the_same_story(clients: Any, options: dict[str, Any]) -> None:
-    assert told(explore(clients, processes=2, **options)) == told(explore(clients, **options))
+    assert comparable(explore(clients, processes=2, **options)) == comparable(
+        explore(clients, **options)
+    )
 
 
 @pytest.mark.parametrize("processes", [2, 3])
@@ -319,14 +321,14 @@ def test_an_error_that_cannot_travel_sends_its_words() -> None:
         assert str(caught.value) == f"{type(problem).__name__}: {problem}"
 
 
-def test_a_client_that_hangs_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_hangs_raises_hung(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_thread, "HANG_SECONDS", 0.2)
     never = multiprocessing.get_context("fork").Event()
     with pytest.raises(client_thread.Hung, match="client 0 has neither"):
         explore([lambda kv: (kv.get("a"), never.wait()), thrice], processes=2)
 
 
-def test_a_client_that_does_not_repeat_itself_is_told_so() -> None:
+def test_a_client_that_does_not_repeat_itself_raises_nondeterministic() -> None:
     lengths = itertools.chain([2], itertools.repeat(1))
 
     def shorter_then(kv: Any) -> None:

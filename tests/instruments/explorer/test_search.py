@@ -150,7 +150,7 @@ def test_a_part_is_the_largest_that_is_left() -> None:
     assert given == [[1], [0, 1], []]
 
 
-def test_a_part_whose_way_is_not_found_again_is_told() -> None:
+def test_a_part_whose_path_is_not_found_again_raises_nondeterministic() -> None:
     first = Search(lambda: Threads([[("w", "x")], [("w", "x")]]))
     next(iter(first))
     elsewhere = Search(lambda: Threads([[("w", "y")], [("w", "x")]]), part=first.split() or ())
@@ -191,7 +191,7 @@ def test_a_run_that_never_begins_like_the_others_is_given_up() -> None:
     assert ends == MAX_REPEATS + 1
 
 
-def test_other_options_after_the_same_choices_are_told() -> None:
+def test_other_options_after_the_same_choices_raise_nondeterministic() -> None:
     runs = 0
 
     def begin() -> Threads:
