@@ -407,7 +407,7 @@ def test_a_worker_that_is_killed_leaves_no_verdict(server: RunningServer, tmp_pa
     locust = psutil.Process(running.pid).children()[0]
     locust.children()[0].send_signal(signal.SIGKILL)
     said, _ = running.communicate(timeout=60)
-    assert "SHOWS NOTHING: 1 of 2 workers never said what they saw" in " ".join(said.split())
+    assert "SHOWS NOTHING: 1 of 2 workers never said what their users saw" in " ".join(said.split())
     assert running.returncode == 1
 
 
