@@ -205,6 +205,7 @@ class _Sheet:
             return y + 4
         lost = step.kind == "lose reply"
         y = self._beside(client, reply[0], y - 1 if not woken else y - 4, _FAULT if lost else INK)
+        y += 6 if lost else 0  # below the text there is room for the cross
         end = middle if lost else x
         self._shapes.append(Line(server, y, end, y, colour, dashed=True, arrow=True))
         if lost:
