@@ -239,8 +239,10 @@ independence(*PAIR, 10, USERS).style.format(thousands=",", precision=0)
 # Move the knobs below. Raise `now`: users join, nobody leaves. Lower `now` below `was`: those who joined
 # last leave first. Another salt is a new draw, and many are thrown out.
 
-
 # %%
+from ipywidgets import interact
+
+
 def step(was=10, now=20, new_salt=False):
     salt = "another" if new_salt else None
     before = [Flag(was).includes("new-checkout", user) for user in range(400)]
@@ -248,12 +250,8 @@ def step(was=10, now=20, new_salt=False):
     return feature_flags_charts.who_is_in(before, after, f"{was} % to {now} %")
 
 
-step()
-
-# %%
-from ipywidgets import interact
-
 _ = interact(step, was=(0, 100), now=(0, 100))
+step()
 
 # %% [markdown]
 # ## Informed of each change: the watcher
