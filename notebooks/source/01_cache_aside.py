@@ -80,6 +80,7 @@ stampede_story
 # %%
 cache = CacheAside("profiles", ttl=300)
 print(cache.read(7))
+kv.run(cache.invalidate("by hand"))  # so that this cell can run again
 first = kv.run(cache.read("by hand"))
 second = kv.run(cache.read("by hand"))
 print("first reader has the lease:", first.lease is not None)
@@ -111,8 +112,8 @@ table.style.hide(axis="index")
 # %% [markdown]
 # That is the promise with its small print: one load **while the lease lives**. If the reader with
 # the lease crashes, the others wait until the lease ends, and then one of them loads. An entry or a
-# lease that ends early costs a load too. A lost message costs none: the client sends the command
-# again, and `read` finds its own lease.
+# lease that ends early costs a load too. A lost message costs none: the client retries the command,
+# and `read` finds its own lease.
 #
 # ## Many readers
 #
@@ -381,7 +382,8 @@ misses_by_ttl(ratios, title=title)
 # changes nothing for it. The measured points lie on the formula, within about one percentage point.
 # They leave it when the machine is busy: then many requests start late, and they come in bursts.
 #
-# Turn the knobs: which TTL gives nine hits of ten? And how old may a value be meanwhile?
+# Turn the knobs (they need a running notebook): which TTL gives nine hits of ten? And how old may a
+# value be meanwhile?
 
 # %%
 from ipywidgets import FloatLogSlider, FloatSlider, fixed, interact

@@ -112,7 +112,8 @@ replay(
 # %% [markdown]
 # The last script answers 0: a newer version is known, so the old row is not stored.
 #
-# Choose another order. Which rule tells you, from the digits alone, that the naive cache ends stale?
+# Choose another order (the menus need a running notebook). Which rule tells you, from the digits
+# alone, that the naive cache ends stale?
 
 # %%
 from ipywidgets import interact
@@ -221,7 +222,8 @@ def user_is_fresh(world):
     return world.kv.hget("user", "row") == db.row.encode()
 
 
-explore([save_user, save_user], setup=db.reset, invariant=user_is_fresh)
+clients = {"writer 1": save_user, "writer 2": save_user}
+explore(clients, setup=db.reset, invariant=user_is_fresh)
 
 # %% [markdown]
 # It does not help: both writers look, and both find no newer version. Look and store must be one
@@ -318,8 +320,8 @@ staleness_table({0.005: runs, 0: bare})
 #
 # ## What it costs
 #
-# Round trips after the database, counted by a proxy. Then the time of one save without its database,
-# hardened over naive, measured in turns:
+# The time of one save without its database, hardened over naive, measured in turns. Then the round
+# trips after the database, counted by a proxy:
 
 # %%
 from kvlab.chapters.write_through_costs import compare_saves
