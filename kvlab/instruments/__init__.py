@@ -20,7 +20,7 @@ _HOME = {
     "judges.admissions": ("AdmissionVerdict", "judge", "certain_overlap"),
     "judges.denials": ("DenialVerdict", "judge_denials"),
     "judges.linearizability": ("HistoryVerdict", "Operation", "judge_history"),
-    "judges.scores": ("ScoreVerdict", "Submissions"),
+    "judges.scores": ("ScoreVerdict", "Submissions", "judge_scores"),
     "measure.comparison": ("Comparison", "compare", "ratio_over_turns"),
     "measure.experiment": ("experiment",),
     "measure.machine": ("environment",),
@@ -30,6 +30,8 @@ _HOME = {
     "measure.turns": ("in_turns", "merged"),
     "measure.workload": ("Uniform", "Zipf", "Hotspot", "Scan", "ClosedLoop", "OpenLoop", "Trace"),
 }
+_OLDER_NAMES = {"run": "experiment", "Verdict": "AdmissionVerdict"}
+"""Names of earlier scripts, each with the one name that the thing has now."""
 _MODULES = {"charts", "theory"}
 """Of these names the module itself is meant."""
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
@@ -38,6 +40,7 @@ __all__ = list(_WHERE)
 
 
 def __getattr__(name: str) -> Any:
+    name = _OLDER_NAMES.get(name, name)
     module = _WHERE.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -51,3 +51,8 @@ def test_every_public_name_is_there_under_any_order_of_imports(name: str) -> Non
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="nonsense"):
         instruments.nonsense  # noqa: B018
+
+
+def test_a_name_of_earlier_scripts_is_the_thing_that_it_names_now() -> None:
+    assert instruments.run is instruments.experiment
+    assert instruments.Verdict is instruments.AdmissionVerdict

@@ -183,6 +183,27 @@ class Submissions:
         )
 
 
+def judge_scores(
+    final: Mapping[Any, float],
+    acknowledged: Iterable[tuple[str | int, float]],
+    unknown: Iterable[tuple[str | int, float]] = (),
+    *,
+    mode: Mode = "add",
+    order: Order = "desc",
+) -> ScoreVerdict:
+    """Judge the final scores, by member, against (member, score) pairs that were submitted.
+
+    For pairs that are at hand; a load test keeps :class:`Submissions` instead. Raises the errors
+    of ``Submissions``. ``judge_scores({"ann": 5}, [("ann", 2), ("ann", 3)]).holds`` is True.
+    """
+    submissions = Submissions(mode, order)
+    for member, score in acknowledged:
+        submissions.add(member, score)
+    for member, score in unknown:
+        submissions.add(member, score, unknown=True)
+    return submissions.judge(final)
+
+
 def _exact(score: Any) -> _Exact:
     """A number without rounding."""
     try:

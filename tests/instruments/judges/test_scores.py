@@ -7,7 +7,6 @@ import json
 import math
 import random
 import threading
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,30 +17,12 @@ import redis
 
 from kvlab import Kv, Leaderboard, NaiveLeaderboard
 from kvlab.errors import InvalidArgument, OutcomeUnknown
-from kvlab.instruments import ScoreVerdict, Submissions
+from kvlab.instruments import Submissions, judge_scores
 from kvlab.instruments.faults.proxy import Proxy
-from kvlab.instruments.judges.scores import Mode, Order
 from kvlab.server.running_server import RunningServer
 
 MAX = 2**53 - 1
 Pairs = list[tuple[str, float]]
-
-
-def judge_scores(
-    final: dict[Any, float],
-    acknowledged: Iterable[tuple[str | int, float]],
-    unknown: Iterable[tuple[str | int, float]] = (),
-    *,
-    mode: Mode = "add",
-    order: Order = "desc",
-) -> ScoreVerdict:
-    """Judge final scores against (member, score) pairs."""
-    submissions = Submissions(mode, order)
-    for member, score in acknowledged:
-        submissions.add(member, score)
-    for member, score in unknown:
-        submissions.add(member, score, unknown=True)
-    return submissions.judge(final)
 
 
 @pytest.mark.parametrize(
