@@ -96,7 +96,7 @@ print(f"second reader waits: at most {second.wait:.0f} s")
 # **Predict.** After which of the faults in the table must the row be loaded again?
 
 # %%
-from kvlab.chapters.cache_aside_faults import explore_fault_by_fault
+from kvlab.chapters.cache_aside.faults import explore_fault_by_fault
 
 steady = CacheAside("profiles", ttl=300, jitter=0, early=0)
 
@@ -123,8 +123,8 @@ table.style.hide(axis="index")
 # number of loads and not the thread scheduler.
 
 # %% tags=["cover"]
-from kvlab.chapters.cache_aside_cold_key import read_cold_key
-from kvlab.chapters.cache_aside_cold_key_chart import cold_key_chart
+from kvlab.chapters.cache_aside.cold_key import read_cold_key
+from kvlab.chapters.cache_aside.cold_key_chart import cold_key_chart
 
 
 def fetch(key, load):
@@ -245,7 +245,7 @@ explore(clients, setup=db.reset, invariant=user_is_fresh)
 # for ids that do not exist reaches the database each time. Ten reads of each value:
 
 # %%
-from kvlab.chapters.cache_aside_empty_values import loads_of_ten_reads
+from kvlab.chapters.cache_aside.empty_values import loads_of_ten_reads
 
 values = [{"name": "Ada"}, 0, "", [], None]
 table = loads_of_ten_reads({"naive": naive.get, "hardened": fetch}, values)
@@ -278,7 +278,7 @@ trips.style.hide(axis="index")
 # second arrive in an open loop: a request arrives whether or not the earlier ones are answered.
 
 # %%
-from kvlab.chapters.cache_aside_filled_together import read_after_common_fill
+from kvlab.chapters.cache_aside.filled_together import read_after_common_fill
 
 short = NaiveCacheAside(kv.client, ttl=1, prefix=kv.prefix)
 spread = CacheAside("spread", ttl=1, jitter=0.5, early=1)
@@ -292,7 +292,7 @@ together = read_after_common_fill("naive", short.get, origin.profile, kv)
 apart = read_after_common_fill("hardened", fetch_spread, origin.profile, kv)
 
 # %%
-from kvlab.chapters.cache_aside_filled_together_chart import filled_together_chart, peak
+from kvlab.chapters.cache_aside.filled_together_chart import filled_together_chart, peak
 
 cliff = {"naive": together, "hardened": apart}
 first_peak = peak(together, 0.9, 1.4)
@@ -357,7 +357,7 @@ pd.DataFrame(rows, columns=["reader", "gets the value", "renews"]).style.hide(
 # TTLs of counting.
 
 # %%
-from kvlab.chapters.cache_aside_hit_ratio import measure
+from kvlab.chapters.cache_aside.hit_ratio import measure
 
 
 def plain_cache(name, ttl):
@@ -371,7 +371,7 @@ print(ratios.described)
 ratios.table()
 
 # %%
-from kvlab.chapters.cache_aside_hit_ratio_charts import knob, misses_by_ttl
+from kvlab.chapters.cache_aside.hit_ratio_charts import knob, misses_by_ttl
 
 least, most = ratios.misses_left
 title = f"No: twice the TTL leaves {least:.0%} to {most:.0%} of the misses, not 50%"

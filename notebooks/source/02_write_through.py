@@ -235,7 +235,7 @@ explore(clients, setup=db.reset, invariant=user_is_fresh)
 # database refuses the write? Then the simple version is right as well: it never reaches its SETEX.
 
 # %%
-from kvlab.chapters.write_through_refusals import cached_after_no_write
+from kvlab.chapters.write_through.refusals import cached_after_no_write
 
 cached_after_no_write(kv, origin).style.hide(axis="index")
 
@@ -248,7 +248,7 @@ cached_after_no_write(kv, origin).style.hide(axis="index")
 # the writer's connections. Readers take another way and still reach the cache. The TTL is one second.
 
 # %%
-from kvlab.chapters.write_through_outage import save_without_cache
+from kvlab.chapters.write_through.outage import save_without_cache
 from kvlab.core.server_url import server_url
 
 save_without_cache(kv, server_url(), origin).style.hide(axis="index")
@@ -273,8 +273,8 @@ save_without_cache(kv, server_url(), origin).style.hide(axis="index")
 # **Predict.** Which of the three serve stale reads? Which one loads most often?
 
 # %%
-from kvlab.chapters.write_through_staleness import measure_each
-from kvlab.chapters.write_through_variants import variants
+from kvlab.chapters.write_through.staleness import measure_each
+from kvlab.chapters.write_through.variants import variants
 
 runs = measure_each(variants(kv), kv, origin, pause=0.005, duration=2.25)
 facts = runs["naive"].reads.environment
@@ -284,7 +284,7 @@ late = [f"{name} {run.reads.late_share:.0%}" for name, run in runs.items()]
 print("reads that started over 1 ms late:", ", ".join(late))
 
 # %%
-from kvlab.chapters.write_through_staleness_chart import staleness_chart
+from kvlab.chapters.write_through.staleness_chart import staleness_chart
 
 stale = [f"{name} {run.per_1000:.0f}" for name, run in runs.items()]
 staleness_chart(runs, title=f"Stale reads per 1,000: {', '.join(stale)}")
@@ -305,7 +305,7 @@ for name, run in runs.items():
 # With the pause and without it:
 
 # %%
-from kvlab.chapters.write_through_staleness_chart import staleness_table
+from kvlab.chapters.write_through.staleness_chart import staleness_table
 
 bare = measure_each(variants(kv), kv, origin, pause=0, duration=1.2)
 staleness_table({0.005: runs, 0: bare})
@@ -324,7 +324,7 @@ staleness_table({0.005: runs, 0: bare})
 # trips after the database, counted by a proxy:
 
 # %%
-from kvlab.chapters.write_through_costs import compare_saves
+from kvlab.chapters.write_through.costs import compare_saves
 from kvlab.workshop.round_trips import counted
 
 print("one save, hardened over naive:", compare_saves(kv))

@@ -167,7 +167,7 @@ display(explore([dan_asks], clock_jumps=61, **clock))
 from functools import partial
 
 from kvlab import FixedWindow, SlidingWindowLog
-from kvlab.chapters.rate_limiting_admissions import KINDS, LONG
+from kvlab.chapters.rate_limiting.admissions import KINDS, LONG
 
 op = FixedWindow("api", limit=10, window=60).hit("ann")
 print(op, kv.run(op), sep="\n\n")
@@ -221,7 +221,7 @@ table
 # admits them, the limit is 10, and all go on together. How many does each limiter admit?
 
 # %%
-from kvlab.chapters import rate_limiting_admissions as admissions
+from kvlab.chapters.rate_limiting import admissions
 
 url = server_url()
 crowd = admissions.admitted_at_once(kv, url, clients=50, limit=10)
@@ -290,7 +290,7 @@ with_every_fault(your_client)
 # promise, from the server's times of its admissions.
 
 # %%
-from kvlab.chapters.rate_limiting_charts import replay_chart, worst_interval_chart
+from kvlab.chapters.rate_limiting.charts import replay_chart, worst_interval_chart
 
 asked = admissions.bursts(10, seed=3, size=(6, 16), gap=(0.1, 0.3), spread=0.08)
 load = admissions.replay_bursts(kv, asked, limit=10, window=0.5)
@@ -312,7 +312,7 @@ replay_chart(load, title=title)
 # that moment or after it. The gap between the two is how often we looked.
 
 # %%
-from kvlab.chapters.rate_limiting_waits import waits_of_all
+from kvlab.chapters.rate_limiting.waits import waits_of_all
 
 log = SlidingWindowLog("api", limit=10, window=60)
 _, denied = kv.run(log.hit("eve", cost=8), log.hit("eve", cost=5), atomic=True)
@@ -356,7 +356,7 @@ print(f"no header: everybody is {naive_client_address(None)!r}")
 # - **Memory.** The log is exact because it remembers each admission.
 
 # %%
-from kvlab.chapters import rate_limiting_costs as costs
+from kvlab.chapters.rate_limiting import costs
 
 trips = costs.round_trips(url, kv.prefix)
 needed = trips[trips.op == "admitted"].set_index("variant").round_trips

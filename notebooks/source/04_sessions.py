@@ -36,7 +36,7 @@ pd.Series(environment(kv), name="the numbers below were measured on").to_frame()
 # and for the one that this chapter arrives at. Each command is one round trip.
 
 # %%
-from kvlab.chapters import sessions_costs as costs
+from kvlab.chapters.sessions import costs
 
 commands = costs.commands(url, kv.prefix)
 table = commands.pivot(index="op", columns="variant", values="commands")
@@ -138,7 +138,7 @@ explore(requests, setup=log_in, invariant=user_is_out)
 # there at the end?
 
 # %% tags=["finding"]
-from kvlab.chapters import sessions_races as races
+from kvlab.chapters.sessions import races
 
 LOSSES = Faults(lost_replies=True, lost_requests=True, script_flushes=True)
 broken = {}
@@ -210,7 +210,7 @@ print("hardened:", races.login_beside_look(store, log_in_hardened, LOSSES).summa
 # user, `d:…` the data. The id has 256 random bits, so nobody can guess it from its hash.
 
 # %%
-from kvlab.chapters import sessions_forgery as forgery
+from kvlab.chapters.sessions import forgery
 
 kv.clear()
 naive_sid = naive.create(user=7)
@@ -300,8 +300,8 @@ print("two values in one request:", cookie.parse("__Host-session=a; __Host-sessi
 # server.
 
 # %%
-from kvlab.chapters.sessions_charts import alive_chart, logged_in_chart
-from kvlab.chapters.sessions_lifetimes import Habit, watch_both
+from kvlab.chapters.sessions.charts import alive_chart, logged_in_chart
+from kvlab.chapters.sessions.lifetimes import Habit, watch_both
 
 habit = Habit(mean_gap=0.4, idle=1, absolute=3)
 alive = watch_both(kv, habit, users=80, seconds=4.4, every=0.25, seed=4)

@@ -252,7 +252,7 @@ explore(workers, setup=forget_holders, invariant=rule, expiries=True)
 from IPython.display import display
 from ipywidgets import interact
 
-from kvlab.chapters.distributed_lock_charts import freeze_chart
+from kvlab.chapters.distributed_lock.charts import freeze_chart
 
 display(freeze_chart(ttl=5, pause=7))
 _ = interact(freeze_chart, ttl=(1.5, 15.0, 0.5), pause=(0.0, 15.0, 0.5))
@@ -345,9 +345,9 @@ story = explore(
 print(story.summary)
 
 # %%
-from kvlab.chapters import distributed_lock_wake_ups as waiting
+from kvlab.chapters.distributed_lock import wake_ups
 
-waiting.commands_while_waiting(url, kv.prefix, lock, seconds=0.5)
+wake_ups.commands_while_waiting(url, kv.prefix, lock, seconds=0.5)
 
 # %% [markdown]
 # See the column of counts: redis-py's waiter asks about ten times a second. The woken waiter sends one
@@ -362,7 +362,7 @@ waiting.commands_while_waiting(url, kv.prefix, lock, seconds=0.5)
 # warm-up. A violation is a waiter that is inside before the holder has begun its release.
 
 # %% tags=["finding"]
-woken = waiting.three_locks(kv, lock, turns=10, seed=5)
+woken = wake_ups.three_locks(kv, lock, turns=10, seed=5)
 median = woken.groupby("lock")["ms"].median()
 ours = f"{median['hardened']:.1f} ms"
 peer = f"{median['redis-py Lock']:.0f} ms"
@@ -384,11 +384,11 @@ charts.dots(woken, x="ms", y="label", by="lock", title=title, logx=True, **look)
 # is inside; the lock is not asked.
 
 # %%
-from kvlab.chapters import distributed_lock_stays as crowd
-from kvlab.chapters.distributed_lock_charts import stays_chart
+from kvlab.chapters.distributed_lock import stays
+from kvlab.chapters.distributed_lock.charts import stays_chart
 
-free = crowd.without_lock(kv, clients=50)
-locked = crowd.under_lock(kv, lock, clients=50)
+free = stays.without_lock(kv, clients=50)
+locked = stays.under_lock(kv, lock, clients=50)
 fences = [stay.held.fence for stay in locked.stays]
 print("fences rise in order of entry:", fences == sorted(set(fences)))
 without = f"No lock: {free.most_inside} inside at once, sum {free.number}"
@@ -407,7 +407,7 @@ stays_chart(locked.stays, title=title)
 #   release, and B takes the lock. It is a violation when A deletes B's lock.
 
 # %%
-from kvlab.chapters import distributed_lock_costs as costs
+from kvlab.chapters.distributed_lock import costs
 
 trips = costs.round_trips(url, kv.prefix)
 total = trips.groupby("variant")["round_trips"].sum()

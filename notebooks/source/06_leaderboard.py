@@ -292,7 +292,7 @@ print(f"  hardened: {len(kv.run(board.top(0)))} players")
 # that ended before midnight and is reported after midnight. A period too far away is refused.
 
 # %%
-from kvlab.chapters.leaderboard_periods import expires_in
+from kvlab.chapters.leaderboard.periods import expires_in
 
 now = int(kv.run(Op("TIME"))[0])
 steps = (-2, -1, 0, 1, 2)
@@ -313,7 +313,7 @@ pd.DataFrame(expiry, index=pd.Index(steps, name="periods from now"))
 # proxy between us and the server counts.
 
 # %%
-from kvlab.chapters.leaderboard_round_trips import count_round_trips
+from kvlab.chapters.leaderboard.round_trips import count_round_trips
 
 count_round_trips(url, kv.prefix)
 
@@ -346,7 +346,7 @@ def hardened_rank(board, player):
 
 
 # %%
-from kvlab.chapters.leaderboard_quiz import read_during_quiz
+from kvlab.chapters.leaderboard.quiz import read_during_quiz
 from kvlab.instruments import charts
 
 quiz = Leaderboard("quiz", ties="shared")
@@ -368,8 +368,8 @@ charts.latency_percentiles(measured.runs, title=measured.finding)
 # the server, a thousand in a call. Two members share each score.
 
 # %%
-from kvlab.chapters import leaderboard_charts
-from kvlab.chapters.leaderboard_growth import filled_board, time_by_size
+from kvlab.chapters.leaderboard import charts as leaderboard_charts
+from kvlab.chapters.leaderboard.growth import filled_board, time_by_size
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 boards = {size: filled_board(kv, size) for size in SIZES}
@@ -400,7 +400,7 @@ leaderboard_charts.time_by_size(times)
 # %%
 import random
 
-from kvlab.chapters.leaderboard_loading import load_in_turns
+from kvlab.chapters.leaderboard.loading import load_in_turns
 
 draw = random.Random(6)
 pairs = [(f"p{i}", draw.randrange(5_000)) for i in range(10_000)]

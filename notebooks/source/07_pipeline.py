@@ -59,7 +59,7 @@ print(*dashboard(7), "", *kv.run(*dashboard(7)), sep="\n")
 # run? A proxy counts what travels.
 
 # %%
-from kvlab.chapters.pipeline_round_trips import count_round_trips
+from kvlab.chapters.pipeline.round_trips import count_round_trips
 
 count_round_trips(url, kv.prefix)
 
@@ -76,7 +76,7 @@ count_round_trips(url, kv.prefix)
 # in every run.
 
 # %%
-from kvlab.chapters.pipeline_lost_connection import cut_and_repeated
+from kvlab.chapters.pipeline.lost_connection import cut_and_repeated
 
 COUNTERS = {f"c{i}": 1 for i in range(1000)}
 DIES_BEFORE = 155
@@ -213,7 +213,7 @@ def send_hardened(kv, ops):
 
 
 # %%
-from kvlab.chapters.pipeline_batch_cost import Sender, batch_costs
+from kvlab.chapters.pipeline.batch_cost import Sender, batch_costs
 
 senders = {
     "naive": Sender(send_naively, dies_before="INCRBY"),
@@ -237,8 +237,8 @@ charts.latency_percentiles(costs.runs, title=costs.finding)
 # **Predict.** 100 values from a server 20 ms away, asked for one by one: how long? And in one run?
 
 # %%
-from kvlab.chapters import pipeline_charts
-from kvlab.chapters.pipeline_distance import at_farthest, time_by_distance
+from kvlab.chapters.pipeline import charts as pipeline_charts
+from kvlab.chapters.pipeline.distance import at_farthest, time_by_distance
 
 reads = [Op("GET", Key(f"n:{i}"), decode=int) for i in range(500)]
 kv.run([Op("SET", Key(f"n:{i}"), i, "EX", 3600) for i in range(500)])
@@ -257,7 +257,7 @@ pipeline_charts.time_by_distance(distance)
 # server is the nearest there is, without a proxy: 500 values in batches.
 
 # %%
-from kvlab.chapters.pipeline_throughput import throughput_by_size
+from kvlab.chapters.pipeline.throughput import throughput_by_size
 
 SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 sizes = throughput_by_size(kv.run, reads, range(500), sizes=SIZES, turns=7)
@@ -301,7 +301,7 @@ def tutorial(client):
 
 
 # %%
-from kvlab.chapters.pipeline_unread_replies import bytes_held
+from kvlab.chapters.pipeline.unread_replies import bytes_held
 
 
 def chunked(client):
@@ -341,7 +341,7 @@ async def of_one_task(kv):
 
 
 # %%
-from kvlab.chapters.pipeline_awaits import time_of_bursts, trips_of_awaits
+from kvlab.chapters.pipeline.awaits import time_of_bursts, trips_of_awaits
 
 awaits = {"200 tasks": of_200_tasks, "one after the other": of_one_task}
 executors = {"AsyncKv": akv, "AutoBatch": auto}
@@ -431,7 +431,7 @@ print(
 # %% tags=["exercise-setup"]
 from kvlab import Key, Kv, Op
 from kvlab.chapters.opening import open_chapter
-from kvlab.chapters.pipeline_lost_connection import cut_midway
+from kvlab.chapters.pipeline.lost_connection import cut_midway
 from kvlab.core.server_url import server_url
 
 url = server_url()

@@ -199,8 +199,8 @@ explore([read, change], invariant=lambda w: w.results[0] in PLANS, crashes=True)
 # is as good as a fair draw?
 
 # %%
-from kvlab.chapters import feature_flags_charts
-from kvlab.chapters.feature_flags_rollout import users_in
+from kvlab.chapters.feature_flags import charts as feature_flags_charts
+from kvlab.chapters.feature_flags.rollout import users_in
 from kvlab.feature_flags import bucket
 
 USERS = range(100_000)
@@ -216,7 +216,7 @@ feature_flags_charts.evenness(places, 10, len(inside))
 # version that many write first: draw again at each step (`random() < percent`).
 
 # %%
-from kvlab.chapters.feature_flags_rollout import independence, rollout_by_steps
+from kvlab.chapters.feature_flags.rollout import independence, rollout_by_steps
 
 PERCENTS = (1, 5, 10, 20, 50, 100)
 rollout_by_steps("new-checkout", USERS[:20_000], PERCENTS, seed=8)
@@ -263,7 +263,7 @@ step()
 # Now things break, in three steps. First, a change arrives.
 
 # %%
-from kvlab.chapters.feature_flags_outage import WatcherBehindProxy
+from kvlab.chapters.feature_flags.outage import WatcherBehindProxy
 
 logging.getLogger("kvlab.flags").setLevel("ERROR")  # the error is printed below
 outage = WatcherBehindProxy(url, kv.prefix, flags)
@@ -313,7 +313,7 @@ with outage, FlagWatcher(outage.kv, flags) as new_watcher:
 # **Predict.** How many round trips does a page make for one check, and for ten checks? A proxy counts.
 
 # %%
-from kvlab.chapters.feature_flags_round_trips import count_round_trips
+from kvlab.chapters.feature_flags.round_trips import count_round_trips
 
 count_round_trips(url, kv.prefix, flags, "new-checkout", checks=(1, 10))
 
@@ -340,7 +340,7 @@ def turn_both(on):
 
 
 # %%
-from kvlab.chapters.feature_flags_torn_reads import torn_reads
+from kvlab.chapters.feature_flags.torn_reads import torn_reads
 
 turn_both(False)
 readers = {
@@ -372,7 +372,7 @@ print(
 # millisecond, a second?
 
 # %%
-from kvlab.chapters.feature_flags_reach import delays_of_changes
+from kvlab.chapters.feature_flags.reach import delays_of_changes
 
 pair = {"watchers": 100, "changes": 20}
 delays = delays_of_changes(url, kv, flags, "new-checkout", **pair)

@@ -418,7 +418,7 @@ explore({"worker": worker}, crashes=True, **queue)
 # `step`; and the invariant asks for results and data, not for the order in `world.trace`.
 
 # %%
-from kvlab.chapters.explore_sizes import runs_by_size, runs_chart
+from kvlab.chapters.explore_your_own_code.sizes import runs_by_size, runs_chart
 
 sizes = runs_by_size((2, 3, 4, 5))
 every, reduced = sizes["runs"].tail(2)

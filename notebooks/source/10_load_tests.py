@@ -21,7 +21,7 @@
 # %%
 import pandas as pd
 
-from kvlab.chapters.load_tests_findings import findings_text, over_bound
+from kvlab.chapters.load_tests.findings import findings_text, over_bound
 from kvlab.chapters.opening import open_chapter
 from kvlab.instruments import environment
 from kvlab.load.command import record
@@ -160,7 +160,7 @@ load_charts.compare_latency(boards)
 # 0.3 s: 20, or more?
 
 # %%
-from kvlab.chapters.load_tests_tables import LIMITERS, accuracy, accuracy_chart
+from kvlab.chapters.load_tests.tables import LIMITERS, accuracy, accuracy_chart
 
 spike = {"seconds": 2, "limit": 20, "window": 0.3, "rate": 500, "shape": "spike"}
 runs = {name: load("rate-limiter", algorithm=name, **spike) for name in LIMITERS}
@@ -206,7 +206,7 @@ opened = load("rate-limiter", rate=500, **pause)
 load_charts.coordinated_omission(closed, opened)
 
 # %%
-from kvlab.chapters.load_tests_tables import p99_of_a_pause, slow_calls, users_by_rate
+from kvlab.chapters.load_tests.tables import p99_of_a_pause, slow_calls, users_by_rate
 
 slow_calls({"closed loop": closed, "open loop": opened})
 

@@ -29,7 +29,7 @@ from kvlab import (
     SlidingWindowLog,
     TokenBucket,
 )
-from kvlab.chapters.rate_limiting_admissions import admitted_past
+from kvlab.chapters.rate_limiting.admissions import admitted_past
 from kvlab.errors import InvalidArgument, ServerUnavailable
 from kvlab.instruments import Proxy
 from kvlab.rate_limiting import Policy

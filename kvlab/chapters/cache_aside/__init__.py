@@ -1,0 +1,1 @@
+"""What chapter 1 alone needs: cache-aside measured and drawn."""

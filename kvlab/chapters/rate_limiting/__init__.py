@@ -1,0 +1,1 @@
+"""What chapter 3 alone needs: rate limiting measured and drawn."""
