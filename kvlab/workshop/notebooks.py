@@ -28,6 +28,7 @@ import jupytext
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from nbclient.output_widget import OutputWidget
 from tqdm.auto import tqdm
 
 from kvlab.errors import KvlabError
@@ -86,6 +87,17 @@ def notebook(target: Target) -> Any:
     return made
 
 
+class _QuietOutput(OutputWidget):
+    """Takes what a widget shows, and does not tell the kernel about it.
+
+    nbclient tells the kernel on the socket on which it awaits the kernel's reply. A reply that
+    arrives during such a send goes unnoticed: the notebook then waits for ever for an idle kernel.
+    """
+
+    def send(self, *_: Any, **__: Any) -> None:
+        """Send nothing: a stored notebook has no widgets."""
+
+
 def execute(target: Target) -> Any:
     """The notebook with its outputs. Raises :class:`NotebookFailed` when a cell raises."""
     made = notebook(target)
@@ -97,6 +109,7 @@ def execute(target: Target) -> Any:
         extra_arguments=["--log-level=40"],  # errors; not that loopback is unencrypted
         resources={"metadata": {"path": str(target.path.parent.resolve())}},
     )
+    client.widget_registry["@jupyter-widgets/output"]["OutputModel"] = _QuietOutput
     try:
         client.execute()
     except CellExecutionError as problem:

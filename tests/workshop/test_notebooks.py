@@ -132,3 +132,24 @@ def test_a_missing_notebook_is_noticed(book: Path) -> None:
 def test_an_unknown_chapter_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["77"]) == 1
     assert "no source in notebooks/source begins with 77" in capsys.readouterr().err
+
+
+WIDGET = """# %%
+from ipywidgets import Output
+
+shown = Output()
+with shown:
+    print("for a frontend")
+
+# %%
+print(len(shown.outputs))
+"""
+
+
+def test_the_builder_sends_nothing_but_cells_to_a_kernel(tmp_path: Path) -> None:
+    """What else it sent could hide the reply that it waits for."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "01_one.py").write_text(WIDGET)
+    make_all([], check=False, root=tmp_path)
+    cells = nbformat.read(tmp_path / "01_one.ipynb", 4).cells
+    assert [output.text for output in cells[1].outputs] == ["0\n"]
