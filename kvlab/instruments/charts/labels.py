@@ -7,6 +7,7 @@ known.
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Iterable
 from typing import Any
@@ -21,6 +22,7 @@ from kvlab.instruments.palette import COLOURS, FAINT
 TITLE: Any = {"fontsize": 13, "fontweight": "bold"}
 _BESIDE, _EVENT, _NOTE = "beside a line", "event", "note"
 _GAP = 3.0  # points between two labels
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:µs|ms|s|%|times|of)(?:\W|$))")
 
 
 def note(axes: Axes, text: str) -> None:
@@ -95,8 +97,11 @@ def settle(panels: Iterable[Axes], renderer: RendererBase) -> None:
 
 
 def _balance(title: Text, right: float, renderer: RendererBase) -> None:
-    """Break a title that is longer than a line into lines of about one length."""
-    words = title.get_text()
+    """Break a title that is longer than a line into lines of about one length.
+
+    A number and its unit stay on one line.
+    """
+    words = _BEFORE_UNIT.sub("\N{NO-BREAK SPACE}", title.get_text())
     title.set_wrap(False)
     box = title.get_window_extent(renderer)
     title.set_wrap(True)

@@ -8,7 +8,6 @@ and no figure stays in memory.
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +19,7 @@ from matplotlib.figure import Figure
 
 from kvlab.instruments.charts.labels import TITLE, settle
 from kvlab.instruments.palette import COLOURS, FAINT, GRID, INK, OTHERS
+from kvlab.instruments.picture import png_of
 
 MARKERS = "osD^vP"
 DASHES = ("-", (0, (6, 2)), (0, (3, 1.5)), "-.", ":")
@@ -72,7 +72,6 @@ def bar_look(variant: str, shade: str) -> dict[str, Any]:
 class Drawing(Figure):
     """A figure that shows itself as the last value of a notebook cell, without pyplot.
 
-    The picture has twice the pixels of its size on the page, so that it is sharp on every screen.
     Labels are moved apart when the figure is drawn, because only then is their place known.
     """
 
@@ -87,10 +86,7 @@ class Drawing(Figure):
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         """The PNG, and its width and height on the page."""
-        png = io.BytesIO()
-        self.savefig(png, format="png", dpi=2 * self.dpi)
-        wide, high = self.get_size_inches() * self.dpi
-        return png.getvalue(), {"width": round(wide), "height": round(high)}
+        return png_of(self)
 
     def _ipython_display_(self) -> None:
         """Show the picture. A ``_repr_png_`` is not asked after the first ipywidget, since

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Polygon
-from PIL import Image
 
 from kvlab.instruments.explorer.timeline.diagram import Diagram
 from kvlab.instruments.explorer.timeline.shapes import Box, Line, Mark, Shape, Text
@@ -30,17 +28,6 @@ def drawn(diagram: Diagram) -> Figure:
         for order, shape in enumerate(diagram.shapes):
             _draw(axes, shape, order)
     return figure
-
-
-def png_of(figure: Figure) -> tuple[bytes, dict[str, int]]:
-    """The picture, and its size on the page: the picture has twice the pixels, to be sharp on
-    every screen. It has few colours, so that a palette makes it a third as large."""
-    full, png = io.BytesIO(), io.BytesIO()
-    figure.savefig(full, format="png", dpi=2 * _DPI)
-    image = Image.open(full)
-    image.quantize(128, method=Image.Quantize.FASTOCTREE).save(png, "PNG", optimize=True)
-    width, height = figure.get_size_inches() * _DPI
-    return png.getvalue(), {"width": round(width), "height": round(height)}
 
 
 def _draw(axes: Axes, shape: Shape, order: int) -> None:

@@ -94,7 +94,7 @@ class Timeline:
 
     def png(self, title: str = "") -> tuple[bytes, dict[str, int]]:
         """The sequence diagram as a PNG, and its width and height on the page."""
-        from kvlab.instruments.explorer.timeline.drawing import png_of
+        from kvlab.instruments.picture import png_of
 
         return png_of(self.figure(title))
 
