@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import secrets
 import statistics
 import time
 from collections.abc import Awaitable, Callable
 
+from kvlab import Kv, connect
 from kvlab.instruments import Comparison
+
+
+def opened(url: str | None) -> Kv:
+    """An executor in a namespace of this run's own, inside the default prefix.
+
+    A benchmark clears its namespace, and another benchmark may run on the same server.
+    """
+    return connect(url).within("bench").within(secrets.token_hex(4))
 
 
 def mean_seconds(call: Callable[[], object], n: int) -> float:

@@ -17,8 +17,8 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from benchmarks._common import median_seconds, median_seconds_awaited, report
-from kvlab import AsyncKv, CacheAside, Kv, NaiveCacheAside, WriteThrough, aconnect, connect
+from benchmarks._common import median_seconds, median_seconds_awaited, opened, report
+from kvlab import AsyncKv, CacheAside, Kv, NaiveCacheAside, WriteThrough, aconnect
 from kvlab.errors import MissingExtra
 from kvlab.instruments.measure.comparison import compare
 from kvlab.server import engines
@@ -159,7 +159,7 @@ def main() -> None:
     with ExitStack() as stack:
         # cashews knows no unix sockets, so the embedded server listens on a port of its own
         url = given.url or stack.enter_context(engines.start("valkey")).url
-        kv = stack.enter_context(connect(url, prefix="bench-cache"))
+        kv = stack.enter_context(opened(url))
         try:
             print_all(plain(kv), given.turns)
             for peer in (dogpile, cashews):

@@ -15,8 +15,8 @@ import time
 from contextlib import ExitStack
 from functools import partial
 
-from benchmarks._common import mean_seconds, report
-from kvlab import FeatureFlags, Flag, FlagWatcher, Kv, NaiveFlags, connect
+from benchmarks._common import mean_seconds, opened, report
+from kvlab import FeatureFlags, Flag, FlagWatcher, Kv, NaiveFlags
 from kvlab.instruments.measure.comparison import compare
 
 CHECKS = 1_000
@@ -60,7 +60,7 @@ def main() -> None:
     """Print both."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url")
-    with connect(parser.parse_args().url, prefix="bench-flags") as kv:
+    with opened(parser.parse_args().url) as kv:
         checks(kv)
         for watchers in (1, WATCHERS):
             took = sorted(s * 1e3 for s in spread(kv, watchers))

@@ -19,8 +19,8 @@ from typing import Any
 
 import redis.asyncio
 
-from benchmarks._common import report
-from kvlab import AutoBatch, Key, Op, aconnect, connect
+from benchmarks._common import opened, report
+from kvlab import AutoBatch, Key, Op, aconnect
 from kvlab.instruments.faults.proxy import Proxy
 from kvlab.instruments.measure.comparison import compare
 
@@ -58,11 +58,11 @@ async def users(get: Get, n: int = USERS, gets: int = GETS) -> float:
     return time.perf_counter() - began
 
 
-async def connected(url: str) -> dict[str, Get]:
+async def connected(url: str, prefix: str) -> dict[str, Get]:
     """A get for each client, by name; all on one server and in one namespace."""
     pool: Any = redis.asyncio.BlockingConnectionPool.from_url(url, max_connections=50, timeout=None)
     peer = redis.asyncio.Redis(connection_pool=pool)
-    akv = await aconnect(url, prefix="bench-pipeline", timeout=30, allow_remote=True)
+    akv = await aconnect(url, prefix=prefix, timeout=30, allow_remote=True)
     await akv.run([Op("SET", key(i), str(i), "EX", 600) for i in range(BURST)])
 
     def through(auto: AutoBatch) -> Get:
@@ -95,16 +95,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url")
     given = parser.parse_args()
-    with connect(given.url, prefix="bench-pipeline") as kv, asyncio.Runner() as runner:
+    with opened(given.url) as kv, asyncio.Runner() as runner:
         pool = kv.client.connection_pool.connection_kwargs
         url = given.url or (
             f"unix://{pool['path']}" if "path" in pool else f"redis://{pool['host']}:{pool['port']}"
         )
-        gets = runner.run(connected(url))
+        gets = runner.run(connected(url, kv.prefix))
         print(f"{BURST:,} gets at once")
         compare_all(runner, gets, [name for name in gets if name != "AutoBatch"], burst)
         with Proxy(url) as proxy:
-            gets = runner.run(connected(proxy.url))
+            gets = runner.run(connected(proxy.url, kv.prefix))
             proxy.delay(ROUND_TRIP)
             print(f"{USERS} users, {GETS} gets a user, round trip {ROUND_TRIP * 1e3:g} ms and more")
             names = [name for name in gets if name.endswith("flight")]

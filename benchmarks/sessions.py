@@ -16,8 +16,8 @@ from typing import Any
 
 import redis
 
-from benchmarks._common import median_seconds, report
-from kvlab import Kv, NaiveSessions, SessionStore, connect
+from benchmarks._common import median_seconds, opened, report
+from kvlab import Kv, NaiveSessions, SessionStore
 from kvlab.instruments.measure.comparison import compare
 
 DATA = {"theme": "dark", "cart": [{"sku": i, "n": 1} for i in range(10)], "csrf": "x" * 43}
@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--url")
     parser.add_argument("--turns", type=int, default=9)
     given = parser.parse_args()
-    with connect(given.url, prefix="bench-sessions") as kv:
+    with opened(given.url) as kv:
         for name, (ours, other) in subjects(kv).items():
             sides = partial(median_seconds, ours, OPS), partial(median_seconds, other, OPS)
             report(name, compare(*sides, turns=given.turns))

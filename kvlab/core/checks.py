@@ -47,7 +47,7 @@ def real(
 ) -> float:
     """``value`` as a float from ``low`` to ``high``; ``above``: more than ``low``.
 
-    The float is finite, but for ``infinite``, which allows ``math.inf``.
+    The float is finite; with ``infinite`` it may also be ``math.inf``.
     """
     number = math.nan
     if isinstance(value, Real) and not isinstance(value, bool):

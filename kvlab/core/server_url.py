@@ -43,10 +43,8 @@ def server_url(url: str | None = None, allow_remote: bool | None = None) -> str:
 def _host(url: str) -> str | None:
     """The host of a Redis URL; None for a unix socket. No message shows a part of the URL."""
     try:
-        given, path = (
-            parse_url(url),
-            urlsplit(url).path,
-        )  # a query may have a host too
+        given = parse_url(url)  # a query may have a host too
+        path = urlsplit(url).path
     except ValueError:
         raise InvalidArgument(
             "not a Redis URL: redis://, rediss:// or unix:// is expected, and in user names and "

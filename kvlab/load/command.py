@@ -62,6 +62,7 @@ def run(
     command = _command(name, users, more, reports)
     if not web:
         command += ["--headless", "--only-summary", "--run-time", f"{length}s"]
+        print(f"loading {name} for {length} s; the verdict follows in {reports}/", flush=True)
     process = subprocess.Popen(command, env=_environment())
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:

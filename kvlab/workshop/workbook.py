@@ -100,6 +100,8 @@ class WorkingCopy:
         no file of the workbook begins so.
         """
         self._check_folder()
+        if beginning.isdecimal():
+            beginning = beginning.zfill(2)
         files = [(n, s) for n, s in _released_files() if Path(n).name.startswith(beginning)]
         if not files or not beginning:
             raise InvalidArgument(f"no notebook begins with {beginning!r}; an example: 03")

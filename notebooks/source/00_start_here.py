@@ -210,6 +210,8 @@ charts.latency_percentiles({"GET": result}, title=title)
 # - **To stop the lab:** menu *File* → *Shut Down*, or press Ctrl-C in the terminal where you started
 #   it. This stops all notebooks too.
 # - **The workbook's own Valkey** stops by itself a few seconds after its last user has stopped.
+# - **Stuck in an exercise?** A solution of each exercise lies in the folder `solutions`, which the lab
+#   does not list: menu *File* → *Open from Path…*, `solutions/01_cache_aside.ipynb`.
 # - **To begin again:** menu *Kernel* → *Restart Kernel and Run All Cells…*. Every cell of every
 #   chapter can run again.
 #

@@ -146,8 +146,8 @@ for name, sessions in (("naive", NaiveSessions), ("hardened", races.HardenedSess
     log_outs = races.log_out_beside_slow_write(sessions, LOSSES)
     writers = races.two_writers(sessions, LOSSES)
     broken[name] = [f"{s.violations} of {s.schedules}" for s in (log_outs, writers)]
-counts = f"naive in again in {broken['naive'][0]}, hardened in {broken['hardened'][0]}"
-print(f"Log-out beside a slow write, each order and loss: {counts}")
+counts = f"naive {broken['naive'][0]}, hardened {broken['hardened'][0]}"
+print(f"Log-out beside a slow write, each order and loss; logged in again: {counts}")
 pd.DataFrame(broken, index=["logged out, and in again", "a field is lost"])
 
 # %% [markdown]

@@ -245,8 +245,8 @@ explore(workers, setup=forget_holders, invariant=rule, expiries=True)
 #
 # ## Turn the knobs
 #
-# A works two seconds and freezes in the middle. Which TTL survives which pause? And what does a longer
-# TTL cost when the holder is dead and not frozen?
+# Run the next cell to get the knobs. A works two seconds and freezes in the middle. Which TTL survives
+# which pause? And what does a longer TTL cost when the holder is dead and not frozen?
 
 # %%
 from IPython.display import display
@@ -350,8 +350,8 @@ from kvlab.chapters.distributed_lock import wake_ups
 wake_ups.commands_while_waiting(url, kv.prefix, lock, seconds=0.5)
 
 # %% [markdown]
-# See the column of counts: redis-py's waiter asks about ten times a second. The woken waiter sends one
-# `BLPOP` and sleeps.
+# See the column `sent`: redis-py's waiter asks about ten times a second. The woken waiter sends one
+# `BLPOP` and sleeps; its two EVALSHA are the try before the wait and the try after it.
 #
 # **Predict.** redis-py asks every 100 ms. How long does its waiter wait after a release, in the median?
 # And how long does ours wait?

@@ -342,14 +342,15 @@ def turn_both(on):
 # %%
 from kvlab.chapters.feature_flags.torn_reads import torn_reads
 
+
+def read_one_by_one():
+    return [naive.get_flag(flag) for flag in PAIR]
+
+
 turn_both(False)
-readers = {
-    "naive": lambda: [naive.get_flag(flag) for flag in PAIR],
-    "hardened": read_snapshot,
-}
-requests = {"naive": 150, "hardened": 20_000}
+readers = {"naive": read_one_by_one, "hardened": read_snapshot}
 with FlagWatcher(kv, flags) as watcher:
-    reads = torn_reads(readers, turn_both, requests=requests)
+    reads = torn_reads(readers, turn_both, requests={"naive": 150, "hardened": 20_000})
 feature_flags_charts.time_of_a_check(reads)
 
 # %% tags=["finding"]

@@ -1,6 +1,6 @@
 """Batches in every order of their writes: what a batch is not, and what ``atomic=True`` is.
 
-A connection that is cut inside one write is no order of writes: see ``tests/test_pipeline.py``.
+A connection that is cut inside one write is no order of writes: see ``test_pipeline.py``.
 """
 
 from __future__ import annotations

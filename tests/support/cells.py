@@ -7,7 +7,7 @@ tests/support/cells.py notebooks/source/05_*.py`` lists each offence with the li
 What is banned, and why:
 
 * a cell of more than 12 lines, a chapter of more than 40 cells: too much for one look;
-* ``# fmt`` and ``# noqa``: remarks that no reader needs;
+* ``# fmt``, ``# noqa`` and other remarks to a tool: no reader needs them;
 * a lambda that is assigned to a name: a ``def`` has a name and a docstring;
 * ``:=`` and ``;``: two acts in one line;
 * ``and`` / ``or`` as a sequence of acts (see ``_acts``);
@@ -35,7 +35,10 @@ MAX_CELLS = 40
 MAX_COLUMNS = 88
 
 _MARKER = re.compile(r"# %%(?P<markdown> \[markdown\])?(?P<rest>.*)")
-_REMARK = re.compile(r"\s*# ?(?:fmt:|noqa\b)[^#\n]*")
+_REMARK = re.compile(
+    r"\s*# ?(?:fmt:|yapf:|(?:ruff: ?)?noqa\b|isort:|pylint:|mypy:|type: ?ignore)[^#\n]*",
+    re.IGNORECASE,
+)
 _NOT_IN_CHAPTER = ("stub", "solution", "check", "exercise-setup")
 _ACTS_OF_BUILTINS = {"print", "exec", "eval", "input", "open", "setattr", "delattr", "next"}
 _QUESTIONS = frozenset(dir(builtins)) - _ACTS_OF_BUILTINS
@@ -149,12 +152,22 @@ def _in_node(node: ast.AST) -> Iterator[str]:
 
 
 def _in_assignment(node: ast.Assign | ast.AnnAssign) -> Iterator[str]:
-    if isinstance(node.value, ast.Lambda):
+    if node.value is not None and _holds_lambda(node.value):
         yield "an assigned lambda: write def"
     if isinstance(node, ast.Assign):
         unpacks = any(isinstance(target, ast.Tuple | ast.List) for target in node.targets)
         if len(node.targets) > 1 or (unpacks and isinstance(node.value, ast.Tuple | ast.List)):
             yield "several targets in one assignment: one a line"
+
+
+def _holds_lambda(value: ast.expr) -> bool:
+    """Whether the value is a lambda, or a choice or collection of some; not an argument's."""
+    if isinstance(value, ast.Lambda):
+        return True
+    if isinstance(value, ast.Call):
+        return False
+    parts = (child for child in ast.iter_child_nodes(value) if isinstance(child, ast.expr))
+    return any(_holds_lambda(part) for part in parts)
 
 
 def _acts(value: ast.expr) -> bool:
