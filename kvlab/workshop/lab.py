@@ -16,6 +16,7 @@ from pathlib import Path
 import kvlab
 from kvlab.errors import KvlabError
 from kvlab.server import embedded
+from kvlab.server.running_server import free_port
 from kvlab.workshop import jupyter
 from kvlab.workshop.workbook import FIRST_CHAPTER, WorkingCopy, working_copy
 
@@ -126,7 +127,9 @@ def _has_browser() -> bool:
 def try_lab(folder: Path, seconds: float) -> None:
     """Start JupyterLab in ``folder``, ask it for a page, end it. Raises :class:`KvlabError`."""
     environment = jupyter.environment()
-    lab = start(folder, ["--no-browser", "--log-level=CRITICAL"], environment, quiet=True)
+    # Two labs that begin at once take the same port, the next to the usual one, and one ends.
+    port = f"--port={free_port()}"
+    lab = start(folder, ["--no-browser", "--log-level=CRITICAL", port], environment, quiet=True)
     file = Path(environment["JUPYTER_RUNTIME_DIR"]) / f"jpserver-{lab.pid}.json"
     deadline = time.monotonic() + seconds
     try:

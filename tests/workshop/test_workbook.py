@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import tomllib
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,7 @@ def test_restore_keeps_what_the_learner_wrote(copy: WorkingCopy) -> None:
         "exercises/03_sessions.mine-2.ipynb": "mine again",
     }
     assert copy.restore("03") == []
+    assert copy.restore("3") == []  # a chapter's number, as people say it
 
 
 @pytest.mark.parametrize("beginning", ["77", "", "sessions"])
@@ -145,3 +147,14 @@ def test_the_wheel_carries_what_the_package_looks_for() -> None:
     parts = ("notebooks", "loadtests", "benchmarks")
     assert included == {part: f"kvlab/workbook/{part}" for part in parts}
     assert all((ROOT / part).is_dir() for part in parts)
+
+
+def test_a_notebook_that_was_only_opened_is_not_a_changed_one() -> None:
+    """JupyterLab writes the name of the kernel into a notebook that it opens."""
+    package = resources.files("kvlab.workshop") / "jupyter_files/kernels/python3/kernel.json"
+    name = json.loads(package.read_text(encoding="utf-8"))["display_name"]
+    shipped = sorted((ROOT / "notebooks").rglob("*.ipynb"))
+    assert len(shipped) > 20
+    for path in shipped:
+        metadata = json.loads(path.read_text(encoding="utf-8"))["metadata"]
+        assert metadata["kernelspec"]["display_name"] == name

@@ -1,0 +1,35 @@
+"""A benchmark touches nothing outside the default prefix, and no other benchmark's keys."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from benchmarks._common import opened
+from kvlab import Key, Kv, Op
+from kvlab.server.running_server import RunningServer
+
+BENCHMARKS = sorted((Path(__file__).parents[2] / "benchmarks").glob("[a-z]*.py"))
+
+
+def test_two_benchmarks_on_one_server_do_not_meet(
+    server: RunningServer, kv: Kv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KVLAB_PREFIX", kv.prefix + "mine")
+    write, read = Op("SET", Key("k"), "v", "EX", 60), Op("EXISTS", Key("k"))
+    with opened(server.url) as one, opened(server.url) as other:
+        assert one.prefix.startswith(kv.prefix + "mine:")
+        kv.run(write)
+        other.run(write)
+        one.run(write)
+        assert one.clear() == 1
+        assert (kv.run(read), one.run(read), other.run(read)) == (1, 0, 1)
+
+
+@pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.stem)
+def test_no_benchmark_connects_with_a_prefix_of_its_own(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "connect":
+            assert "prefix" not in {keyword.arg for keyword in node.keywords}
