@@ -19,6 +19,7 @@ from typing import Any
 
 from benchmarks._common import median_seconds, median_seconds_awaited, opened, report
 from kvlab import AsyncKv, CacheAside, Kv, NaiveCacheAside, WriteThrough, aconnect
+from kvlab.core.server_url import redis_url
 from kvlab.errors import MissingExtra
 from kvlab.instruments.measure.comparison import compare
 from kvlab.server import engines
@@ -153,7 +154,7 @@ def print_all(subjects: Subjects, turns: int) -> None:
 def main() -> None:
     """Print each ratio with its interval and the medians beside it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--url")
+    parser.add_argument("--url", type=redis_url)
     parser.add_argument("--turns", type=int, default=9)
     given = parser.parse_args()
     with ExitStack() as stack:

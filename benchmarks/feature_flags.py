@@ -17,6 +17,7 @@ from functools import partial
 
 from benchmarks._common import mean_seconds, opened, report
 from kvlab import FeatureFlags, Flag, FlagWatcher, Kv, NaiveFlags
+from kvlab.core.server_url import redis_url
 from kvlab.instruments.measure.comparison import compare
 
 CHECKS = 1_000
@@ -59,7 +60,7 @@ def spread(kv: Kv, watchers: int = WATCHERS, changes: int = CHANGES) -> list[flo
 def main() -> None:
     """Print both."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--url")
+    parser.add_argument("--url", type=redis_url)
     with opened(parser.parse_args().url) as kv:
         checks(kv)
         for watchers in (1, WATCHERS):

@@ -21,6 +21,7 @@ import redis.asyncio
 
 from benchmarks._common import opened, report
 from kvlab import AutoBatch, Key, Op, aconnect
+from kvlab.core.server_url import redis_url
 from kvlab.instruments.faults.proxy import Proxy
 from kvlab.instruments.measure.comparison import compare
 
@@ -93,7 +94,7 @@ def compare_all(
 def main() -> None:
     """Print each ratio (above 1: AutoBatch is faster) with its interval, and the medians."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--url")
+    parser.add_argument("--url", type=redis_url)
     given = parser.parse_args()
     with opened(given.url) as kv, asyncio.Runner() as runner:
         pool = kv.client.connection_pool.connection_kwargs

@@ -18,6 +18,7 @@ import redis
 
 from benchmarks._common import median_seconds, opened, report
 from kvlab import Kv, NaiveSessions, SessionStore
+from kvlab.core.server_url import redis_url
 from kvlab.instruments.measure.comparison import compare
 
 DATA = {"theme": "dark", "cart": [{"sku": i, "n": 1} for i in range(10)], "csrf": "x" * 43}
@@ -74,7 +75,7 @@ def _setex_and_del(client: redis.Redis, key: str) -> None:
 def main() -> None:
     """Print each ratio with its interval and the medians beside it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--url")
+    parser.add_argument("--url", type=redis_url)
     parser.add_argument("--turns", type=int, default=9)
     given = parser.parse_args()
     with opened(given.url) as kv:

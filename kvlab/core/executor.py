@@ -53,10 +53,7 @@ class Executor:
                 f"client must be a redis-py client with a connection pool, not {client!r:.80}"
             )
         self.settings = settings
-        kwargs = client.connection_pool.connection_kwargs
-        service = getattr(client.connection_pool, "service_name", None)
-        address = f"{kwargs.get('host')}:{kwargs.get('port')}"
-        self.where = str(kwargs.get("path") or service or address)
+        self.where = _where(client.connection_pool)
         self.round_trips = 0
         self._counting = threading.Lock()
 
@@ -195,3 +192,15 @@ def _listed(given: Any) -> list[Any]:
     if isinstance(given, str | bytes) or not isinstance(given, Iterable):
         raise InvalidArgument(f"run must get ops, one flow or a list of ops, not {given!r:.80}")
     return list(given)
+
+
+def _where(pool: Any) -> str:
+    """Where the server is, as errors name it: an address, a socket's path, a Sentinel's service."""
+    kwargs = pool.connection_kwargs
+    if service := getattr(pool, "service_name", None):
+        return str(service)
+    if pool.connection_class.__module__.startswith("fakeredis"):
+        return "fakeredis"
+    # What the arguments leave out is redis-py's default.
+    host, port = kwargs.get("host") or "localhost", kwargs.get("port") or 6379
+    return str(kwargs.get("path") or (f"[{host}]:{port}" if ":" in host else f"{host}:{port}"))

@@ -1,4 +1,7 @@
-"""The URL of the server: the argument, else KVLAB_URL, else the embedded server's."""
+"""The URL of the server: the argument, else KVLAB_URL, else the embedded server's.
+
+``valkey://`` and ``valkeys://`` stand for ``redis://`` and ``rediss://``, which redis-py knows.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,17 @@ from redis.exceptions import (
 
 from kvlab.errors import InvalidArgument, RemoteNotAllowed
 
+_SCHEMES = {"valkey": "redis", "valkeys": "rediss"}
+
+
+def redis_url(url: str) -> str:
+    """The URL as redis-py knows it; a text that is no URL is returned as it is."""
+    scheme, found, rest = url.partition("://")
+    return f"{_SCHEMES.get(scheme, scheme)}{found}{rest}"
+
 
 def server_url(url: str | None = None, allow_remote: bool | None = None) -> str:
-    """The URL of the server: the argument, else ``KVLAB_URL``, else the embedded server's.
+    """The URL of the server, for redis-py: the argument, ``KVLAB_URL``, or the embedded server's.
 
     Raises :class:`RemoteNotAllowed` for a host that is not loopback, unless ``allow_remote`` or
     ``KVLAB_ALLOW_REMOTE=1`` allows it; :class:`InvalidArgument` for a text that is no Redis URL.
@@ -29,6 +40,7 @@ def server_url(url: str | None = None, allow_remote: bool | None = None) -> str:
         if embedded.note:
             warnings.warn(embedded.note, stacklevel=3)
         return embedded.url
+    url = redis_url(url)
     if allow_remote is None:
         allow_remote = os.environ.get("KVLAB_ALLOW_REMOTE") == "1"
     host = _host(url)
@@ -47,8 +59,8 @@ def _host(url: str) -> str | None:
         path = urlsplit(url).path
     except ValueError:
         raise InvalidArgument(
-            "not a Redis URL: redis://, rediss:// or unix:// is expected, and in user names and "
-            "passwords %-escapes for other characters than letters and digits"
+            "not a Redis URL: redis://, rediss://, valkey://, valkeys:// or unix:// is expected, "
+            "and in user names and passwords %-escapes for all but letters and digits"
         ) from None
     kind, options = given.get("connection_class", Connection), dict(given)
     for pools in ("connection_class", "max_connections"):

@@ -223,13 +223,13 @@ def _in_use(url: str | None) -> tuple[Diagnosis, ...]:
     if not url:
         return (Diagnosis("KVLAB_URL", State.OK, "not set: the embedded server is used"),)
     try:
-        server_url(url)
+        usable = server_url(url)
     except KvlabError as problem:
         # What `connect` would refuse is not tried here either.
         remedy = "correct KVLAB_URL or unset it; a remote server needs KVLAB_ALLOW_REMOTE=1"
         return (Diagnosis("KVLAB_URL", State.BROKEN, str(problem), remedy),)
     shown = Diagnosis("KVLAB_URL", State.OK, masked(url))
-    return (shown, _ping(url, "start that server, correct KVLAB_URL, or unset it"))
+    return (shown, _ping(usable, "start that server, correct KVLAB_URL, or unset it"))
 
 
 def _ping(url: str, remedy: str) -> Diagnosis:

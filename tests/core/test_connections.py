@@ -349,6 +349,37 @@ REMOTE = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("valkey://localhost:1/2", "redis://localhost:1/2"),
+        ("valkeys://user:p%40ss@127.0.0.1", "rediss://user:p%40ss@127.0.0.1"),
+        ("valkey://", "redis://"),
+    ],
+)
+def test_a_url_may_name_valkey(given: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert server_url(given) == url
+    monkeypatch.setenv("KVLAB_URL", given)
+    assert server_url() == url
+
+
+@pytest.mark.parametrize(
+    ("client", "where"),
+    [
+        (redis.Redis.from_url("redis://"), "localhost:6379"),
+        (redis.Redis.from_url("redis://[::1]:3"), "[::1]:3"),
+        (redis.Redis.from_url("unix:///tmp/s"), "/tmp/s"),
+        (redis.Redis(unix_socket_path="/tmp/s"), "/tmp/s"),
+        (redis.sentinel.Sentinel([("127.0.0.1", 1)]).master_for("primary"), "primary"),
+        (fakeredis.FakeRedis(), "fakeredis"),
+        (redis.asyncio.Redis.from_url("rediss://h"), "h:6379"),
+    ],
+)
+def test_an_executor_says_where_its_server_is(client: Any, where: str) -> None:
+    kind = AsyncKv if isinstance(client, redis.asyncio.Redis) else Kv
+    assert kind(client).where == where
+
+
 @pytest.mark.parametrize("url", REMOTE)
 def test_another_machine_needs_an_explicit_yes(url: str, monkeypatch: Any) -> None:
     monkeypatch.delenv("KVLAB_ALLOW_REMOTE", raising=False)

@@ -30,6 +30,7 @@ import redis
 from redis.connection import ConnectionPool, UnixDomainSocketConnection
 
 from kvlab.core.checks import real, whole
+from kvlab.core.server_url import redis_url
 from kvlab.errors import InvalidArgument, KvlabError
 from kvlab.instruments.faults.resp import HANDSHAKE, Command, Commands
 
@@ -195,7 +196,7 @@ def gated(
     gate = Gate(before, after=after, nth=nth, crash=crash, hold_at_most=hold_at_most)
     kind = GatedUnixConnection if url.startswith("unix://") else GatedConnection
     # For unix:// from_url sets a class of its own, so the class is set afterwards.
-    pool = ConnectionPool.from_url(url, **client)
+    pool = ConnectionPool.from_url(redis_url(url), **client)
     pool.connection_class = kind
     pool.connection_kwargs["gate"] = gate
     made = GatedRedis(connection_pool=pool)

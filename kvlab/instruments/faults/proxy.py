@@ -28,6 +28,7 @@ from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from kvlab.core.checks import real, whole
+from kvlab.core.server_url import redis_url
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.faults.proxy_link import Link, OpenUpstream, Swallow, Then, Traffic
 
@@ -180,13 +181,13 @@ def _target(
     if isinstance(target, tuple):
         host, port = target
         return lambda: asyncio.open_connection(host, port), ("", "", "")
-    url = urlsplit(target)
+    url = urlsplit(redis_url(target))
     user = url.netloc.rpartition("@")[0]
     user += "@" if user else ""
     if url.scheme == "unix":
         path = unquote(url.path)
         return lambda: asyncio.open_unix_connection(path), (user, "", url.query)
-    if url.scheme not in ("redis", "valkey") or not url.hostname:
+    if url.scheme != "redis" or not url.hostname:
         raise InvalidArgument(f"target must be redis:// or unix:// or (host, port), got {target!r}")
     name, number = url.hostname, url.port or 6379
     return lambda: asyncio.open_connection(name, number), (user, url.path, url.query)
