@@ -2,7 +2,40 @@
 
 from __future__ import annotations
 
+import re
+
 import redis.exceptions
+
+CANNOT_SERVE = frozenset(
+    {
+        "READONLY",  # a replica, perhaps a primary until now
+        "OOM",  # no memory for a write
+        "MISCONF",  # the disk refuses, so the server refuses writes
+        "NOREPLICAS",  # too few replicas for a write
+        "MASTERDOWN",  # a replica without its primary
+        "LOADING",  # the server starts
+        "BUSY",  # a script runs too long
+        "CLUSTERDOWN",  # a part of the cluster is missing
+        "TRYAGAIN",  # the keys of a slot are moving
+    }
+)
+"""The codes of a server that refuses for now. Every other refusal is for good."""
+
+# Redis 6.2 puts the error of a script's command behind the place in the script:
+# "ERR Error running script (call to f_<sha>): @user_script:7: @user_script: 7: -OOM command …"
+_WORD = re.compile(
+    r"(?:ERR Error running script \(call to \w+\): )?(?:@user_script: ?\d+: )*-?([A-Z][A-Z0-9]+)\b"
+)
+_ABORTED = re.compile(rf"EXECABORT .*because of: -?({'|'.join(sorted(CANNOT_SERVE))})\b")
+
+
+def code_of(message: str) -> str:
+    """The code of an error reply: of a script's error the code that its command got.
+
+    A transaction has EXECABORT, or the code of the command that a server refused for now.
+    """
+    found = _ABORTED.match(message) or _WORD.match(message)
+    return "ERR" if found is None else found[1]
 
 
 class KvlabError(Exception):
@@ -21,27 +54,43 @@ class Closed(KvlabError):
     """An executor was used after its ``close()``. Nothing was sent."""
 
 
-class ServerUnavailable(KvlabError):
+class Outage(KvlabError):
+    """The server does not answer now: it is silent, or it refuses for now.
+
+    What a pattern declares for an outage covers every subclass. Base of
+    :class:`ServerUnavailable`, :class:`OutcomeUnknown` and :class:`CannotServe`.
+    """
+
+
+class ServerUnavailable(Outage):
     """The server could not be reached. Nothing was sent, so nothing happened."""
 
 
-class OutcomeUnknown(KvlabError):
+class OutcomeUnknown(Outage):
     """The command was sent, and no answer came. The command may or may not have run."""
 
 
 class ServerRefused(KvlabError, redis.exceptions.ResponseError):
-    """The server answered with an error; ``code`` is its first word (NOAUTH, OOM, WRONGTYPE …).
+    """The server answered with an error; ``code`` is the server's word (NOAUTH, OOM, WRONGTYPE …).
 
     The command had no effect, unless a script failed halfway. It is also redis-py's
-    ``ResponseError``, so that existing handlers keep working.
+    ``ResponseError``, so that existing handlers keep working. With a code of ``CANNOT_SERVE`` it
+    is a :class:`CannotServe`, however it is made.
     """
+
+    def __new__(cls, message: str) -> ServerRefused:
+        for_now = cls is ServerRefused and code_of(message) in CANNOT_SERVE
+        return super().__new__(CannotServe if for_now else cls, message)
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
-        first = message.split(" ", 1)[0]
-        self.code = first if first.isupper() else "ERR"
+        self.code = code_of(message)
 
     __repr__ = Exception.__repr__
+
+
+class CannotServe(ServerRefused, Outage):
+    """The server refused for now: ``code`` is one of ``CANNOT_SERVE``. It may serve later."""
 
 
 class BatchFailed(KvlabError):

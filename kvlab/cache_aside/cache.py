@@ -17,11 +17,10 @@ from kvlab.core.json_values import encoded
 from kvlab.core.key import Key, segment
 from kvlab.core.op import Op, Raw, Script, milliseconds
 from kvlab.errors import (
+    CannotServe,
     InvalidArgument,
     KvlabError,
-    OutcomeUnknown,
-    ServerRefused,
-    ServerUnavailable,
+    Outage,
 )
 
 T = TypeVar("T")
@@ -34,9 +33,6 @@ RELEASE = Script.load("cache_aside/release")
 
 FIRST_STEP, LONGEST_STEP = 0.005, 0.25
 MAX_JITTER = 0.999
-
-# Refusals of a server that cannot serve now; any other, such as NOPERM, is raised.
-_CANNOT_SERVE = {"OOM", "LOADING", "READONLY", "MASTERDOWN", "BUSY", "CLUSTERDOWN", "TRYAGAIN"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,11 +174,7 @@ class CacheAside:
         """What a read finds; None when the server cannot answer."""
         try:
             return (yield from self._read(key, nonce, unreadable))
-        except (ServerUnavailable, OutcomeUnknown):
-            return None
-        except ServerRefused as refused:
-            if refused.code not in _CANNOT_SERVE:
-                raise
+        except Outage:
             return None
         except GeneratorExit:
             raise
@@ -214,10 +206,10 @@ class CacheAside:
             filling = self.fill(key, found.lease, value, version=version)
             try:
                 yield from filling
-            except (ServerUnavailable, OutcomeUnknown):
-                pass  # the lease cannot be given back either
-            except ServerRefused:
+            except CannotServe:  # out of memory, for example: to give back needs none
                 yield from self._give_back(key, found.lease)
+            except Outage:
+                pass  # the lease cannot be given back either
         except GeneratorExit:
             raise
         except BaseException:

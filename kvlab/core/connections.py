@@ -20,6 +20,7 @@ import hiredis
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
+    BusyLoadingError,
     DataError,
     MaxConnectionsError,
     RedisError,
@@ -38,7 +39,7 @@ BROKEN = (RedisError, OSError)
 """The errors of a connection that fails; error replies are among them."""
 
 # redis-py raises some error replies as connection errors; there too the command did not run.
-_REFUSED = (AuthenticationError, AuthorizationError, ResponseError)
+_REFUSED = (AuthenticationError, AuthorizationError, BusyLoadingError, ResponseError)
 _NOT_TAKEN_OVER = {"retry", "retry_on_error", "retry_on_timeout", "cache", "cache_config"}
 _NOT_TAKEN_OVER |= {"himport_registry", "event_dispatcher", "health_check_interval"}
 

@@ -116,8 +116,8 @@ class Op(Generic[T_co]):
       when its answer is lost.
     * ``blocking``: the server may delay the answer for this many seconds (``math.inf``: for ever);
       None for a command that answers at once.
-    * ``fallback`` makes the result of the error when the server cannot be reached or does not
-      answer; without it the error is raised.
+    * ``fallback`` makes the result of the error when the server cannot be reached, does not
+      answer, or refuses for now (:class:`~kvlab.errors.Outage`); without it the error is raised.
 
     Raises :class:`~kvlab.errors.InvalidArgument` for an argument that cannot be sent, and for a
     command that changes its connection (SELECT, MULTI, SUBSCRIBE …).

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis.exceptions import BusyLoadingError, NoScriptError
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError
 
 from kvlab.core.flow import Flow
 from kvlab.core.key import Key
@@ -21,6 +21,7 @@ from kvlab.errors import (
     BatchFailed,
     InvalidArgument,
     KvlabError,
+    Outage,
     OutcomeUnknown,
     ServerRefused,
     ServerUnavailable,
@@ -128,11 +129,11 @@ class Exchange:
         opened, queued, executed = replies[0], replies[1:-1], replies[-1]
         if isinstance(executed, list):
             return executed
-        if isinstance(opened, Exception):  # what followed ran by itself
-            return [OutcomeUnknown(f"ran one by one, MULTI was refused: {opened}")] * len(queued)
         cause = next((r for r in queued if isinstance(r, Exception)), executed)
-        aborted = f"EXECABORT not executed, the transaction was refused: {cause}"
-        return [r if isinstance(r, Exception) else ServerRefused(aborted) for r in queued]
+        fate: KvlabError = ServerRefused(f"EXECABORT not executed because of: {reply_text(cause)}")
+        if isinstance(opened, Exception):  # what followed ran by itself
+            fate = OutcomeUnknown(f"ran one by one, MULTI was refused: {opened}")
+        return [r if isinstance(r, Exception) else fate for r in queued]
 
     @property
     def lost(self) -> bool:
@@ -142,7 +143,7 @@ class Exchange:
     def finished(self) -> list[Any]:
         """The results, with the fallbacks of the ops that have one."""
         for i, result in enumerate(self.results):
-            if isinstance(result, ServerUnavailable | OutcomeUnknown):
+            if isinstance(result, Outage):
                 fallback = self.ops[i].fallback
                 try:
                     self.results[i] = result if fallback is None else fallback(result)
@@ -155,8 +156,6 @@ def refusal(error: Exception) -> Exception:
     """redis-py's error for an error reply, as ours."""
     if isinstance(error, KvlabError):
         return error
-    if isinstance(error, BusyLoadingError):
-        return ServerUnavailable(f"nothing ran: {reply_text(error)}")
     refused = ServerRefused(reply_text(error))
     refused.__cause__ = error
     return refused

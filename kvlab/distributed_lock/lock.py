@@ -13,7 +13,7 @@ from kvlab.core.flow import Flow, Now, Wait, flow
 from kvlab.core.hold import Held
 from kvlab.core.key import Key, segment
 from kvlab.core.op import Op, Raw, Script, milliseconds
-from kvlab.errors import OutcomeUnknown, ServerRefused, ServerUnavailable
+from kvlab.errors import Outage, ServerRefused, ServerUnavailable
 
 MIN_TTL, MAX_TTL = 0.01, 86_400.0
 """Bounds of a lock's TTL, in seconds."""
@@ -118,7 +118,7 @@ class Lock:
             # The lock may be ours, or a wake-up for the waiters, and no answer said so.
             try:
                 yield from self.release(Held(token, 0))
-            except (ServerUnavailable, OutcomeUnknown, ServerRefused) as failure:
+            except (Outage, ServerRefused) as failure:
                 problem.add_note(f"lock {self.name!r:.80} may stay taken for its TTL: {failure}")
             raise
 
@@ -126,8 +126,8 @@ class Lock:
         longest = max(0.001, round(longest, 3))
         try:
             yield from Op("BLPOP", self._keys[3], longest, blocking=longest)
-        except (ServerUnavailable, OutcomeUnknown):
-            yield from Wait(min(0.1, longest))  # the connection broke: the next try shows why
+        except Outage:
+            yield from Wait(min(0.1, longest))  # the next try shows why
 
     def _attempt(self, token: str, waits: bool, decode: Any) -> Op[Any]:
         return Op(

@@ -30,9 +30,9 @@ Outage = Literal["raise", "open", "closed"]
 class _Limiter:
     """The common part of the four limiters: ``limit`` units per ``window`` seconds for each key.
 
-    ``name`` distinguishes limiters. ``outage``: what a hit or a peek does when the server gives no
-    answer: "raise" ServerUnavailable or OutcomeUnknown, or allow every hit ("open") or no hit
-    ("closed"). Raises :class:`~kvlab.errors.InvalidArgument` for values out of range.
+    ``name`` distinguishes limiters. ``outage``: what a hit or a peek does when the server is silent
+    or refuses for now: "raise" the :class:`~kvlab.errors.Outage`, or allow every hit ("open") or no
+    hit ("closed"). Raises :class:`~kvlab.errors.InvalidArgument` for values out of range.
     """
 
     name: str

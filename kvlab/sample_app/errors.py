@@ -1,6 +1,6 @@
 """Every error of the sample app as one JSON shape, ``Problem``; never a stack trace.
 
-* The store gave no answer, or refused: 503 with Retry-After.
+* The store gave no answer, or refused for now: 503 with Retry-After.
 * An argument out of range: 422. A sum beyond what a board counts, an Idempotency-Key used for
   something else: 409.
 * Anything else is a mistake in the program: 500. The stack trace goes to the log alone.
@@ -17,19 +17,20 @@ from starlette.exceptions import HTTPException
 
 from kvlab.errors import (
     BatchFailed,
+    CannotServe,
     Closed,
     InvalidArgument,
     KvlabError,
     OpIdReused,
+    Outage,
     OutcomeUnknown,
     ScoreOutOfRange,
-    ServerRefused,
     ServerUnavailable,
 )
 from kvlab.sample_app.models import Problem
 
 RETRY_AFTER = {"Retry-After": "1"}
-_STORE = (ServerUnavailable, OutcomeUnknown, ServerRefused, Closed)
+_STORE = (Outage, Closed)
 _TITLES = {
     400: "Bad Request",
     401: "Unauthorized",
@@ -97,7 +98,9 @@ async def _kvlab(_: Request, problem: KvlabError) -> Response:
             return _batch(problem)
         case ServerUnavailable() | Closed():
             return answer(503, "the store cannot be reached", headers=RETRY_AFTER)
-        case OutcomeUnknown() | ServerRefused():
+        case CannotServe():
+            return answer(503, "the store cannot serve now", headers=RETRY_AFTER)
+        case OutcomeUnknown():
             return answer(503, "the store gave no answer", applied=None, headers=RETRY_AFTER)
         case InvalidArgument():
             return answer(422, str(problem))

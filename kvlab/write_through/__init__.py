@@ -7,8 +7,8 @@ write of a key a higher version than the write before (also deletions, and rows 
   never replaces a newer one, and a deleted row does not come back.
 * A fill whose load began before a write reached the cache never lands after that write.
 * When the database refuses, nothing is cached: ``write`` raises, and the cache is untouched.
-* When the cache cannot be reached, the caller still gets the row, and ``cached`` is False. A stale
-  entry then ends with its TTL: at most ``lease + ttl`` after the commit.
+* When the cache is silent or refuses for now, the caller still gets the row, and ``cached`` is
+  False. A stale entry then ends with its TTL: at most ``lease + ttl`` after the commit.
 
 Example::
 

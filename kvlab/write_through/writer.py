@@ -14,11 +14,11 @@ from kvlab.core.flow import Call, flow
 from kvlab.core.json_values import encoded
 from kvlab.core.op import Op, Script, milliseconds
 from kvlab.errors import (
+    CannotServe,
     InvalidArgument,
     KvlabError,
-    OutcomeUnknown,
+    Outage,
     ServerRefused,
-    ServerUnavailable,
 )
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ class Saved(Generic[T]):
     """The database has committed. ``row`` and ``version`` are None if there was no row to change.
 
     ``cached``: the cache held this row when it answered. Otherwise there was no row, a newer
-    version was there before, or the cache could not be reached, and ``error`` says why.
+    version was there before, or the cache could not serve, and ``error`` says why.
     """
 
     row: T | None
@@ -77,14 +77,15 @@ class WriteThrough:
         """Run ``write()``, which commits and returns (row, version); then store the row.
 
         ``write`` may return None: there was no row to change. The cached row is then removed.
-        Raises what ``write`` raises. A result that cannot be stored (not a pair, a version out of
-        0 ≤ version < 2**53, a row that is not JSON) is a mistake in the program: the cached row is
-        removed, then InvalidArgument or NotJson is raised, with a note that the database has
-        committed.
+        Raises what ``write`` raises. A mistake in the program is raised with a note that the
+        database has committed, after the cached row was removed: InvalidArgument or NotJson for a
+        result that cannot be stored (not a pair, a version out of 0 ≤ version < 2**53, a row that
+        is not JSON), :class:`~kvlab.errors.ServerRefused` when the server refuses for good.
         """
         written: Row[T] = yield from self._write(key, write)
         if written is None:
-            return Saved(None, None, False, (yield from self._forget(key)))
+            _, error = yield from self._tell(key, self.cache.invalidate(key))
+            return Saved(None, None, False, error)
         try:
             row, version = _pair(written)
             storing = self._store(key, row, version)
@@ -101,7 +102,8 @@ class WriteThrough:
         """
         version: int | None = yield from self._write(key, delete)
         if version is None:
-            return Removed(None, False, (yield from self._forget(key)))
+            _, error = yield from self._tell(key, self.cache.invalidate(key))
+            return Removed(None, False, error)
         try:
             storing = self._store(key, None, version)
         except KvlabError as problem:
@@ -143,14 +145,16 @@ class WriteThrough:
             yield from self._forget(key)
             raise
 
-    def _tell(self, key: str | int, storing: Op[bool]) -> Steps[tuple[bool, KvlabError | None]]:
+    def _tell(self, key: str | int, storing: Op[Any]) -> Steps[tuple[bool, KvlabError | None]]:
         try:
             return (yield from storing), None
-        except (ServerUnavailable, OutcomeUnknown) as error:
-            return False, error
-        except ServerRefused as error:  # out of memory, for example: a removal needs none
+        except CannotServe as error:  # out of memory, for example: a removal needs none
             yield from self._forget(key)
             return False, error
+        except Outage as error:
+            return False, error
+        except ServerRefused as problem:
+            raise (yield from self._unusable(key, problem)) from problem.__cause__
         except GeneratorExit:
             raise
         except BaseException:  # cancelled; the row is committed
@@ -158,12 +162,9 @@ class WriteThrough:
                 yield from storing
             raise
 
-    def _forget(self, key: str | int) -> Steps[KvlabError | None]:
-        try:
+    def _forget(self, key: str | int) -> Steps[None]:
+        with contextlib.suppress(KvlabError):
             yield from self.cache.invalidate(key)
-        except KvlabError as error:
-            return error
-        return None
 
     def _unusable(self, key: str | int, problem: KvlabError) -> Steps[KvlabError]:
         yield from self._forget(key)

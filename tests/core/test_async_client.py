@@ -136,7 +136,7 @@ def test_killed_and_frozen_servers() -> None:
 def test_a_loading_server(kv: Kv) -> None:
     async def main(url: str) -> None:
         async with await aconnect(url) as akv:
-            with pytest.raises(ServerUnavailable, match="LOADING"):
+            with pytest.raises(BatchFailed, match="CannotServe: LOADING"):
                 await akv.run(incr(), incr())
             first, second = await akv.run(incr(), incr(), return_exceptions=True)
             assert (first, second.code) == (1, "NOAUTH")

@@ -299,10 +299,10 @@ class Scripted:
         self.thread.join()
 
 
-def test_a_loading_server_is_unavailable_and_its_connection_clean() -> None:
+def test_a_loading_server_cannot_serve_and_its_connection_clean() -> None:
     loading = b"-LOADING Valkey is loading the dataset in memory\r\n"
     with Scripted(loading * 2, b":7\r\n") as server, connect(server.url) as kv:
-        with pytest.raises(ServerUnavailable, match="LOADING"):
+        with pytest.raises(BatchFailed, match="CannotServe: LOADING"):
             kv.run(incr(), incr())
         assert kv.run(incr()) == 7
 

@@ -24,8 +24,11 @@ from kvlab.core.key import checked_prefix
 from kvlab.core.settings import Settings
 from kvlab.core.wire import Command, RoundTrip, encode, refusal
 from kvlab.errors import (
+    CANNOT_SERVE,
     BatchFailed,
+    CannotServe,
     InvalidArgument,
+    Outage,
     OutcomeUnknown,
     ServerRefused,
     ServerUnavailable,
@@ -316,13 +319,13 @@ def test_a_fallback_that_raises_fails_its_own_op() -> None:
 
 def test_a_loading_server_ran_nothing() -> None:
     loading = BusyLoadingError("Redis is loading the dataset in memory", status_code="LOADING")
-    with pytest.raises(ServerUnavailable, match="LOADING"):
+    with pytest.raises(CannotServe, match="LOADING"):
         Play(replied(loading)).run(ADD)
     aborted = ExecAbortError("Transaction discarded", status_code="EXECABORT")
     results = Play(replied(b"OK", loading, loading, aborted)).run(
         ADD, ADD, atomic=True, return_exceptions=True
     )
-    assert [type(r) for r in results] == [ServerUnavailable] * 2
+    assert [r.code for r in results] == ["LOADING"] * 2
 
 
 # --- transactions --------------------------------------------------------------------------
@@ -348,6 +351,17 @@ def test_an_aborted_transaction_says_which_op_was_at_fault() -> None:
     assert "unknown command" in str(first)
 
 
+def test_an_aborted_transaction_has_the_code_of_what_a_server_refused_for_now() -> None:
+    full = ResponseError("command not allowed", status_code="OOM")
+    aborted = ExecAbortError("Transaction discarded", status_code="EXECABORT")
+    fallen = Op("GET", Key("n"), idempotent=True, fallback=lambda error: f"without: {error}")
+    first, second = Play(replied(b"OK", b"QUEUED", full, aborted)).run(
+        fallen, ADD, atomic=True, return_exceptions=True
+    )
+    assert first == "without: EXECABORT not executed because of: OOM command not allowed"
+    assert (type(second), second.code) == (CannotServe, "OOM")
+
+
 def test_ops_that_ran_though_multi_was_refused_are_not_called_unrun() -> None:
     denied = ResponseError("NOPERM this user has no permissions to run 'multi'")
     without = ResponseError("EXEC without MULTI", status_code="ERR")
@@ -365,6 +379,19 @@ def test_an_error_inside_exec_is_the_ops_own() -> None:
 # --- errors and the hook -------------------------------------------------------------------
 
 
+RUNNING = "Error running script (call to f_897afd4d23ee70efe0ede1685c1c94834429da77): "
+OUT_OF_SCRIPTS = [  # as redis-py hands them on: the text, the code that it took off; ours
+    (f"{RUNNING}@user_script:1: @user_script: 1: -OOM command not", "ERR", "OOM", "command"),
+    ("@user_script: 12: -READONLY You can't write", None, "READONLY", "write"),
+    (f"{RUNNING}@user_script:1: WRONGTYPE Operation", "ERR", "WRONGTYPE", "Operation"),
+    ("NOREPLICAS Not enough. script: 897af, on @user_script:1.", None, "NOREPLICAS", "Not"),
+    (f"{RUNNING}@user_script:1: user_script:1: attempt to index", "ERR", "ERR", "attempt"),
+    (f"{RUNNING}@user_script:1: Script killed by user", "ERR", "ERR", "killed"),
+    ("Transaction discarded because of: BUSY Redis is busy", "EXECABORT", "BUSY", "busy"),
+    ("Transaction discarded because of: NOPERM no", "EXECABORT", "EXECABORT", "NOPERM"),
+]
+
+
 @pytest.mark.parametrize(
     ("error", "code", "text"),
     [
@@ -373,6 +400,7 @@ def test_an_error_inside_exec_is_the_ops_own() -> None:
         (ResponseError("WRONGTYPE Operation"), "WRONGTYPE", "Operation"),
         (ResponseError("EXEC without MULTI", status_code="ERR"), "ERR", "EXEC without"),
         (ResponseError("value is not an integer"), "ERR", "integer"),
+        *((ResponseError(text, status_code=said), *out) for text, said, *out in OUT_OF_SCRIPTS),
     ],
 )
 def test_a_refusal_keeps_the_servers_code_and_words(error: Any, code: str, text: str) -> None:
@@ -380,6 +408,7 @@ def test_a_refusal_keeps_the_servers_code_and_words(error: Any, code: str, text:
     assert isinstance(refused, ServerRefused)
     assert isinstance(refused, ResponseError)
     assert refused.code == code
+    assert isinstance(refused, Outage) == (code in CANNOT_SERVE)
     assert text in str(refused)
     assert refused.__cause__ is error
 
