@@ -47,7 +47,8 @@ class Play:
     def __init__(self, *answers: Any, seconds: float = 0.0, **settings: Any) -> None:
         self.now, self.seconds = 100.0, seconds
         self.answers, self.sent, self.waits = list(answers), [], 0
-        pool = SimpleNamespace(connection_kwargs={"host": "h", "port": 1})
+        kind, where = SimpleNamespace, {"host": "h", "port": 1}
+        pool = SimpleNamespace(connection_class=kind, connection_kwargs=where)
         settings = {"prefix": "p", "clock": lambda: self.now, "sleep": None} | settings
         self.executor = Executor(SimpleNamespace(connection_pool=pool), Settings(**settings))
 
