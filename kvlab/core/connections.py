@@ -59,6 +59,8 @@ def own_connection(
     }
     kwargs |= {"protocol": 2, "socket_timeout": timeout, "socket_connect_timeout": timeout}
     kwargs |= {"encoding": "utf-8", "encoding_errors": "strict", "decode_responses": False}
+    if kwargs.get("db"):  # sent by SELECT; as text for the reason that encode() says
+        kwargs["db"] = str(kwargs["db"])
     return functools.partial(pool.connection_class, **kwargs, retry=retry)
 
 

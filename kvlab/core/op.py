@@ -83,7 +83,7 @@ def _check_command(words: object) -> bool:
     return words.strip().upper() == "CLIENT"
 
 
-# 617 digits. Python refuses 4300 digits (or fewer, by its settings); hiredis then ends the process.
+# 617 digits. Python makes no text of 4300 digits (or fewer, by its settings).
 _WIDEST = 1 << 2048
 
 

@@ -32,14 +32,22 @@ TransportError = ServerUnavailable | OutcomeUnknown
 
 
 def encode(op: Op[Any], prefix: str, *, with_source: bool = False) -> Command:
-    """The command of an op, with the prefix before its keys."""
-    args = [prefix + arg.name if type(arg) is Key else arg for arg in op.args]
+    """The command of an op, with the prefix before its keys; all of it is text or bytes.
+
+    hiredis ends the process when it packs a number while a signal, such as Ctrl-C, is pending.
+    """
+    args = [
+        prefix + arg.name
+        if type(arg) is Key
+        else (arg if isinstance(arg, str | bytes) else repr(arg))
+        for arg in op.args
+    ]
     if isinstance(op.command, str):
         return (op.command, *args)
     script = op.command
     if with_source:
-        return ("EVAL", script.source, len(op.keys), *args)
-    return ("EVALSHA", script.sha, len(op.keys), *args)
+        return ("EVAL", script.source, str(len(op.keys)), *args)
+    return ("EVALSHA", script.sha, str(len(op.keys)), *args)
 
 
 @dataclass(frozen=True, slots=True)

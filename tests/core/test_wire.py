@@ -6,6 +6,9 @@ clock that nothing else moves.
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -81,14 +84,46 @@ def replied(*replies: Any) -> tuple[list[Any], None]:
 
 
 def test_only_keys_carry_the_prefix() -> None:
-    assert encode(Op("MSET", Key("a"), "b", Key("c"), 1), "p:") == ("MSET", "p:a", "b", "p:c", 1)
+    assert encode(Op("MSET", Key("a"), "b", Key("c"), 1), "p:") == ("MSET", "p:a", "b", "p:c", "1")
 
 
 def test_a_script_travels_by_its_digest_and_with_its_keys_counted() -> None:
     op = Op(COUNT, Key("a"), Key("b"), 7)
-    assert encode(op, "p:") == ("EVALSHA", COUNT.sha, 2, "p:a", "p:b", 7)
-    assert encode(op, "p:", with_source=True) == ("EVAL", COUNT.source, 2, "p:a", "p:b", 7)
+    assert encode(op, "p:") == ("EVALSHA", COUNT.sha, "2", "p:a", "p:b", "7")
+    assert encode(op, "p:", with_source=True) == ("EVAL", COUNT.source, "2", "p:a", "p:b", "7")
     assert len(COUNT.sha) == 40
+
+
+PACKING_WITH_A_SIGNAL_PENDING = """
+import signal, hiredis
+class Stop(Exception): pass
+def stop(*_): raise Stop
+{command}
+signal.signal(signal.SIGALRM, stop)
+signal.setitimer(signal.ITIMER_REAL, 0.002)
+try:
+    while True:
+        hiredis.pack_command(command)  # takes 20 ms: the signal comes while the text is copied
+except Stop:
+    print("stopped")
+"""
+AS_GIVEN = "command = ('SET', 'k', 'x' * 40_000_000, 1)"
+ENCODED = """
+from kvlab import Key, Op
+from kvlab.core.wire import encode
+command = encode(Op('SET', Key('k'), 'x' * 40_000_000, 1, 2.5), 'p:')
+"""
+
+
+@pytest.mark.parametrize(("command", "ends_well"), [(AS_GIVEN, False), (ENCODED, True)])
+def test_a_signal_that_is_pending_while_a_command_is_packed(command: str, ends_well: bool) -> None:
+    # hiredis makes text of a number by PyObject_Repr, which answers NULL when a handler raises.
+    script = PACKING_WITH_A_SIGNAL_PENDING.format(command=command)
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60)
+    if ends_well:
+        assert (ended.returncode, ended.stdout) == (0, b"stopped\n"), ended.stderr
+    else:
+        assert ended.returncode == -signal.SIGSEGV
 
 
 @pytest.mark.parametrize("given", ["p", "p:", "a:b", "a:b:", "A.b_c-9"])
@@ -186,7 +221,7 @@ def test_a_missing_script_is_sent_again_alone_and_with_its_source() -> None:
     missing = NoScriptError("No matching script", status_code="NOSCRIPT")
     play = Play(replied(1, missing, 3), replied(2))
     assert play.run(ADD, scripted, ADD) == (1, 2, 3)
-    assert play.sent[1] == [("EVAL", COUNT.source, 1, "p:n")]
+    assert play.sent[1] == [("EVAL", COUNT.source, "1", "p:n")]
     assert play.executor.round_trips == 2
 
 
@@ -205,7 +240,7 @@ def test_it_is_sent_again_once_and_only_when_there_is_a_source() -> None:
 def test_in_a_transaction_a_script_carries_its_source() -> None:
     play = Play(replied(b"OK", b"QUEUED", [1]))
     assert play.run(Op(COUNT, Key("n")), atomic=True) == (1,)
-    assert play.sent[0][1] == ("EVAL", COUNT.source, 1, "p:n")
+    assert play.sent[0][1] == ("EVAL", COUNT.source, "1", "p:n")
 
 
 # --- lost replies --------------------------------------------------------------------------
