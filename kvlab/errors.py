@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 import re
+from typing import Any
 
 import redis.exceptions
 
@@ -39,7 +41,14 @@ def code_of(message: str) -> str:
 
 
 class KvlabError(Exception):
-    """Base of every error that kvlab raises on purpose."""
+    """Base of every error that kvlab raises on purpose.
+
+    pickle and copy keep the message, the facts, the notes and the ``__cause__``. An error inside
+    that cannot travel arrives as a ``KvlabError`` with its text.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrived, (type(self), self.args, _sent(self.__dict__), _sent(self.__cause__))
 
 
 class InvalidArgument(KvlabError, ValueError):
@@ -108,9 +117,6 @@ class BatchFailed(KvlabError):
             f"{type(first).__name__}: {first}"
         )
 
-    def __reduce__(self) -> tuple[type[BatchFailed], tuple[list[object]]]:
-        return type(self), (self.results,)
-
 
 class RemoteNotAllowed(KvlabError):
     """A server that is not on loopback needs an explicit permission."""
@@ -122,9 +128,6 @@ class MissingExtra(KvlabError, ImportError):
     def __init__(self, package: str, purpose: str) -> None:
         self.package, self.purpose = package, purpose
         super().__init__(f'{purpose} needs {package}: pip install "kvlab[lab]"')
-
-    def __reduce__(self) -> tuple[type[MissingExtra], tuple[str, str]]:
-        return type(self), (self.package, self.purpose)
 
 
 class NotJson(KvlabError, TypeError):
@@ -151,7 +154,7 @@ class LockLost(KvlabError):
     """The lock may have another holder by now. It does not protect what was written since."""
 
     def __init__(self, name: str, fence: int, how: str) -> None:
-        self.name, self.fence = name, fence
+        self.name, self.fence, self.how = name, fence, how
         super().__init__(f"lock {name!r:.80} (fence {fence}) is lost: {how}")
 
 
@@ -175,3 +178,48 @@ class UnknownFlag(KvlabError, KeyError):
     """A feature flag is neither stored nor declared."""
 
     __str__ = Exception.__str__
+
+
+class _Parcel:
+    """An error on its way: that it can be packed does not say that it can be unpacked."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.text = f"{type(error).__name__}: {error}"
+        try:
+            self.packed = pickle.dumps(error)
+        except Exception:
+            self.packed = b""
+
+    def unpacked(self) -> Any:
+        try:
+            return pickle.loads(self.packed)
+        except Exception:
+            return KvlabError(self.text)
+
+
+def _sent(fact: Any) -> Any:
+    if isinstance(fact, BaseException):
+        return _Parcel(fact)
+    if isinstance(fact, dict):
+        return {name: _sent(value) for name, value in fact.items()}
+    return [_sent(value) for value in fact] if isinstance(fact, list) else fact
+
+
+def _received(fact: Any) -> Any:
+    if isinstance(fact, _Parcel):
+        return fact.unpacked()
+    if isinstance(fact, dict):
+        return {name: _received(value) for name, value in fact.items()}
+    return [_received(value) for value in fact] if isinstance(fact, list) else fact
+
+
+def _arrived(
+    kind: type[KvlabError], args: tuple[Any, ...], facts: dict[str, Any], cause: Any
+) -> KvlabError:
+    error = kind.__new__(kind, *args)
+    # Not by the error's own __init__: it takes the facts, and args is the message made of them.
+    super(KvlabError, error).__init__(*args)
+    error.__dict__.update(_received(facts))
+    if cause is not None:
+        error.__cause__ = _received(cause)
+    return error

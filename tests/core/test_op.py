@@ -20,13 +20,8 @@ from redis.crc import key_slot
 from kvlab import Flow, Key, Op, Script, flow, segment
 from kvlab.core.key import MAX_SEGMENT
 from kvlab.errors import (
-    BatchFailed,
-    CannotServe,
     InvalidArgument,
-    MissingExtra,
     NotRunYet,
-    ServerRefused,
-    ServerUnavailable,
 )
 from kvlab.server.running_server import RunningServer
 
@@ -204,19 +199,6 @@ def test_an_op_is_a_frozen_value() -> None:
     assert hash(op) == hash(Op("SET", Key("k"), 1))
     with pytest.raises(AttributeError):
         op.command = "DEL"  # type: ignore[misc]
-
-
-# --- errors --------------------------------------------------------------------------------
-
-
-def test_errors_survive_a_process_boundary() -> None:
-    batch = BatchFailed([1, ServerRefused("OOM command not allowed"), ServerUnavailable("gone")])
-    again = pickle.loads(pickle.dumps(batch))
-    assert str(again) == str(batch)
-    assert [type(r) for r in again.results] == [int, CannotServe, ServerUnavailable]
-    assert again.results[1].code == copy.copy(again.results[1]).code == "OOM"
-    extra = pickle.loads(pickle.dumps(MissingExtra("pandas", "the report")))
-    assert (extra.package, str(extra)) == ("pandas", str(MissingExtra("pandas", "the report")))
 
 
 # --- the redis-cli line --------------------------------------------------------------------
