@@ -5,8 +5,9 @@
 
 A request makes one round trip where one is enough: ``POST /api/work`` reads limiter, session and
 flags together. While the store is down, each pattern does what it declares: the limiter's policy
-decides, nobody is logged in, flags have their defaults, the database answers instead of the
-cache. A request without any such fallback is answered with 503 and Retry-After.
+decides, flags have their defaults, the database answers instead of the cache. A request without
+any such fallback, or one that must know who the visitor is, is answered with 503 and Retry-After;
+the browser keeps its cookie.
 
 The app holds nothing that needs protection: anybody may log in as anybody (``people``). It
 listens on loopback alone unless ``--host`` says otherwise.

@@ -49,6 +49,6 @@ async def set_flag(
     flag: Annotated[FlagName, Path()], body: FlagChange, shared: Shared, visitor: Asking
 ) -> FlagVersion:
     """Turn a flag on for a share of the users; the answer is the new version."""
-    if known(await shared.kv.run(SESSIONS.read(visitor.sid))) != ADMIN:
+    if known(await shared.kv.run(SESSIONS.read(visitor.sid, strict=True))) != ADMIN:
         raise HTTPException(403, "only admin sets flags")
     return FlagVersion(version=await shared.kv.run(FLAGS.set(flag, Flag(body.percent))))

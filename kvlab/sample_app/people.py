@@ -36,7 +36,7 @@ _SETS: Answers = {200: {"headers": {"Set-Cookie": header("the session's cookie",
 async def login(body: Login, shared: Shared, visitor: Asking, response: Response) -> Me:
     """Begin a session. The session of the request ends in the same step, so that an id that an
     attacker planted is worth nothing; the data of an anonymous session is kept."""
-    before = await shared.kv.run(SESSIONS.read(visitor.sid))
+    before = await shared.kv.run(SESSIONS.read(visitor.sid, strict=True))
     data = before.data if before is not None and before.user is None else {}
     _, session = await shared.kv.run(
         SESSIONS.destroy(visitor.sid), SESSIONS.create(body.user, data), atomic=True
@@ -56,8 +56,8 @@ async def logout(shared: Shared, visitor: Asking, response: Response) -> Me:
 
 @router.get("/api/me", responses=MAY_SET_COOKIE | STORE_DOWN)
 async def me(shared: Shared, visitor: Asking, response: Response) -> Me:
-    """The visitor; nobody is logged in while the store is down."""
-    session = await shared.kv.run(SESSIONS.read(visitor.sid))
+    """The visitor. While the store is down nobody knows (503), and the browser keeps its cookie."""
+    session = await shared.kv.run(SESSIONS.read(visitor.sid, strict=True))
     response.headers.update(set_cookie(visitor, session))
     return _me(session)
 

@@ -62,7 +62,7 @@ async def change_profile(
     customer: Id, body: ProfileChange, shared: Shared, visitor: Asking
 ) -> OwnProfile:
     """Change name or email in one's own profile, or in any as admin. Null changes nothing."""
-    user = known(await shared.kv.run(SESSIONS.read(visitor.sid)))
+    user = known(await shared.kv.run(SESSIONS.read(visitor.sid, strict=True)))
     if user not in (f"c{customer}", ADMIN):
         raise HTTPException(403, "this is another customer's profile")
     fields = body.model_dump(exclude_none=True)

@@ -11,7 +11,8 @@ Guarantee of :class:`SessionStore`:
 * An update merges fields in one step: of two concurrent updates of different fields both stay. A
   session that has ended stays ended.
 * A rotation ends the old id in the same step that makes the new id.
-* Server down: no user is logged in. ``read`` answers None; every change raises.
+* Server down or refusing for now: no user is logged in. ``read`` answers None, or with ``strict``
+  raises, so that "nobody" and "don't know" differ. Every change raises.
 
 Example::
 

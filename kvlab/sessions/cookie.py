@@ -4,9 +4,13 @@ Guarantee: a browser sends the cookie over TLS only, to this host only, to every
 the cookie to no script. The cookie lasts as long as the session lasts without further use. The
 ``__Host-`` prefix makes browsers enforce this, and keeps other subdomains from planting a cookie.
 
-    send("set-cookie", cookie.header(session))        # after create, rotate and each read
-    session = kv.run(store.read(cookie.parse(header)))
+    send("set-cookie", cookie.header(session))        # after create and rotate
     send("set-cookie", cookie.expired())               # after destroy
+    session = kv.run(store.read(cookie.parse(header), strict=True))     # an Outage: answer 503
+    send("set-cookie", cookie.expired() if session is None else cookie.header(session))
+
+Without ``strict`` a read answers None in an outage too. Send no cookie then: the session may be
+alive, and the browser would lose it.
 
 Not promised: that a browser accepts the cookie over plain HTTP (on localhost Chromium and Firefox
 do); that SameSite alone stops cross-site requests: Lax allows a top-level GET, so let no GET change

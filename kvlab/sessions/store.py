@@ -96,11 +96,13 @@ class SessionStore:
             idempotent=True,
         )
 
-    def read(self, sid: str | None) -> Op[Session | None]:
+    def read(self, sid: str | None, *, strict: bool = False) -> Op[Session | None]:
         """The session, or None. Starts its idle timeout again and records that it was seen.
 
-        None also when the server cannot be reached. On a server that has no memory for writes the
-        session is read, and its idle timeout goes on.
+        In an outage: None, so nobody is in. None can then stand for a living session: keep the
+        browser's cookie. With ``strict`` the :class:`~kvlab.errors.Outage` is raised, and None
+        means that the session has ended. On a server that has no memory for writes the session is
+        read, and its idle timeout goes on.
         """
         tag, handle = self._find(sid)
         return Op(
@@ -110,7 +112,7 @@ class SessionStore:
             milliseconds(self.idle),
             decode=decoder_if_any(sid),
             idempotent=True,
-            fallback=_nobody,
+            fallback=None if strict else _nobody,
         )
 
     def update(

@@ -375,7 +375,8 @@ charts.latency_percentiles(reads, title=f"Log-outs undone: {' and '.join(undone)
 #   are wrong.
 # - The data of a session that timed out leaves memory at that user's next `create` or `list`, or when the
 #   user's last session ends.
-# - When the server is down, `read` says None, so everybody is out. That is a choice: the safe one.
+# - When the server is down, `read` says None, so everybody is out. That is a choice: the safe one. Before a cookie
+#   is removed, ask with `strict=True`: then None means "ended", and an outage is raised.
 
 # %% [markdown] tags=["exercise"]
 # ## Exercise: two moments that decide

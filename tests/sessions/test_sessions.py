@@ -568,6 +568,7 @@ def test_server_down_nobody_is_in(kv: Kv, server: RunningServer) -> None:
             proxy.cut()
             assert through.run(STORE.read(sid)) is None
             for op in (
+                STORE.read(sid, strict=True),
                 STORE.create("ann"),
                 STORE.update(sid, a=1),
                 STORE.rotate(sid),
