@@ -11,14 +11,24 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from kvlab.cache_aside.lookup import Fill, Lookup, decode_fill, decode_lookup
-from kvlab.core.checks import MAX_EXACT, real, seconds, whole
-from kvlab.core.flow import Call, Now, Wait, flow
+from kvlab.core.checks import (
+    MAX_EXACT,
+    Id,
+    function,
+    id_text,
+    instance,
+    keep,
+    real,
+    seconds,
+    text,
+    whole,
+)
+from kvlab.core.flow import Call, Flow, Now, Wait, flow
 from kvlab.core.json_values import encoded
 from kvlab.core.key import Key, segment
 from kvlab.core.op import Op, Raw, Script, milliseconds
 from kvlab.errors import (
     CannotServe,
-    InvalidArgument,
     KvlabError,
     Outage,
 )
@@ -60,28 +70,34 @@ class CacheAside:
     random: Callable[[], float] = field(default=random.random, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        segment(self.name)
-        seconds("ttl", self.ttl)
-        if self.negative_ttl is not None:
-            seconds("negative_ttl", self.negative_ttl)
-        seconds("lease", self.lease)
-        real("early", self.early, 0, 1e6)
-        real("jitter", self.jitter, 0, MAX_JITTER)
+        absent = self.negative_ttl
+        keep(
+            self,
+            name=text("name", self.name),
+            ttl=seconds("ttl", self.ttl),
+            jitter=real("jitter", self.jitter, 0, MAX_JITTER),
+            negative_ttl=None if absent is None else seconds("negative_ttl", absent),
+            early=real("early", self.early, 0, 1e6),
+            lease=seconds("lease", self.lease),
+            random=function("random", self.random),
+        )
 
-    def key(self, key: str | int, what: str) -> Key:
+    def key(self, key: Id, what: str) -> Key:
         """The key of an ``entry``, its ``lease`` or its ``version``."""
         return Key(f"cache:{segment(self.name)}:{{{segment(key)}}}:{what}")
 
-    def read(self, key: str | int, *, unreadable: bytes | None = None) -> Op[Lookup]:
+    def read(self, key: Id, *, unreadable: bytes | None = None) -> Op[Lookup]:
         """Read the entry; on a miss take the lease if it is free.
 
         The op stands for one attempt of one caller: when the op is run again, it finds its own
         lease while that lease lives, so a lost answer does no harm. Make a new op for each
         attempt.
         """
+        if unreadable is not None:
+            instance("unreadable", unreadable, bytes, "bytes or None")
         return self._read(key, secrets.token_hex(16), unreadable)
 
-    def _read(self, key: str | int, nonce: str, unreadable: bytes | None) -> Op[Lookup]:
+    def _read(self, key: Id, nonce: str, unreadable: bytes | None) -> Op[Lookup]:
         ahead = -self.early * math.log1p(-self.random())
         return Op(
             READ,
@@ -95,9 +111,7 @@ class CacheAside:
             idempotent=True,
         )
 
-    def fill(
-        self, key: str | int, lease: str, value: Any, *, version: int | None = None
-    ) -> Op[Fill]:
+    def fill(self, key: Id, lease: str, value: Any, *, version: int | None = None) -> Op[Fill]:
         """Store a value that was loaded under ``lease``; the fill ends the lease.
 
         ``version``: the version of the row, if known; see :mod:`kvlab.write_through`. Raises
@@ -107,7 +121,7 @@ class CacheAside:
         return Op(
             FILL,
             *(self.key(key, what) for what in ("entry", "lease", "version")),
-            lease,
+            text("lease", lease, None),
             encoded(value),
             life,
             max(life, milliseconds(self.lease)),
@@ -116,13 +130,12 @@ class CacheAside:
             idempotent=True,
         )
 
-    def release(self, key: str | int, lease: str) -> Op[None]:
+    def release(self, key: Id, lease: str) -> Op[None]:
         """Give the lease back without a value: the next caller loads."""
-        if not lease:  # the empty text is the beginning of every lease
-            raise InvalidArgument(f"lease must be the lease of a read, not {lease!r}")
+        text("lease", lease, None)  # the empty text is the beginning of every lease
         return Op(RELEASE, self.key(key, "lease"), lease, decode=_nothing, idempotent=True)
 
-    def invalidate(self, key: str | int) -> Op[None]:
+    def invalidate(self, key: Id) -> Op[None]:
         """Remove the value, and make the fill of every load under way fail.
 
         Run it after the database has committed. When the server cannot be reached, it raises as
@@ -131,20 +144,24 @@ class CacheAside:
         entry, lease = self.key(key, "entry"), self.key(key, "lease")
         return Op("DEL", entry, lease, decode=_nothing, idempotent=True)
 
-    @flow
-    def fetch(self, key: str | int, load: Load[T]) -> Steps[T]:
+    def fetch(self, key: Id, load: Load[T]) -> Flow[T]:
         """The cached value, or the result of ``load()`` (None: no such row).
 
         Raises what ``load`` raises, and :class:`~kvlab.errors.NotJson` for a value that is not
         JSON. When the load of an early renewal fails, the value that is still fresh is returned.
         """
-        value: T = yield from self.fetching(key, load, _without_version)
-        return value
+        return self.fetching(key, load, _without_version)
 
     def fetching(
-        self, key: str | int, load: Load[Any], split: Callable[[Any], tuple[T, int | None]]
+        self, key: Id, load: Load[Any], split: Callable[[Any], tuple[T, int | None]]
+    ) -> Flow[T]:
+        """The flow of ``fetch``; ``split`` makes value and version of a loader's result."""
+        return self._fetching(id_text("key", key), function("load", load), split)
+
+    @flow
+    def _fetching(
+        self, key: str, load: Load[Any], split: Callable[[Any], tuple[T, int | None]]
     ) -> Steps[T]:
-        """The steps of ``fetch``; ``split`` makes value and version of a loader's result."""
         nonce, unreadable = secrets.token_hex(16), None
         step, since = FIRST_STEP, None
         while True:
@@ -170,7 +187,7 @@ class CacheAside:
         loaded = yield from Call(load, share=self.key(key, what).name)
         return split(loaded)[0]
 
-    def _look(self, key: str | int, nonce: str, unreadable: bytes | None) -> Steps[Lookup | None]:
+    def _look(self, key: Id, nonce: str, unreadable: bytes | None) -> Steps[Lookup | None]:
         """What a read finds; None when the server cannot answer."""
         try:
             return (yield from self._read(key, nonce, unreadable))
@@ -184,7 +201,7 @@ class CacheAside:
 
     def _lead(
         self,
-        key: str | int,
+        key: Id,
         found: Lookup,
         load: Load[Any],
         split: Callable[[Any], tuple[T, int | None]],
@@ -217,7 +234,7 @@ class CacheAside:
             raise
         return value
 
-    def _give_back(self, key: str | int, lease: str) -> Steps[None]:
+    def _give_back(self, key: Id, lease: str) -> Steps[None]:
         with contextlib.suppress(KvlabError):  # then the lease ends by its TTL
             yield from self.release(key, lease)
 

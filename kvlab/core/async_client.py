@@ -14,7 +14,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from kvlab.core.checks import seconds
+from kvlab.core.checks import boolean, function, seconds
 from kvlab.core.connections import (
     BROKEN,
     MAX_CONNECTIONS,
@@ -27,7 +27,7 @@ from kvlab.core.connections import (
 )
 from kvlab.core.executor import Answer, Executor, Request, Running, Trip
 from kvlab.core.flow import Call, Flow, Wait
-from kvlab.core.hold import HoldableLock, Holding, ahold
+from kvlab.core.hold import HoldableLock, Holding, ahold, holdable
 from kvlab.core.op import A, B, C, D, Op, Raw
 from kvlab.core.server_url import server_url
 from kvlab.core.settings import DEADLINE, TIMEOUT, Settings, Trace
@@ -91,7 +91,7 @@ class AsyncKv(Executor):
         )
         super().__init__(client, settings)
         self.client = client
-        self._on_close = on_close
+        self._on_close = None if on_close is None else function("on_close", on_close)
         make = own_connection(client, settings.timeout, Retry(NoBackoff(), 0), awaited=True)
         # With a timeout redis-py sends by asyncio.wait_for, which loses cancellations before 3.12.
         make.keywords["socket_timeout"] = None
@@ -210,7 +210,8 @@ class AsyncKv(Executor):
         self, lock: HoldableLock, *, wait: float = 10.0, renew: bool = False
     ) -> AbstractAsyncContextManager[Holding]:
         """:meth:`Kv.hold`, for ``async with``."""
-        return ahold(self, lock, seconds("wait", wait, 0, infinite=True), renew)
+        wait = seconds("wait", wait, 0, infinite=True)
+        return ahold(self, holdable(lock), wait, boolean("renew", renew))
 
     def within(self, part: str) -> AsyncKv:
         """An executor for a namespace inside this one: a participant, a test, a run."""

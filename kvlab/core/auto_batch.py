@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from kvlab.core.async_client import AsyncKv
 from kvlab.core.batched_call import BatchedCall
-from kvlab.core.checks import whole
+from kvlab.core.checks import instance, whole
 from kvlab.core.executor import PAUSE, Running
 from kvlab.core.flow import Call
 from kvlab.core.op import Op
@@ -50,6 +50,7 @@ class AutoBatch(AsyncKv):
         max_waiting: int = 10_000,
         in_flight: int = 2,
     ) -> None:
+        instance("akv", akv, AsyncKv, "an AsyncKv")
         super().__init__(akv.client, **akv.settings.keywords())
         self.max_batch = whole("max_batch", max_batch, 1)
         self.max_waiting = whole("max_waiting", max_waiting, 1)
@@ -78,7 +79,7 @@ class AutoBatch(AsyncKv):
                 raise Closed("this AutoBatch is closed; nothing was sent")
             self._enter()
             try:
-                single = len(ops) == 1 and not atomic and not return_exceptions
+                single = len(ops) == 1 and atomic is False and return_exceptions is False
                 if single and type(ops[0]) is Op and ops[0].blocking is None:
                     # The same as by _running, in a fifth of the time.
                     result = await self._batched(ops, single=True)

@@ -1,38 +1,75 @@
 """Checks of arguments: one function for each kind, one wording, one error.
 
-Each function returns the value that was checked, or raises
-:class:`~kvlab.errors.InvalidArgument`: "<name> must be <kind and range>, not <value>". A bool is
-never a number; NaN is always refused, infinity wherever it is not allowed by name.
+Each function returns the value that was checked, as a plain value of Python, or raises
+:class:`~kvlab.errors.InvalidArgument`: "<name> must be <kind and range>, not <value>".
+
+* **An id** is what the data of a program calls something: a key, a member, a user, an operation, a
+  lock. Every id is a str, a whole number or a UUID; enums that are str or int count by their value.
+  One id has one text: 7 and "7" are the same id, and so are a UUID and its canonical text. A bool,
+  a float and None are refused, since they are usually mistakes; bytes, since their encoding is
+  unknown; all else, since its text is not certain.
+* **A name** is what the author of a program calls something: a cache, a limiter, a flag. It is
+  printable text of 1 to ``MAX_NAME`` characters.
+* **A number** is an int, a float, or a value of NumPy like these. A bool, a Decimal, a Fraction and
+  a number in a text are refused; NaN always, infinity wherever it is not allowed by name.
 """
 
 from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from numbers import Real
-from typing import TypeVar
+from numbers import Rational, Real
+from typing import Any, TypeVar
+from uuid import UUID
 
 from kvlab.errors import InvalidArgument
 
 T = TypeVar("T")
+Id = str | int | UUID
+"""An id: see above. NumPy's whole numbers and enums that are str or int are ids too."""
 
+MAX_NAME = 200
+"""The most characters of a name."""
+WIDEST = 1 << 2048
+"""Bound of every int: 617 digits. Python refuses to print 4300 digits, or fewer by its settings."""
 MAX_EXACT = 2**53 - 1
 """The largest whole number up to which a double, and so a Lua script, holds each one exactly."""
 TEN_YEARS = 315_576_000
 """The longest duration that is accepted by default, in seconds."""
 
 
+def identifier(name: str, value: Id, *, empty: bool = True) -> str | int:
+    """``value``, an id, as plain str or int; the text may be empty unless ``empty`` is False."""
+    if isinstance(value, str):
+        if value or empty:
+            return str.__str__(value)  # of an enum its value, whatever its own str() says
+    elif isinstance(value, UUID):
+        return UUID.__str__(value)
+    elif (number := _index(value)) is not None and -WIDEST < number < WIDEST:
+        return number
+    raise _wrong(name, f"an id (str, int or UUID{'' if empty else '; not empty'})", value)
+
+
+def id_text(name: str, value: Id, *, empty: bool = True) -> str:
+    """The text of ``value``, an id: the same text wherever the id is used."""
+    return value if type(value) is str and value else str(identifier(name, value, empty=empty))
+
+
 def whole(name: str, value: int, low: int, high: int | None = None) -> int:
     """``value`` as an int from ``low`` to ``high``. NumPy's integers are whole numbers too."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise _wrong(name, f"a whole number {_range(low, high)}", value) from None
-    if isinstance(value, bool) or number < low or (high is not None and number > high):
+    number = _index(value)
+    if number is None or number < low or (high is not None and number > high):
         raise _wrong(name, f"a whole number {_range(low, high)}", value)
     return number
+
+
+def _index(value: object) -> int | None:
+    if not isinstance(value, bool):
+        with suppress(TypeError):
+            return operator.index(value)  # type: ignore[arg-type]
+    return None
 
 
 def real(
@@ -49,9 +86,11 @@ def real(
 
     The float is finite; with ``infinite`` it may also be ``math.inf``.
     """
-    number = math.nan
-    if isinstance(value, Real) and not isinstance(value, bool):
-        with suppress(OverflowError):  # an int of more than 308 digits
+    number, index = math.nan, _index(value)
+    with suppress(OverflowError):  # an int of more than 308 digits
+        if index is not None:
+            number = float(index)
+        elif isinstance(value, Real) and not isinstance(value, Rational | bool):
             number = float(value)
     fits = low < number <= high if above else low <= number <= high
     if not fits or (math.isinf(number) and not infinite):
@@ -73,24 +112,62 @@ def seconds(
 
 
 def one_of(name: str, value: T, allowed: Iterable[T]) -> T:
-    """``value``, which is one of ``allowed``."""
+    """The one of ``allowed`` that ``value`` is."""
     choices = tuple(allowed)
-    if value not in choices:
-        raise _wrong(name, f"one of {', '.join(map(str, choices))}", value)
-    return value
+    for choice in choices:
+        if isinstance(value, type(choice)) and value == choice:
+            return choice
+    raise _wrong(name, f"one of {', '.join(map(str, choices))}", value)
 
 
-def text(name: str, value: str, longest: int | None = None) -> str:
-    """``value``, a text that is not empty; with ``longest`` also printable and not longer."""
+def text(name: str, value: str, longest: int | None = MAX_NAME) -> str:
+    """``value``, a name: printable text of 1 to ``longest`` characters.
+
+    With ``longest`` None: any text that is not empty.
+    """
+    kind = "text that is not empty"
     good = isinstance(value, str) and value != ""
-    if longest is None:
-        kind = "text that is not empty"
-    else:
+    if longest is not None:
         kind = f"printable text of 1 to {longest} characters"
         good = good and len(value) <= longest and value.isprintable()
     if not good:
         raise _wrong(name, kind, value)
+    return str.__str__(value)
+
+
+def instance(name: str, value: T, kind: Any, words: str) -> T:
+    """``value``, an instance of ``kind``; ``words`` describe the kind."""
+    if not isinstance(value, kind):
+        raise _wrong(name, words, value)
     return value
+
+
+def boolean(name: str, value: bool) -> bool:
+    """``value``, which is True or False: "no" and 0 are neither."""
+    return instance(name, value, bool, "True or False")
+
+
+def function(name: str, value: T) -> T:
+    """``value``, which can be called."""
+    return instance(name, value, Callable, "callable")
+
+
+def mapping(name: str, value: Mapping[Any, T]) -> Mapping[Any, T]:
+    """``value``, a mapping."""
+    return instance(name, value, Mapping, "a mapping")
+
+
+def items(name: str, value: Iterable[T]) -> Iterable[T]:
+    """``value``, an iterable of items; neither text nor a mapping, whose items are not meant."""
+    if isinstance(value, str | bytes | Mapping):
+        raise _wrong(name, "an iterable of items", value)
+    return instance(name, value, Iterable, "an iterable of items")
+
+
+def keep(checked: object, **fields: object) -> None:
+    """Set fields of a frozen dataclass while it is made: the values that were checked."""
+    for name, value in fields.items():
+        object.__setattr__(checked, name, value)
 
 
 def shown(value: object) -> str:

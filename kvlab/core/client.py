@@ -20,7 +20,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from kvlab.core.checks import seconds
+from kvlab.core.checks import boolean, function, seconds
 from kvlab.core.connections import (
     BROKEN,
     MAX_CONNECTIONS,
@@ -33,7 +33,7 @@ from kvlab.core.connections import (
 )
 from kvlab.core.executor import Answer, Executor, Request, Running, Trip
 from kvlab.core.flow import Call, Flow, Wait
-from kvlab.core.hold import HoldableLock, Holding, hold
+from kvlab.core.hold import HoldableLock, Holding, hold, holdable
 from kvlab.core.op import A, B, C, D, Op, Raw
 from kvlab.core.server_url import server_url
 from kvlab.core.settings import DEADLINE, TIMEOUT, Settings, Trace
@@ -106,7 +106,7 @@ class Kv(Executor):
         )
         super().__init__(client, settings)
         self.client = client
-        self._on_close = on_close
+        self._on_close = None if on_close is None else function("on_close", on_close)
         make = own_connection(client, settings.timeout, Retry(NoBackoff(), 0), awaited=False)
         self._packer = make()
         self._connections = Connections(
@@ -246,7 +246,8 @@ class Kv(Executor):
         Raises :class:`~kvlab.errors.LockLost` on exit if the lock was lost; see
         ``kvlab.core.hold``.
         """
-        return hold(self, lock, seconds("wait", wait, 0, infinite=True), renew)
+        wait = seconds("wait", wait, 0, infinite=True)
+        return hold(self, holdable(lock), wait, boolean("renew", renew))
 
     def within(self, part: str) -> Kv:
         """An executor for a namespace inside this one: a participant, a test, a run."""

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
+from kvlab.core.checks import boolean, instance, shown
 from kvlab.core.flow import Call, Flow, Now, Wait
 from kvlab.core.key import Key
 from kvlab.core.op import Op, Raw
@@ -50,7 +51,7 @@ class Executor:
     def __init__(self, client: Any, settings: Settings) -> None:
         if not hasattr(client, "connection_pool"):
             raise InvalidArgument(
-                f"client must be a redis-py client with a connection pool, not {client!r:.80}"
+                f"client must be a redis-py client with a connection pool, not {shown(client)}"
             )
         self.settings = settings
         self.where = _where(client.connection_pool)
@@ -71,12 +72,15 @@ class Executor:
 
     def name(self, key: Key) -> str:
         """The key or channel as the server sees it."""
-        return self.prefix + key.name
+        return self.prefix + instance("key", key, Key, "a Key").name
 
     def _running(
         self, given: tuple[Any, ...], atomic: bool, return_exceptions: bool
     ) -> Running[Any]:
-        if len(given) == 1 and not atomic and not return_exceptions:
+        if atomic is not False or return_exceptions is not False:
+            boolean("atomic", atomic)
+            boolean("return_exceptions", return_exceptions)
+        elif len(given) == 1:
             only = given[0]
             if isinstance(only, Op):
                 return (yield from self._one(only))
@@ -174,7 +178,7 @@ class Executor:
                 return (yield step)
             case Now():
                 return self.clock()
-        raise InvalidArgument(f"a flow must yield ops, calls and waits, not {step!r:.80}")
+        raise InvalidArgument(f"a flow must yield ops, calls and waits, not {shown(step)}")
 
     def _clearing(self) -> Running[int]:
         # Of the characters that a prefix may have, none means anything to SCAN's patterns.
@@ -190,7 +194,7 @@ class Executor:
 
 def _listed(given: Any) -> list[Any]:
     if isinstance(given, str | bytes) or not isinstance(given, Iterable):
-        raise InvalidArgument(f"run must get ops, one flow or a list of ops, not {given!r:.80}")
+        raise InvalidArgument(f"run must get ops, one flow or a list of ops, not {shown(given)}")
     return list(given)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Concatenate, Generic, NoReturn, TypeVar, cast, overload
 
-from kvlab.core.checks import seconds
+from kvlab.core.checks import function, keep, seconds, shown
 from kvlab.core.op import A, B, C, Op, P, T, T_co
 from kvlab.errors import InvalidArgument, NotRunYet
 
@@ -25,6 +25,9 @@ class Call(Generic[T]):
     args: tuple[Any, ...] = ()
     share: str | None = None
 
+    def __post_init__(self) -> None:
+        function("function", self.function)
+
     def __iter__(self) -> Generator[Call[T], Any, T]:
         value: T = yield self
         return value
@@ -37,7 +40,7 @@ class Wait:
     seconds: float
 
     def __post_init__(self) -> None:
-        seconds("seconds", self.seconds, 0)
+        keep(self, seconds=seconds("seconds", self.seconds, 0))
 
     def __iter__(self) -> Generator[Wait, None, None]:
         yield self
@@ -71,6 +74,9 @@ class Flow(Generic[T_co]):
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        function("function", self.function)
+
     def __iter__(self) -> Generator[Any, Any, T_co]:
         return self.function(*self.args, **self.kwargs)
 
@@ -89,7 +95,7 @@ def flow(
 ) -> Callable[Concatenate[S, P], Flow[T]]:
     """Make a generator function, usually a method, return a :class:`Flow`."""
     if not inspect.isgeneratorfunction(function):
-        raise InvalidArgument(f"a flow must be a generator function, not {function!r}")
+        raise InvalidArgument(f"a flow must be a generator function, not {shown(function)}")
 
     def make(first: S, *args: P.args, **kwargs: P.kwargs) -> Flow[T]:
         return Flow(function, (first, *args), kwargs)

@@ -28,9 +28,10 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from kvlab.core.checks import shown
 from kvlab.core.flow import Flow, Now, Wait, flow
 from kvlab.core.op import Op
-from kvlab.errors import KvlabError, LockLost, LockNotAcquired
+from kvlab.errors import InvalidArgument, KvlabError, LockLost, LockNotAcquired
 
 RENEWALS_PER_TTL = 3
 
@@ -75,6 +76,13 @@ class HoldableLock(Protocol):
     def acquire(self, wait: float) -> Flow[Held | None]: ...
     def renew(self, held: Held) -> Op[bool]: ...
     def release(self, held: Held) -> Op[bool]: ...
+
+
+def holdable(lock: HoldableLock) -> HoldableLock:
+    """``lock``, which has the members of :class:`HoldableLock`."""
+    if not all(hasattr(lock, name) for name in ("name", "ttl", "acquire", "renew", "release")):
+        raise InvalidArgument(f"lock must be a lock such as kvlab.Lock, not {shown(lock)}")
+    return lock
 
 
 class Holding:

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from kvlab.core.checks import Id, id_text, keep, shown
 from kvlab.errors import InvalidArgument
 
 MAX_SEGMENT = 200
@@ -16,18 +17,15 @@ _PLAIN = re.compile(rf"[A-Za-z0-9_.-]{{1,{MAX_SEGMENT}}}")
 _PREFIX = re.compile(r"[A-Za-z0-9_.-]+(:[A-Za-z0-9_.-]+)*:?")
 
 
-def segment(text: str | int) -> str:
+def segment(text: Id, name: str = "key") -> str:
     """Encode user text as one segment of a key.
 
-    Two different texts never give the same segment (an int stands for its decimal digits). A
-    segment has no ``:``, no braces and no control characters, and at most ``MAX_SEGMENT`` bytes:
-    longer text becomes ``~`` and its SHA-256. Empty text becomes ``~``.
+    Two different ids never give the same segment; 7 and "7" are one id (``kvlab.core.checks``).
+    ``name`` stands in the error for a value that is no id. A segment has no ``:``, no braces and
+    no control characters, and at most ``MAX_SEGMENT`` bytes: longer text becomes ``~`` and its
+    SHA-256. Empty text becomes ``~``.
     """
-    if isinstance(text, int) and not isinstance(text, bool):
-        text = int.__repr__(text)
-    if not isinstance(text, str):
-        raise InvalidArgument(f"key text must be str or int, not {text!r:.80}")
-    text = str.__str__(text)  # of a str enum its value, whatever its own str() says
+    text = id_text(name, text)
     if _PLAIN.fullmatch(text):
         return text
     raw = text.encode("utf-8", "surrogatepass")
@@ -47,6 +45,12 @@ class Key:
 
     name: str
 
+    def __post_init__(self) -> None:
+        if type(self.name) is not str:
+            if not isinstance(self.name, str):
+                raise InvalidArgument(f"name must be text, not {shown(self.name)}")
+            keep(self, name=str.__str__(self.name))
+
     def __str__(self) -> str:
         return self.name
 
@@ -54,7 +58,6 @@ class Key:
 def checked_prefix(prefix: str) -> str:
     """The namespace with a ``:`` at its end; :class:`InvalidArgument` for any other text."""
     if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
-        raise InvalidArgument(
-            f"prefix must be parts of letters, digits, '_', '.', '-', joined by ':', not {prefix!r}"
-        )
+        kind = "parts of letters, digits, '_', '.', '-', joined by ':'"
+        raise InvalidArgument(f"prefix must be {kind}, not {shown(prefix)}")
     return prefix if prefix.endswith(":") else prefix + ":"

@@ -14,11 +14,13 @@ import math
 import re
 import shlex
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import resources
 from typing import Any, Generic, NoReturn, ParamSpec, TypeVar
 
-from kvlab.core.checks import seconds
+from kvlab.core.checks import WIDEST, boolean, function, identifier, real, seconds, shown, text
 from kvlab.core.key import Key, segment
 from kvlab.errors import InvalidArgument, NotRunYet
 
@@ -37,6 +39,10 @@ class Script:
 
     name: str
     source: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        text("name", self.name)
+        text("source", self.source, None)
 
     @functools.cached_property
     def sha(self) -> str:
@@ -75,7 +81,7 @@ _STATEFUL = re.compile(
 def _check_command(words: object) -> bool:
     """Refuse a word that is no command, or changes its connection; True for a bare CLIENT."""
     if not isinstance(words, str) or not words.strip() or not words.isascii():
-        raise InvalidArgument(f"command must be its name or a Script, not {words!r:.80}")
+        raise InvalidArgument(f"command must be its name or a Script, not {shown(words)}")
     if _STATEFUL.match(words.lstrip()):
         raise InvalidArgument(
             f"{words} changes a connection that other callers use next; use kv.client"
@@ -83,25 +89,34 @@ def _check_command(words: object) -> bool:
     return words.strip().upper() == "CLIENT"
 
 
-# 617 digits. Python makes no text of 4300 digits (or fewer, by its settings).
-_WIDEST = 1 << 2048
-
-
-def _check_args(args: tuple[Arg, ...]) -> None:
+def _checked_args(args: tuple[Arg, ...]) -> tuple[Arg, ...]:
     for arg in args:
         kind = type(arg)
-        text = arg.name if kind is Key else arg  # type: ignore[union-attr]
-        if isinstance(text, str):
+        if kind is str or kind is Key:
+            text: str = arg.name if kind is Key else arg  # type: ignore[union-attr, assignment]
             try:
                 text.isascii() or text.encode()
             except UnicodeEncodeError as problem:
                 raise InvalidArgument(f"text must be valid Unicode: {problem}") from None
         elif kind is int:
-            if not -_WIDEST < text < _WIDEST:  # type: ignore[operator]
+            if not -WIDEST < arg < WIDEST:  # type: ignore[operator]
                 raise InvalidArgument("an int must have at most 2048 bits")
-        elif kind not in (float, bytes):
-            kinds = "Key, str, bytes, int or float"
-            raise InvalidArgument(f"an argument must be {kinds}, not {arg!r:.80}")
+        elif kind is not float and kind is not bytes:
+            return _checked_args(tuple(map(_plain, args)))
+    return args
+
+
+def _plain(arg: Any) -> Arg:
+    """The argument without its subclass: of an enum its value, of a number of NumPy an int."""
+    if type(arg) in (Key, str, bytes, int, float):
+        return arg  # type: ignore[no-any-return]
+    if isinstance(arg, bytes):
+        return bytes(arg)
+    for plain in (identifier, partial(real, low=-math.inf, infinite=True)):
+        with suppress(InvalidArgument):
+            return plain("argument", arg)
+    kinds = "Key, str, bytes, int, float or UUID"
+    raise InvalidArgument(f"an argument must be {kinds}, not {shown(arg)}")
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -141,14 +156,17 @@ class Op(Generic[T_co]):
     ) -> None:
         put = object.__setattr__
         put(self, "command", command)
-        put(self, "args", args)
+        put(self, "args", _checked_args(args))
         put(self, "decode", decode)
         put(self, "idempotent", idempotent)
         put(self, "blocking", blocking)
         put(self, "fallback", fallback)
-        _check_args(args)
+        function("decode", decode)
+        boolean("idempotent", idempotent)
+        if fallback is not None:
+            function("fallback", fallback)
         if blocking is not None:
-            seconds("blocking", blocking, 0, infinite=True)
+            put(self, "blocking", seconds("blocking", blocking, 0, infinite=True))
         if not isinstance(command, Script):
             if _check_command(command) and args:
                 what = args[0]
@@ -156,7 +174,7 @@ class Op(Generic[T_co]):
                 _check_command(f"CLIENT {segment(said)}")
         elif self.keys != args[: len(self.keys)]:
             raise InvalidArgument(
-                f"the keys of a script must come before its other arguments, not {args!r:.80}"
+                f"the keys of a script must come before its other arguments, not {shown(args)}"
             )
 
     @property

@@ -15,6 +15,7 @@ from redis.exceptions import (
     RedisError,
 )
 
+from kvlab.core.checks import boolean, text
 from kvlab.errors import InvalidArgument, RemoteNotAllowed
 
 _SCHEMES = {"valkey": "redis", "valkeys": "rediss"}
@@ -32,7 +33,9 @@ def server_url(url: str | None = None, allow_remote: bool | None = None) -> str:
     Raises :class:`RemoteNotAllowed` for a host that is not loopback, unless ``allow_remote`` or
     ``KVLAB_ALLOW_REMOTE=1`` allows it; :class:`InvalidArgument` for a text that is no Redis URL.
     """
-    url = url or os.environ.get("KVLAB_URL")
+    if allow_remote is not None:
+        boolean("allow_remote", allow_remote)
+    url = os.environ.get("KVLAB_URL") if url is None else text("url", url, None)
     if not url:
         from kvlab.server import embedded as server
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from kvlab.core.checks import seconds
+from kvlab.core.checks import function, keep, seconds
 from kvlab.core.key import checked_prefix
 from kvlab.core.wire import RoundTrip
 from kvlab.errors import InvalidArgument
@@ -47,14 +47,17 @@ class Settings:
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
-        put = object.__setattr__
-        put(
+        prefix = default_prefix() if self.prefix is None else checked_prefix(self.prefix)
+        keep(
             self,
-            "prefix",
-            default_prefix() if self.prefix is None else checked_prefix(self.prefix),
+            prefix=prefix,
+            timeout=seconds("timeout", self.timeout, high=LONGEST),
+            deadline=seconds("deadline", self.deadline, high=LONGEST),
+            clock=function("clock", self.clock),
+            sleep=function("sleep", self.sleep),
         )
-        put(self, "timeout", seconds("timeout", self.timeout, high=LONGEST))
-        put(self, "deadline", seconds("deadline", self.deadline, high=LONGEST))
+        if self.trace is not None:
+            function("trace", self.trace)
 
     def within(self, part: str) -> Settings:
         """The same settings for a namespace inside this one."""

@@ -8,7 +8,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kvlab.core.checks import seconds, text
+from kvlab.core.checks import id_text, instance, keep, seconds
 from kvlab.core.flow import Flow, Now, Wait, flow
 from kvlab.core.hold import Held
 from kvlab.core.key import Key, segment
@@ -34,8 +34,8 @@ _FENCE_MS, _SPENT_MS = milliseconds(FENCE_MEMORY), milliseconds(SPENT_MEMORY)
 class Lock:
     """A lock by name; a holder that does not renew loses it after ``ttl`` seconds.
 
-    ``name``: 1 character or more. ``ttl``: ``MIN_TTL`` to ``MAX_TTL``, rounded up to whole ms.
-    Raises :class:`~kvlab.errors.InvalidArgument` for any other value.
+    ``name``: the id of what is locked; not empty. ``ttl``: ``MIN_TTL`` to ``MAX_TTL``, rounded up
+    to whole ms. Raises :class:`~kvlab.errors.InvalidArgument` for any other value.
     """
 
     name: str
@@ -45,12 +45,11 @@ class Lock:
     _keys: tuple[Key, Key, Key, Key] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        text("name", self.name)
-        seconds("ttl", self.ttl, MIN_TTL, MAX_TTL)
-        put = object.__setattr__
-        put(self, "_ms", milliseconds(self.ttl))
-        put(self, "_stem", f"lock:{{{segment(self.name)}}}:")
-        put(self, "_keys", tuple(map(self._key, ("held", "fence", "waiting", "wake"))))
+        name = id_text("name", self.name, empty=False)
+        ttl = seconds("ttl", self.ttl, MIN_TTL, MAX_TTL)
+        stem = f"lock:{{{segment(name)}}}:"
+        keep(self, name=name, ttl=ttl, _ms=milliseconds(ttl), _stem=stem)
+        keep(self, _keys=tuple(map(self._key, ("held", "fence", "waiting", "wake"))))
 
     def try_acquire(self) -> Op[Held | None]:
         """Acquire the lock if it is free: the hold, else None. One round trip.
@@ -62,7 +61,7 @@ class Lock:
 
     def renew(self, held: Held) -> Op[bool]:
         """Start the TTL again from now; False when this hold is over. One round trip."""
-        return Op(_RENEW, self._keys[0], held.token, self._ms, decode=bool, idempotent=True)
+        return Op(_RENEW, self._keys[0], _token(held), self._ms, decode=bool, idempotent=True)
 
     def release(self, held: Held) -> Op[bool]:
         """Give the lock back; False when the hold was over before. One round trip.
@@ -70,13 +69,14 @@ class Lock:
         When repeated within ``SPENT_MEMORY`` seconds, it answers as the first time.
         """
         held_key, _, waiting, wake = self._keys
+        token = _token(held)
         return Op(
             _RELEASE,
             held_key,
             waiting,
             wake,
-            self._key(f"spent:{segment(held.token)}"),
-            held.token,
+            self._key(f"spent:{segment(token)}"),
+            token,
             _SPENT_MS,
             decode=bool,
             idempotent=True,
@@ -148,6 +148,10 @@ class Lock:
 
 def _new_token() -> str:
     return secrets.token_hex(16)
+
+
+def _token(held: Held) -> str:
+    return instance("held", held, Held, "the hold that an acquire answered").token
 
 
 def _held_or_none(token: str, reply: Raw) -> Held | None:

@@ -6,12 +6,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from kvlab.core.checks import text, whole
+from kvlab.core.checks import boolean, instance, keep, mapping, text, whole
 from kvlab.core.json_values import decoded
 from kvlab.core.key import Key, segment
 from kvlab.core.op import Op, Raw, Script
-from kvlab.errors import InvalidArgument
-from kvlab.feature_flags.rollout import MAX_NAME, Flag
+from kvlab.feature_flags.rollout import Flag
 from kvlab.feature_flags.snapshot import FlagSnapshot
 
 _COMMIT = Script.load("feature_flags/commit")
@@ -33,9 +32,9 @@ class FeatureFlags:
     defaults: Mapping[str, Value] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        segment(self.name)
-        declared = {_name(flag): _flag(value) for flag, value in self.defaults.items()}
-        object.__setattr__(self, "defaults", declared)
+        declared = mapping("defaults", self.defaults).items()
+        defaults = {text("flag", flag): _flag(value) for flag, value in declared}
+        keep(self, name=text("name", self.name), defaults=defaults)
 
     @property
     def values(self) -> Key:
@@ -56,10 +55,10 @@ class FeatureFlags:
 
     def set_many(self, values: Mapping[str, Value | None]) -> Op[int]:
         """Change 1 to 1,000 flags in one version; None removes a flag. The new version."""
-        whole("number of flags in one commit", len(values), 1, _MOST)
+        whole("number of flags in one commit", len(mapping("values", values)), 1, _MOST)
         pairs: list[str] = []
         for name, value in values.items():
-            pairs += (_name(name), "" if value is None else _stored(_flag(value)))
+            pairs += (text("flag", name), "" if value is None else _stored(_flag(value)))
         return Op(_COMMIT, self.values, self.changes, *pairs, decode=int)
 
     def read_all(self, *, strict: bool = False) -> Op[FlagSnapshot]:
@@ -72,7 +71,7 @@ class FeatureFlags:
             self.values,
             decode=self._snapshot,
             idempotent=True,
-            fallback=None if strict else lambda _: self.declared,
+            fallback=None if boolean("strict", strict) else lambda _: self.declared,
         )
 
     @property
@@ -100,16 +99,10 @@ class FeatureFlags:
         return FlagSnapshot(version, flags, self._defaults, unreadable)
 
 
-def _name(flag: str) -> str:
-    return text("flag", flag, MAX_NAME)
-
-
 def _flag(value: Value) -> Flag:
     if isinstance(value, bool):
         return Flag(100.0 if value else 0.0)
-    if isinstance(value, Flag):
-        return value
-    raise InvalidArgument(f"a flag's value must be True, False or Flag(percent), not {value!r:.80}")
+    return instance("a flag's value", value, Flag, "True, False or Flag(percent)")
 
 
 def _stored(flag: Flag) -> str:

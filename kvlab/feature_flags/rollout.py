@@ -5,23 +5,19 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from kvlab.core.checks import real, text
+from kvlab.core.checks import Id, id_text, keep, real, shown, text
 from kvlab.errors import InvalidArgument
 
 _BUCKETS = 10_000
-MAX_NAME = 200
-"""The most characters of a flag's name and of a salt."""
 
 
-def bucket(salt: str, user: str | int) -> int:
+def bucket(salt: str, user: Id) -> int:
     """The user's bucket, 0 to 9,999: evenly spread, and independent for each salt.
 
-    An int stands for its decimal digits. The hash is SHA-256 (FIPS 180-4), a cryptographic hash,
-    so that ids in sequence and similar salts do not correlate.
+    7 and "7" are one user (``kvlab.core.checks``). The hash is SHA-256 (FIPS 180-4), a
+    cryptographic hash, so that ids in sequence and similar salts do not correlate.
     """
-    if isinstance(user, bool) or not isinstance(user, str | int):
-        raise InvalidArgument(f"user must be str or int, not {type(user).__name__}: {user!r:.80}")
-    drawn = f"{salt}\0{user}".encode("utf-8", "surrogatepass")
+    drawn = f"{text('salt', salt)}\0{id_text('user', user)}".encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.sha256(drawn).digest()[:8], "big") % _BUCKETS
 
 
@@ -37,15 +33,20 @@ class Flag:
     salt: str | None = None
 
     def __post_init__(self) -> None:
-        real("percent", self.percent, 0, 100)
-        if abs(self.percent * 100 - round(self.percent * 100)) > 1e-6:
-            raise InvalidArgument(f"percent must be in steps of 0.01, not {self.percent!r}")
-        if self.salt is not None:
-            text("salt", self.salt, MAX_NAME)
+        percent = real("percent", self.percent, 0, 100)
+        if abs(percent * 100 - round(percent * 100)) > 1e-6:
+            raise InvalidArgument(f"percent must be in steps of 0.01, not {shown(self.percent)}")
+        salt = None if self.salt is None else text("salt", self.salt)
+        keep(self, percent=percent, salt=salt)
 
-    def includes(self, name: str, user: str | int | None) -> bool:
-        """Whether the flag ``name`` is on for ``user``; for no user (None) only at 100 %."""
+    def includes(self, name: str, user: Id | None) -> bool:
+        """Whether the flag ``name`` is on for ``user``; for no user (None) only at 100 %.
+
+        ``name`` and ``user`` are accepted or refused alike at every percentage.
+        """
+        name = text("flag", name)
+        who = None if user is None else id_text("user", user)
         below = round(self.percent * 100)
-        if user is None or below in (0, _BUCKETS):
+        if who is None or below in (0, _BUCKETS):
             return below == _BUCKETS
-        return bucket(name if self.salt is None else self.salt, user) < below
+        return bucket(name if self.salt is None else self.salt, who) < below

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from kvlab.core.checks import Id, id_text, mapping, text, whole
 from kvlab.errors import UnknownFlag
 from kvlab.feature_flags.rollout import Flag
 
@@ -23,11 +24,20 @@ class FlagSnapshot:
     defaults: Mapping[str, Flag] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
 
-    def is_enabled(self, flag: str, user: str | int | None = None) -> bool:
+    def __post_init__(self) -> None:
+        whole("version", self.version, 0)
+        for name in ("flags", "defaults", "unreadable"):
+            mapping(name, getattr(self, name))
+
+    def is_enabled(self, flag: str, user: Id | None = None) -> bool:
         """Whether the flag is on for ``user``; without a user only a flag at 100 % is on.
 
-        Raises :class:`~kvlab.errors.UnknownFlag` for a flag neither stored nor declared.
+        Raises :class:`~kvlab.errors.UnknownFlag` for a flag neither stored nor declared, and
+        :class:`~kvlab.errors.InvalidArgument` for a user that is no id, at every percentage.
         """
+        text("flag", flag)
+        if user is not None:
+            user = id_text("user", user)
         found = self.flags.get(flag) or self.defaults.get(flag)
         if found is None:
             why = self.unreadable.get(flag, "neither stored nor declared")

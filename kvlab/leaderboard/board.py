@@ -8,8 +8,8 @@ from datetime import UTC, timezone
 from itertools import islice
 from typing import Any, Final, Literal
 
-from kvlab.core.checks import one_of, seconds, text, whole
-from kvlab.core.flow import Call, flow, together
+from kvlab.core.checks import Id, function, id_text, items, keep, one_of, seconds, text, whole
+from kvlab.core.flow import Call, Flow, flow, together
 from kvlab.core.key import Key, segment
 from kvlab.core.op import Arg, Op, Raw, Script, milliseconds
 from kvlab.errors import BatchFailed
@@ -21,6 +21,7 @@ from kvlab.leaderboard.values import (
     Submission,
     as_sent,
     entries_of,
+    pair_of,
     refused_submission,
     score_of,
     score_text,
@@ -49,8 +50,8 @@ class Leaderboard:
       ``keep + 2`` boards, so a large ``keep`` costs bandwidth; an op with ``at`` names one board.
     * ``op_horizon``: the answer to an ``op_id`` is remembered for this many seconds.
 
-    Members are text; an int stands for its decimal digits and comes back as str. Raises
-    InvalidArgument for a value out of range.
+    A member is an id (``kvlab.core.checks``) and comes back as its text. Raises InvalidArgument for
+    a value out of range.
     """
 
     name: str
@@ -68,29 +69,34 @@ class Leaderboard:
     _rules: tuple[Arg, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        one_of("order", self.order, ("desc", "asc"))
-        one_of("ties", self.ties, _PARTS)
-        seconds("op_horizon", self.op_horizon, 1, 366 * 86_400)
+        name = text("name", self.name)
+        order = one_of("order", self.order, ("desc", "asc"))
+        ties = one_of("ties", self.ties, _PARTS)
+        horizon = seconds("op_horizon", self.op_horizon, 1, 366 * 86_400)
         periods = Periods(self.period, self.tz, self.keep)
-        stem = f"leaderboard:{{{segment(self.name)}}}:{self.order}.{self.ties}{periods.title}"
-        sets = periods.sets(stem, _PARTS[self.ties])
-        put = object.__setattr__
-        put(self, "_periods", periods)
-        put(self, "_stem", stem)
-        put(self, "_state", Key(f"{stem}:state"))
-        put(self, "_sets", sets)
-        put(self, "_now", tuple(key for one in sets for key in one))
-        put(self, "_rules", (self.order, self.ties, periods.length, periods.shift, self.keep))
+        stem = f"leaderboard:{{{segment(name)}}}:{order}.{ties}{periods.title}"
+        sets = periods.sets(stem, _PARTS[ties])
+        keep(self, name=name, order=order, ties=ties, op_horizon=horizon)
+        keep(self, period=periods.every, keep=periods.keep)
+        keep(
+            self,
+            _periods=periods,
+            _stem=stem,
+            _state=Key(f"{stem}:state"),
+            _sets=sets,
+            _now=tuple(key for one in sets for key in one),
+            _rules=(order, ties, periods.length, periods.shift, periods.keep),
+        )
 
     # --- writing ---------------------------------------------------------------------------
 
     def submit(
         self,
-        member: str | int,
+        member: Id,
         score: float,
         mode: Mode = "set",
         *,
-        op_id: str | None = None,
+        op_id: Id | None = None,
         at: At | None = None,
     ) -> Op[Submission]:
         """Give a member a score.
@@ -109,41 +115,40 @@ class Leaderboard:
         :class:`~kvlab.errors.PeriodClosed` for a period neither kept nor next,
         :class:`~kvlab.errors.OpIdReused` when ``op_id`` stood for another submission.
         """
-        name, points = as_sent(member), score_text(score)
-        one_of("mode", mode, ("set", "best", "add"))
+        who, points = id_text("member", member), score_text(score)
+        how = one_of("mode", mode, ("set", "best", "add"))
         keys, rules = self._where(at)
         receipt_ms = 0
         if op_id is not None:
-            receipt = f"{segment(member)}:{segment(text('op_id', op_id))}"
+            receipt = f"{segment(who)}:{segment(id_text('op_id', op_id, empty=False))}"
             keys = (*keys, Key(f"{self._stem}:op:{receipt}"))
             receipt_ms = milliseconds(self.op_horizon)
 
         def decode(reply: Raw) -> Submission:
             if reply[0] != b"ok":
-                raise refused_submission(reply, member, score, mode, op_id, at)
-            entry = Entry(reply[1], str(member), score_of(reply[2]))
+                raise refused_submission(reply, who, score, how, op_id, at)
+            entry = Entry(reply[1], who, score_of(reply[2]))
             return Submission(entry, reply[3] == 1)
 
         return Op(
             Script.load("leaderboard/submit"),
             *keys,
             *rules,
-            name,
+            as_sent(who),
             points,
-            mode,
+            how,
             receipt_ms,
             decode=decode,
-            idempotent=op_id is not None or (mode != "add" and self._is_fixed(at)),
+            idempotent=op_id is not None or (how != "add" and self._is_fixed(at)),
         )
 
-    @flow
     def load(
         self,
-        rows: Iterable[tuple[str | int, float]],
+        rows: Iterable[tuple[Id, float]],
         *,
         at: At | None = None,
         progress: Callable[[int], object] | None = None,
-    ) -> Generator[Any, Any, int]:
+    ) -> Flow[int]:
         """Set many members' scores from (member, score) pairs; returns how many pairs were read.
 
         A round trip carries 4,000 pairs in scripts of 500: other callers see the board between
@@ -155,6 +160,18 @@ class Leaderboard:
 
         Raises as :meth:`submit` does; the pairs before the error stay loaded.
         """
+        self._where(at)
+        if progress is not None:
+            function("progress", progress)
+        return self._loading(items("rows", rows), at, progress)
+
+    @flow
+    def _loading(
+        self,
+        rows: Iterable[tuple[Id, float]],
+        at: At | None,
+        progress: Callable[[int], object] | None,
+    ) -> Generator[Any, Any, int]:
         done, pairs = 0, iter(rows)
         while chunks := [c for c in (list(islice(pairs, _ROWS)) for _ in range(_OPS)) if c]:
             count = sum(map(len, chunks))
@@ -167,9 +184,10 @@ class Leaderboard:
                 yield Call(progress, (count,))
         return done
 
-    def _load(self, rows: list[tuple[str | int, float]], at: At | None) -> Op[int]:
+    def _load(self, rows: list[tuple[Id, float]], at: At | None) -> Op[int]:
         scores: dict[Arg, Arg] = {}
-        for member, score in rows:
+        for row in rows:
+            member, score = pair_of(row)
             name = as_sent(member)
             scores.pop(name, None)  # the place of the last pair counts too
             scores[name] = score_text(score)
@@ -191,7 +209,7 @@ class Leaderboard:
             idempotent=self._is_fixed(at),
         )
 
-    def remove(self, member: str | int, *, at: At | None = None) -> Op[bool]:
+    def remove(self, member: Id, *, at: At | None = None) -> Op[bool]:
         """Remove a member; True if the member was on the board.
 
         A repetition is harmless, but answers False: the executor does not retry it.
@@ -216,7 +234,7 @@ class Leaderboard:
 
         return self._read("from", (number - 1) * size, size, at, decode)
 
-    def rank(self, member: str | int, *, at: At | None = None) -> Op[Entry | None]:
+    def rank(self, member: Id, *, at: At | None = None) -> Op[Entry | None]:
         """The member's rank and score, or None."""
 
         def decode(reply: Raw) -> Entry | None:
@@ -224,7 +242,7 @@ class Leaderboard:
 
         return self._read("around", as_sent(member), 0, at, decode)
 
-    def around(self, member: str | int, n: int, *, at: At | None = None) -> Op[list[Entry] | None]:
+    def around(self, member: Id, n: int, *, at: At | None = None) -> Op[list[Entry] | None]:
         """The member with ``n`` neighbours on each side (fewer at an end); None if absent.
 
         ``n`` is from 0 to ``MAX_ENTRIES``/2.

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Literal
 
-from kvlab.core.checks import one_of, real, whole
+from kvlab.core.checks import keep, one_of, real, shown, whole
 from kvlab.core.key import Key
 from kvlab.errors import InvalidArgument
 
@@ -46,17 +46,17 @@ class Periods:
     """Added to Unix ms before the division by ``length``."""
 
     def __post_init__(self) -> None:
-        one_of("period", self.every, _LENGTH_AND_SHIFT)
+        every = one_of("period", self.every, _LENGTH_AND_SHIFT)
         if type(self.tz) is not timezone:
             raise InvalidArgument(
                 "tz must be a datetime.timezone, a fixed offset from UTC (the server's clock "
-                f"has no daylight saving time), not {self.tz!r}"
+                f"has no daylight saving time), not {shown(self.tz)}"
             )
-        whole("keep", self.keep, 0, MAX_KEEP)
-        length, shift = _LENGTH_AND_SHIFT[self.every]
+        length, shift = _LENGTH_AND_SHIFT[every]
         offset = self.tz.utcoffset(None) if length else timedelta(0)
-        object.__setattr__(self, "length", length)
-        object.__setattr__(self, "shift", shift + offset // timedelta(milliseconds=1))
+        shift += offset // timedelta(milliseconds=1)
+        kept = whole("keep", self.keep, 0, MAX_KEEP)
+        keep(self, every=every, keep=kept, length=length, shift=shift)
 
     @property
     def title(self) -> str:
@@ -73,10 +73,10 @@ class Periods:
     def number(self, at: At) -> int:
         """The number of the period of ``at``; InvalidArgument for a value that is no instant."""
         if not self.length:
-            raise InvalidArgument(f"at must be None for an all-time board, not {at!r}")
+            raise InvalidArgument(f"at must be None for an all-time board, not {shown(at)}")
         if isinstance(at, datetime):
             if at.utcoffset() is None:
-                raise InvalidArgument(f"at must have a time zone, not {at!r}")
+                raise InvalidArgument(f"at must have a time zone, not {shown(at)}")
             millis = (at - _EPOCH) // timedelta(milliseconds=1)
         else:
             kind = "an aware datetime or Unix seconds"

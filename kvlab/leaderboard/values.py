@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from kvlab.core.checks import MAX_EXACT, real
+from kvlab.core.checks import MAX_EXACT, Id, id_text, real, shown
 from kvlab.core.op import Raw
 from kvlab.errors import InvalidArgument, OpIdReused, PeriodClosed, ScoreOutOfRange
 from kvlab.leaderboard.periods import At
@@ -53,7 +54,7 @@ class Page:
 
 
 def refused_submission(
-    reply: Raw, member: object, score: object, mode: str, op_id: str | None, at: At | None
+    reply: Raw, member: object, score: object, mode: str, op_id: object, at: At | None
 ) -> Exception:
     why, fact = reply[0], reply[1].decode()
     if why == b"closed":
@@ -69,15 +70,17 @@ def refused_submission(
     return OpIdReused(f"op_id {op_id!r} of {member!r} stood for {fact!r}, not for {asked!r}")
 
 
-def as_sent(member: str | int) -> str | bytes:
+def as_sent(member: Id) -> str | bytes:
     """The member as it is sent; equal for two members that are the same to the server."""
-    if type(member) is str and member.isascii():
-        return member
-    if isinstance(member, str):
-        return member.encode("utf-8", "surrogatepass")
-    if type(member) is int:
-        return str(member)
-    raise InvalidArgument(f"member must be str or int, not {type(member).__name__}: {member!r:.80}")
+    text = id_text("member", member)
+    return text if text.isascii() else text.encode("utf-8", "surrogatepass")
+
+
+def pair_of(row: tuple[Id, float]) -> tuple[Id, float]:
+    """A row of a load, which must be a pair."""
+    if isinstance(row, str | bytes) or not isinstance(row, Sequence) or len(row) != 2:
+        raise InvalidArgument(f"a row must be a pair (member, score), not {shown(row)}")
+    return row
 
 
 def entries_of(reply: Raw, ties: str) -> list[Entry]:
@@ -97,6 +100,8 @@ def score_text(score: float) -> str:
     if type(score) is int and -MAX_SCORE <= score <= MAX_SCORE:
         return str(score)
     number = real("score", score, -MAX_SCORE, MAX_SCORE)
+    if number != score:
+        raise InvalidArgument(f"score must be a number that a double holds, not {shown(score)}")
     return str(int(number)) if number.is_integer() else repr(number)
 
 

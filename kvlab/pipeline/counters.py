@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-from kvlab.core.checks import seconds, whole
+from kvlab.core.checks import Id, mapping, seconds, shown, text, whole
 from kvlab.core.key import Key, segment
 from kvlab.core.op import Op, Script, milliseconds
 
@@ -12,7 +13,7 @@ _COUNT = Script.load("pipeline/count")
 
 
 def add_to_counters(
-    group: str, increments: Mapping[str, int], *, ttl: float = 86_400
+    group: str, increments: Mapping[Any, int], *, ttl: float = 86_400
 ) -> list[Op[int]]:
     """One op for each counter of ``group``; its result is the new value.
 
@@ -21,12 +22,12 @@ def add_to_counters(
     addition on. Raises InvalidArgument for an increment that is not a whole number of 64 bits.
     """
     life = milliseconds(seconds("ttl", ttl))
-    key = f"counters:{{{segment(group)}}}:"
+    key = f"counters:{{{segment(text('group', group))}}}:"
     return [
-        Op(_COUNT, Key(key + segment(name)), _increment(name, value), life, decode=int)
-        for name, value in increments.items()
+        Op(_COUNT, Key(key + segment(name, "counter")), _increment(name, value), life, decode=int)
+        for name, value in mapping("increments", increments).items()
     ]
 
 
-def _increment(name: str, value: int) -> int:
-    return whole(f"increment of {name!r:.80}", value, -(2**63), 2**63 - 1)
+def _increment(name: Id, value: int) -> int:
+    return whole(f"increment of {shown(name)}", value, -(2**63), 2**63 - 1)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from kvlab.core.checks import one_of, seconds, whole
+from kvlab.core.checks import Id, id_text, keep, one_of, seconds, text, whole
 from kvlab.core.key import Key, segment
 from kvlab.core.op import Op, Raw, Script
 from kvlab.errors import InvalidArgument
@@ -50,19 +50,23 @@ class _Limiter:
     _rule: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        name = segment(self.name)
-        self._keep("limit", whole("limit", self.limit, 1, MAX_LIMIT))
-        micros = round(seconds("window", self.window, high=MAX_WINDOW) * 1_000_000)
-        one_of("outage", self.outage, ("raise", "open", "closed"))
-        self._keep("_key_around", (f"ratelimit:{name}:{{", f"}}:{self._kind}-{micros}"))
-        self._keep("_capacity", self.limit)
-        self._keep("_rule", (self.limit, micros))
-        self._keep("_policy", Policy(self.name, self.limit, self.window))
+        name = text("name", self.name)
+        limit = whole("limit", self.limit, 1, MAX_LIMIT)
+        window = seconds("window", self.window, high=MAX_WINDOW)
+        micros = round(window * 1_000_000)
+        keep(
+            self,
+            name=name,
+            limit=limit,
+            window=window,
+            outage=one_of("outage", self.outage, ("raise", "open", "closed")),
+            _key_around=(f"ratelimit:{segment(name)}:{{", f"}}:{self._kind}-{micros}"),
+            _capacity=limit,
+            _rule=(limit, micros),
+            _policy=Policy(name, limit, window),
+        )
 
-    def _keep(self, name: str, value: object) -> None:
-        object.__setattr__(self, name, value)
-
-    def hit(self, key: str, cost: int = 1, op_id: str | None = None) -> Op[Decision]:
+    def hit(self, key: Id, cost: int = 1, op_id: Id | None = None) -> Op[Decision]:
         """Use ``cost`` units of ``key`` if they fit, else nothing.
 
         With ``op_id`` an admitted hit counts once: when repeated within ``RETRY_HORIZON`` seconds,
@@ -72,18 +76,20 @@ class _Limiter:
         """
         return self._op(key, cost, op_id, counting=True)
 
-    def peek(self, key: str, cost: int = 1) -> Op[Decision]:
+    def peek(self, key: Id, cost: int = 1) -> Op[Decision]:
         """The answer that a hit would get; uses nothing."""
         return self._op(key, cost, None, counting=False)
 
-    def forget(self, key: str) -> Op[bool]:
+    def forget(self, key: Id) -> Op[bool]:
         """Give ``key`` all its units back; True if any were used. Operation ids stay known."""
         return Op("UNLINK", self._key(key), decode=bool)
 
-    def _op(self, key: str, cost: int, op_id: str | None, *, counting: bool) -> Op[Decision]:
+    def _op(self, key: Id, cost: int, op_id: Id | None, *, counting: bool) -> Op[Decision]:
         cost = whole("cost", cost, 1, MAX_LIMIT)
         used = self._key(key)
-        keys = (used,) if op_id is None else (used, Key(f"{used.name}:op:{segment(op_id)}"))
+        keys = [used]
+        if op_id is not None:
+            keys.append(Key(f"{used.name}:op:{segment(id_text('op_id', op_id, empty=False))}"))
         return Op(
             Script.load(self._script),
             *keys,
@@ -96,7 +102,7 @@ class _Limiter:
             fallback=None if self.outage == "raise" else self._unanswered,
         )
 
-    def _key(self, key: str) -> Key:
+    def _key(self, key: Id) -> Key:
         before, after = self._key_around
         return Key(before + segment(key) + after)
 
@@ -165,6 +171,6 @@ class TokenBucket(_Limiter):
                 f"burst must be at most {MAX_LIMIT // scale} at {self.limit} per {self.window:g} s "
                 f"to be counted exactly, not {burst}; a rounder limit allows more"
             )
-        self._keep("_capacity", burst)
-        self._keep("_rule", (burst, scale, drain))
-        self._keep("_policy", Policy(self.name, self.limit, self.window, self.burst))
+        given = None if self.burst is None else burst
+        policy = Policy(self.name, self.limit, self.window, given)
+        keep(self, burst=given, _capacity=burst, _rule=(burst, scale, drain), _policy=policy)

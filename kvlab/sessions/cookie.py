@@ -23,7 +23,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from kvlab.core.checks import one_of
+from kvlab.core.checks import instance, keep, one_of, shown
 from kvlab.errors import InvalidArgument
 from kvlab.sessions.values import Session
 
@@ -45,13 +45,14 @@ class SessionCookie:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
-            raise InvalidArgument(
-                f"name must be {_PREFIX} and 1 to 64 letters, digits, '_' or '-', not {self.name!r}"
-            )
-        one_of("same_site", self.same_site, ("Lax", "Strict"))
+            kind = f"{_PREFIX} and 1 to 64 letters, digits, '_' or '-'"
+            raise InvalidArgument(f"name must be {kind}, not {shown(self.name)}")
+        site = one_of("same_site", self.same_site, ("Lax", "Strict"))
+        keep(self, name=str.__str__(self.name), same_site=site)
 
     def header(self, session: Session) -> str:
         """The value of Set-Cookie for this session; Max-Age is the rest of its life."""
+        instance("session", session, Session, "a Session")
         if not _VALUE.fullmatch(session.id):
             raise InvalidArgument("the session's id must be an id that a SessionStore made")
         return self._set(session.id, session.max_age)
@@ -66,8 +67,9 @@ class SessionCookie:
         Bytes are read as Latin-1, as ASGI sends them. Two different values of the name give None,
         since one of them is not ours.
         """
-        if not header:
+        if header is None:
             return None
+        instance("header", header, str | bytes, "str, bytes or None")
         text = header.decode("latin-1") if isinstance(header, bytes) else header
         pairs = (part.partition("=") for part in text.split(";"))
         values = {value.strip(" \t") for name, _, value in pairs if name.strip(" \t") == self.name}

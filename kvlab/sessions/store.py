@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from kvlab.core.checks import seconds, whole
+from kvlab.core.checks import Id, boolean, identifier, keep, mapping, seconds, shown, text, whole
 from kvlab.core.key import Key, segment
 from kvlab.core.op import Op, Script, milliseconds
 from kvlab.errors import InvalidArgument, SessionTooLarge
@@ -17,7 +17,6 @@ from kvlab.sessions.values import (
     Json,
     Session,
     Sessions,
-    User,
     decode_listed,
     decoder,
     decoder_if_any,
@@ -63,25 +62,30 @@ class SessionStore:
     pepper: bytes = field(default=b"", repr=False)
 
     def __post_init__(self) -> None:
-        segment(self.name)
-        seconds("idle", self.idle)
-        seconds("absolute", self.absolute, low=self.idle)
-        whole("max_bytes", self.max_bytes, 1, 16 * 1024 * 1024)
-        whole("per_user", self.per_user, 1, 1000)
+        idle = seconds("idle", self.idle)
+        keep(
+            self,
+            name=text("name", self.name),
+            idle=idle,
+            absolute=seconds("absolute", self.absolute, low=idle),
+            max_bytes=whole("max_bytes", self.max_bytes, 1, 16 * 1024 * 1024),
+            per_user=whole("per_user", self.per_user, 1, 1000),
+        )
         if not isinstance(self.pepper, bytes):
             raise InvalidArgument(f"pepper must be bytes, not {type(self.pepper).__name__}")
 
-    def create(self, user: User, data: Mapping[str, Json] | None = None) -> Op[Session]:
+    def create(self, user: Id | None, data: Mapping[str, Json] | None = None) -> Op[Session]:
         """A new session of ``user``; None stands for an anonymous session.
 
         The id is drawn here: this op, run again, is the same session, and the executor retries it
         when the answer is lost. For another session call ``create`` again. Raises
         :class:`SessionTooLarge`, and :class:`InvalidArgument` for a value that JSON would change.
         """
-        who = json_text("user", user)
+        plain = None if user is None else identifier("user", user)
+        who = json_text("user", plain)
         fields = encoded_fields({} if data is None else data, removable=False)
         _fits(len(who) + sum(len(n) + len(v) for n, v in fields.items()), self.max_bytes)
-        tag = secrets.token_urlsafe(16) if user is None else self._tag(user)
+        tag = secrets.token_urlsafe(16) if plain is None else self._tag(plain)
         sid = _new_id(tag)
         return Op(
             _CREATE,
@@ -112,7 +116,7 @@ class SessionStore:
             milliseconds(self.idle),
             decode=decoder_if_any(sid),
             idempotent=True,
-            fallback=None if strict else _nobody,
+            fallback=None if boolean("strict", strict) else _nobody,
         )
 
     def update(
@@ -126,7 +130,8 @@ class SessionStore:
         the same fields wrote meanwhile. Raises :class:`SessionTooLarge`, here or from the server;
         :class:`InvalidArgument` as ``create`` does.
         """
-        encoded = encoded_fields({**(changes or {}), **fields}, removable=True)
+        merged = fields if changes is None else {**mapping("changes", changes), **fields}
+        encoded = encoded_fields(merged, removable=True)
         _fits(sum(len(n) + len(v) for n, v in encoded.items() if v), self.max_bytes)
         tag, handle = self._find(sid)
         return Op(
@@ -167,23 +172,23 @@ class SessionStore:
         tag, handle = self._find(sid)
         return Op(_DESTROY, self._key(tag), handle, decode=bool, idempotent=True)
 
-    def destroy_listed(self, user: str | int, handle: str) -> Op[bool]:
+    def destroy_listed(self, user: Id, handle: str) -> Op[bool]:
         """End one session by its handle in ``list``; otherwise as ``destroy``."""
         if not isinstance(handle, str) or not re.fullmatch("[0-9a-f]{64}", handle):
-            raise InvalidArgument(f"handle must be 64 hex digits, not {handle!r:.80}")
+            raise InvalidArgument(f"handle must be 64 hex digits, not {shown(handle)}")
         key = self._key(self._tag(user))
         return Op(_DESTROY, key, handle, decode=bool, idempotent=True)
 
-    def destroy_all(self, user: str | int) -> Op[int]:
+    def destroy_all(self, user: Id) -> Op[int]:
         """End every session of a user; how many were alive (after a retry perhaps 0)."""
         return Op(_DESTROY_ALL, self._key(self._tag(user)), decode=int, idempotent=True)
 
-    def list(self, user: str | int) -> Op[Sessions]:
+    def list(self, user: Id) -> Op[Sessions]:
         """The live sessions of a user, the last seen first. Removes the ended sessions."""
         return Op(_LIST, self._key(self._tag(user)), decode=decode_listed, idempotent=True)
 
-    def _tag(self, user: str | int) -> str:
-        text = f"{segment(self.name)}:{segment(user)}"
+    def _tag(self, user: Id) -> str:
+        text = f"{segment(self.name)}:{segment(user, 'user')}"
         return _base64(hmac.digest(self.pepper, text.encode(), "sha256")[:16])
 
     def _key(self, tag: str) -> Key:

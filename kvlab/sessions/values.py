@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
 
+from kvlab.core.checks import mapping, shown
 from kvlab.core.json_values import encoded
 from kvlab.core.op import Raw
 from kvlab.errors import InvalidArgument, NotJson, SessionTooLarge
@@ -83,14 +84,12 @@ def handle_of(sid: str) -> str:
 
 def encoded_fields(fields: Mapping[str, Json], *, removable: bool) -> dict[str, str]:
     """Name as JSON to value as JSON; '' for a field to remove."""
-    if not isinstance(fields, Mapping):
-        raise InvalidArgument(f"data must be a mapping of names to values, not {fields!r:.80}")
     texts = {}
-    for name, value in fields.items():
+    for name, value in mapping("data", fields).items():
         if not isinstance(name, str):
-            raise InvalidArgument(f"a field's name must be str, not {name!r:.80}")
+            raise InvalidArgument(f"a field's name must be str, not {shown(name)}")
         gone = removable and value is REMOVE
-        texts[json.dumps(name)] = "" if gone else json_text(f"field {name!r:.80}", value)
+        texts[json.dumps(name)] = "" if gone else json_text(f"field {shown(name)}", value)
     return texts
 
 

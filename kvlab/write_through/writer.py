@@ -9,8 +9,18 @@ from typing import Any, Generic, TypeVar
 
 from kvlab.cache_aside import CacheAside
 from kvlab.cache_aside.cache import Steps
-from kvlab.core.checks import MAX_EXACT, seconds, whole
-from kvlab.core.flow import Call, flow
+from kvlab.core.checks import (
+    MAX_EXACT,
+    Id,
+    function,
+    id_text,
+    instance,
+    keep,
+    seconds,
+    shown,
+    whole,
+)
+from kvlab.core.flow import Call, Flow, flow
 from kvlab.core.json_values import encoded
 from kvlab.core.op import Op, Script, milliseconds
 from kvlab.errors import (
@@ -67,13 +77,11 @@ class WriteThrough:
     remember: float | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.cache, CacheAside):
-            raise InvalidArgument(f"cache must be a CacheAside, not {self.cache!r:.80}")
+        instance("cache", self.cache, CacheAside, "a CacheAside")
         if self.remember is not None:
-            seconds("remember", self.remember, self.cache.lease)
+            keep(self, remember=seconds("remember", self.remember, self.cache.lease))
 
-    @flow
-    def save(self, key: str | int, write: Write[T]) -> Steps[Saved[T]]:
+    def save(self, key: Id, write: Write[T]) -> Flow[Saved[T]]:
         """Run ``write()``, which commits and returns (row, version); then store the row.
 
         ``write`` may return None: there was no row to change. The cached row is then removed.
@@ -82,6 +90,10 @@ class WriteThrough:
         result that cannot be stored (not a pair, a version out of 0 ≤ version < 2**53, a row that
         is not JSON), :class:`~kvlab.errors.ServerRefused` when the server refuses for good.
         """
+        return self._save(id_text("key", key), function("write", write))
+
+    @flow
+    def _save(self, key: str, write: Write[T]) -> Steps[Saved[T]]:
         written: Row[T] = yield from self._write(key, write)
         if written is None:
             _, error = yield from self._tell(key, self.cache.invalidate(key))
@@ -94,12 +106,15 @@ class WriteThrough:
         cached, error = yield from self._tell(key, storing)
         return Saved(row, version, cached, error)
 
-    @flow
-    def remove(self, key: str | int, delete: Delete) -> Steps[Removed]:
+    def remove(self, key: Id, delete: Delete) -> Flow[Removed]:
         """Run ``delete()``, which commits and returns the deletion's version; store the absence.
 
         ``delete`` may return None: there was no row. Errors as for ``save``.
         """
+        return self._remove(id_text("key", key), function("delete", delete))
+
+    @flow
+    def _remove(self, key: str, delete: Delete) -> Steps[Removed]:
         version: int | None = yield from self._write(key, delete)
         if version is None:
             _, error = yield from self._tell(key, self.cache.invalidate(key))
@@ -111,17 +126,15 @@ class WriteThrough:
         cached, error = yield from self._tell(key, storing)
         return Removed(version, cached, error)
 
-    @flow
-    def fetch(self, key: str | int, load: Write[T]) -> Steps[T | None]:
+    def fetch(self, key: Id, load: Write[T]) -> Flow[T | None]:
         """``CacheAside.fetch`` with a loader that returns (row, version), or None for no row.
 
         The fill carries the version. A row older than the newest known version, such as a row of
         a lagging replica, is returned and not cached.
         """
-        row: T | None = yield from self.cache.fetching(key, load, _row_and_version)
-        return row
+        return self.cache.fetching(key, load, _row_and_version)
 
-    def _store(self, key: str | int, row: Any, version: int) -> Op[bool]:
+    def _store(self, key: str, row: Any, version: int) -> Op[bool]:
         life = self.cache.life(row)
         remember = self.remember or max(self.cache.ttl, self.cache.lease)
         return Op(
@@ -135,8 +148,7 @@ class WriteThrough:
             idempotent=True,
         )
 
-    def _write(self, key: str | int, write: Callable[[], Any]) -> Steps[Any]:
-        self.cache.key(key, "entry")  # a bad key is refused before the database changes
+    def _write(self, key: str, write: Callable[[], Any]) -> Steps[Any]:
         try:
             return (yield from Call(write))
         except (Exception, GeneratorExit):
@@ -145,7 +157,7 @@ class WriteThrough:
             yield from self._forget(key)
             raise
 
-    def _tell(self, key: str | int, storing: Op[Any]) -> Steps[tuple[bool, KvlabError | None]]:
+    def _tell(self, key: str, storing: Op[Any]) -> Steps[tuple[bool, KvlabError | None]]:
         try:
             return (yield from storing), None
         except CannotServe as error:  # out of memory, for example: a removal needs none
@@ -162,11 +174,11 @@ class WriteThrough:
                 yield from storing
             raise
 
-    def _forget(self, key: str | int) -> Steps[None]:
+    def _forget(self, key: str) -> Steps[None]:
         with contextlib.suppress(KvlabError):
             yield from self.cache.invalidate(key)
 
-    def _unusable(self, key: str | int, problem: KvlabError) -> Steps[KvlabError]:
+    def _unusable(self, key: str, problem: KvlabError) -> Steps[KvlabError]:
         yield from self._forget(key)
         problem.add_note("the database has committed; the cache was asked to remove the row")
         return problem
@@ -174,7 +186,7 @@ class WriteThrough:
 
 def _pair(written: Any) -> tuple[Any, int]:
     if not isinstance(written, tuple) or len(written) != 2:
-        raise InvalidArgument(f"write must return (row, version) or None, not {written!r:.80}")
+        raise InvalidArgument(f"write must return (row, version) or None, not {shown(written)}")
     return written[0], whole("version", written[1], 0, MAX_EXACT)
 
 

@@ -200,7 +200,7 @@ REFUSED = [
         "ttl must be a number of seconds from 0.001 to 315576000, not 0",
     ),
     (lambda: checks.one_of("order", "up", ("desc", "asc")), "order must be one of desc, asc, not"),
-    (lambda: checks.text("name", ""), "name must be text that is not empty, not ''"),
+    (lambda: checks.text("name", "", None), "name must be text that is not empty, not ''"),
     (lambda: checks.text("flag", "a\n", 9), "flag must be printable text of 1 to 9 characters"),
     (lambda: checks.text("flag", "x" * 10_000, 9), "not 'xxx"),
     (lambda: checks.whole("n", 10**5000, 1, 5), "n must be a whole number from 1 to 5, not an"),

@@ -10,8 +10,11 @@ import shutil
 import string
 import time
 from collections.abc import Generator
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -74,7 +77,7 @@ def test_an_int_stands_for_its_digits_and_an_enum_for_its_value() -> None:
 
 @pytest.mark.parametrize("wrong", [None, True, 1.5, b"x", object()])
 def test_other_key_text_is_refused(wrong: Any) -> None:
-    with pytest.raises(InvalidArgument, match="key text must be str or int"):
+    with pytest.raises(InvalidArgument, match="key must be an id"):
         segment(wrong)
 
 
@@ -88,11 +91,41 @@ def test_ten_megabytes_become_a_digest_without_being_quoted() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [None, True, object(), [], bytearray(b"x"), "\ud800", Key("\ud800"), Key(None)]
+    "wrong", [None, True, object(), [], bytearray(b"x"), "\ud800", Key("\ud800"), Decimal(5)]
 )
 def test_an_argument_that_cannot_be_sent_is_refused_at_once(wrong: Any) -> None:
     with pytest.raises(InvalidArgument):
         Op("SET", Key("k"), wrong)
+
+
+@pytest.mark.parametrize("wrong", [None, 5, b"k", Key("k")])
+def test_the_name_of_a_key_is_text(wrong: Any) -> None:
+    with pytest.raises(InvalidArgument, match="name must be text"):
+        Key(wrong)
+
+
+def test_a_subclass_is_sent_as_its_plain_value() -> None:
+    class Word(str, enum.Enum):  # noqa: UP042  (its str() is 'Word.A')
+        A = "x"
+
+    class Number(int, enum.Enum):
+        A = 7
+
+    uuid = UUID("12345678-1234-5678-1234-567812345678")
+    args: Any = (Word.A, Number.A, np.int64(5), np.float32(0.5), np.float64(2), np.str_("s"), uuid)
+    sent = Op("SET", Key(np.str_("k")), *args).args
+    assert sent == (Key("k"), "x", 7, 5, 0.5, 2.0, "s", str(uuid))
+    assert {type(arg) for arg in sent} == {Key, str, int, float}
+    assert type(sent[0].name) is str  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"decode": 5}, {"fallback": 5}, {"idempotent": "no"}, {"idempotent": 1}, {"decode": None}],
+)
+def test_what_an_op_does_with_its_reply_is_checked_when_it_is_made(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument, match="must be"):
+        Op("GET", Key("k"), **wrong)
 
 
 @pytest.mark.parametrize("wide", [1 << 2048, -(1 << 2048), 10**5000], ids=["+", "-", "5000"])

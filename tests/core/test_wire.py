@@ -52,7 +52,7 @@ class Play:
         self.answers, self.sent, self.waits = list(answers), [], 0
         kind, where = SimpleNamespace, {"host": "h", "port": 1}
         pool = SimpleNamespace(connection_class=kind, connection_kwargs=where)
-        settings = {"prefix": "p", "clock": lambda: self.now, "sleep": None} | settings
+        settings = {"prefix": "p", "clock": lambda: self.now, "sleep": list} | settings
         self.executor = Executor(SimpleNamespace(connection_pool=pool), Settings(**settings))
 
     def run(self, *ops: Any, atomic: bool = False, return_exceptions: bool = False) -> Any:
@@ -201,10 +201,10 @@ def test_what_is_no_op_is_refused_unsent(wrong: Any) -> None:
 
 def test_blocking_ops_and_flows_do_not_travel_in_batches() -> None:
     waiting = Op("BLPOP", Key("q"), 0, blocking=1)
-    for given, how in [((ADD, waiting), {}), (([waiting, ADD],), {}), ((waiting,), {"atomic": 1})]:
+    for given, atomic in [((ADD, waiting), False), (([waiting, ADD],), False), ((waiting,), True)]:
         play = Play()
         with pytest.raises(InvalidArgument, match="blocking"):
-            play.run(*given, **how)
+            play.run(*given, atomic=atomic)
         assert play.sent == []
     from test_op import counting
 

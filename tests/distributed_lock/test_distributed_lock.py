@@ -355,8 +355,8 @@ def test_fence_out_of_bounds(fence: Any) -> None:
         fenced_set("row", "x", fence)
 
 
-@pytest.mark.parametrize("name", ["", 5, None, b"x"])
-def test_names_are_text(name: Any) -> None:
+@pytest.mark.parametrize("name", ["", True, 5.0, None, b"x"])
+def test_a_name_is_an_id(name: Any) -> None:
     with pytest.raises(InvalidArgument, match="name must be"):
         Lock(name, 1)
 

@@ -279,7 +279,7 @@ def test_names_are_printable_text(name: Any) -> None:
 
 
 def test_names_with_braces_and_spaces_are_names(any_kv: Kv) -> None:
-    odd = FeatureFlags("{a}:\n" + "x" * 10_000)
+    odd = FeatureFlags("{a}: " + "x" * 190)
     names = ["{x}", "a b", "prüfung", "-", "version", "'", '"', "\\"]
     assert any_kv.run(odd.set_many(dict.fromkeys(names, True))) == 1
     assert set(any_kv.run(odd.read_all()).flags) == set(names)

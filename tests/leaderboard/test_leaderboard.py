@@ -512,8 +512,8 @@ def test_any_text_is_a_member(kv: Kv, order: Any, ties: Any) -> None:
     check_sound(kv, board)
 
 
-def test_any_text_is_a_name_and_all_keys_share_a_slot(kv: Kv) -> None:
-    for name in ("", "{", "a}b{c}", "\x00\n", "\ud800", "x" * 10**7):
+def test_whatever_its_name_all_keys_of_a_board_share_a_slot(kv: Kv) -> None:
+    for name in ("{", "a}b{c}", ": é", "x" * 200):
         board = Leaderboard(name, period="daily", ties="dense", keep=3)
         op = board.submit("an}n{", 1, op_id="}{")
         kv.run(op)
@@ -560,7 +560,7 @@ def test_boards_with_other_settings_share_no_key() -> None:
         lambda b: b.submit(b"ann", 1),
         lambda b: b.submit("ann", 1, "max"),
         lambda b: b.submit("ann", 1, op_id=""),
-        lambda b: b.submit("ann", 1, op_id=7),
+        lambda b: b.submit("ann", 1, op_id=True),
         lambda b: b.submit("ann", 1, at=0),
         lambda b: Leaderboard("b", period="daily").submit("ann", 1, at=datetime(2027, 1, 1)),
         lambda b: Leaderboard("b", period="daily").submit("ann", 1, at=float("nan")),
