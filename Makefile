@@ -6,6 +6,9 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 PYTHON ?=
 
+# Many containers set it. Without bytecode each process compiles JupyterLab, Locust and pandas anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help lab test mutants notebooks app load bench clean
 
