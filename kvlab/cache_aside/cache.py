@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import random
 import secrets
@@ -23,6 +22,7 @@ from kvlab.core.checks import (
     text,
     whole,
 )
+from kvlab.core.cleanup import insist, left_behind
 from kvlab.core.flow import Call, Flow, Now, Wait, flow
 from kvlab.core.json_values import encoded
 from kvlab.core.key import Key, segment
@@ -195,8 +195,8 @@ class CacheAside:
             return None
         except GeneratorExit:
             raise
-        except BaseException:  # cancelled: the answer may have been a lease
-            yield from self._give_back(key, nonce)
+        except BaseException as problem:  # cancelled: the answer may have been a lease
+            yield from self._give_back(key, nonce, problem)
             raise
 
     def _lead(
@@ -213,7 +213,7 @@ class CacheAside:
         except GeneratorExit:
             raise
         except BaseException as problem:
-            yield from self._give_back(key, found.lease)
+            yield from self._give_back(key, found.lease, problem)
             if not found.hit or not isinstance(problem, Exception):
                 raise
             old: T = found.value
@@ -223,20 +223,23 @@ class CacheAside:
             filling = self.fill(key, found.lease, value, version=version)
             try:
                 yield from filling
-            except CannotServe:  # out of memory, for example: to give back needs none
-                yield from self._give_back(key, found.lease)
+            except CannotServe as refused:  # out of memory, for example: to give back needs none
+                yield from self._give_back(key, found.lease, refused)
             except Outage:
                 pass  # the lease cannot be given back either
         except GeneratorExit:
             raise
-        except BaseException:
-            yield from self._give_back(key, found.lease)
+        except BaseException as problem:
+            yield from self._give_back(key, found.lease, problem)
             raise
         return value
 
-    def _give_back(self, key: Id, lease: str) -> Steps[None]:
-        with contextlib.suppress(KvlabError):  # then the lease ends by its TTL
-            yield from self.release(key, lease)
+    def _give_back(self, key: Id, lease: str, problem: BaseException) -> Steps[None]:
+        try:
+            yield from insist(self.release(key, lease))
+        except KvlabError as failure:
+            what = f"cache {self.name!r:.80}: the lease of {key!r:.80} may stay {self.lease:g} s"
+            left_behind(problem, f"{what}: {failure}")
 
     def life(self, value: Any) -> int:
         """The life of an entry of this value in ms, with its jitter drawn."""

@@ -15,6 +15,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from kvlab.core.checks import boolean, function, seconds
+from kvlab.core.cleanup import uncancelled
 from kvlab.core.connections import (
     BROKEN,
     MAX_CONNECTIONS,
@@ -32,6 +33,7 @@ from kvlab.core.op import A, B, C, D, Op, Raw
 from kvlab.core.server_url import server_url
 from kvlab.core.settings import DEADLINE, TIMEOUT, Settings, Trace
 from kvlab.core.wire import Command, transport_error
+from kvlab.errors import OutcomeUnknown
 
 T = TypeVar("T")
 
@@ -64,7 +66,9 @@ class AsyncKv(Executor):
     """:class:`Kv` for asyncio: the same ops and flows, awaited. Belongs to one event loop.
 
     A cancelled ``run`` closes the connection on which an answer is still due, so that no answer
-    reaches another caller. A flow sees the cancellation, and may run ops to clean up.
+    reaches another caller. A flow sees the cancellation, and may run ops to clean up: out of reach
+    of further cancellations (anyio cancels again at each await), for at most ``deadline`` seconds.
+    The cancelled ``run`` ends after the clean-up.
     """
 
     client: redis.asyncio.Redis
@@ -136,8 +140,41 @@ class AsyncKv(Executor):
                 request = running.send(answer) if problem is None else running.throw(problem)
                 try:
                     answer, problem = await self._answer(request), None
+                except asyncio.CancelledError as cancelled:
+                    request = running.throw(cancelled)  # raises it, but for a flow that cleans up
+                    return await uncancelled(self._clean_up(running, request))
                 except BaseException as raised:
                     answer, problem = None, raised
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        finally:
+            running.close()
+
+    async def finish(self, flow: Flow[T]) -> T:
+        """Run a flow that cleans up, as :meth:`run` does after a cancellation: see the class."""
+        return await uncancelled(self._clean_up(self._running((flow,), False, False), None))
+
+    async def _clean_up(self, running: Running[T], request: Request | None) -> T:
+        limit = asyncio.get_running_loop().time() + self.settings.deadline
+        try:
+            while True:
+                answer: Any = None
+                problem: BaseException | None = None
+                try:
+                    async with asyncio.timeout_at(limit) as time_left:
+                        if request is not None:
+                            answer = await self._answer(request)
+                except asyncio.CancelledError as cancelled:  # of every task: the event loop ends
+                    problem = cancelled
+                    if isinstance(request, Trip):  # an answer was lost, at most
+                        answer, problem = ([], OutcomeUnknown("the event loop ends")), None
+                except BaseException as raised:
+                    problem = raised
+                    if time_left.expired():
+                        passed = f"clean-up took longer than {self.settings.deadline:g} s"
+                        problem = OutcomeUnknown(passed)
+                request = running.send(answer) if problem is None else running.throw(problem)
         except StopIteration as done:
             result: T = done.value
             return result
@@ -223,6 +260,9 @@ class AsyncKv(Executor):
 
     async def close(self) -> None:
         """Close the connections that this executor opened; harmless when repeated."""
+        await uncancelled(self._close())
+
+    async def _close(self) -> None:
         await self._connections.close()
         if self._on_close is not None:
             await self._on_close()

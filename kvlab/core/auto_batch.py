@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from kvlab.core.async_client import AsyncKv
 from kvlab.core.batched_call import BatchedCall
 from kvlab.core.checks import instance, whole
-from kvlab.core.executor import PAUSE, Running
-from kvlab.core.flow import Call
+from kvlab.core.cleanup import Certain
+from kvlab.core.executor import PAUSE, Request, Running
+from kvlab.core.flow import Call, Flow
 from kvlab.core.op import Op
 from kvlab.core.wire import Exchange, TransportError
-from kvlab.errors import Closed, ServerRefused, ServerUnavailable
+from kvlab.errors import Closed, OutcomeUnknown, ServerRefused, ServerUnavailable
+
+T = TypeVar("T")
 
 
 class AutoBatch(AsyncKv):
@@ -98,6 +102,20 @@ class AutoBatch(AsyncKv):
         finally:
             self._leave()
 
+    async def finish(self, flow: Flow[T]) -> T:
+        """As ``AsyncKv.finish``."""
+        self._enter()
+        try:
+            return await super().finish(flow)
+        finally:
+            self._leave()
+
+    async def _clean_up(self, running: Running[T], request: Request | None) -> T:
+        if self._tasks:  # what was sent before the cancellation must not be overtaken
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait(self._tasks, timeout=self.settings.timeout)
+        return await super()._clean_up(running, request)
+
     def _enter(self) -> None:
         if self._loop is not (loop := asyncio.get_running_loop()):
             self._begin(loop)  # a second asyncio.run: no caller of the first one waits any more
@@ -136,7 +154,7 @@ class AutoBatch(AsyncKv):
         self._send_is_scheduled = False
         while self._on_their_way < self.in_flight and (batch := self._next_batch()):
             self._on_their_way += 1
-            task = asyncio.get_running_loop().create_task(self._send(batch))
+            task = asyncio.get_running_loop().create_task(Certain(self._send(batch)))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -165,9 +183,10 @@ class AutoBatch(AsyncKv):
         except Exception as problem:  # the trace hook's
             for call in batch:
                 call.answer(problem)
-        except BaseException:  # this event loop is ending
+        except BaseException:  # the event loop ends: who still cleans up may retry
             for call in batch:
-                call.answered.cancel()
+                call.absorb([], OutcomeUnknown("the event loop ends"), retry=True)
+            self._retrying.extend(call for call in batch if not call.over)
             raise
         finally:
             self._on_their_way -= 1
@@ -212,10 +231,12 @@ class AutoBatch(AsyncKv):
     async def close(self) -> None:
         """Wait for the calls under way, then close the connections; harmless when repeated."""
         self._closing = True
-        if self._loop is asyncio.get_running_loop():
-            while self._calls:
-                self._no_calls.clear()
-                await self._no_calls.wait()
-            if self._tasks:  # of callers that were cancelled
-                await asyncio.wait(self._tasks)
-        await super().close()
+        try:
+            if self._loop is asyncio.get_running_loop():
+                while self._calls:
+                    self._no_calls.clear()
+                    await self._no_calls.wait()
+                if self._tasks:  # of callers that were cancelled
+                    await asyncio.wait(self._tasks)
+        finally:
+            await super().close()

@@ -2,7 +2,10 @@
 
 Guarantee:
 
-* The body starts only while the lock is held, and every end of the body releases the lock.
+* The body starts only while the lock is held, and every end of the body releases the lock: a
+  cancellation too, once or at every await (anyio), for which an async release has the executor's
+  ``deadline``. A release that failed is a note on the body's error and a warning in the log
+  ``kvlab``.
 * A loss reaches the body. ``held.check()`` raises :class:`~kvlab.errors.LockLost` as soon as the
   server may have given the lock away. On exit the body raises the same error when the release
   finds that the lock was lost. The time is counted on the executor's monotonic clock, from before
@@ -29,6 +32,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from kvlab.core.checks import shown
+from kvlab.core.cleanup import ended, insist, left_behind
 from kvlab.core.flow import Flow, Now, Wait, flow
 from kvlab.core.op import Op
 from kvlab.errors import InvalidArgument, KvlabError, LockLost, LockNotAcquired
@@ -64,6 +68,7 @@ class AsyncExecutor(Protocol):
     @property
     def clock(self) -> Callable[[], float]: ...
     def run(self, what: Any, /) -> Coroutine[Any, Any, Any]: ...
+    def finish(self, flow: Any, /) -> Coroutine[Any, Any, Any]: ...
 
 
 class HoldableLock(Protocol):
@@ -146,24 +151,16 @@ class Holding:
                 return
 
     @flow
-    def end(
-        self, problem: BaseException | None, once_more: bool = True
-    ) -> Generator[Any, Any, None]:
+    def end(self, problem: BaseException | None) -> Generator[Any, Any, None]:
         """Release. A failed release becomes a note of ``problem``, which ended the body."""
         try:
-            released = yield from self.lock.release(self.held)
+            released = yield from insist(self.lock.release(self.held))
         except KvlabError as failure:
             if problem is not None:
-                problem.add_note(f"releasing lock {self.lock.name!r:.80} failed: {failure}")
+                left_behind(problem, f"releasing lock {self.lock.name!r:.80} failed: {failure}")
                 return
             self._trouble = failure
             self.check()  # the time is over, and no answer says that the release came before
-            raise
-        except GeneratorExit:
-            raise
-        except BaseException as interrupt:  # the release may not have been sent yet
-            if once_more:
-                yield from self.end(interrupt, once_more=False)
             raise
         if released:
             return
@@ -226,7 +223,7 @@ async def ahold(
         else:
             yield holding
     except BaseException as problem:
-        await kv.run(holding.end(problem))
+        await kv.finish(holding.end(problem))
         raise
     await kv.run(holding.end(None))
 
@@ -238,4 +235,5 @@ async def _arenewing(kv: AsyncExecutor, holding: Holding) -> AsyncIterator[None]
         yield
     finally:
         task.cancel()
-        await asyncio.wait([task])
+        if cancelled := await ended(task):
+            raise cancelled

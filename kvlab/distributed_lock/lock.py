@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kvlab.core.checks import id_text, instance, keep, seconds
+from kvlab.core.cleanup import insist, left_behind
 from kvlab.core.flow import Flow, Now, Wait, flow
 from kvlab.core.hold import Held
 from kvlab.core.key import Key, segment
 from kvlab.core.op import Op, Raw, Script, milliseconds
-from kvlab.errors import Outage, ServerRefused, ServerUnavailable
+from kvlab.errors import KvlabError, Outage, ServerRefused, ServerUnavailable
 
 MIN_TTL, MAX_TTL = 0.01, 86_400.0
 """Bounds of a lock's TTL, in seconds."""
@@ -117,9 +118,10 @@ class Lock:
         except BaseException as problem:
             # The lock may be ours, or a wake-up for the waiters, and no answer said so.
             try:
-                yield from self.release(Held(token, 0))
-            except (Outage, ServerRefused) as failure:
-                problem.add_note(f"lock {self.name!r:.80} may stay taken for its TTL: {failure}")
+                yield from insist(self.release(Held(token, 0)))
+            except KvlabError as failure:
+                what = f"lock {self.name!r:.80} may stay taken for its {self.ttl:g} s: {failure}"
+                left_behind(problem, what)
             raise
 
     def _woken(self, longest: float) -> Generator[Any, Any, None]:

@@ -34,6 +34,7 @@ from redis.retry import Retry
 
 from kvlab.core.async_client import AsyncKv
 from kvlab.core.checks import seconds
+from kvlab.core.cleanup import ended
 from kvlab.core.client import Kv
 from kvlab.core.connections import own_connection
 from kvlab.feature_flags import FeatureFlags, FlagSnapshot
@@ -217,7 +218,8 @@ class AsyncFlagWatcher(_Watched):
         """See :meth:`FlagWatcher.close`."""
         if self._task is not None:
             self._task.cancel()
-            await asyncio.wait([self._task])
+            if cancelled := await ended(self._task):
+                raise cancelled
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._watch())

@@ -211,10 +211,13 @@ def test_no_server_the_body_does_not_start(through: Callable[..., Kv], proxy: Pr
 def test_a_release_that_always_fails_is_tried_twice_and_told(kv: Kv) -> None:
     tried = []
 
+    def broken(answer: Any) -> bool:
+        tried.append(answer)
+        raise ValueError("not today")
+
     class Broken(Lock):
         def release(self, held: Held) -> Op[bool]:
-            tried.append(held)
-            raise ValueError("not today")
+            return Op("PING", decode=broken)
 
     with pytest.raises(ValueError, match="not today"), kv.hold(Broken("orders", 60)):
         pass
