@@ -10,7 +10,8 @@ Guarantee of :class:`SessionStore`:
   however much it is used; both by the server's clock.
 * An update merges fields in one step: of two concurrent updates of different fields both stay. A
   session that has ended stays ended.
-* A rotation ends the old id in the same step that makes the new id.
+* A rotation ends the old id in the same step that makes the new id. A log-out by the old id wins
+  all the same: for a minute after the rotation it ends the session under its new id.
 * Server down or refusing for now: no user is logged in. ``read`` answers None, or with ``strict``
   raises, so that "nobody" and "don't know" differ. Every change raises.
 
@@ -30,7 +31,9 @@ Example::
 Keys: one per user, so that the sessions and their list cannot disagree:
 
     sessions:<name>:{<tag>}    hash; TTL: one second longer than its longest session
-        m:<handle>             "created last-seen expires deadline user": Unix ms, user as JSON
+        m:<handle>             "created last-seen expires deadline user": Unix ms, user as JSON;
+                               after a rotation a tab, and at most ten former handles, each with
+                               the time (Unix ms) until which a log-out by it ends the session
         d:<handle>             the data: a JSON object, one field a line
         a handle is the SHA-256 of a session's id, in hex
 
@@ -38,6 +41,13 @@ An id is ``<tag>.<secret>``. The tag has 128 bits and names the hash (and the Cl
 user. It is a SHA-256 of store name and user: two cookies show whether they belong to one user, and
 a guess of the user's id can be tested against the tag. With ``pepper``, a secret that your servers
 share, only your servers can test guesses. An anonymous session has a random tag.
+
+To change the pepper, move the old one to ``old_peppers``: ``SessionStore(pepper=new,
+old_peppers=[old])``. An id works as before, whatever the pepper. ``create`` (for ``per_user``),
+``list``, ``destroy_all`` and ``destroy_listed`` then see the user's sessions under both, in one
+round trip; on Cluster they cannot, since the keys have different slots. No session moves. When the
+servers change one after the other, name the new pepper as an old one on all of them first. An old
+pepper may go ``absolute`` seconds after the last server has changed.
 
 A login ends the anonymous session and starts another; the two are never both alive::
 

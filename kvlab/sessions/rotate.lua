@@ -3,6 +3,7 @@
 -- ARGV[1] the old handle (SHA-256 of the id, hex)
 -- ARGV[2] the new handle (SHA-256 of the new id, hex)
 -- ARGV[3] idle timeout (ms)
+-- ARGV[4] how long a log-out by the old id ends the session (ms)
 -- Returns {record, data}; after an earlier rotation to this handle its record and data; nil when
 -- there is no such session
 
@@ -23,6 +24,16 @@ local created, expires, deadline, user =
 if tonumber(expires) <= now then
     return false
 end
+
+-- After the user and a tab the record has its last handles, each with the end of its reach.
+local who, before = string.match(user, '^([^\t]*)\t?(.*)$')
+local last = {}
+for handle, reach in string.gmatch(before, '(%x+) (%d+)') do
+    if tonumber(reach) > now then table.insert(last, handle .. ' ' .. reach) end
+end
+if #last >= 10 then table.remove(last, 1) end
+table.insert(last, string.format('%s %.0f', ARGV[1], now + ARGV[4]))
+user = who .. '\t' .. table.concat(last, ' ')
 
 expires = math.min(now + ARGV[3], tonumber(deadline))
 local record = string.format('%s %.0f %.0f %s %s', created, now, expires, deadline, user)

@@ -6,7 +6,7 @@ import base64
 import hmac
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kvlab.core.checks import Id, boolean, identifier, keep, mapping, seconds, shown, text, whole
@@ -36,6 +36,8 @@ _LIST = Script.load("sessions/list")
 
 _ID = re.compile(r"([A-Za-z0-9_-]{22})\.[A-Za-z0-9_-]{43}")
 _NOBODY = "nobody"  # no id has this tag
+LOG_OUT_REACH = 60.0
+"""``destroy`` ends a session also by an id that was rotated less than this many seconds ago."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +50,11 @@ class SessionStore:
     * ``per_user``: the most live sessions of one user. One more ends the session that was seen
       longest ago.
     * ``pepper``: a secret that all your servers share; see the docstring of ``kvlab.sessions``.
+    * ``old_peppers``: the peppers of sessions that may still live. See "To change the pepper".
 
     Wherever an id is expected, any other value (None, another type, a forged id) is the id of no
-    session. Every op is one round trip and uses one key. Raises :class:`InvalidArgument` for a
-    value out of range.
+    session. Every op is one round trip and uses one key; with ``old_peppers`` the ops that name a
+    user use one more key for each. Raises :class:`InvalidArgument` for a value out of range.
     """
 
     name: str = "sessions"
@@ -60,6 +63,7 @@ class SessionStore:
     max_bytes: int = 65536
     per_user: int = 100
     pepper: bytes = field(default=b"", repr=False)
+    old_peppers: Sequence[bytes] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         idle = seconds("idle", self.idle)
@@ -71,8 +75,12 @@ class SessionStore:
             max_bytes=whole("max_bytes", self.max_bytes, 1, 16 * 1024 * 1024),
             per_user=whole("per_user", self.per_user, 1, 1000),
         )
-        if not isinstance(self.pepper, bytes):
-            raise InvalidArgument(f"pepper must be bytes, not {type(self.pepper).__name__}")
+        if isinstance(self.old_peppers, bytes | str) or not isinstance(self.old_peppers, Iterable):
+            raise InvalidArgument("old_peppers must be an iterable of bytes")
+        keep(self, old_peppers=tuple(self.old_peppers))
+        for pepper in (self.pepper, *self.old_peppers):  # no error shows a secret
+            if not isinstance(pepper, bytes):
+                raise InvalidArgument(f"a pepper must be bytes, not {type(pepper).__name__}")
 
     def create(self, user: Id | None, data: Mapping[str, Json] | None = None) -> Op[Session]:
         """A new session of ``user``; None stands for an anonymous session.
@@ -85,11 +93,11 @@ class SessionStore:
         who = json_text("user", plain)
         fields = encoded_fields({} if data is None else data, removable=False)
         _fits(len(who) + sum(len(n) + len(v) for n, v in fields.items()), self.max_bytes)
-        tag = secrets.token_urlsafe(16) if plain is None else self._tag(plain)
-        sid = _new_id(tag)
+        tags = (secrets.token_urlsafe(16),) if plain is None else self._tags(plain)
+        sid = _new_id(tags[0])
         return Op(
             _CREATE,
-            self._key(tag),
+            *map(self._key, tags),
             handle_of(sid),
             milliseconds(self.idle),
             milliseconds(self.absolute),
@@ -159,12 +167,16 @@ class SessionStore:
             handle,
             handle_of(new),
             milliseconds(self.idle),
+            milliseconds(LOG_OUT_REACH),
             decode=decoder_if_any(new),
             idempotent=True,
         )
 
     def destroy(self, sid: str | None) -> Op[bool]:
         """End a session; True when it was alive.
+
+        A log-out wins over a rotation beside it: for ``LOG_OUT_REACH`` seconds after a rotation the
+        old id still ends the session, and does nothing else.
 
         The executor retries it when the answer is lost, so False can also mean that the first
         attempt ended the session. After either answer the session has ended.
@@ -176,20 +188,24 @@ class SessionStore:
         """End one session by its handle in ``list``; otherwise as ``destroy``."""
         if not isinstance(handle, str) or not re.fullmatch("[0-9a-f]{64}", handle):
             raise InvalidArgument(f"handle must be 64 hex digits, not {shown(handle)}")
-        key = self._key(self._tag(user))
-        return Op(_DESTROY, key, handle, decode=bool, idempotent=True)
+        return Op(_DESTROY, *self._keys(user), handle, decode=bool, idempotent=True)
 
     def destroy_all(self, user: Id) -> Op[int]:
         """End every session of a user; how many were alive (after a retry perhaps 0)."""
-        return Op(_DESTROY_ALL, self._key(self._tag(user)), decode=int, idempotent=True)
+        return Op(_DESTROY_ALL, *self._keys(user), decode=int, idempotent=True)
 
     def list(self, user: Id) -> Op[Sessions]:
         """The live sessions of a user, the last seen first. Removes the ended sessions."""
-        return Op(_LIST, self._key(self._tag(user)), decode=decode_listed, idempotent=True)
+        return Op(_LIST, *self._keys(user), decode=decode_listed, idempotent=True)
 
-    def _tag(self, user: Id) -> str:
-        text = f"{segment(self.name)}:{segment(user, 'user')}"
-        return _base64(hmac.digest(self.pepper, text.encode(), "sha256")[:16])
+    def _tags(self, user: Id) -> tuple[str, ...]:
+        """The tag of the user under each pepper; the first is the tag of new sessions."""
+        text = f"{segment(self.name)}:{segment(user, 'user')}".encode()
+        peppers = dict.fromkeys((self.pepper, *self.old_peppers))
+        return tuple(_base64(hmac.digest(pepper, text, "sha256")[:16]) for pepper in peppers)
+
+    def _keys(self, user: Id) -> tuple[Key, ...]:
+        return tuple(map(self._key, self._tags(user)))
 
     def _key(self, tag: str) -> Key:
         return Key(f"sessions:{segment(self.name)}:{{{tag}}}")

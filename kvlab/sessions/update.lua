@@ -26,7 +26,7 @@ for name, value in string.gmatch(found[2] .. ARGV[4], '("[^\t\n]*"):\t([^\n]*)\n
     end
     values[name] = value
 end
-local size, lines = #user, {}
+local size, lines = #string.match(user, '^[^\t]*'), {}
 for _, name in ipairs(names) do
     local value = values[name]
     if value ~= '' then

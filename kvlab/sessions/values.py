@@ -116,6 +116,7 @@ def decoder(sid: str) -> Callable[[Raw], Session]:
         record, data = reply
         created, seen, expires, deadline, user = record.split(b" ", 4)
         times = (int(ms) / 1000 for ms in (created, seen, expires, deadline))
+        user, _, _ = user.partition(b"\t")  # what follows is for a log-out beside a rotation
         return Session(sid, json.loads(user), json.loads(data), *times)
 
     return decode

@@ -88,8 +88,36 @@ def test_the_old_id_is_dead_once_rotated(run: Run) -> None:
     assert new.id != old.id
     for op in (STORE.read(old.id), STORE.update(old.id, a=1), STORE.rotate(old.id)):
         assert run(op) is None
-    assert run(STORE.destroy(old.id)) is False
     assert run(STORE.read(new.id)).data == {"cart": [1]}
+
+
+@pytest.mark.parametrize("by", ["id", "handle"])
+def test_a_log_out_by_an_id_just_rotated_ends_the_session(run: Run, by: str) -> None:
+    first = run(STORE.create('ann "' + "a" * 64 + " 9999999999999"))
+    other = run(STORE.create(first.user))
+    second = run(STORE.rotate(first.id))
+    third = run(STORE.rotate(second.id))
+    assert (third.user, third.data) == (first.user, {})
+    assert run(STORE.read(third.id)).user == run(STORE.update(third.id, a=1)).user == first.user
+    by_id, by_handle = STORE.destroy(first.id), STORE.destroy_listed(first.user, first.handle)
+    end = by_id if by == "id" else by_handle
+    assert [run(end), run(end)] == [True, False]
+    assert run(STORE.read(third.id)) is None
+    assert run(STORE.destroy(third.id)) is False
+    forged = first.id[:-43] + "x" * 43
+    assert run(STORE.destroy(forged)) is False
+    assert run(STORE.destroy_listed(first.user, "a" * 64)) is False  # a user's text is no handle
+    assert [s.handle for s in run(STORE.list(first.user))] == [other.handle]
+
+
+def test_a_rotation_sent_again_after_the_session_timed_out_answers_nobody(kv: Kv) -> None:
+    old = kv.run(STORE.create("ann"))
+    kv.run(STORE.create("ann"))  # keeps the key
+    rotate = STORE.rotate(old.id)
+    new = kv.run(rotate)
+    seen_earlier(kv, new, 0, over=True)
+    assert kv.run(rotate) is None
+    assert kv.run(STORE.destroy(old.id)) is False
 
 
 def test_ending_one_session_or_all_of_a_user(run: Run) -> None:
@@ -143,11 +171,12 @@ def test_data_over_the_limit_is_refused_and_nothing_is_written(run: Run) -> None
         assert run(store.update(sid, a=REMOVE, b="y" * 80)).data == {"b": "y" * 80}
 
 
-def seen_earlier(kv: Kv, session: Session, seconds: int) -> None:
-    """Write into the session's record that it was seen so much earlier."""
+def seen_earlier(kv: Kv, session: Session, seconds: int, *, over: bool = False) -> None:
+    """Write into the session's record that it was seen earlier, or that its time is over."""
     (key,) = keys(kv)
-    created, seen, rest = kv.client.hget(key, f"m:{session.handle}").split(b" ", 2)
-    record = b" ".join((created, b"%d" % (int(seen) - seconds * 1000), rest))
+    created, seen, expires, rest = kv.client.hget(key, f"m:{session.handle}").split(b" ", 3)
+    earlier = b"%d" % (int(seen) - seconds * 1000)
+    record = b" ".join((created, earlier, created if over else expires, rest))
     kv.client.hset(key, f"m:{session.handle}", record)
 
 
@@ -419,6 +448,75 @@ def test_the_id_before_a_rotation_is_worth_nothing_after(kv: Kv) -> None:
     assert sum(s is not None for s in kv.run([STORE.read(sid) for sid in ids])) == 0
 
 
+def test_a_log_out_reaches_over_a_rotation_for_a_minute(stepped: tuple[Kv, SteppedClock]) -> None:
+    kv, clock = stepped
+    for seconds, ended in ((59.9, True), (60.1, False)):
+        old = kv.run(STORE.create("ann"))
+        new = kv.run(STORE.rotate(old.id))
+        clock.step(seconds)
+        assert kv.run(STORE.destroy(old.id)) is ended
+        assert (kv.run(STORE.read(new.id)) is None) is ended
+
+
+def test_what_a_session_remembers_of_its_rotations_is_bounded(kv: Kv) -> None:
+    store = SessionStore(max_bytes=20)
+    ids = [kv.run(store.create("ann", {"a": "x" * 10})).id]  # 5 + 3 + 12 bytes
+    for _ in range(30):
+        ids.append(kv.run(store.rotate(ids[-1])).id)
+    (key,) = keys(kv)
+    assert sum(map(len, kv.client.hgetall(key).values())) < 1000
+    assert kv.run(store.update(ids[-1], a="y" * 10)).data == {"a": "y" * 10}  # no data of the user
+    assert kv.run(store.destroy(ids[-12])) is False
+    assert kv.run(store.destroy(ids[-11])) is True
+    assert keys(kv) == []
+
+
+# --- a new pepper --------------------------------------------------------------------------
+
+OLD, OTHER = SessionStore(pepper=b"1"), SessionStore()
+NEW = SessionStore(pepper=b"2", old_peppers=(b"1", b"", b"2"))
+
+
+def test_sessions_of_old_peppers_are_seen_and_ended_with_the_others(run: Run) -> None:
+    kv: Kv = run.kv  # type: ignore[attr-defined]
+    made = [run(store.create("ann")) for store in (OTHER, OLD, NEW)]
+    assert len(keys(kv)) == 3
+    assert {s.handle for s in run(NEW.list("ann"))} == {s.handle for s in made}
+    assert [run(NEW.read(s.id)).id for s in made] == [s.id for s in made]
+    assert run(NEW.destroy_listed("ann", made[1].handle)) is True
+    rotated = run(NEW.rotate(made[0].id))
+    assert rotated.deadline == made[0].deadline
+    before = kv.round_trips
+    assert run(NEW.destroy_all("ann")) == 2
+    assert kv.round_trips - before in (0, 1)  # AsyncKv counts for itself
+    assert [run(NEW.read(s.id)) for s in (*made, rotated)] == [None] * 4
+    assert keys(kv) == []
+
+
+def test_a_pepper_that_is_not_named_hides_its_sessions(kv: Kv) -> None:
+    session = kv.run(OLD.create("ann"))
+    unnamed = replace(NEW, old_peppers=())
+    assert (kv.run(unnamed.list("ann")), kv.run(unnamed.destroy_all("ann"))) == ([], 0)
+    assert kv.run(unnamed.read(session.id)).user == "ann"
+
+
+def test_the_most_sessions_of_a_user_count_under_all_peppers(kv: Kv) -> None:
+    one = replace(NEW, per_user=1)
+    old = [kv.run(store.create("ann")) for store in (OTHER, OLD)]
+    new = kv.run(one.create("ann"))
+    assert [s.handle for s in kv.run(one.list("ann"))] == [new.handle]
+    assert [kv.run(one.read(s.id)) for s in old] == [None, None]
+    anonymous = [kv.run(one.create(None)) for _ in range(2)]
+    assert all(kv.run(one.read(s.id)) for s in anonymous)
+
+
+@pytest.mark.parametrize("bad", [b"1", "1", 5, None, ["1"], [b"1", 2]])
+def test_old_peppers_are_bytes_and_no_error_shows_them(bad: Any) -> None:
+    with pytest.raises(InvalidArgument, match=r"pepper[s]? must be (bytes|an iterable of bytes)"):
+        SessionStore(old_peppers=bad)
+    assert "secret" not in repr(SessionStore(pepper=b"secret", old_peppers=[b"old secret"]))
+
+
 # --- the server's side: time, memory, faults -----------------------------------------------
 
 
@@ -673,7 +771,7 @@ class Model(RuleBasedStateMachine):
         got = self.kv.run(SHORT.create(user, data))
         now = self.clock.now
         times = {"created": now, "seen": now, "expires": now + SHORT.idle}
-        self.sessions[got.id] = {"user": user, "data": data, **times}
+        self.sessions[got.id] = {"user": user, "data": data, "was": [], **times}
         self.sessions[got.id]["deadline"] = now + SHORT.absolute
         self.same(got, self.alive(got.id))
         return got.id
@@ -699,15 +797,25 @@ class Model(RuleBasedStateMachine):
         if got is None or want is None:
             return multiple()
         self.sessions[got.id] = self.sessions.pop(sid)
+        was = [(old, reach) for old, reach in want["was"] if self.clock.now < reach]
+        want["was"] = [*was[-9:], (sid, self.clock.now + 59.5)]  # time passes in whole seconds
         self.dead.add(sid)
         return got.id
 
-    @rule(sid=consumes(ids))
-    def destroy(self, sid: str) -> None:
+    def named(self, sid: str) -> str:
+        """The id of the session that a log-out by ``sid`` ends."""
+        for now, session in self.sessions.items():
+            if any(old == sid and self.clock.now < reach for old, reach in session["was"]):
+                return now
+        return sid
+
+    @rule(given=consumes(ids))
+    def destroy(self, given: str) -> None:
+        sid = self.named(given)
         alive = self.alive(sid) is not None
-        assert self.kv.run(SHORT.destroy(sid)) is alive
+        assert self.kv.run(SHORT.destroy(given)) is alive
         self.sessions.pop(sid, None)
-        self.dead.add(sid)
+        self.dead.update((given, sid))
 
     @rule(user=st.sampled_from(["ann", "bob", 7]))
     def destroy_all(self, user: Any) -> None:

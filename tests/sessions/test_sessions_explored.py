@@ -11,11 +11,12 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from kvlab import NaiveSessions, Session, SessionStore
+from kvlab import NaiveSessions, Script, Session, SessionStore
 from kvlab.errors import KvlabError
 from kvlab.instruments import ClientCrashed, Story, World, explore, replay
 
 STORE = SessionStore(idle=600, absolute=3600)
+DESTROY = Script.load("sessions/destroy")
 LOSSES: dict[str, Any] = {
     "lost_replies": True,
     "lost_requests": True,
@@ -168,13 +169,30 @@ def its_time_was_up(world: World) -> bool:
 @pytest.mark.parametrize("end", ["log_out", "log_out_everywhere"])
 def test_who_logs_out_stays_out(beside: str, end: str) -> None:
     ann = Ann()
+    clients = getattr(ann, beside), getattr(ann, end)
+    assert always(ann, *clients, so=lambda world: not ann.alive(world), expiries=True)
+
+
+@pytest.mark.parametrize("rotations", [1, 2])
+def test_a_log_out_wins_over_rotations_beside_it(
+    rotations: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann = Ann()
+
+    def rotate(kv: Any) -> Session | None:
+        session = kv.run(STORE.rotate(ann.sid))
+        for _ in range(rotations - 1):
+            session = kv.run(STORE.rotate(session.id)) if session else None
+        return session
 
     def out(world: World) -> bool:
-        rotated_first = end == "log_out" and beside == "rotate" and world.results[1] is False
-        return not ann.alive(world) or rotated_first
+        return not ann.alive(world)
 
-    clients = getattr(ann, beside), getattr(ann, end)
-    assert always(ann, *clients, so=out, expiries=True)
+    assert always(ann, rotate, ann.log_out, so=out, expiries=True)
+    # The control: a log-out that looks for its own id only.
+    deaf = Script("destroy", DESTROY.source.replace("reach and ", "false and "))
+    monkeypatch.setattr("kvlab.sessions.store._DESTROY", deaf)
+    assert not explore([rotate, ann.log_out], setup=ann.logs_in, invariant=out).holds
 
 
 @pytest.mark.parametrize("use", ["update", "read", "rotate"])
