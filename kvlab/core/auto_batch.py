@@ -32,9 +32,11 @@ class AutoBatch(AsyncKv):
       their way, the next batch gathers.
     * Each reply reaches its caller. When a caller is cancelled, its reply is dropped; an op that
       was sent stays sent, and an op that still waited is not sent.
-    * An error reaches one caller only: the error of an op that the server refuses, of a
-      ``decode`` or of a fallback that raises. When a connection fails, each caller gets an
-      ``OutcomeUnknown`` or ``ServerUnavailable`` of its own, at once unless its op is retried.
+    * An error reaches one caller only: the error of an op that the server refuses, and whatever
+      a ``decode``, a fallback or a loader raises (KeyboardInterrupt and the like too). An error of
+      the trace hook reaches every caller of that round trip. When a connection fails, each caller
+      gets an ``OutcomeUnknown`` or ``ServerUnavailable`` of its own, at once unless its op is
+      retried.
     * The ops of one call run in their order. A caller that awaits one reply before it sends the
       next op sees its ops run in that order. Between calls, batches may overtake each other.
     * At most ``max_waiting`` calls are in the queue; further calls wait, in order, to join the
@@ -87,7 +89,7 @@ class AutoBatch(AsyncKv):
                 if single and type(ops[0]) is Op and ops[0].blocking is None:
                     # The same as by _running, in a fifth of the time.
                     result = await self._batched(ops, single=True)
-                    if isinstance(result, Exception):
+                    if isinstance(result, BaseException):
                         raise result
                     return result
                 return await self._fulfil(self._running(ops, atomic, return_exceptions))
@@ -130,7 +132,7 @@ class AutoBatch(AsyncKv):
         if atomic or ops[0].blocking is not None:
             return (yield from super()._exchange(ops, atomic))
         exchange = yield Call(self._batched, (ops,))
-        if isinstance(exchange, Exception):
+        if isinstance(exchange, BaseException):
             raise exchange
         return cast(Exchange, exchange)
 
@@ -180,7 +182,7 @@ class AutoBatch(AsyncKv):
         error = None
         try:
             error = await self._round_trip(batch)
-        except Exception as problem:  # the trace hook's
+        except Exception as problem:
             for call in batch:
                 call.answer(problem)
         except BaseException:  # the event loop ends: who still cleans up may retry
@@ -208,7 +210,12 @@ class AutoBatch(AsyncKv):
             for call in batch:
                 call.refuse(refused)
             return None
-        self._count(Exchange(sent, self.prefix), list(range(len(sent))), started, error)
+        try:
+            self._count(Exchange(sent, self.prefix), list(range(len(sent))), started, error)
+        except BaseException as problem:  # the trace hook's
+            for call in batch:
+                call.answer(problem)
+            return None
         at, now = 0, self.clock()
         for call, part in zip(batch, parts, strict=True):
             mine, at = replies[at : at + len(part)], at + len(part)

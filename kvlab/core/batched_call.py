@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kvlab.core.op import Op
-from kvlab.core.wire import Command, Exchange, TransportError, encode
+from kvlab.core.wire import Command, Exchange, TransportError, encode, outcome
 from kvlab.errors import ServerRefused
 
 
@@ -51,11 +51,10 @@ class BatchedCall:
 
         Without ``retry`` the call is answered now, however many ops have no result.
         """
+        if self.over:
+            return
         if self.exchange is None and replies and not isinstance(replies[0], Exception):
-            try:
-                self.answer(self.ops[0].decode(replies[0]))
-            except Exception as problem:
-                self.answer(problem)
+            self.answer(outcome(self.ops[0].decode, replies[0]))
             return
         exchange = self._exchange()
         # Each caller gets an error of its own: tracebacks pile up on a shared one.

@@ -161,6 +161,9 @@ class Kv(Executor):
                 request = running.send(answer) if problem is None else running.throw(problem)
                 try:
                     answer, problem = self._answer(request), None
+                except GeneratorExit as raised:  # the user's: a flow would take it for its own end
+                    answer, problem = None, RuntimeError("a call raised GeneratorExit")
+                    problem.__cause__ = raised
                 except BaseException as raised:
                     answer, problem = None, raised
         except StopIteration as done:

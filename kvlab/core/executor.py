@@ -94,7 +94,7 @@ class Executor:
 
     def _one(self, op: Op[T]) -> Running[T]:
         (result,) = (yield from self._exchange((op,), atomic=False)).finished()
-        if isinstance(result, Exception):
+        if isinstance(result, BaseException):
             raise result
         return result  # type: ignore[no-any-return]
 
@@ -111,7 +111,7 @@ class Executor:
         for start in range(0, len(ops), size):
             exchange = yield from self._exchange(ops[start : start + size], atomic)
             cut_short = exchange.lost
-            results += exchange.finished()
+            results += delivered(exchange.finished(), return_exceptions=True)
             if cut_short:
                 unsent = Exchange(ops[start + size :], self.prefix)
                 unsent.absorb([], ServerUnavailable("not sent: an earlier part had no answer"))

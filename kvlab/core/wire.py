@@ -7,7 +7,7 @@ lost replies and retries.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,11 +122,10 @@ class Exchange:
             self._unknown_scripts.add(i)
             self.pending.append(i)
             return
-        try:
-            result = refusal(reply) if isinstance(reply, Exception) else self.ops[i].decode(reply)
-        except Exception as problem:
-            result = problem
-        self.results[i] = result
+        if isinstance(reply, Exception):
+            self.results[i] = refusal(reply)
+        else:
+            self.results[i] = outcome(self.ops[i].decode, reply)
 
     def _may_load(self, i: int) -> bool:
         return isinstance(self.ops[i].command, Script) and i not in self._unknown_scripts
@@ -153,11 +152,20 @@ class Exchange:
         for i, result in enumerate(self.results):
             if isinstance(result, Outage):
                 fallback = self.ops[i].fallback
-                try:
-                    self.results[i] = result if fallback is None else fallback(result)
-                except Exception as problem:
-                    self.results[i] = problem
+                self.results[i] = result if fallback is None else outcome(fallback, result)
         return self.results
+
+
+def outcome(function: Callable[[Any], Any], argument: Any) -> Any:
+    """What a decode or a fallback returns or raises, as a value: an op's neighbours go on."""
+    try:
+        return function(argument)
+    except GeneratorExit as problem:  # a flow would take it for its own end
+        error = RuntimeError(f"{function!r:.80} raised GeneratorExit")
+        error.__cause__ = problem
+        return error
+    except BaseException as problem:
+        return problem
 
 
 def refusal(error: Exception) -> Exception:
@@ -188,8 +196,14 @@ def checked_ops(ops: Sequence[Any], *, atomic: bool) -> Sequence[Op[Any]]:
 
 
 def delivered(results: list[Any], *, return_exceptions: bool) -> list[Any]:
-    """The results of a batch; without ``return_exceptions`` the error of a batch that failed."""
+    """The results of a batch; without ``return_exceptions`` the error of a batch that failed.
+
+    An interrupt out of a decode (KeyboardInterrupt, SystemExit …) is raised in any case.
+    """
     failed = [r for r in results if isinstance(r, BaseException)]
+    for problem in failed:
+        if not isinstance(problem, Exception):
+            raise problem
     if failed and not return_exceptions:
         if len(failed) == len(results) and all(isinstance(r, ServerUnavailable) for r in failed):
             raise failed[0]

@@ -8,14 +8,26 @@ import logging
 import math
 import random
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from support import twin
 
-from kvlab import AsyncKv, AutoBatch, FixedWindow, Key, Kv, Op, Script, aconnect, flow, together
+from kvlab import (
+    AsyncKv,
+    AutoBatch,
+    Call,
+    FixedWindow,
+    Key,
+    Kv,
+    Op,
+    Script,
+    aconnect,
+    flow,
+    together,
+)
 from kvlab.errors import (
     BatchFailed,
     Closed,
@@ -27,6 +39,7 @@ from kvlab.errors import (
 from kvlab.instruments.faults.proxy import Proxy
 
 ADD = Script("add", "return redis.call('INCRBY', KEYS[1], ARGV[1])")
+FULL = Script("full", "return redis.error_reply('OOM no memory')")
 
 
 def echo(text: object, **how: Any) -> Op[str]:
@@ -174,6 +187,42 @@ def test_an_error_is_its_callers_own(kv: Kv) -> None:
             assert auto.round_trips == 1
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, asyncio.CancelledError])
+@pytest.mark.parametrize("where", ["decode", "fallback", "loader", "trace"])
+def test_an_interrupt_is_its_callers_own(kv: Kv, kind: type[BaseException], where: str) -> None:
+    def interrupt(*_: object) -> str:
+        raise kind
+
+    @flow
+    def loading(first: str) -> Generator[Any, Any, str]:
+        yield from echo(first)
+        return (yield from Call(interrupt))
+
+    stopped: dict[str, Any] = {
+        "decode": Op("ECHO", "x", decode=interrupt),
+        "fallback": Op(FULL, Key("n"), fallback=interrupt),
+        "loader": loading("x"),
+        "trace": echo("x"),
+    }
+
+    async def main() -> list[Any]:
+        async def caught(call: Awaitable[Any]) -> Any:
+            try:
+                return await call
+            except BaseException as problem:
+                return type(problem)
+
+        tracing = {"trace": interrupt} if where == "trace" else {}
+        async with twin(kv, **tracing) as akv, AutoBatch(akv) as auto:
+            neighbour = auto.run(echo(2), Op(ADD, Key("n"), 1))
+            calls = [auto.run(echo(1)), auto.run(stopped[where]), neighbour]
+            return await asyncio.gather(*map(caught, calls))
+
+    kv.run(Op("SCRIPT", "FLUSH"))  # so that a neighbour travels twice
+    others = [kind] * 2 if where == "trace" else ["1", ("2", 1)]  # the hook is everybody's
+    assert asyncio.run(main()) == [others[0], kind, others[1]]
 
 
 def test_scripts_forgotten_on_the_way_run_once_each(kv: Kv) -> None:

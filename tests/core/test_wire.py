@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from asyncio import CancelledError
 from types import SimpleNamespace
 from typing import Any
 
@@ -340,6 +341,26 @@ def test_a_fallback_answers_for_the_unreachable_and_the_lost_and_nothing_else() 
     many = Play(([], LOST))
     assert many.run([safe] * 1200) == ["OutcomeUnknown"] * 500 + ["ServerUnavailable"] * 700
     assert len(many.sent) == 1  # the fallbacks do not hide that the server is gone
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, CancelledError, GeneratorExit])
+@pytest.mark.parametrize("where", ["decode", "fallback"])
+def test_an_interrupt_waits_for_the_neighbours(kind: type[BaseException], where: str) -> None:
+    def interrupt(_: object) -> int:
+        raise kind
+
+    first = replied(ResponseError("OOM") if where == "fallback" else 1, NoScriptError())
+    stopped = Op("GET", Key("n"), **{where: interrupt})
+    for given in ((stopped, Op(COUNT, Key("n"))), ([stopped, Op(COUNT, Key("n"))] * 300,)):
+        replies, error = first
+        play = Play((replies * (250 if len(given) == 1 else 1), error), replied(*[1] * 250))
+        expected = RuntimeError if kind is GeneratorExit else kind
+        with pytest.raises(BatchFailed if expected is RuntimeError else kind) as raised:
+            play.run(*given)
+        if expected is RuntimeError:
+            assert expected in map(type, raised.value.results)
+        else:
+            assert len(play.sent) == 2  # the neighbours were sent again, and no chunk more
 
 
 def test_a_fallback_that_raises_fails_its_own_op() -> None:
