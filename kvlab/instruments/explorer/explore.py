@@ -44,6 +44,7 @@ from kvlab.instruments.explorer.clients.redis_clients import KvRedis
 from kvlab.instruments.explorer.findings import Findings, found_alone
 from kvlab.instruments.explorer.processes import can_fork, found_together
 from kvlab.instruments.explorer.run.exploration import Exploration, prepared
+from kvlab.instruments.explorer.run.repeats import ADVICE
 from kvlab.instruments.explorer.run.settings import (
     ALL_FAULTS,
     NO_FAULTS,
@@ -53,7 +54,8 @@ from kvlab.instruments.explorer.run.settings import (
     named,
 )
 from kvlab.instruments.explorer.run.steps import Invariant, World
-from kvlab.instruments.explorer.schedules import Spelled, along, recorded, rehearse
+from kvlab.instruments.explorer.schedules import Spelled, along, made_again, recorded, rehearse
+from kvlab.instruments.explorer.search import Nondeterministic
 from kvlab.instruments.explorer.story import Story, Violated
 from kvlab.instruments.explorer.timeline.timeline import Timeline
 
@@ -88,8 +90,9 @@ def explore(
     ``clients``: functions of one argument, a redis-py client (for an ``async def``, a client of
     ``redis.asyncio``) whose ``run`` also takes ops and flows; a mapping gives the functions names.
     The client is made as ``redis.Redis(**client_options)`` is made: it retries a failed command
-    ten times, unless its ``retry`` says otherwise. ``setup(client)`` runs before each run, on an
-    empty database.
+    ten times, unless its ``retry`` says otherwise. ``setup(client)`` runs before each run, on a
+    server as it was found: keys, settings, users, functions and replication that a run left are
+    put back. A command whose effect cannot be put back (CLIENT PAUSE, SHUTDOWN …) is refused.
 
     ``invariant(world)`` is asked at the end of each run, with a :class:`World`: it returns whether
     all is well, or raises AssertionError. A client that raises breaks the story too, except for a
@@ -116,8 +119,9 @@ def explore(
     private server share one core, since only one of them works at a time.
 
     Raises InvalidArgument for bad arguments, ``Hung`` for a client that waits for something else
-    than the server, ``Nondeterministic`` for a client that does not repeat itself (both are
-    KvlabError), ServerUnavailable when the server ends meanwhile, KvlabError when one of the
+    than the server, ``Nondeterministic`` for a client that does not repeat itself, with the step
+    that differs, ``Refused`` for a command that cannot be explored (all three are KvlabError),
+    ServerUnavailable when the server ends meanwhile, KvlabError when one of the
     processes is killed.
     """
     allowed = Faults(
@@ -201,6 +205,7 @@ def _explored(settings: Settings) -> Story:
     with prepared(settings) as exploration:
         if alone:
             found = found_alone(exploration)
+            made_again(exploration, found)
         _all_must_have_moved(found, settings)
         shown = _shown(found, exploration)
     at_least = found.schedules + found.unexplored
@@ -216,7 +221,13 @@ def _shown(found: Findings, exploration: Exploration) -> Timeline | None:
         tokens = [str(choice) for choice in path]
         while not rehearse(exploration, tokens):
             pass  # until this server knows the scripts too
-    return recorded(exploration, along(path))
+    shown = recorded(exploration, along(path))
+    if shown.problem is None:
+        raise Nondeterministic(
+            f"a run that was broken holds when it is made again ({next(iter(found.broken))}); "
+            + ADVICE
+        )
+    return shown
 
 
 def _all_must_have_moved(found: Findings, settings: Settings) -> None:

@@ -7,8 +7,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from kvlab.instruments.explorer.invariants import broken_by
+from kvlab.instruments.explorer.invariants import broken_by, failure_of
 from kvlab.instruments.explorer.run.choices import Choice
 from kvlab.instruments.explorer.run.exploration import Exploration
 from kvlab.instruments.explorer.run.run import Run
@@ -33,12 +34,21 @@ class Rank:
     place: tuple[int, ...]
 
 
+class MadeRun(NamedTuple):
+    """A run of the search, what was done in it, and whether it held."""
+
+    path: tuple[Choice, ...]
+    done: tuple[Done, ...]
+    holds: bool
+
+
 @dataclass(slots=True)
 class Findings:
     """Of a search, or of several parts of it, added up.
 
     ``broken``: how many runs broke the invariant, by the problem; ``moved``: the clients that did
-    anything; ``best``: the path of the run to show, and its rank.
+    anything; ``best``: the path of the run to show, and its rank; ``first``: the
+    first run that held, or else the first run; ``denied``: the invariant has said no to a run.
     """
 
     seconds: float = 0.0
@@ -47,6 +57,8 @@ class Findings:
     broken: Counter[str] = field(default_factory=Counter)
     moved: set[int | None] = field(default_factory=set)
     best: tuple[Rank, tuple[Choice, ...]] | None = None
+    first: MadeRun | None = None
+    denied: bool = False
 
     def note(
         self, path: tuple[Choice, ...], run: Run, problem: str | None, search: RunSearch
@@ -56,7 +68,10 @@ class Findings:
         self.moved.update(step.client for step in run.trace)
         if problem is not None:
             self.broken[problem] += 1
+            self.denied |= failure_of(run) is None
             self._offer(_rank(path, search.place), path)
+        if self.first is None or (problem is None and not self.first.holds):
+            self.first = MadeRun(path, search.done, problem is None)
 
     def add(self, other: Findings) -> None:
         """Add the findings of other runs."""
@@ -86,7 +101,7 @@ def findings_of(search: RunSearch, goes_on: Callable[[Findings], bool]) -> Findi
 def found_alone(exploration: Exploration) -> Findings:
     """Make all runs in this process, until a limit is met. The first run is always made."""
     settings = exploration.settings
-    search: RunSearch = Search(lambda: Run(exploration), reduce=settings.reduce)
+    search: RunSearch = Search(lambda: Run(exploration, repeats=True), reduce=settings.reduce)
     began = time.perf_counter()
     with progress_bar(None, "schedules", show=settings.progress) as bar:
 

@@ -7,17 +7,15 @@ import functools
 import linecache
 import traceback
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import redis
 
 from kvlab.errors import KvlabError
+from kvlab.instruments.explorer.clients.leftovers import Refused
 from kvlab.instruments.explorer.run.run import Run
-from kvlab.instruments.explorer.run.steps import Invariant
+from kvlab.instruments.explorer.run.steps import Invariant, World
 from kvlab.instruments.faults.client_gate import ClientCrashed
-
-_OURS = Path(__file__).parents[2]  # kvlab
 
 _EXPECTED = (redis.RedisError, KvlabError, ConnectionError, TimeoutError)
 """What a client may raise in a run with a fault or a time-out."""
@@ -25,6 +23,11 @@ _EXPECTED = (redis.RedisError, KvlabError, ConnectionError, TimeoutError)
 
 def broken_by(run: Run) -> str | None:
     """Why a run that has ended does not hold; None when it does."""
+    return failure_of(run) or _refused_by(run.settings.invariant, run.world)
+
+
+def failure_of(run: Run) -> str | None:
+    """Why a run does not hold, whatever the invariant says of it."""
     if run.problem is not None:
         return run.problem
     faulted = any(step.kind != "go" for step in run.trace)
@@ -34,26 +37,34 @@ def broken_by(run: Run) -> str | None:
         if not faulted or not _is_expected(result):
             said = f"{type(result).__name__}: {result}"
             return f"{run.settings.names[number]} raised {said}{_place(result)}"
-    invariant = run.settings.invariant
+    return None
+
+
+def _refused_by(invariant: Invariant | None, world: World) -> str | None:
     if invariant is None:
         return None
     try:
-        answer = invariant(run.world)
+        answer = invariant(world)
         none = " (it answered None; return True when all is well)" if answer is None else ""
         return None if answer else f"not true: {_words(invariant)}{none}"
     except AssertionError as problem:
         # pytest adds lines with the values, which would make every run a case of its own
         return str(problem).partition("\n")[0] or f"not true: {_words(invariant)}"
+    except Refused:
+        raise
     except Exception as problem:  # often because a fault took a key away
         return f"the invariant raised {type(problem).__name__}: {problem}{_place(problem)}"
 
 
 def _place(problem: BaseException) -> str:
     """Where in the user's own code the problem was raised."""
-    frames = traceback.extract_tb(problem.__traceback__)
-    own = [one for one in frames if not Path(one.filename).is_relative_to(_OURS)]
-    own = [one for one in own if "site-packages" not in one.filename]
-    return f" (in {own[-1].name}, line {own[-1].lineno})" if own else ""
+    own = [
+        f" (in {frame.f_code.co_name}, line {line})"
+        for frame, line in traceback.walk_tb(problem.__traceback__)
+        if frame.f_globals.get("__name__", "").partition(".")[0] != "kvlab"
+        and "site-packages" not in frame.f_code.co_filename
+    ]
+    return own[-1] if own else ""
 
 
 def _is_expected(problem: BaseException) -> bool:

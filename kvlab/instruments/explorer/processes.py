@@ -98,7 +98,7 @@ class _Child:
                 pipe.send(self._search(part, exploration, pipe))
 
     def _search(self, part: Part[Choice], exploration: Exploration, pipe: Connection) -> Findings:
-        search: RunSearch = Search(lambda: Run(exploration), part=part)
+        search: RunSearch = Search(lambda: Run(exploration, repeats=True), part=part)
 
         def goes_on(_: Findings) -> bool:
             if self._shared.idle and (given := search.split()):
@@ -110,7 +110,11 @@ class _Child:
                 return False
             return self._may_begin()
 
-        return findings_of(search, goes_on) if self._may_begin() else Findings(unexplored=1)
+        if not self._may_begin():
+            return Findings(unexplored=1)
+        found = findings_of(search, goes_on)
+        found.first = None  # its replies may be such that cannot be pickled
+        return found
 
     def _may_begin(self) -> bool:
         """Whether one more run may begin; counts it."""

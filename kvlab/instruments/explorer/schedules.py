@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from kvlab.errors import InvalidArgument
+from kvlab.instruments.explorer.findings import Findings
 from kvlab.instruments.explorer.invariants import broken_by
 from kvlab.instruments.explorer.run.choices import Choice
 from kvlab.instruments.explorer.run.exploration import Exploration
+from kvlab.instruments.explorer.run.repeats import ADVICE
 from kvlab.instruments.explorer.run.run import Run
-from kvlab.instruments.explorer.search import RepeatRun
+from kvlab.instruments.explorer.search import Nondeterministic, RepeatRun
 from kvlab.instruments.explorer.timeline.timeline import Timeline
 from kvlab.instruments.explorer.timeline.wording import state_of
 
@@ -77,6 +79,32 @@ def rehearse(exploration: Exploration, tokens: Sequence[str]) -> bool:
     return True
 
 
+def made_again(exploration: Exploration, found: Findings) -> None:
+    """Make a run of the search again, after all the others.
+
+    Raises Nondeterministic if clients do something else in it than the first time, or if the
+    invariant says no to it now. It is asked only if it has said no to another run.
+    """
+    if (first := found.first) is None:
+        return
+    run, words, problem = Run(exploration, repeats=True), None, None
+    for choice, done in zip(first.path, first.done, strict=True):
+        if choice not in run.options():
+            words = f"the choice {choice}, which could be made in the first run, is no choice now"
+        if words := words or run.unlike(done, run.take(choice)):
+            break
+    if not words and first.holds and found.denied:
+        problem = broken_by(run)
+    try:
+        run.end()
+    except RepeatRun:
+        return
+    if problem:
+        words = f"a run that held does not hold when it is made again: {problem}; {ADVICE}"
+    if words:
+        raise Nondeterministic(words)
+
+
 def recorded(exploration: Exploration, choose: Chooser) -> Timeline:
     """Make the run once more, and note the state of the keys after each step."""
     run, schedule = Run(exploration), _Schedule()
@@ -123,4 +151,4 @@ class _Schedule:
 
     def __str__(self) -> str:
         whole = len(self._tokens) <= MAX_TOKENS
-        return " ".join(self._tokens if whole else self._tokens[: self._needed])
+        return " ".join(self._tokens if whole else self._tokens[: max(1, self._needed)])

@@ -43,6 +43,10 @@ class Execution(Protocol[C, D]):
         """Whether two things done in the same state could be done in either order: the outcome
         is the same, and neither makes the other impossible."""
 
+    def unlike(self, before: D, now: D, /) -> str | None:
+        """How what was done now differs from what was done after the same choices before, in
+        words; None when it does not."""
+
     def end(self) -> None:
         """Break off the run, or end it. Raises :class:`RepeatRun` if the run began unlike the
         others, so that it does not count."""
@@ -52,7 +56,7 @@ E_co = TypeVar("E_co", bound=Execution, covariant=True)  # type: ignore[type-arg
 
 
 class Nondeterministic(KvlabError):
-    """The same choices led to different options."""
+    """The same choices led to different options, or to different steps."""
 
 
 class RepeatRun(Exception):
@@ -62,13 +66,15 @@ class RepeatRun(Exception):
 @dataclass(slots=True)
 class _Node(Generic[C, D]):
     """A step of the path. ``awake``: options that are still to be taken, the next one last;
-    ``asleep``: options that need no run here, because an earlier run covers them."""
+    ``asleep``: options that need no run here, because an earlier run covers them; ``known``: what
+    is done by the option that is taken."""
 
     options: tuple[C, ...]
     awake: list[C]
     asleep: dict[C, D]
     taken: C
     done: D = field(init=False)
+    known: bool = False
 
 
 class Search(Generic[C, D, E_co]):
@@ -93,6 +99,11 @@ class Search(Generic[C, D, E_co]):
     def place(self) -> tuple[int, ...]:
         """The place of the last run among all runs: the whole search makes runs in this order."""
         return tuple(node.options.index(node.taken) for node in self._path)
+
+    @property
+    def done(self) -> tuple[D, ...]:
+        """What was done by each choice of the last run."""
+        return tuple(node.done for node in self._path)
 
     def split(self) -> Part[C] | None:
         """Give away one of the largest parts that are not begun; None when there is none.
@@ -132,7 +143,11 @@ class Search(Generic[C, D, E_co]):
             if (options := tuple(execution.options())) != node.options:
                 execution.end()  # a start unlike the others' explains the difference
                 raise Nondeterministic(self._difference(node, options))
-            node.done = execution.take(node.taken)
+            done = execution.take(node.taken)
+            if node.known and (words := execution.unlike(node.done, done)) is not None:
+                execution.end()
+                raise Nondeterministic(words)
+            node.done, node.known = done, True
             asleep = self._still_asleep(execution, node)
         while options := tuple(execution.options()):
             awake = [option for option in reversed(options) if option not in asleep]
@@ -140,7 +155,7 @@ class Search(Generic[C, D, E_co]):
                 return False
             choice = awake.pop()
             node = _Node(options, awake, asleep, choice)
-            node.done = execution.take(choice)
+            node.done, node.known = execution.take(choice), True
             self._path.append(node)
             asleep = self._still_asleep(execution, node)
         return True
@@ -158,7 +173,7 @@ class Search(Generic[C, D, E_co]):
             if self._reduce:
                 node.asleep[node.taken] = node.done
             if node.awake:
-                node.taken = node.awake.pop()
+                node.taken, node.known = node.awake.pop(), False
                 return True
             self._path.pop()
         return False
@@ -167,8 +182,7 @@ class Search(Generic[C, D, E_co]):
         path = " ".join(str(parent.taken) for parent in self._path[: self._path.index(node)])
         return (
             f"after {path or 'the start'} the choices were {_list(node.options)} the first time "
-            f"and {_list(options)} now: clients must do the same when they get the same answers "
-            "(seed their random numbers, start no threads, keep no state from one run to the next)"
+            f"and {_list(options)} now"
         )
 
 

@@ -31,12 +31,30 @@ WAITS: dict[str, tuple[Callable[[Any, float], Any], Any]] = {
     "BRPOPLPUSH": (lambda kv, wait: kv.brpoplpush("q", "to", wait), b"e"),
     "BLMPOP": (lambda kv, wait: kv.blmpop(wait, 1, "q", direction="LEFT"), [b"q", [b"e"]]),
     "BZPOPMIN": (lambda kv, wait: kv.bzpopmin("z", wait), (b"z", b"e", 1.0)),
+    "BZPOPMAX": (lambda kv, wait: kv.bzpopmax("z", wait), (b"z", b"e", 1.0)),
     "BZMPOP": (lambda kv, wait: kv.bzmpop(wait, 1, ["z"], min=True), [b"z", [[b"e", b"1"]]]),
     "XREAD": (
         lambda kv, wait: kv.xread(STREAM, block=int(wait * 1000)),
         [[b"s", [(b"1-1", {b"f": b"e"})]]],
     ),
+    "XREADGROUP": (
+        lambda kv, wait: kv.xreadgroup("g", "me", {"s": ">"}, block=int(wait * 1000)),
+        [[b"s", [(b"1-1", {b"f": b"e"})]]],
+    ),
 }
+
+
+def group(kv: Any) -> Any:
+    return kv.xgroup_create("s", "g", mkstream=True)
+
+
+def of(
+    way: str, wait: Callable[[Any, float], Any], seconds: float, then: Any = lambda found: found
+) -> Any:
+    async def awaits(kv: Any) -> Any:
+        return then(await wait(kv, seconds))
+
+    return awaits if way == "async" else lambda kv: then(wait(kv, seconds))
 
 
 def supply(kv: Any) -> None:
@@ -45,8 +63,9 @@ def supply(kv: Any) -> None:
     pipe.execute()
 
 
+@pytest.mark.parametrize("way", ["sync", "async"])
 @pytest.mark.parametrize("name", WAITS)
-def test_a_waiter_is_woken_or_its_time_is_up(name: str) -> None:
+def test_a_waiter_is_served_or_woken_or_its_time_is_up(name: str, way: str) -> None:
     wait, found = WAITS[name]
     answers = []
 
@@ -55,7 +74,7 @@ def test_a_waiter_is_woken_or_its_time_is_up(name: str) -> None:
         return True
 
     # For ever: the supply comes first, or wakes the waiter (XREAD from $ misses an earlier one).
-    story = explore([lambda kv: wait(kv, 0), supply], invariant=invariant)
+    story = explore([of(way, wait, 0), supply], setup=group, invariant=invariant)
     if name == "XREAD":
         assert story.broken == {"deadlock: client 0 waits at XREAD for ever": 1}
         assert answers == [found]
@@ -67,11 +86,68 @@ def test_a_waiter_is_woken_or_its_time_is_up(name: str) -> None:
     # For two seconds, alone: nobody else can go on, so the time is up, at once for us.
     answers.clear()
     began = time.perf_counter()
-    story = explore([lambda kv: (wait(kv, 2), time.monotonic())[0]], invariant=invariant)
+    alone = of(way, wait, 2, lambda reply: (reply, time.monotonic())[0])
+    story = explore([alone], setup=group, invariant=invariant)
     assert story
     assert story.schedules == 1
     assert not answers[0]
     assert time.perf_counter() - began < 2
+
+
+@pytest.mark.parametrize("way", ["sync", "async"])
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_what_is_there_already_is_taken_at_once(way: str, protocol: int) -> None:
+    several = [wait for name, (wait, _) in WAITS.items() if name != "XREAD"]
+
+    def all_there(kv: Any) -> None:
+        group(kv)
+        for _ in several:
+            kv.pipeline().rpush("q", "e").zadd("z", {"e": 1}).xadd("s", {"f": "e"}).execute()
+
+    async def takes(kv: Any) -> None:
+        for wait in several:
+            assert await wait(kv, 0)
+            await kv.zadd("z", {"e": 1})
+
+    def takes_sync(kv: Any) -> None:
+        for wait in several:
+            assert wait(kv, 0)
+            kv.zadd("z", {"e": 1})
+
+    client = takes if way == "async" else takes_sync
+    story = explore([client], setup=all_there, client_options={"protocol": protocol})
+    assert story
+    assert story.schedules == 1
+
+
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_wait_waits_for_replicas(way: str) -> None:
+    wait = lambda kv, seconds: kv.wait(1, int(seconds * 1000))  # noqa: E731
+    story = explore([of(way, wait, 20)], invariant=lambda world: world.results == [0])
+    assert story
+    assert explore([of(way, wait, 0)]).broken == {"deadlock: client 0 waits at WAIT for ever": 1}
+    assert explore([lambda kv: kv.wait(0, 0)])
+
+
+@pytest.mark.parametrize("timeout", ["soon", "-1", "nan", "inf"])
+def test_a_timeout_that_is_none_gets_the_server_s_error(timeout: str) -> None:
+    story = explore([lambda kv: kv.execute_command("BLPOP", "q", timeout)])
+    (said,) = story.broken
+    assert "client 0 raised ResponseError: timeout is " in said
+
+
+def test_a_message_is_not_the_reply_that_a_client_waits_for() -> None:
+    def waits(kv: Any) -> Any:
+        kv.execute_command("CLIENT", "TRACKING", "ON")
+        kv.get("n")
+        return kv.blpop("q", 0)
+
+    def supplies(kv: Any) -> None:
+        kv.set("n", 1)  # which tells the client that waits
+        kv.rpush("q", "e")
+
+    story = explore([waits, supplies], client_options={"protocol": 3})
+    assert story, "an invalidation made the client read on, and hang"
 
 
 def test_time_outs_that_need_not_be_are_asked_for() -> None:

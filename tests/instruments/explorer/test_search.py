@@ -41,6 +41,9 @@ class Threads:
             return False
         return one[2] != other[2] or one[1] == other[1] == "r"
 
+    def unlike(self, before: Step, now: Step) -> str | None:
+        return None if before == now else f"was {before} and is {now}"
+
     def end(self) -> None:
         self.ended = True
 

@@ -11,8 +11,8 @@ import redis
 
 from kvlab import FixedWindow
 from kvlab.instruments import explore, replay, step
+from kvlab.instruments.explorer.shortening import shortened
 from kvlab.instruments.explorer.timeline.shapes import Text
-from kvlab.instruments.explorer.timeline.shortening import shortened
 from kvlab.instruments.explorer.timeline.timeline import HEAD, TAIL, Timeline
 from kvlab.instruments.explorer.timeline.wording import MAX_KEYS, state_of
 

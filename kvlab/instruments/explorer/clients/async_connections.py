@@ -1,16 +1,46 @@
-"""The connections of :mod:`.connections` for asyncio."""
+"""For asyncio: the connections of :mod:`.connections`, and a loop whose timers are the run's
+clock."""
 
 from __future__ import annotations
 
 import asyncio
+import selectors
 from typing import Any
 
 import redis
 from redis.asyncio.connection import Connection, UnixDomainSocketConnection
 
-from kvlab.instruments.explorer.clients.blocking_commands import without_timeout
+from kvlab.instruments.explorer.clients.blocking_commands import waits_in
+from kvlab.instruments.explorer.clients.client_thread import ClientThread
 from kvlab.instruments.explorer.clients.connections import SteppedConnectionBase
-from kvlab.instruments.explorer.clients.event_loop import ClientSelector
+from kvlab.instruments.explorer.clients.server_side import ServerSide
+
+
+class ClientSelector(selectors.DefaultSelector):
+    """Waits for sockets in fact; where a timer would be waited for, the client sleeps."""
+
+    def __init__(self, client: ClientThread, server: ServerSide) -> None:
+        super().__init__()
+        self.client, self.server = client, server
+        self.one_connects = asyncio.Lock()
+
+    def select(self, timeout: float | None = None) -> Any:
+        if self.client.pending_io > 0:
+            self.server.settle()  # else the server's speed would say which replies are there
+            return super().select(timeout)
+        if timeout is None or timeout <= 0:
+            return super().select(timeout)
+        if ready := super().select(0):
+            return ready
+        self.client.sleep(timeout)
+        return super().select(0)
+
+
+def event_loop_of(client: ClientThread, server: ServerSide) -> asyncio.AbstractEventLoop:
+    """A loop for the tasks of one client."""
+    loop = asyncio.SelectorEventLoop(ClientSelector(client, server))
+    loop.time = client.monotonic  # type: ignore[method-assign]
+    return loop
 
 
 class _SteppedAsync(SteppedConnectionBase):
@@ -31,10 +61,6 @@ class _SteppedAsync(SteppedConnectionBase):
                 self.greeting = False
                 self.client_thread.pending_io -= 1
 
-    def descriptor(self) -> int:
-        this: Any = self
-        return int(this._writer.get_extra_info("socket").fileno())
-
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         this: Any = self
         send = super().send_packed_command  # type: ignore[misc]
@@ -46,7 +72,7 @@ class _SteppedAsync(SteppedConnectionBase):
         commands, order = self.ask(command)
         if order == "lose request":
             return
-        timed = without_timeout(commands[0]) if len(commands) == 1 else None
+        timed = waits_in(commands)
         data = command if timed is None else this.pack_command(*timed[0])
         await send(data, check_health=False)
         if order == "lose reply":

@@ -1,40 +1,65 @@
-"""The commands that make a client wait at the server: BLPOP and its family, XREAD with BLOCK."""
+"""The commands that make a client wait at the server: BLPOP and its family, XREAD with BLOCK, WAIT.
+
+A command in a MULTI does not wait, nor does a command whose timeout the server refuses.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+
+from kvlab.instruments.explorer.clients.leftovers import Refused
 from kvlab.instruments.explorer.clients.stops import Command
 
-_TIMEOUT_LAST = {b"BLPOP", b"BRPOP", b"BLMOVE", b"BRPOPLPUSH", b"BZPOPMIN", b"BZPOPMAX"}
-_TIMEOUT_FIRST = {b"BLMPOP", b"BZMPOP"}
+_LAST, _FIRST = -1, 1
+_TIMEOUT_AT = {
+    **dict.fromkeys((b"BLPOP", b"BRPOP", b"BLMOVE", b"BRPOPLPUSH", b"BZPOPMIN"), _LAST),
+    **dict.fromkeys((b"BZPOPMAX", b"WAIT", b"WAITAOF"), _LAST),
+    **dict.fromkeys((b"BLMPOP", b"BZMPOP"), _FIRST),
+}
 _STREAMS = {b"XREAD", b"XREADGROUP"}
-_BLOCKING = _TIMEOUT_LAST | _TIMEOUT_FIRST | _STREAMS
+_IN_MILLISECONDS = _STREAMS | {b"WAIT", b"WAITAOF"}
+
+
+def waits_in(commands: Sequence[Command]) -> tuple[Command, float] | None:
+    """A blocking command with its timeout set to 0 (for ever), and the timeout in seconds.
+
+    None for any other command, and for several commands that travel together.
+    """
+    return without_timeout(commands[0]) if len(commands) == 1 else None
+
+
+def refuse_pipelined(commands: Sequence[Command]) -> None:
+    """Raises Refused for a blocking command that travels with others, and not in a MULTI."""
+    if len(commands) == 1 or commands[0][0].upper() == b"MULTI":
+        return
+    for command in commands:
+        if without_timeout(command):
+            name = command[0].decode().upper()
+            raise Refused(f"{name} cannot be explored inside a pipeline: send it alone")
 
 
 def without_timeout(command: Command) -> tuple[Command, float] | None:
-    """A blocking command with its timeout set to 0 (for ever), and the timeout in seconds.
-
-    None for any other command.
-    """
+    """See :func:`waits_in`."""
     name = command[0].upper()
-    if name not in _BLOCKING:
+    at = _after_block(command) if name in _STREAMS else _TIMEOUT_AT.get(name)
+    if at is None:
         return None
-    if name in _TIMEOUT_LAST:
-        at = len(command) - 1
-    elif name in _TIMEOUT_FIRST:
-        at = 1
-    elif (block := _block_option(command)) is not None:
-        at = block + 1
-    else:
-        return None
-    seconds = float(command[at]) / (1000 if name in _STREAMS else 1)
-    return (*command[:at], b"0", *command[at + 1 :]), seconds
+    with suppress(ValueError, IndexError):  # the server will say what is wrong
+        seconds = float(command[at]) / (1000 if name in _IN_MILLISECONDS else 1)
+        if 0 <= seconds < math.inf:
+            changed = list(command)
+            changed[at] = b"0"
+            return tuple(changed), seconds
+    return None
 
 
-def _block_option(command: Command) -> int | None:
-    """Where XREAD or XREADGROUP says BLOCK: among its options, not as the name of a stream."""
+def _after_block(command: Command) -> int | None:
+    """Where XREAD or XREADGROUP says how long: after BLOCK, if BLOCK is no stream's name."""
     words = [word.upper() for word in command]
     begin = 4 if words[0] == b"XREADGROUP" else 1
     if b"STREAMS" not in words[begin:]:
         return None
     options = words[begin : words.index(b"STREAMS", begin)]
-    return begin + options.index(b"BLOCK") if b"BLOCK" in options else None
+    return begin + options.index(b"BLOCK") + 1 if b"BLOCK" in options else None

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kvlab.errors import KvlabError
+from kvlab.instruments.explorer.clients.async_connections import event_loop_of
 from kvlab.instruments.explorer.clients.client_thread import ClientThread
 from kvlab.instruments.explorer.clients.clock import RunClock
-from kvlab.instruments.explorer.clients.event_loop import Settle, event_loop_of
 from kvlab.instruments.explorer.clients.redis_clients import stepped, stepped_async
+from kvlab.instruments.explorer.clients.server_side import ServerSide
 
 
 class ClientProgram:
@@ -21,12 +22,11 @@ class ClientProgram:
         self,
         number: int,
         program: Callable[[Any], Any],
-        url: str,
-        settle: Settle,
+        server: ServerSide,
         options: Mapping[str, Any],
     ) -> None:
         self.thread = ClientThread(number)
-        self._program, self._url, self._settle, self._options = program, url, settle, options
+        self._program, self._server, self._options = program, server, options
         self._runner: asyncio.Runner | None = None
         self._is_async = inspect.iscoroutinefunction(program)
         self._client: Any = None
@@ -38,11 +38,12 @@ class ClientProgram:
         if self._is_async:
             if self._runner is None:
                 self._runner = asyncio.Runner(
-                    loop_factory=lambda: event_loop_of(self.thread, self._settle)
+                    loop_factory=lambda: event_loop_of(self.thread, self._server)
                 )
             return self._runner.run(self._perform_async())
         if self._client is None:
-            self._client = stepped(self._url, self.thread, self._settle, **self._options)
+            self._client = stepped(self._server, self.thread, **self._options)
+        self._client.kv.round_trips = 0
         value = self._program(self._client)
         if inspect.iscoroutine(value):
             value.close()
@@ -54,7 +55,8 @@ class ClientProgram:
 
     async def _perform_async(self) -> Any:
         if self._client is None:
-            self._client = stepped_async(self._url, self.thread, self._settle, **self._options)
+            self._client = stepped_async(self._server, self.thread, **self._options)
+        self._client.kv.round_trips = 0
         try:
             return await self._program(self._client)
         finally:  # as asyncio.run() does
@@ -68,6 +70,7 @@ class ClientProgram:
         self.thread.misuse = None
         self.thread.begin(self._close, RunClock(), jumps=False)
         self.thread.kill()
+        self.thread.unclean.clear()
 
     def _close(self) -> None:
         client, self._client = self._client, None

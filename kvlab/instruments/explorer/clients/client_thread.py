@@ -36,8 +36,12 @@ _current: ContextVar[ClientThread] = ContextVar("kvlab_client_thread")
 
 
 def current_client() -> ClientThread | None:
-    """The client whose program calls this; None outside an exploration."""
-    return _current.get(None)
+    """The client whose program calls this; None outside an exploration.
+
+    None too in a thread that a client has started: it lives in real time.
+    """
+    client = _current.get(None)
+    return client if client is not None and client.runs_here() else None
 
 
 def step(label: str, *touches: str, reads: bool = False) -> None:
@@ -47,7 +51,7 @@ def step(label: str, *touches: str, reads: bool = False) -> None:
     database, a file, a global. ``touches`` names these things (``label`` by default); ``reads``
     says that the lines only read them. Outside an exploration ``step`` does nothing.
     """
-    client = current_client()
+    client = _current.get(None)
     if client is not None:
         client.park(Local(label, frozenset(touches or (label,)), reads))
 
@@ -60,7 +64,8 @@ class ClientThread:
     """The thread of one client. ``stop`` is where its program stands.
 
     ``replies``: those that the program has read since the last stop. ``pending_io``: commands
-    whose replies are not read yet, and connections that are being made.
+    whose replies are not read yet, and connections that are being made. ``unclean``: connections
+    on which the program has left something. ``told_time``: the program has read a clock.
     """
 
     def __init__(self, number: int) -> None:
@@ -68,9 +73,11 @@ class ClientThread:
         self.stop: Stop = Ended()
         self.replies: list[Any] = []
         self.pending_io = 0
+        self.unclean: set[object] = set()
         self.dead = False
         self.hung = False
         self.misuse: KvlabError | None = None
+        self.told_time = False
         self.jumps = False
         self.clock = RunClock()
         self._random: dict[int, random.Random] = {}
@@ -90,7 +97,7 @@ class ClientThread:
     def begin(self, work: Callable[[], Any], clock: RunClock, *, jumps: bool) -> None:
         """Run ``work`` to its first stop."""
         self._work, self.clock, self.jumps = work, clock, jumps
-        self.dead, self._ahead, self.pending_io = False, 0.0, 0
+        self.dead, self._ahead, self.pending_io, self.told_time = False, 0.0, 0, False
         self._random.clear()
         self.resume("go")
 
@@ -136,6 +143,10 @@ class ClientThread:
 
     # --- the program's side ---
 
+    def runs_here(self) -> bool:
+        """Whether this is the client's own thread, and none that its program has started."""
+        return threading.current_thread() is self._thread
+
     def park(self, stop: Stop) -> Order:
         """Stop here until the explorer lets the client go on.
 
@@ -170,6 +181,7 @@ class ClientThread:
 
     def time(self) -> float:
         """The time by this client's wall clock, in seconds since 1970."""
+        self.told_time = True
         if self.jumps:
             self.park(ReadsClock())
         return self.clock.time + self._ahead

@@ -7,60 +7,91 @@ timeout, and the client stops where the server makes it wait; CLIENT UNBLOCK end
 
 from __future__ import annotations
 
-import select
 from typing import Any
 
 import hiredis
 import redis
 
-from kvlab.errors import KvlabError
-from kvlab.instruments.explorer.clients.blocking_commands import without_timeout
+from kvlab.instruments.explorer.clients.blocking_commands import refuse_pipelined, waits_in
 from kvlab.instruments.explorer.clients.client_thread import ClientThread
-from kvlab.instruments.explorer.clients.event_loop import Settle
+from kvlab.instruments.explorer.clients.leftovers import Refused
+from kvlab.instruments.explorer.clients.server_side import ServerSide
 from kvlab.instruments.explorer.clients.stops import Blocked, Command, Order, Sending
 
-_PUBSUB = {b"SUBSCRIBE", b"PSUBSCRIBE", b"SSUBSCRIBE"}
 
+class Noting:
+    """Notes what the commands of a connection leave, but not what it sends when it connects.
 
-class SteppedConnectionBase:
-    """What connections for threads and for asyncio have in common."""
+    ``unclean``: the connections on which something is left.
+    """
 
-    client_thread: ClientThread
-    settle: Settle
+    server: ServerSide
 
-    def __init__(
-        self, *args: Any, client_thread: ClientThread, settle: Settle, **kwargs: Any
-    ) -> None:
-        self.client_thread, self.settle = client_thread, settle
-        self.unanswered = 0
-        self.lost = self.greeting = False
-        self.number = 0
+    def __init__(self, *args: Any, server: ServerSide, unclean: set[object], **kwargs: Any) -> None:
+        self.server, self._unclean = server, unclean
+        self.greeting = self._is_open = False
         self._command_reader = hiredis.Reader()
         super().__init__(*args, **kwargs)
 
     def commands_of(self, packed: Any) -> list[Command]:
-        """The commands that are about to be written."""
+        """The commands that are about to be written. Raises Refused."""
         reader, found = self._command_reader, []
         for piece in [packed] if isinstance(packed, str | bytes) else packed:
             reader.feed(piece.encode() if isinstance(piece, str) else piece)
         while (command := reader.gets()) is not False:
             found.append(tuple(command))
+        self._is_open, changed = self.server.leftovers.note(found, self._is_open)
+        if changed:
+            self._unclean.add("changed")
+        if self._is_open:
+            self._unclean.add(self)
+        else:
+            self._unclean.discard(self)
         return found
+
+
+class _NotingSync(Noting):
+    def connect_check_health(self, *args: Any, **kwargs: Any) -> None:
+        self.greeting = True
+        try:
+            super().connect_check_health(*args, **kwargs)  # type: ignore[misc]
+        finally:
+            self.greeting = False
+
+    def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        if not self.greeting:
+            self.commands_of(command)
+        super().send_packed_command(command, check_health)  # type: ignore[misc]
+
+    def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        reply = super().read_response(*args, **kwargs)  # type: ignore[misc]
+        self.server.answers.append(reply)
+        return reply
+
+
+class SteppedConnectionBase(Noting):
+    """What connections for threads and for asyncio have in common."""
+
+    def __init__(self, *args: Any, client_thread: ClientThread, **kwargs: Any) -> None:
+        self.client_thread = client_thread
+        self.unanswered = 0
+        self.lost = False
+        self.number = 0
+        super().__init__(*args, unclean=client_thread.unclean, **kwargs)
 
     def ask(self, packed: Any) -> tuple[list[Command], Order]:
         """Stop before these bytes are written: the commands in them, and what the explorer lets
         happen to them."""
-        commands = self.commands_of(packed)
+        try:
+            commands = self.commands_of(packed)
+            refuse_pipelined(commands)
+        except Refused as problem:
+            self.client_thread.misuse = problem
+            raise
         if self.client_thread.dead and commands == [(b"UNWATCH",)]:  # from a pipeline's __del__
             raise redis.ConnectionError("this client has crashed before")
-        if any(command[0].upper() in _PUBSUB for command in commands):
-            name = commands[0][0].decode()
-            self.client_thread.misuse = KvlabError(
-                f"{name} cannot be explored: there is no pub/sub here"
-            )
-            raise self.client_thread.misuse
         if self.client_thread.pending_io:
-            self.settle()
+            self.server.settle()
         order = self.client_thread.park(Sending(tuple(commands)))
         self.lost = order.startswith("lose")
         if order != "lose request":
@@ -70,18 +101,12 @@ class SteppedConnectionBase:
 
     def blocks(self, commands: list[Command], seconds: float) -> Blocked | None:
         """Where the client waits, if the server does not answer the command at once."""
-        self.settle()
-        if self.readable():
+        self.server.settle()
+        number, waits = self.number, self.server.waits
+        if not waits(number):
             return None
         until = self.client_thread.monotonic() + seconds
-        return Blocked(tuple(commands), seconds, until, self.readable, self.number)
-
-    def readable(self) -> bool:
-        """Whether the server has answered."""
-        return bool(select.select([self.descriptor()], [], [], 0)[0])
-
-    def descriptor(self) -> int:
-        raise NotImplementedError
+        return Blocked(tuple(commands), seconds, until, lambda: not waits(number), number)
 
     def answered(self, reply: Any) -> None:
         """The client has read a reply."""
@@ -111,10 +136,6 @@ class _SteppedSync(SteppedConnectionBase):
         this.send_command("CLIENT", "ID")
         self.number = this.read_response()
 
-    def descriptor(self) -> int:
-        this: Any = self
-        return int(this._sock.fileno())
-
     def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         this: Any = self
         send = super().send_packed_command  # type: ignore[misc]
@@ -126,7 +147,7 @@ class _SteppedSync(SteppedConnectionBase):
         commands, order = self.ask(command)
         if order == "lose request":
             return
-        timed = without_timeout(commands[0]) if len(commands) == 1 else None
+        timed = waits_in(commands)
         data = command if timed is None else this.pack_command(*timed[0])
         send(data, check_health=False)
         if order == "lose reply":
@@ -156,6 +177,14 @@ class _SteppedSync(SteppedConnectionBase):
         self.forget()
         self.number = 0
         super().disconnect(*args, **kwargs)  # type: ignore[misc]
+
+
+class NotingConnection(_NotingSync, redis.Connection):
+    """TCP, for setup and invariant."""
+
+
+class NotingUnixConnection(_NotingSync, redis.UnixDomainSocketConnection):
+    """Unix domain socket, for setup and invariant."""
 
 
 class SteppedConnection(_SteppedSync, redis.Connection):

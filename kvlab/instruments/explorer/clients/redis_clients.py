@@ -5,6 +5,7 @@ A program's client is made as ``redis.Redis()`` makes one, on connections that s
 
 from __future__ import annotations
 
+import functools
 from typing import Any, TypeVar, cast
 
 import redis
@@ -20,10 +21,12 @@ from kvlab.instruments.explorer.clients.async_connections import (
 )
 from kvlab.instruments.explorer.clients.client_thread import ClientThread
 from kvlab.instruments.explorer.clients.connections import (
+    NotingConnection,
+    NotingUnixConnection,
     SteppedConnection,
     SteppedUnixConnection,
 )
-from kvlab.instruments.explorer.clients.event_loop import Settle
+from kvlab.instruments.explorer.clients.server_side import ServerSide
 
 PREFIX = "kv:"
 RETRIES = 10
@@ -33,14 +36,23 @@ K = TypeVar("K", Kv, AsyncKv)
 
 
 class KvRedis(redis.Redis):
-    """A redis-py client that also runs ops and flows, under the prefix ``PREFIX``."""
+    """A redis-py client that also runs ops and flows, under the prefix ``PREFIX``.
+
+    ``unclean`` is not empty when the client, or one of its connections, should not be used in
+    another run.
+    """
 
     kv: Kv
+    unclean: set[object]
 
     def close(self) -> None:
         """Close also what ``run`` has opened."""
         self.kv.close()
         super().close()
+
+    def set_response_callback(self, *args: Any) -> None:
+        self.unclean.add("callbacks")
+        super().set_response_callback(*args)
 
     def _execute_command(self, *args: Any, **options: Any) -> Any:
         """redis-py's own, without its telemetry, which takes a tenth of a step's time."""
@@ -64,6 +76,11 @@ class KvAsyncRedis(redis.asyncio.Redis):
     """The same for asyncio."""
 
     kv: AsyncKv
+    unclean: set[object]
+
+    def set_response_callback(self, *args: Any) -> None:
+        self.unclean.add("callbacks")
+        super().set_response_callback(*args)
 
     async def run(self, *ops: Any, **options: Any) -> Any:
         """:meth:`kvlab.AsyncKv.run`."""
@@ -84,35 +101,56 @@ class _Pool(redis.ConnectionPool):
         self._available_connections.append(connection)
 
 
-def plain(url: str, **options: Any) -> KvRedis:
-    """A client that stops nowhere."""
-    client = KvRedis(connection_pool=redis.ConnectionPool.from_url(url, **options))
-    client.auto_close_connection_pool = True  # or close() would leave the sockets open
-    client.kv = _unnamed(Kv(client, prefix=PREFIX))
-    return client
+def direct(url: str) -> redis.Redis:
+    """A client for the explorer's own questions."""
+    return _of(redis.ConnectionPool.from_url(url), set())
 
 
-def stepped(url: str, thread: ClientThread, settle: Settle, **options: Any) -> KvRedis:
+def plain(server: ServerSide, **options: Any) -> KvRedis:
+    """A client that stops nowhere, for setup and invariant."""
+    pool, unclean = redis.ConnectionPool.from_url(server.url, **options), set[object]()
+    _link(pool, NotingConnection, NotingUnixConnection, server=server, unclean=unclean)
+    return _of(pool, unclean)
+
+
+def stepped(server: ServerSide, thread: ClientThread, **options: Any) -> KvRedis:
     """A client that stops ``thread`` before each write. Its connections open when first used."""
-    pool = _Pool.from_url(url, **_options(options))
-    unix = url.startswith("unix://")
-    pool.connection_class = SteppedUnixConnection if unix else SteppedConnection
-    pool.connection_kwargs |= {"client_thread": thread, "settle": settle}
+    pool = _Pool.from_url(server.url, **_options(options))
+    _link(pool, SteppedConnection, SteppedUnixConnection, server=server, client_thread=thread)
+    return _of(pool, thread.unclean, clock=thread.monotonic, sleep=thread.sleep)
+
+
+def _of(pool: redis.ConnectionPool, unclean: set[object], **time: Any) -> KvRedis:
     client = KvRedis(connection_pool=pool)
-    client.kv = _unnamed(Kv(client, prefix=PREFIX, clock=thread.monotonic, sleep=thread.sleep))
+    client.auto_close_connection_pool = True  # or close() would leave the sockets open
+    client.unclean = unclean
+    closed = functools.partial(unclean.add, "closed")
+    client.kv = _unnamed(Kv(client, prefix=PREFIX, on_close=closed, **time))
     return client
 
 
-def stepped_async(url: str, thread: ClientThread, settle: Settle, **options: Any) -> KvAsyncRedis:
+def stepped_async(server: ServerSide, thread: ClientThread, **options: Any) -> KvAsyncRedis:
     """The same for asyncio, to be used in an ``event_loop_of`` the thread."""
     options = _options(options, redis.asyncio.retry.Retry)
-    pool = redis.asyncio.ConnectionPool.from_url(url, **options)
-    unix = url.startswith("unix://")
-    pool.connection_class = SteppedAsyncUnixConnection if unix else SteppedAsyncConnection
-    pool.connection_kwargs |= {"client_thread": thread, "settle": settle}
+    pool = redis.asyncio.ConnectionPool.from_url(server.url, **options)
+    classes = SteppedAsyncConnection, SteppedAsyncUnixConnection
+    _link(pool, *classes, server=server, client_thread=thread)
     client = KvAsyncRedis(connection_pool=pool)
-    client.kv = _unnamed(AsyncKv(client, prefix=PREFIX, clock=thread.monotonic))
+    client.unclean = thread.unclean
+
+    async def closed() -> None:
+        thread.unclean.add("closed")
+
+    kv = AsyncKv(client, prefix=PREFIX, clock=thread.monotonic, on_close=closed)
+    client.kv = _unnamed(kv)
     return client
+
+
+def _link(pool: Any, tcp: type, unix: type, **links: Any) -> None:
+    """Let the pool make connections of these classes, with these arguments too."""
+    by_path = "path" in pool.connection_kwargs
+    pool.connection_class = unix if by_path else tcp
+    pool.connection_kwargs |= links
 
 
 def _unnamed(kv: K) -> K:

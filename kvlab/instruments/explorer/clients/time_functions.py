@@ -34,7 +34,10 @@ def _client_time_ns() -> int:
 
 def _client_monotonic() -> float:
     client = current_client()
-    return _monotonic() if client is None else client.monotonic()
+    if client is None:
+        return _monotonic()
+    client.told_time = True
+    return client.monotonic()
 
 
 def _client_sleep(seconds: float) -> None:

@@ -11,29 +11,48 @@ import redis
 from kvlab.core.server_url import server_url
 from kvlab.errors import InvalidArgument, ServerUnavailable
 from kvlab.instruments.explorer.clients.client_program import ClientProgram
-from kvlab.instruments.explorer.clients.redis_clients import KvRedis, plain
+from kvlab.instruments.explorer.clients.leftovers import Leftovers
+from kvlab.instruments.explorer.clients.redis_clients import KvRedis, direct, plain
+from kvlab.instruments.explorer.clients.server_side import ServerSide
 from kvlab.instruments.explorer.clients.stops import Stop
 from kvlab.instruments.explorer.clients.time_functions import clients_own_time
 from kvlab.instruments.explorer.cores import one_core
+from kvlab.instruments.explorer.run.clean_start import CleanStart
 from kvlab.instruments.explorer.run.footprints import Footprints
 from kvlab.instruments.explorer.run.script_cache import ScriptCache
 from kvlab.instruments.explorer.run.settings import Settings
 from kvlab.server import engines
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Exploration:
-    """``kv`` is for setup and invariant, ``server`` for the explorer itself.
-
-    ``footprints`` is None when nobody asks which steps commute.
-    """
+    """``kv`` is for setup and invariant (a new one after a run that changed it), ``server`` for
+    the explorer itself. ``footprints`` is None when nobody asks which steps commute.
+    Of the last run: ``setup_answers`` is what setup was told, ``first_stops`` where the clients
+    stood when it began."""
 
     settings: Settings
-    programs: Sequence[ClientProgram]
-    kv: KvRedis
     server: redis.Redis
+    side: ServerSide
+    clean_start: CleanStart
+    kv: KvRedis
+    programs: Sequence[ClientProgram]
     scripts: ScriptCache
     footprints: Footprints | None
+    setup_answers: str = ""
+    first_stops: Sequence[Stop] = ()
+
+    def begin_clean(self) -> None:
+        """Take away what earlier runs have left on the server and on connections."""
+        everywhere = self.clean_start.put_back()
+        for program in self.programs:
+            if everywhere or program.thread.unclean:
+                program.drop()
+        if everywhere or self.kv.unclean:
+            self.kv.close()
+            self.kv = plain(self.side, **self.settings.client_options)
+        self.kv.kv.round_trips = 0
+        self.scripts.begin()
 
     @property
     def stops(self) -> list[Stop]:
@@ -51,26 +70,34 @@ def prepared(settings: Settings) -> Iterator[Exploration]:
     with _server_alive(), ExitStack() as ends:
         ends.enter_context(clients_own_time())
         url = ends.enter_context(_server(settings))
-        kv = ends.enter_context(plain(url, **settings.client_options))
-        server = ends.enter_context(plain(url))
+        server = ends.enter_context(direct(url))
         if (found := server.dbsize()) != 0:
             raise InvalidArgument(
                 f"the database has {found} keys, and an exploration empties it: name an empty one, "
                 "such as redis://127.0.0.1:6379/15"
             )
-        if settings.url is not None:
-            ends.callback(server.flushdb)
-
-        def settle() -> None:
-            for _ in range(2):  # at the second answer, all that came before the first is answered
-                server.ping()
-
+        private = settings.url is None
+        leftovers = Leftovers(private=private)
+        clean_start = CleanStart(server, leftovers, private=private)
+        if not private:
+            ends.callback(clean_start.put_back)
+        side = ServerSide(url, server, leftovers)
         programs: list[ClientProgram] = []
         for number, program in enumerate(settings.clients.values()):
-            programs.append(ClientProgram(number, program, url, settle, settings.client_options))
+            programs.append(ClientProgram(number, program, side, settings.client_options))
             ends.callback(programs[-1].end)
-        footprints = Footprints(server) if settings.reduce else None
-        yield Exploration(settings, programs, kv, server, ScriptCache(server), footprints)
+        exploration = Exploration(
+            settings=settings,
+            server=server,
+            side=side,
+            clean_start=clean_start,
+            kv=plain(side, **settings.client_options),
+            programs=programs,
+            scripts=ScriptCache(server),
+            footprints=Footprints(server) if settings.reduce else None,
+        )
+        ends.callback(lambda: exploration.kv.close())
+        yield exploration
 
 
 @contextmanager

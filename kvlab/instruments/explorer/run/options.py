@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kvlab.instruments.explorer.clients.blocking_commands import without_timeout
+from kvlab.instruments.explorer.clients.blocking_commands import waits_in
 from kvlab.instruments.explorer.clients.clock import RunClock
 from kvlab.instruments.explorer.clients.stops import (
     Asleep,
@@ -149,7 +149,7 @@ def _faults(exploration: Exploration, stops: Sequence[Stop], state: RunState) ->
             continue
         if allowed.crashes and state.steps[client]:
             found.append(Choice("crash", client))
-        if isinstance(stop, Sending) and not any(map(without_timeout, stop.commands)):
+        if isinstance(stop, Sending) and not waits_in(stop.commands):
             if allowed.lost_replies:
                 found.append(Choice("lose reply", client))
             if allowed.lost_requests:

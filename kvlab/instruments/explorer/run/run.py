@@ -13,9 +13,15 @@ from kvlab.instruments.explorer.run.choices import Choice
 from kvlab.instruments.explorer.run.exploration import Exploration
 from kvlab.instruments.explorer.run.footprints import SCRIPT_CACHE, Footprint
 from kvlab.instruments.explorer.run.options import Options, RunState, options_of
+from kvlab.instruments.explorer.run.repeats import (
+    ADVICE,
+    same_answers,
+    unlike,
+    unlike_at_first,
+)
 from kvlab.instruments.explorer.run.steps import UNFINISHED, Done, Step, World
 from kvlab.instruments.explorer.run.touched import TouchedKeys
-from kvlab.instruments.explorer.search import RepeatRun
+from kvlab.instruments.explorer.search import Nondeterministic, RepeatRun
 
 # Time passes by ARGV[1] milliseconds, as far as TTLs are concerned.
 _SHORTEN_TTLS = """
@@ -31,9 +37,12 @@ _ORDERS = {"go", "crash", "lose reply", "lose request", "time out"}
 
 
 class Run:
-    """An ``Execution`` of :mod:`..search`. ``problem``: why the run broke off before its end."""
+    """An ``Execution`` of :mod:`..search`. ``problem``: why the run broke off before its end.
 
-    def __init__(self, exploration: Exploration) -> None:
+    ``repeats``: the run must begin as the run before it, and repeat the steps of its path.
+    """
+
+    def __init__(self, exploration: Exploration, *, repeats: bool = False) -> None:
         self.exploration, self.settings = exploration, exploration.settings
         count = len(exploration.programs)
         faults = self.settings.max_faults
@@ -45,13 +54,18 @@ class Run:
         self._missed_script = False
         self.problem: str | None = None
         random.seed(0)
-        exploration.server.flushdb()
-        exploration.scripts.begin()
+        exploration.begin_clean()
+        exploration.side.answers.clear()
         if self.settings.setup is not None:
             self.settings.setup(exploration.kv)
+        answers = repr(exploration.side.answers)
+        # whether all answers so far were those of the run before
+        self._comparable = repeats and answers == exploration.setup_answers
+        exploration.setup_answers = answers
         for program in exploration.programs:
             program.begin(self._state.clock, jumps=bool(self.settings.faults.clock_jumps))
             self._note_end(program)
+        self._compare_begin()
         self._touched.begin()
 
     @property
@@ -85,11 +99,11 @@ class Run:
         before = program.thread.stop
         label = self._prepare(choice, before, program.thread)
         program.thread.resume(choice.kind if choice.kind in _ORDERS else "go")  # type: ignore[arg-type]
-        self._note_step(choice, before, program, label)
+        step = self._note_step(choice, before, program, label)
         touched = self._touched.by_client(choice, before, program.thread.stop, waiting)
         if isinstance(program.thread.stop, Ended):  # perhaps the last end: no TTL can end after it
             touched |= Footprint(reads=frozenset({THE_END}))
-        return Done(choice, touched)
+        return Done(choice, step, touched)
 
     def commute(self, one: Done, other: Done) -> bool:
         """See ``Execution``."""
@@ -98,6 +112,35 @@ class Run:
         if one.choice.client is not None and one.choice.client == other.choice.client:
             return False
         return not one.touched.meets(other.touched)
+
+    def unlike(self, before: Done, now: Done) -> str | None:
+        """See ``Execution``."""
+        was, is_now = before.step, now.step
+        if was is None or is_now is None or is_now.client is None or not self._comparable:
+            return None
+        words = unlike(was, is_now) if not self._clock_is_read() else None
+        self._comparable = same_answers(was, is_now)
+        return words and self._not_repeated(is_now.client, words)
+
+    def _clock_is_read(self) -> bool:
+        return any(program.thread.told_time for program in self.exploration.programs)
+
+    def _not_repeated(self, client: int, words: str) -> str:
+        number = self._state.steps[client] or 1
+        return (
+            f"{self.settings.names[client]} does not repeat itself: its step {number} {words}, "
+            f"though all answers were the same; {ADVICE}"
+        )
+
+    def _compare_begin(self) -> None:
+        """Before any choice, each client stands where it stood in the run before."""
+        before, stops = self.exploration.first_stops, self.exploration.stops
+        self.exploration.first_stops = stops
+        if not self._comparable or self._clock_is_read():
+            return
+        for client, (was, is_now) in enumerate(zip(before, stops, strict=True)):
+            if (words := unlike_at_first(was, is_now)) is not None:
+                raise Nondeterministic(self._not_repeated(client, words))
 
     def end(self) -> None:
         """See ``Execution``.
@@ -117,14 +160,15 @@ class Run:
     def _change_server(self, choice: Choice) -> Done:
         if choice.kind == "expire":
             self.exploration.server.unlink(choice.key)
-            self._state.trace.append(Step("expire", None, key=choice.key))
+            step = Step("expire", None, key=choice.key)
             touched = Footprint(writes=frozenset({choice.key, THE_END}))
         else:
             self.exploration.scripts.flush()
-            self._state.trace.append(Step("flush", None))
+            step = Step("flush", None)
             touched = Footprint(writes=frozenset({SCRIPT_CACHE}))
+        self._state.trace.append(step)
         self._touched.by_server()
-        return Done(choice, touched)
+        return Done(choice, step, touched)
 
     def _prepare(self, choice: Choice, stop: Stop, thread: ClientThread) -> str:
         """What happens before the client goes on; the label of the step."""
@@ -141,13 +185,16 @@ class Run:
             return f"sleeps {stop.seconds:.3g} s"
         return stop.label if isinstance(stop, Local) else ""
 
-    def _note_step(self, choice: Choice, before: Stop, program: ClientProgram, label: str) -> None:
+    def _note_step(
+        self, choice: Choice, before: Stop, program: ClientProgram, label: str
+    ) -> Step | None:
         thread, state = program.thread, self._state
         commands = before.commands if isinstance(before, Sending | Blocked) else ()
         replies = tuple(thread.replies)
         state.steps[thread.number] += choice.kind not in ("look", "jump")
         ended = isinstance(thread.stop, Ended)
         self._note_end(program)
+        step = None
         if choice.kind != "look":
             result = state.results[thread.number]
             step = Step(choice.kind, thread.number, commands, replies, label, b"", ended, result)
@@ -155,6 +202,7 @@ class Run:
         if isinstance(before, Asleep):
             state.woke_at[thread.number] = len(state.trace)
         self._missed_script |= self.exploration.scripts.note(commands, replies)
+        return step
 
     def _note_end(self, program: ClientProgram) -> None:
         stop = program.thread.stop

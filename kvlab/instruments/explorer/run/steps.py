@@ -41,9 +41,10 @@ class Step(NamedTuple):
 
 
 class Done(NamedTuple):
-    """A choice that was taken, and what it touched."""
+    """A choice that was taken, the step that it made, if any, and what it touched."""
 
     choice: Choice
+    step: Step | None
     touched: Footprint
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kvlab.instruments.explorer.run.steps import Step, Unfinished
+from kvlab.instruments.explorer.shortening import shortened
 from kvlab.instruments.explorer.timeline.diagram import Content, Diagram, Row, laid_out
-from kvlab.instruments.explorer.timeline.shortening import shortened
 from kvlab.instruments.explorer.timeline.wording import State, changes, ending, line_of
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import redis
 from kvlab.core.op import Script
 from kvlab.instruments.explorer.clients.stops import Command
 from kvlab.instruments.explorer.run.steps import Step, Unfinished
-from kvlab.instruments.explorer.timeline.shortening import shortened
+from kvlab.instruments.explorer.shortening import shortened
 from kvlab.instruments.faults.client_gate import ClientCrashed
 
 State = Mapping[str, tuple[str, float | None]]

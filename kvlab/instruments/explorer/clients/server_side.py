@@ -1,0 +1,38 @@
+"""The server, as the connections of setup, invariant and client programs see it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import redis
+
+from kvlab.instruments.explorer.clients.leftovers import Leftovers
+
+_FLAGS = re.compile(rb" flags=(\S+)")
+
+
+class ServerSide:
+    """``leftovers`` notes what the connections leave there; ``answers``: what setup was told.
+
+    Questions go by a connection of their own: bytes that have left the server can lie in a
+    socket, an event loop or a parser, and not all of them are a reply; so only the server knows
+    whether a client waits.
+    """
+
+    def __init__(self, url: str, client: redis.Redis, leftovers: Leftovers) -> None:
+        self.url, self.leftovers = url, leftovers
+        self.answers: list[Any] = []
+        self._client = client
+
+    def settle(self) -> None:
+        """Returns when the server has done all that was written to it before."""
+        for _ in range(2):  # at the second answer, all that came before the first is answered
+            self._client.ping()
+
+    def waits(self, connection: int) -> bool:
+        """Whether a blocking command of this connection (its CLIENT ID) still waits."""
+        # in bytes: redis-py would parse the line
+        said = self._client.execute_command(b"CLIENT", b"LIST", b"ID", str(connection))
+        flags = _FLAGS.search(said)
+        return flags is not None and b"b" in flags[1]

@@ -1,0 +1,266 @@
+"""Each run begins clean, and a client that does not begin clean itself is named."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import functools
+import itertools
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import Any
+
+import pytest
+import redis
+
+from kvlab import FixedWindow
+from kvlab.errors import KvlabError
+from kvlab.instruments import explore, step
+from kvlab.instruments.explorer.clients.leftovers import Refused
+from kvlab.instruments.explorer.search import Nondeterministic
+
+LIBRARY = "#!lua name=lib\nredis.register_function('f', function() return 1 end)"
+_numbers = itertools.count()
+LIMITER = FixedWindow("api", limit=5, window=60)
+
+
+def two(kv: Any) -> None:
+    kv.incr("n")
+    kv.incr("n")
+
+
+# --- what a run can leave ---
+
+FOUND: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+    "a function": (lambda kv: kv.function_list(), lambda kv: kv.function_load(LIBRARY)),
+    "a setting": (
+        lambda kv: kv.config_get("notify-keyspace-events"),
+        lambda kv: kv.config_set("notify-keyspace-events", "KEA"),
+    ),
+    "a setting that refuses writes": (
+        lambda kv: kv.config_get("min-replicas-to-write"),
+        lambda kv: kv.config_set("min-replicas-to-write", 1),
+    ),
+    "a user": (lambda kv: kv.acl_users(), lambda kv: kv.acl_setuser("bob", enabled=True)),
+    "another database": (
+        lambda kv: kv.info("keyspace"),
+        lambda kv: kv.pipeline().set("k", 1).execute_command("SELECT", 3).set("k", 1).execute(),
+    ),
+    "the database in use": (lambda kv: kv.client_info()["db"], lambda kv: kv.select(3)),
+    "a name": (lambda kv: kv.client_getname(), lambda kv: kv.client_setname("me")),
+    "a replica": (lambda kv: kv.role()[0], lambda kv: kv.replicaof("127.0.0.1", 1)),
+    "an open WATCH": (
+        lambda kv: kv.pipeline().set("w", 1).execute(),
+        lambda kv: (kv.execute_command("WATCH", "w"), kv.set("w", 2)),
+    ),
+    "an open MULTI": (lambda kv: kv.get("k"), lambda kv: kv.execute_command("MULTI")),
+    "killed connections": (
+        lambda kv: kv.get("k"),
+        lambda kv: kv.client_kill_filter(_type="normal", skipme=False),
+    ),
+    "a reset": (lambda kv: kv.get("k"), lambda kv: kv.execute_command("RESET")),
+    "a closed client": (lambda kv: kv.run(LIMITER.peek("x")).allowed, lambda kv: kv.close()),
+    "a callback": (
+        lambda kv: kv.get("k"),
+        lambda kv: kv.set_response_callback("GET", lambda *_, **__: "changed"),
+    ),
+    "a count": (lambda kv: kv.kv.round_trips, lambda kv: kv.run(LIMITER.peek("x"))),
+}
+
+
+@pytest.mark.parametrize("what", FOUND)
+@pytest.mark.parametrize("who", ["client", "setup"])
+def test_the_next_run_does_not_find(what: str, who: str) -> None:
+    find, leave = FOUND[what]
+    found: list[str] = []
+
+    def finds(kv: Any) -> None:
+        found.append(repr(find(kv)))
+
+    def client(kv: Any) -> None:
+        kv.incr("n")
+        if who == "client":
+            finds(kv)
+            leave(kv)
+
+    def setup(kv: Any) -> None:
+        if who == "setup":
+            finds(kv)
+            leave(kv)
+
+    reads = lambda kv: kv.get("n")  # noqa: E731
+    story = explore([client, reads, reads], setup=setup)
+    assert story.schedules > 2
+    assert len(found) >= story.schedules
+    assert len(set(found)) == 1
+
+
+def test_a_setting_of_a_server_by_url_is_put_back(url: str, direct: redis.Redis) -> None:
+    before = direct.config_get("slowlog-max-len")
+    story = explore([lambda kv: kv.config_set("slowlog-max-len", 7), two], url=url)
+    assert story.schedules == 3
+    assert direct.config_get("slowlog-max-len") == before != {"slowlog-max-len": "7"}
+
+
+REFUSED: dict[str, Callable[[Any], Any]] = {
+    "CLIENT PAUSE": lambda kv: kv.client_pause(1),
+    "CLIENT REPLY": lambda kv: kv.client_reply("OFF"),
+    "SHUTDOWN": lambda kv: kv.shutdown(),
+    "MONITOR": lambda kv: kv.execute_command("MONITOR"),
+    "SCRIPT DEBUG": lambda kv: kv.execute_command("SCRIPT", "DEBUG", "YES"),
+    "ACL SETUSER": lambda kv: kv.execute_command("ACL", "SETUSER", "default", "-@all"),
+    "DEBUG": lambda kv: kv.execute_command("DEBUG", "SLEEP", "0"),
+    "BLPOP": lambda kv: kv.pipeline(transaction=False).blpop("q", 1).get("q").execute(),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_cannot_be_put_back_is_refused(what: str) -> None:
+    with pytest.raises(Refused, match=f"{what} cannot be explored: |{what} .* inside a pipeline"):
+        explore([REFUSED[what], two])
+
+
+def test_an_invariant_is_refused_too() -> None:
+    with pytest.raises(Refused, match="CLIENT PAUSE cannot be explored"):
+        explore([two], invariant=lambda world: world.kv.client_pause(1))
+
+
+@pytest.mark.parametrize("command", ["SELECT 3", "SWAPDB 0 1", "FLUSHALL", "COPY n m DB 3"])
+def test_with_url_other_databases_are_refused(url: str, command: str) -> None:
+    words = command.split()
+    with pytest.raises(Refused, match=f"{words[0]} cannot be explored: with url"):
+        explore([lambda kv: kv.execute_command(words[0], *words[1:]), two], url=url)
+
+
+# --- clients that keep something ---
+
+
+def counted(kv: Any, seen: list[int]) -> None:
+    seen.append(1)
+    kv.set("m", len(seen))
+
+
+def cached(kv: Any, seen: list[int]) -> None:
+    if not seen:
+        seen.append(1)
+        kv.get("settings")
+    kv.set("m", 1)
+
+
+def ends_sooner(kv: Any, seen: list[int]) -> None:
+    kv.set("m", 1)
+    if not seen:
+        seen.append(1)
+        kv.get("m")
+
+
+def steps(_: Any, seen: list[int]) -> None:
+    seen.append(1)
+    step(f"row {len(seen)}")
+
+
+@pytest.mark.parametrize(
+    ("keeps", "said"),
+    [
+        (counted, "its step 1 was 'SET m 1' in one run and is 'SET m 2' now"),
+        (cached, "its step 1 was 'GET settings' in one run and is 'SET m 1' now"),
+        (ends_sooner, r"its step 1 \('SET m 1'\) was not its last in one run and is now"),
+        (steps, "its step 1 was row 1 in one run and is row 2 now"),
+    ],
+)
+def test_a_client_that_keeps_something_is_named(keeps: Any, said: str) -> None:
+    keeper = functools.partial(keeps, seen=[])
+    with pytest.raises(Nondeterministic, match=f"keeper does not repeat itself: {said}"):
+        explore({"other": two, "keeper": keeper})
+
+
+def test_a_later_step_is_counted_by_its_client() -> None:
+    seen: list[int] = []
+
+    def keeper(kv: Any) -> None:
+        kv.get("a")
+        counted(kv, seen)
+
+    with pytest.raises(Nondeterministic, match=r"client 0 .* its step 2 was 'SET m 1'"):
+        explore([keeper, two])
+
+
+def test_what_the_invariant_reads_may_not_pile_up() -> None:
+    admitted: list[int] = []
+
+    def admit(kv: Any) -> None:
+        if kv.incr("a") == 1:
+            admitted.append(1)
+
+    with pytest.raises(Nondeterministic, match="does not hold when it is made again"):
+        explore([admit, admit], invariant=lambda _: len(admitted) <= 1)
+    # the control: emptied in setup, it is the same story each time
+    assert explore(
+        [admit, admit], setup=lambda _: admitted.clear(), invariant=lambda _: len(admitted) <= 1
+    )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        lambda: str(datetime.datetime.now()),
+        lambda: uuid.uuid1().hex,
+        lambda: time.time() % 7,
+        lambda: uuid.uuid1().bytes,
+        lambda: f"token {next(_numbers)}",
+    ],
+    ids=["now", "token", "computed from the time", "binary token", "numbered token"],
+)
+def test_times_and_tokens_may_differ(value: Callable[[], Any]) -> None:
+    def client(kv: Any) -> None:
+        kv.get("a")
+        kv.set("m", value())
+
+    assert explore([client, two])
+
+
+def test_what_follows_from_an_answer_may_differ() -> None:
+    def client(kv: Any) -> None:
+        _, micros = kv.time()
+        kv.set(f"k{micros % 10}", micros % 10)
+
+    assert explore([client, two])
+
+
+# --- threads of a client ---
+
+
+def test_a_thread_that_does_not_use_the_server_is_no_matter() -> None:
+    def idle() -> None:
+        time.sleep(0.001)
+        assert time.time() > time.monotonic() > 0
+
+    def starts(kv: Any) -> None:
+        thread = threading.Thread(target=copy_context().run, args=(idle,))
+        thread.start()
+        kv.incr("n")
+        thread.join()
+
+    async def sends(kv: Any) -> None:
+        await kv.incr("n")
+        await asyncio.to_thread(idle)
+
+    assert explore([starts, sends], clock_jumps=[60])
+
+
+@pytest.mark.parametrize("use", [lambda kv: kv.incr("n"), lambda _: step("row")])
+def test_a_thread_that_takes_steps_is_refused(use: Callable[[Any], Any]) -> None:
+    async def sends(kv: Any) -> None:
+        await kv.incr("n")
+        await asyncio.to_thread(use, sync)
+
+    def keeps(kv: Any) -> None:
+        nonlocal sync
+        sync = kv
+
+    sync: Any = None
+    with pytest.raises(KvlabError, match="started a thread"):
+        explore([keeps, sends])
