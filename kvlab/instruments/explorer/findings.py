@@ -68,10 +68,7 @@ class Findings:
         self.moved.update(step.client for step in run.trace)
         if problem is not None:
             self.broken[problem] += 1
-            self.denied |= failure_of(run) is None
             self._offer(_rank(path, search.place), path)
-        if self.first is None or (problem is None and not self.first.holds):
-            self.first = MadeRun(path, search.done, problem is None)
 
     def add(self, other: Findings) -> None:
         """Add the findings of other runs."""
@@ -91,7 +88,11 @@ def findings_of(search: RunSearch, goes_on: Callable[[Findings], bool]) -> Findi
     """Make the runs of a search, until ``goes_on``, which is asked after each run, says no."""
     found = Findings()
     for path, run in search:
-        found.note(path, run, broken_by(run), search)
+        problem = broken_by(run)
+        found.note(path, run, problem, search)
+        if found.first is None or (problem is None and not found.first.holds):
+            found.first = MadeRun(path, search.done, problem is None)
+        found.denied |= problem is not None and failure_of(run) is None
         if not goes_on(found):
             break
     found.unexplored = search.unexplored
