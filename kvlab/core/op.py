@@ -20,7 +20,17 @@ from functools import partial
 from importlib import resources
 from typing import Any, Generic, NoReturn, ParamSpec, TypeVar
 
-from kvlab.core.checks import WIDEST, boolean, function, identifier, real, seconds, shown, text
+from kvlab.core.checks import (
+    WIDEST,
+    boolean,
+    function,
+    identifier,
+    instance,
+    real,
+    seconds,
+    shown,
+    text,
+)
 from kvlab.core.key import Key, segment
 from kvlab.errors import InvalidArgument, NotRunYet
 
@@ -78,9 +88,9 @@ _STATEFUL = re.compile(
 
 
 @functools.lru_cache(maxsize=1000)
-def _check_command(words: object) -> bool:
+def _check_command(words: str) -> bool:
     """Refuse a word that is no command, or changes its connection; True for a bare CLIENT."""
-    if not isinstance(words, str) or not words.strip() or not words.isascii():
+    if not words.strip() or not words.isascii():
         raise InvalidArgument(f"command must be its name or a Script, not {shown(words)}")
     if _STATEFUL.match(words.lstrip()):
         raise InvalidArgument(
@@ -168,6 +178,7 @@ class Op(Generic[T_co]):
         if blocking is not None:
             put(self, "blocking", seconds("blocking", blocking, 0, infinite=True))
         if not isinstance(command, Script):
+            instance("command", command, str, "its name or a Script")
             if _check_command(command) and args:
                 what = args[0]
                 said = what.decode("latin-1") if isinstance(what, bytes) else str(what)

@@ -47,7 +47,7 @@ class FeatureFlags:
 
     def set(self, flag: str, value: Value) -> Op[int]:
         """Set a flag to on (True), off (False) or a share (``Flag(12.5)``); the new version."""
-        return self.set_many({flag: value})
+        return self.set_many({flag: _flag(value)})
 
     def remove(self, flag: str) -> Op[int]:
         """Remove a stored flag, so that its default counts again; the new version."""

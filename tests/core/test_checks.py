@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from decimal import Decimal
 from enum import IntEnum
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from kvlab import (
     FeatureFlags,
     FixedWindow,
     Flag,
+    FlagSnapshot,
     FlagWatcher,
     Kv,
     Leaderboard,
@@ -47,7 +49,7 @@ CLIENT, ACLIENT = redis.Redis.from_url(NOBODY), redis.asyncio.Redis.from_url(NOB
 KV, AKV = Kv(CLIENT), AsyncKv(ACLIENT)
 CACHE = CacheAside("users", 60)
 LOCK = Lock("orders", 10)
-LIMITER = FixedWindow("api", 10, 60)
+LIMITERS: tuple[Any, ...] = (FixedWindow, SlidingWindowLog, SlidingWindowCounter, TokenBucket)
 BOARD, DAILY = Leaderboard("game"), Leaderboard("game", period="daily")
 
 
@@ -60,13 +62,9 @@ SECONDS: dict[str, Callable[[Any], object]] = {
     "Kv deadline": lambda bad: Kv(CLIENT, deadline=bad),
     "AsyncKv timeout": lambda bad: AsyncKv(ACLIENT, timeout=bad),
     "AsyncKv deadline": lambda bad: AsyncKv(ACLIENT, deadline=bad),
-    "Wait": Wait,
+    "Wait seconds": Wait,
     "CacheAside ttl": lambda bad: CacheAside("c", bad),
     "CacheAside lease": lambda bad: CacheAside("c", 60, lease=bad),
-    "limiter window": lambda bad: FixedWindow("api", 10, bad),
-    "log window": lambda bad: SlidingWindowLog("api", 10, bad),
-    "counter window": lambda bad: SlidingWindowCounter("api", 10, bad),
-    "bucket window": lambda bad: TokenBucket("api", 10, bad),
     "SessionStore idle": lambda bad: SessionStore(idle=bad),
     "SessionStore absolute": lambda bad: SessionStore(absolute=bad),
     "Lock ttl": lambda bad: Lock("orders", bad),
@@ -88,35 +86,37 @@ SECONDS_OR_FOREVER: dict[str, Callable[[Any], object]] = {
 NUMBERS: dict[str, Callable[[Any], object]] = {
     "CacheAside jitter": lambda bad: CacheAside("c", 60, jitter=bad),
     "CacheAside early": lambda bad: CacheAside("c", 60, early=bad),
-    "Leaderboard score": lambda bad: BOARD.submit("ann", bad),
+    "Leaderboard.submit score": lambda bad: BOARD.submit("ann", bad),
     "Flag percent": Flag,
+    "Leaderboard.load rows": lambda bad: next(iter(BOARD.load([("ann", bad)]))),
 }
 COUNTS: dict[str, Callable[[Any], object]] = {
     "AutoBatch max_batch": lambda bad: AutoBatch(AKV, max_batch=bad),
     "AutoBatch max_waiting": lambda bad: AutoBatch(AKV, max_waiting=bad),
     "AutoBatch in_flight": lambda bad: AutoBatch(AKV, in_flight=bad),
-    "fixed limit": lambda bad: FixedWindow("api", bad, 60),
-    "log limit": lambda bad: SlidingWindowLog("api", bad, 60),
-    "counter limit": lambda bad: SlidingWindowCounter("api", bad, 60),
-    "bucket limit": lambda bad: TokenBucket("api", bad, 60),
-    "hit cost": lambda bad: LIMITER.hit("k", bad),
-    "peek cost": lambda bad: LIMITER.peek("k", bad),
-    "ipv6_prefix": lambda bad: client_address("::1", None, (), ipv6_prefix=bad),
+    "client_address ipv6_prefix": lambda bad: client_address("::1", None, (), ipv6_prefix=bad),
     "SessionStore max_bytes": lambda bad: SessionStore(max_bytes=bad),
     "SessionStore per_user": lambda bad: SessionStore(per_user=bad),
-    "fence": lambda bad: fenced_set("row", "v", bad),
+    "fenced_set fence": lambda bad: fenced_set("row", "v", bad),
     "Leaderboard keep": lambda bad: Leaderboard("game", period="daily", keep=bad),
-    "top n": BOARD.top,
-    "around n": lambda bad: BOARD.around("ann", bad),
-    "page number": lambda bad: BOARD.page(bad, 10),
-    "page size": lambda bad: BOARD.page(1, bad),
-    "increment": lambda bad: add_to_counters("views", {"home": bad}),
+    "Leaderboard.top n": BOARD.top,
+    "Leaderboard.around n": lambda bad: BOARD.around("ann", bad),
+    "Leaderboard.page number": lambda bad: BOARD.page(bad, 10),
+    "Leaderboard.page size": lambda bad: BOARD.page(1, bad),
+    "FlagSnapshot version": lambda bad: FlagSnapshot(bad, {}),
+    "add_to_counters increments": lambda bad: add_to_counters("views", {"home": bad}),
 }
 COUNTS_OR_NONE: dict[str, Callable[[Any], object]] = {
-    "fill version": lambda bad: CACHE.fill("k", "lease", 1, version=bad),
+    "CacheAside.fill version": lambda bad: CACHE.fill("k", "lease", 1, version=bad),
     "TokenBucket burst": lambda bad: TokenBucket("api", 10, 60, burst=bad),
 }
-NO_NUMBERS: list[object] = [True, np.True_, math.nan, "5", b"5", Decimal(5), [5]]
+for kind in LIMITERS:
+    name, limiter = kind.__name__, kind("api", 10, 60)
+    SECONDS[f"{name} window"] = lambda bad, kind=kind: kind("api", 10, bad)  # type: ignore[misc]
+    COUNTS[f"{name} limit"] = lambda bad, kind=kind: kind("api", bad, 60)  # type: ignore[misc]
+    COUNTS[f"{name}.hit cost"] = lambda bad, hit=limiter.hit: hit("k", bad)  # type: ignore[misc]
+    COUNTS[f"{name}.peek cost"] = lambda bad, peek=limiter.peek: peek("k", bad)  # type: ignore[misc]
+NO_NUMBERS: list[object] = [True, np.True_, math.nan, "5", b"5", Decimal(5), Fraction(1, 2), [5]]
 
 
 def cases() -> list[Any]:

@@ -291,7 +291,7 @@ def test_percent_is_0_to_100_in_hundredths(percent: Any) -> None:
         Flag(percent)
 
 
-@pytest.mark.parametrize("value", [1, 0, 10, 10.0, "true", b"1", {}])
+@pytest.mark.parametrize("value", [1, 0, 10, 10.0, "true", b"1", {}, None])
 def test_a_value_is_a_bool_or_a_flag(value: Any) -> None:
     with pytest.raises(InvalidArgument, match="True, False or Flag"):
         FLAGS.set("x", value)
