@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from kvlab.errors import KvlabError
+from kvlab.errors import InvalidArgument, KvlabError
+from kvlab.version import __version__
 
 try:
     import typer
@@ -25,15 +26,27 @@ _PASSES_OPTIONS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
 def main() -> None:
-    """Run the command line; a KvlabError becomes one message and exit status 1."""
+    """Run the command line; a KvlabError becomes one message and exit status 1, or 2 for usage."""
     try:
         app()
     except KvlabError as error:
-        sys.exit(f"kvlab: {error}")
+        print(f"kvlab: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, InvalidArgument) else 1)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"kvlab {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
-def _kvlab() -> None:
+def _kvlab(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
     """The eight common key-value patterns, each shown breaking, then holding."""
 
 
@@ -80,17 +93,20 @@ def reset_notebook(
 def load(
     context: typer.Context,
     name: Annotated[
-        str, typer.Argument(help="Which load test: rate-limiter or leaderboard.")
-    ] = "rate-limiter",
+        str | None,
+        typer.Argument(help="rate-limiter (the default) or leaderboard; may stand anywhere."),
+    ] = None,
     naive: Annotated[
         bool, typer.Option(help="Load the tutorial's version, which must fail.")
     ] = False,
     time: Annotated[str, typer.Option(help="How long: 30s, 2m, 1h30m.")] = "30s",
     users: Annotated[int, typer.Option(help="Concurrent users.")] = 20,
     reports: Annotated[str, typer.Option(help="Where the folder of the run goes.")] = "loads",
-    web: Annotated[bool, typer.Option(help="Open Locust's web page, on loopback.")] = False,
+    web: Annotated[
+        bool, typer.Option(help="Start the runs from Locust's web page, on loopback.")
+    ] = False,
 ) -> None:
-    """Load a pattern with Locust and judge what happened; exit code 1 when its promise broke.
+    """Load a pattern with Locust and judge what happened.
 
     Each run leaves a folder with a report. Other options go to the load test and to Locust:
 
@@ -101,20 +117,25 @@ def load(
     --lose-replies 100          every 100th reply is lost
     --app                       load the pattern through the sample web app
     --processes 2               two processes of users
-    --host redis://…            another server, or http://… for a running app
+    --host redis://…            another server (valkey://…), or http://… for a running app
     --algorithm --limit --window --keys --control      of the rate limiter
     --members --skew --mode --ties                     of the leaderboard
+    --print-stats               Locust's own tables too, before the verdict
 
     The whole list: kvlab load leaderboard -- --help
+
+    \b
+    Exit code: 0 the promise held    1 the promise broke    2 wrong usage
+               3 no server or no app    4 no report could be written
+               5 the run shows nothing, such as no denial to judge
     """
     from kvlab.load import command as loads
 
-    more = [*context.args, *(["--naive"] if naive else [])]
-    if name.startswith("-"):  # no name, and an option of the load test
-        name, more = "rate-limiter", [name, *more]
+    chosen, more = loads.chosen([*([name] if name else []), *context.args])
+    more += ["--naive"] if naive else []
     length = loads.seconds(time)
     raise typer.Exit(
-        loads.run(name, users=users, length=length, more=more, reports=reports, web=web)
+        loads.run(chosen, users=users, length=length, more=more, reports=reports, web=web)
     )
 
 

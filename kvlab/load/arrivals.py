@@ -55,18 +55,6 @@ class Arrivals:
         self._random = random.Random(seed)
         self._last = began
 
-    def change(self, rate: float, now: float) -> None:
-        """Use another rate from ``now`` on. The rest of an interval already drawn is scaled.
-
-        The scaling matters at the start of a run, when users start one after another and add
-        their parts of the rate. Without it, the first intervals, drawn at a small rate, would stay.
-        An exponential interval has no memory, so that scaling its rest is exact.
-        """
-        rate = real("rate", rate, 0, 1e7, above=True)
-        if self._last > now:
-            self._last = now + (self._last - now) * self.rate / rate
-        self.rate = rate
-
     def next(self) -> float:
         """The moment of the next arrival. Every call returns another arrival."""
         share = 0.0 if self._seconds is None else (self._last - self._began) / self._seconds

@@ -9,24 +9,35 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from importlib import import_module, resources
 from pathlib import Path
-from typing import Any
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, Any
 
 from kvlab.core.checks import whole
 from kvlab.errors import InvalidArgument, KvlabError
-from kvlab.load.options import PARENT, REPORTS, add_options
-from kvlab.load.record.run import LoadRun
+from kvlab.load.options import JUDGED, PARENT, REPORTS, ExitCode, add_options
 from kvlab.server.running_server import free_port
+
+if TYPE_CHECKING:
+    from kvlab.load.record.run import LoadRun
 
 LOAD_TESTS = {"rate-limiter": "kvlab.load.rate_limiter", "leaderboard": "kvlab.load.leaderboard"}
 _UNITS = {"h": 3600, "m": 60, "s": 1}
-_BROKEN = 1
-"""The exit code of a complete run whose promise broke."""
+
+
+def chosen(words: Sequence[str]) -> tuple[str, list[str]]:
+    """The load test that a command line names, the first one without a name; the other words.
+
+    The name may stand before, between and after options, and with ``_`` for ``-``. Raises
+    :class:`InvalidArgument` for another word in its place.
+    """
+    for place, word in enumerate(words):
+        if (name := word.replace("_", "-")) in LOAD_TESTS:
+            return name, [*words[:place], *words[place + 1 :]]
+    if words and not words[0].startswith("-"):
+        _check_name(words[0])
+    return next(iter(LOAD_TESTS)), [*words]
 
 
 def seconds(text: str) -> int:
@@ -50,28 +61,30 @@ def run(
     reports: str | Path = REPORTS,
     web: bool = False,
 ) -> int:
-    """Run one load test for ``length`` seconds. The exit code is 0 only when the promise held.
+    """Run one load test for ``length`` seconds; the answer is an :class:`ExitCode`.
 
     ``more`` goes to Locust; the run makes its folder in ``reports``. With ``web``, Locust's page
-    starts and ends the runs. With ``--help`` in ``more``, the options are printed instead. Raises
-    :class:`InvalidArgument` for an unknown name.
+    starts the runs, and proposes ``length``. With ``--help`` in ``more``, the options are printed
+    instead. Raises :class:`InvalidArgument` for an unknown name.
     """
     if {"-h", "--help"} & {*more}:
         _print_options(name)
         return 0
     command = _command(name, users, more, reports)
+    command += ["--run-time", f"{length}s"] if length else []
     if not web:
-        command += ["--headless", "--only-summary", "--run-time", f"{length}s"]
+        command += ["--headless", "--only-summary"]
         print(f"loading {name} for {length} s; the verdict follows in {reports}/", flush=True)
     process = subprocess.Popen(command, env=_environment())
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
-        if not web:
-            _show_progress(process, length or 0)
-        return process.wait()
+        ended = process.wait()
     except KeyboardInterrupt:
         # Ctrl-C reached Locust too, which stops its users and then gives the verdict.
-        return process.wait()
+        ended = process.wait()
+    if ended >= JUDGED:
+        return ended - JUDGED
+    return ExitCode.USAGE if ended == 1 else ended  # 1: Locust does not take its command line
 
 
 def record(
@@ -83,6 +96,8 @@ def record(
     naive=True, fault=["pause@2:1"])``. Raises :class:`KvlabError`, with Locust's last lines, when
     there was no run.
     """
+    from kvlab.load.record.run import LoadRun  # pandas takes a second to import
+
     with tempfile.TemporaryDirectory(prefix="kvlab-load-") as reports:
         command = _command(name, users, [*_arguments(options), "--no-page"], reports)
         command += ["--headless", "--only-summary", "--run-time", f"{seconds}s"]
@@ -90,7 +105,7 @@ def record(
             command, capture_output=True, text=True, check=False, env=_environment()
         )
         folders = list(Path(reports).iterdir())
-        if ended.returncode not in (0, _BROKEN) or not folders:
+        if ended.returncode < JUDGED or not folders:
             last = ended.stderr.strip().splitlines()[-5:]
             raise KvlabError("the load test made no run:\n" + "\n".join(last))
         return LoadRun.read(folders[0])
@@ -100,7 +115,7 @@ def _command(name: str, users: int, more: Sequence[str], reports: str | Path) ->
     _check_name(name)
     whole("users", users, 1)
     file = resources.files(LOAD_TESTS[name]) / "locustfile.py"
-    command = [sys.executable, "-m", "locust", "-f", str(file), "--loglevel", "WARNING"]
+    command = [sys.executable, "-m", "locust", "-f", str(file), "--loglevel", "ERROR"]
     command += ["--users", str(users), "--spawn-rate", str(users), "--reports", str(reports)]
     if any(word.partition("=")[0] == "--processes" for word in more):
         # With the usual port, workers of one load test could find the master of another.
@@ -151,16 +166,3 @@ def _arguments(options: Mapping[str, bool | float | str | Sequence[str]]) -> lis
         else:
             arguments += [word for text in value for word in (option, text)]
     return arguments
-
-
-def _show_progress(process: subprocess.Popen[bytes], length: int) -> None:
-    started = time.monotonic()
-    form = "{desc} {bar} {n:.0f}/{total} s"
-    # For a terminal only: a log gets the summary.
-    with tqdm(total=length, desc="loading", bar_format=form, leave=False, disable=None) as bar:
-        while process.poll() is None and bar.n < length:
-            try:
-                process.wait(0.5)
-            except subprocess.TimeoutExpired:
-                bar.n = min(time.monotonic() - started, length)
-                bar.refresh()

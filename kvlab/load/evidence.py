@@ -21,6 +21,8 @@ from kvlab.load.record.parts import TIMELINE
 
 SHORT, FINE, COARSE = 20.0, 0.25, 1.0
 MOST_INTERVALS, ENDLESS = 600, 5.0
+CUT_OFF = "the run was over before the answer came"
+"""What is recorded of a call that was still under way when the drain ended."""
 _PERCENTILES = {"p50_us": 50, "p99_us": 99, "p999_us": 99.9, "max_us": 100}
 
 
@@ -63,7 +65,9 @@ class Interval:
 class Evidence(Generic[F]):
     """What one process saw since its last report, or what all processes saw since the run began.
 
-    ``width``: the seconds of an interval, the same in all processes.
+    ``width``: the seconds of an interval, the same in all processes. ``warm_up``: calls before the
+    run, in no figure. ``drained``: calls of the run that were answered after its end.
+    ``processes``: what each process says of itself at its end, see ``kvlab.load.generator``.
     """
 
     def __init__(self, facts: F, width: float = COARSE) -> None:
@@ -71,11 +75,18 @@ class Evidence(Generic[F]):
         self.latency: dict[str, Recorder] = defaultdict(Recorder)
         self.intervals: dict[int, Interval] = defaultdict(Interval)
         self.errors: Counter[str] = Counter()
+        self.warm_up = self.drained = 0
         self.processes: dict[str, dict[str, float]] = {}
 
     @property
     def calls(self) -> int:
+        """Calls that began in the run."""
         return sum(interval.calls for interval in self.intervals.values())
+
+    @property
+    def never_sent(self) -> int:
+        """Arrivals that were due and whose call never began."""
+        return sum(interval.due for interval in self.intervals.values()) - self.calls
 
     def record(self, name: str, ended: float, latency: float, problem: object = None) -> None:
         """Count a call: when it ended, in Unix seconds, and its seconds from the intended start."""
@@ -104,6 +115,8 @@ class Evidence(Generic[F]):
                 for number, i in self.intervals.items()
             ],
             "errors": dict(self.errors),
+            "warm_up": self.warm_up,
+            "drained": self.drained,
             "processes": self.processes,
         }
 
@@ -119,6 +132,8 @@ class Evidence(Generic[F]):
             interval.due += due
             interval.latency.merge(Recorder.from_dict(latency))
         self.errors.update(data["errors"])
+        self.warm_up += data["warm_up"]
+        self.drained += data["drained"]
         self.processes |= data["processes"]
 
     def timeline(

@@ -1,16 +1,13 @@
 """How a load test runs under Locust: what happens before, during and after a run.
 
-A Locust file makes a :class:`~kvlab.load.verdict.LoadTest` and calls :func:`install`. A process
-without workers, or the master of workers, gives the verdict. Its exit code is 1 when a promise
-broke, or when the run shows nothing.
+A process without workers, or the master of workers, gives the verdict.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
-import signal
-import sys
 import time
 from argparse import Namespace
 from dataclasses import replace
@@ -18,46 +15,32 @@ from pathlib import Path
 from typing import Any
 
 import gevent
-from locust import events
 from locust.env import Environment
-from locust.runners import MasterRunner, WorkerRunner
+from locust.runners import MasterRunner
 
 from kvlab.core.settings import default_prefix
 from kvlab.errors import InvalidArgument, KvlabError
 from kvlab.load.evidence import Evidence
-from kvlab.load.generator import end_process
-from kvlab.load.options import PARENT, add_options, check_port
+from kvlab.load.options import (
+    JUDGED,
+    PARENT,
+    ExitCode,
+    check_port,
+    check_reports,
+    page_address,
+)
+from kvlab.load.phases import Phases
 from kvlab.load.process import Process, share
+from kvlab.load.progress import show_progress
 from kvlab.load.record.files import reserved_folder
 from kvlab.load.record.run import LoadRun
 from kvlab.load.record.summary import summary
 from kvlab.load.settings import LoadSettings
-from kvlab.load.target.app_client import AppFailed, is_http
+from kvlab.load.target.app_client import is_http
 from kvlab.load.target.store_and_app import LoadTarget
-from kvlab.load.user import UserShape
+from kvlab.load.user import UserShape, end_process
 from kvlab.load.verdict import LoadTest, RunFrame, recorded
-from kvlab.load.workers import Worker, Workers, send_settings
-
-
-def install(test: LoadTest[Any, Any]) -> None:
-    """Let Locust run ``test``."""
-    events.init_command_line_parser.add_listener(
-        lambda parser, **_: test.add_options(add_options(parser))
-    )
-    events.init.add_listener(lambda environment, **_: _begin_life(test, environment))
-
-
-def _begin_life(test: LoadTest[Any, Any], environment: Environment) -> None:
-    if isinstance(environment.runner, WorkerRunner):
-        Worker(test, environment)
-        return
-    _interrupt_only(gevent.getcurrent())
-    if parent := os.environ.get(PARENT):
-        gevent.spawn(_end_with, int(parent), gevent.getcurrent())
-    try:
-        Lifecycle(test, environment)
-    except (KvlabError, AppFailed) as problem:
-        sys.exit(f"kvlab: {problem}")
+from kvlab.load.workers import Workers, send_settings
 
 
 class Lifecycle:
@@ -68,28 +51,51 @@ class Lifecycle:
 
     def __init__(self, test: LoadTest[Any, Any], environment: Environment) -> None:
         self.test, self.environment = test, environment
-        assert environment.parsed_options is not None
-        self.options: Namespace = environment.parsed_options
         self.runner: Any = environment.runner
-        self.workers = Workers(environment) if isinstance(self.runner, MasterRunner) else None
+        self.time_limit: dict[str, Any] = {}
         self.greenlets: list[gevent.Greenlet] = []
         self.app_settings: dict[str, Any] = {}
-        self.frame = RunFrame(began=0.0)
-        self.report = ""
+        self.frame = RunFrame(began=math.inf)
+        self.report, self.code = "", ExitCode.HOLDS
+        self.has_ended, self.is_drained = True, False
         settings: LoadSettings = test.settings.parsed(
             self.options, prefix=f"{default_prefix()}load:{time.time_ns():x}:"
         )
-        if not settings.headless:
-            check_port(self.options.web_host or "127.0.0.1", self.options.web_port)
-        if settings.shape != "constant" and not settings.rate:
-            environment.shape_class = UserShape(self.options)
+        self._take_over_time(settings)
         self.target = LoadTarget(environment.host, settings.planned_faults)
         try:
             self.process = self._prepared(settings)
+            check_reports(Path(settings.reports))
         except BaseException:
             self.target.close()
             raise
-        on = environment.events
+        self._listen()
+        if not settings.headless:
+            print(f"Locust's page: {page_address(self.options)}", flush=True)
+
+    def _take_over_time(self, settings: LoadSettings) -> None:
+        """End runs by our own clock: Locust's would stop users in the middle of their calls."""
+        options: Any = self.environment.parsed_options
+        if settings.headless:
+            self.time_limit, options.run_time = {"run_time": settings.seconds}, None
+        else:
+            check_port(options.web_host or "127.0.0.1", options.web_port)
+        if settings.shape != "constant" and not settings.rate:
+            shape = UserShape(lambda: self.process.settings, self._share)
+            self.environment.shape_class = shape
+
+    @property
+    def options(self) -> Namespace:
+        """The options of now: Locust's page may change them between two runs."""
+        return Namespace(**(vars(self.environment.parsed_options) | self.time_limit))
+
+    def _listen(self) -> None:
+        self.workers = self.phases = None
+        if isinstance(self.runner, MasterRunner):
+            self.workers = Workers(self.environment, self._on_begun)
+        else:
+            self.phases = Phases(self.environment, self._on_begun, self._stop)
+        on = self.environment.events
         on.test_start.add_listener(self.on_test_start)
         on.test_stop.add_listener(self.on_test_stop)
         on.quitting.add_listener(self.on_quitting)
@@ -118,17 +124,53 @@ class Lifecycle:
     def on_test_start(self, **_: Any) -> None:
         """Begin a run, with the options of now: Locust's page may have changed them."""
         self.process = self._process(self._settings_of_run())
-        send_settings(self.environment, self.process.settings)
+        settings = self.process.settings
+        send_settings(self.environment, settings)
+        self.frame = RunFrame(began=time.time())
+        self.has_ended, self.is_drained = False, False
+        self.greenlets = [gevent.spawn(self._count_users)]
+        if self.phases is not None:
+            self.phases.begin(self.process)
         if self.workers is not None:
             self.workers.begin()
-        self.frame = RunFrame(began=time.time())
-        self.greenlets = [gevent.spawn(self._count_users)]
-        if self.process.settings.refused:
+            if settings.seconds:
+                gevent.spawn(self._stop_after, self.workers, settings, self.frame)
+
+    def _on_begun(self, moment: float) -> None:
+        """The users are warm: the run begins."""
+        self.frame.began = moment
+        settings = self.process.settings
+        if settings.refused:
             return
         if self.workers is None:
-            self.process.begin()
             self.greenlets.append(gevent.spawn(self.test.beside, self.process))
-        self.greenlets += self.target.start_faults()
+        self.greenlets += self.target.start_faults(moment)
+        if settings.headless:
+            self.greenlets.append(
+                gevent.spawn(show_progress, moment, settings.seconds, lambda: self.process.evidence)
+            )
+
+    def _stop_after(self, workers: Workers, settings: LoadSettings, frame: RunFrame) -> None:
+        """Stop a run when its workers have ended it."""
+        workers.wait(settings.seconds or 0, settings.stop_timeout)
+        if frame is self.frame:
+            self._stop()
+
+    def _stop(self) -> None:
+        """Stop Locust's run, whose users have ended."""
+        self.is_drained = True
+        if self.environment.shape_class is not None:
+            return  # which stops the run at its next look
+        if self.process.settings.headless:
+            self.runner.quit()
+        else:
+            self.runner.stop()
+
+    def _share(self) -> float | None:
+        """The share of the run's time that has passed; None when its users have ended."""
+        seconds = self.process.settings.seconds
+        passed = max(time.time() - self.frame.began, 0.0)
+        return None if self.is_drained else passed / (seconds or math.inf)
 
     def _settings_of_run(self) -> LoadSettings:
         """The settings of a run; those before, with the reason, when no run can have these."""
@@ -139,6 +181,7 @@ class Lifecycle:
             "prefix": before.prefix,
             "app_url": host if is_http(host) else None,
             "tag": time.time_ns(),
+            "workers": max(1, len(self.workers.ready())) if self.workers is not None else 1,
         }
         try:
             settings: LoadSettings = self.test.settings.parsed(self.options, **added)
@@ -152,23 +195,29 @@ class Lifecycle:
         return settings
 
     def _count_users(self) -> None:
+        users = self.frame.users
         while True:
-            self.frame.users[int(time.time())] = self.runner.user_count
+            second = int(time.time())
+            users[second] = max(users.get(second, 0), self.runner.user_count)
             gevent.sleep(0.5)
 
     def on_test_stop(self, **_: Any) -> None:
-        """End a run: judge it, write its folder, and say what came out."""
-        self.frame.seconds = time.time() - self.frame.began
+        """End a run, once: judge it, write its folder, and say what came out."""
+        if self.has_ended:
+            return
+        self.has_ended = True
         gevent.killall(self.greenlets)
+        settings, missing = self.process.settings, None
+        if settings.headless:
+            print("  the run is over, and is judged", flush=True)
         self.target.recover()
-        missing = None
         if self.workers is None:
             end_process(self.process, "local")
         else:
-            self.workers.collect(self.process.settings.stop_timeout)
+            self.workers.collect(settings.stop_timeout)
             missing = self.workers.missing()
         self.frame.faults = self.target.faults
-        self.frame.problem = missing or self.process.settings.refused or self.target.problem
+        self.frame.problem = missing or settings.refused or self.target.problem
         run = recorded(self.test, self.process, self.frame)
         with contextlib.suppress(KvlabError):  # a store that is gone holds no keys of this run
             self.process.kv.clear()
@@ -176,14 +225,15 @@ class Lifecycle:
         self._publish(run)
 
     def _publish(self, run: LoadRun) -> None:
-        settings, holds = self.process.settings, run.holds
+        settings, code = self.process.settings, ExitCode[run.verdict.replace(" ", "_")]
         try:
             last = f"report: {_saved(run, Path(settings.reports), page=not settings.no_page)}"
         except (OSError, InvalidArgument) as problem:
-            last, holds = f"NO REPORT: {problem}", False
+            last, code = f"NO REPORT: {problem}", code or ExitCode.REPORT
         # Of several runs, by Locust's page, one that does not hold is enough.
-        self.environment.process_exit_code = self.environment.process_exit_code or int(not holds)
-        self.report = f"\n{summary(run)}\n  {last}"
+        self.code = self.code or code
+        self.environment.process_exit_code = self.code + (JUDGED if PARENT in os.environ else 0)
+        self.report = f"\n{summary(run, last)}"
         if not settings.headless:
             print(self.report, flush=True)
 
@@ -191,6 +241,8 @@ class Lifecycle:
 
     def on_quitting(self, **_: Any) -> None:
         """Stop the run now: after Ctrl-C, Locust asks for the exit code before it stops a run."""
+        if self.phases is not None:
+            self.phases.drain()
         self.runner.stop()
         self.target.close()
 
@@ -198,22 +250,6 @@ class Lifecycle:
         """Print the report of a headless run, below Locust's own tables."""
         if self.process.settings.headless and self.report:
             print(self.report, flush=True)
-
-
-def _end_with(parent: int, main: Any) -> None:
-    """End Locust when the process that started it is gone, by kill -9 too."""
-    while os.getppid() == parent:
-        gevent.sleep(1)
-    gevent.get_hub().loop.run_callback(main.throw, KeyboardInterrupt)
-
-
-def _interrupt_only(main: Any) -> None:
-    """Let Ctrl-C end Locust's main greenlet, not the running one, which may be a user's call."""
-
-    def interrupt() -> None:
-        gevent.get_hub().loop.run_callback(main.throw, KeyboardInterrupt)
-
-    gevent.signal_handler(signal.SIGINT, interrupt)
 
 
 def _saved(run: LoadRun, reports: Path, *, page: bool) -> Path:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import socket
+import tempfile
 from collections.abc import Callable
+from enum import IntEnum
+from pathlib import Path
 from typing import Any
 
-from kvlab.errors import InvalidArgument
+from kvlab.errors import InvalidArgument, KvlabError
 from kvlab.load.arrivals import SHAPES
 
 REPORTS = "loads"
@@ -14,6 +17,26 @@ REPORTS = "loads"
 
 PARENT = "KVLAB_LOAD_PARENT"
 """The environment variable with the process that a load test must not outlive."""
+
+
+class ExitCode(IntEnum):
+    """What ``kvlab load`` says to a script. ``SERVER``: no server or app that could be loaded."""
+
+    HOLDS = 0
+    BROKEN = 1
+    USAGE = 2
+    SERVER = 3
+    REPORT = 4
+    SHOWS_NOTHING = 5
+
+
+JUDGED = 64
+"""Added to the code of a judged run below ``kvlab load``: Locust's own 1 is no verdict."""
+
+
+class NoReport(KvlabError):
+    """No run can make its folder."""
+
 
 # Locust's page does not show this option: only its command line has it.
 _HIDDEN = {"include_in_web_ui": False}
@@ -99,3 +122,23 @@ def check_port(host: str, port: int) -> None:
                 f"Locust's page cannot have port {port} of {host}: {problem.strerror}; use another "
                 "--web-port, or --headless"
             ) from None
+
+
+def page_address(options: Any) -> str:
+    """The address of Locust's page, for a browser on this machine."""
+    scheme = "https" if options.tls_cert and options.tls_key else "http"
+    host = options.web_host if options.web_host not in (None, "", "*", "0.0.0.0") else "127.0.0.1"
+    path = options.web_base_path or ""
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{options.web_port}{path}"
+
+
+def check_reports(folder: Path) -> None:
+    """Raises NoReport when no run can make a folder in ``folder``, which is made if absent."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".kvlab-", dir=folder):
+            pass
+    except OSError as problem:
+        raise NoReport(
+            f"no report can be written to {folder}: {problem.strerror}; use another --reports"
+        ) from None

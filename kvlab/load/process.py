@@ -1,18 +1,29 @@
 """What the users of one process share in one run: settings, executor, arrivals and evidence.
 
+A run has three phases:
+
+1. Warm-up: each user makes one call, which opens its connection and loads its script. The call is
+   judged, and left out of the figures.
+2. The run: ``settings.seconds`` from the moment at which every user is warm.
+3. Drain: no call begins; calls under way finish. Such a call is in the figures, with its whole
+   latency and in the last interval: without these calls the figures would be too good.
+
 In an open loop (``--rate``) the users of a process share one stream of arrivals: the next free
-user takes the next arrival.
+user takes the next arrival. Every arrival of the run is counted as due, sent or not.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import redis
+from gevent.event import Event
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -30,18 +41,26 @@ F = TypeVar("F", bound=Facts)
 
 
 class Process(Generic[S, F]):
-    """``numbers`` counts whatever the users of this process must tell apart."""
+    """``numbers`` counts whatever the users of this process must tell apart.
 
-    def __init__(self, settings: S, evidence: Evidence[F]) -> None:
-        self.settings = settings
-        self.evidence = evidence
+    ``began``, ``ends``: the run, in seconds of ``clock``; infinite before the run begins.
+    ``warmed``: users that have made their first call. ``under_way``: calls without an answer yet.
+    """
+
+    def __init__(
+        self, settings: S, evidence: Evidence[F], clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self.settings, self.evidence, self.clock = settings, evidence, clock
         self.numbers = itertools.count()
         self.arrivals: Arrivals | None = None
-        self._users = 0
+        self.gate = Event()
+        self.began = self.ends = math.inf
+        self.warmed = self.under_way = 0
+        self.cpu_share = 0.0
+        self._ahead = self._cpu_before = 0.0
         self._connecting = threading.Lock()
         self._kv: kvlab.Kv | None = None
         self._naive: redis.Redis | None = None
-        self._cpu_before = self._began = 0.0
 
     @property
     def kv(self) -> kvlab.Kv:
@@ -63,32 +82,56 @@ class Process(Generic[S, F]):
         retry = Retry(NoBackoff(), retries)
         return load_client(self.settings.store, retry=retry, lose_every=self.settings.lose_replies)
 
-    def begin(self) -> None:
-        """The run begins: start the arrivals of an open loop."""
-        self._cpu_before, self._began = time.process_time(), time.time()
-        if self.settings.rate:
+    # --- the phases ---
+
+    def start(self) -> None:
+        """The warm-up is over: start the clock, and the arrivals of an open loop."""
+        settings = self.settings
+        self.began, self._cpu_before = self.clock(), time.process_time()
+        self._ahead = time.time() - self.began
+        self.ends = self.began + (settings.seconds or math.inf)
+        if settings.rate:
             self.arrivals = Arrivals(
-                self.settings.rate,
-                time.perf_counter(),
+                settings.rate / settings.workers,
+                self.began,
                 seed=os.getpid(),
-                shape=SHAPES[self.settings.shape],
-                seconds=self.settings.seconds,
+                shape=SHAPES[settings.shape],
+                seconds=settings.seconds,
             )
+        self.gate.set()
 
-    def enlist(self, users: int) -> None:
-        """``users`` more (or fewer) take their part of the arrivals."""
-        self._users += users
-        if self.arrivals is not None and self._users:
-            rate = self.settings.rate * self._users / (self.settings.users or self._users)
-            self.arrivals.change(rate, time.perf_counter())
+    @property
+    def is_over(self) -> bool:
+        """Whether no call may begin any more."""
+        return self.clock() >= self.ends
 
-    def end(self) -> float:
-        """The run is over: note the arrivals that were never sent; the share of a core used."""
+    def finish(self) -> None:
+        """End the run, now or when it should have ended, and count the arrivals nobody took."""
+        if not self.gate.is_set():
+            self.start()
+        now = self.clock()
+        self.cpu_share = (time.process_time() - self._cpu_before) / max(now - self.began, 1e-3)
+        self.ends = min(self.ends, now)
         if self.arrivals is not None:
-            ahead = time.time() - time.perf_counter()
-            for due in self.arrivals.never_sent(time.perf_counter()):
-                self.evidence.due(due + ahead)
-        return (time.process_time() - self._cpu_before) / (time.time() - self._began)
+            for due in self.arrivals.never_sent(self.ends):
+                self.count_due(due)
+
+    def unix(self, moment: float) -> float:
+        """A moment of the clock in Unix seconds."""
+        return moment + self._ahead
+
+    # --- what the users see ---
+
+    def count_due(self, due: float) -> None:
+        """Count an arrival, unless the run ended before the arrival was due."""
+        if due < self.ends:
+            self.evidence.due(self.unix(due))
+
+    def record(self, name: str, since: float, problem: object = None) -> None:
+        """Count a call of the run, which has just ended; ``since``: its intended start."""
+        now = self.clock()
+        self.evidence.drained += now > self.ends
+        self.evidence.record(name, self.unix(min(now, self.ends)), now - since, problem)
 
     def close(self) -> None:
         """Close every connection."""

@@ -60,6 +60,8 @@ class LoadSettings:
     """Of all keys of the run."""
     tag: int = 0
     """A number that no other run has."""
+    workers: int = 1
+    """The processes with users, which share the rate."""
     refused: str = ""
     """Why no user of this run may call anything."""
 

@@ -8,35 +8,44 @@ usable. The verdict and the report use our own recorders, merged over all worker
 from __future__ import annotations
 
 import time
-from argparse import Namespace
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import gevent
-from locust import LoadTestShape, User
+from gevent.pool import Group
+from locust import LoadTestShape, User, task
+from locust.env import Environment
 from locust.exception import StopUser
+from locust.user.task import LOCUST_STATE_STOPPING
 
 import kvlab
 from kvlab.errors import InvalidArgument, KvlabError, ServerUnavailable
 from kvlab.load.arrivals import SHAPES
-from kvlab.load.process import Process, process_of
+from kvlab.load.evidence import CUT_OFF, Evidence
+from kvlab.load.process import Process, process_of, share
+from kvlab.load.settings import LoadSettings
 from kvlab.load.target.app_client import AppClient
 
-CUT_OFF = "the run was over before the answer came"
+NOOP_SECONDS = 0.3
 _EARLY = 0.0015
 """Timers of gevent are late by up to a millisecond: a user spends the last stretch yielding."""
 
 
 class KvUser(User):
-    """A user whose calls go through :meth:`timed`; ``process`` is what it shares with others."""
+    """A user whose calls go through :meth:`timed`; ``process`` is what it shares with others.
+
+    ``due``: the arrival that the user has taken, in seconds of the process's clock. ``is_cold``:
+    its first call has not begun.
+    """
 
     abstract = True
+    due: float | None = None
+    is_cold = True
 
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
         self.process: Process[Any, Any] = process_of(environment)
-        self.due: float | None = None
-        self.is_enlisted = False
         url = self.process.settings.app_url
         self.app = None if url is None else AppClient(url)
 
@@ -57,21 +66,28 @@ class KvUser(User):
                 user_instance=self, exception=problem, tb=problem.__traceback__
             )
             raise StopUser from None
-        self.process.enlist(+1)
-        self.is_enlisted = True
-        User.wait(self)
 
     def on_stop(self) -> None:
-        self.process.enlist(-self.is_enlisted)
+        if self.due is not None:
+            self.process.count_due(self.due)  # taken, and never sent
         if self.app is not None:
             self.app.close()
 
+    def stop(self, force: bool = False) -> bool:
+        """Stop between two calls. Locust's own way may kill a user that has just begun a call."""
+        if force or self.due is not None or not self.process.gate.is_set():
+            return bool(super().stop(force))
+        self._state = LOCUST_STATE_STOPPING
+        return False
+
     def wait_time(self) -> float:
-        """Seconds until shortly before the next request is due; 0 in a closed loop."""
-        if self.process.arrivals is None:
-            return 0.0
-        self.due = self.process.arrivals.next()
-        return max(0.0, self.due - time.perf_counter() - _EARLY)
+        """Seconds until shortly before the next call is due; 0 in a closed loop."""
+        process = self.process
+        process.gate.wait()
+        if process.arrivals is not None and not process.is_over:
+            self.due = process.arrivals.next()
+            return max(0.0, min(self.due, process.ends) - process.clock() - _EARLY)
+        return 0.0
 
     def timed(
         self, name: str, call: Callable[[], Any], unknown: Callable[[float, float], None]
@@ -79,39 +95,48 @@ class KvUser(User):
         """The result of a call, None if the call failed; both are recorded.
 
         ``unknown(began, now)``, Unix seconds, runs when the call may or may not have had its
-        effect, because its answer never came.
+        effect, because its answer never came. Ends the user when the run is over.
         """
-        while self.due is not None and time.perf_counter() < self.due:
+        process = self.process
+        while self.due is not None and process.clock() < min(self.due, process.ends):
             gevent.sleep(0)
-        result: Any = None
+        if process.is_over:
+            raise StopUser
         problem: Exception | None = None
-        start, began = time.perf_counter(), time.time()
+        process.under_way += 1
+        start, began = process.clock(), time.time()
         try:
-            result = call()
+            return call()
         except ServerUnavailable as raised:
             problem = raised  # nothing was sent
         except Exception as raised:  # of the store, the app, or a bug: counted, never hidden
             problem = raised
             unknown(began, time.time())
-        except gevent.GreenletExit:  # the run is over and waits no longer
+        except gevent.GreenletExit:  # the drain is over and waits no longer
+            problem = TimeoutError(CUT_OFF)
             unknown(began, time.time())
-            self._count(name, start, TimeoutError(CUT_OFF))
             raise
-        self._count(name, start, problem)
-        return result
+        finally:
+            self._count(name, start, problem)
+            process.under_way -= 1
+        return None
 
     def _count(self, name: str, start: float, problem: Exception | None) -> None:
-        taken, now = time.perf_counter() - start, time.time()
-        evidence = self.process.evidence
+        process = self.process
+        since = start if self.due is None else self.due
+        if self.is_cold:
+            self.is_cold = False
+            process.warmed += 1
+            process.evidence.warm_up += 1
+        else:
+            process.record(name, since, problem)
         if self.due is not None:
-            late, self.due = start - self.due, None
-            evidence.due(now - taken - late)
-            taken += late
-        evidence.record(name, now, taken, problem)
+            process.count_due(self.due)
+            self.due = None
         self.environment.events.request.fire(
             request_type="kv",
             name=name,
-            response_time=taken * 1e3,
+            response_time=(process.clock() - since) * 1e3,
             response_length=0,
             exception=problem,
             context={},
@@ -121,17 +146,58 @@ class KvUser(User):
 class UserShape(LoadTestShape):
     """How many users a closed loop has over time, for Locust.
 
-    ``options`` are Locust's parsed options, which Locust's page may change between two runs.
+    ``settings``: those of the run. ``share``: the share of the run's time that has passed, None
+    when Locust may end the run.
     """
 
-    def __init__(self, options: Namespace) -> None:
+    def __init__(
+        self, settings: Callable[[], LoadSettings], share: Callable[[], float | None]
+    ) -> None:
         LoadTestShape.__init__(self)
-        self._options = options
+        self._settings, self._share = settings, share
 
     def tick(self) -> tuple[int, float] | None:
         """The users from now on and how many may start in a second; None at the end."""
-        share = LoadTestShape.get_run_time(self) / self._options.run_time
-        if share >= 1:
+        settings, share = self._settings(), self._share()
+        if share is None:
             return None
-        users = max(1, round(self._options.num_users * SHAPES[self._options.shape](share)))
+        level = SHAPES[settings.shape](min(share, 1.0))
+        users = max(1, round((settings.users or 1) * level))
         return users, max(users, 100)
+
+
+class _IdleUser(KvUser):
+    """Makes calls that do nothing, for ``NOOP_SECONDS``."""
+
+    is_cold = False
+
+    def on_start(self) -> None:
+        self.until = time.perf_counter() + NOOP_SECONDS
+
+    @task
+    def nothing(self) -> None:
+        self.timed("nothing", lambda: None, lambda began, now: None)
+        if time.perf_counter() > self.until:
+            raise StopUser
+
+
+def end_process(process: Process[Any, Any], name: str) -> None:
+    """The run is over in this process: note what is known only now."""
+    process.evidence.processes[name] = {
+        "cpu": process.cpu_share,
+        "noop": _noop_rate(process),
+        "began": process.unix(process.began),
+        "ended": process.unix(process.ends),
+    }
+
+
+def _noop_rate(process: Process[Any, Any]) -> float:
+    evidence = Evidence(process.evidence.facts)
+    alone = Environment(user_classes=[_IdleUser])
+    alone.create_local_runner()
+    idle = Process(replace(process.settings, rate=0, shape="constant", seconds=None), evidence)
+    idle.start()
+    share(alone, idle)
+    began = time.perf_counter()
+    _IdleUser(alone).start(Group()).join()
+    return evidence.calls / (time.perf_counter() - began)

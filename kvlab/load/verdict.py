@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -12,14 +13,13 @@ import redis
 import kvlab
 from kvlab.errors import KvlabError
 from kvlab.instruments.measure.machine import environment as measured_on
-from kvlab.load.evidence import Evidence, Facts
+from kvlab.load.evidence import CUT_OFF, Evidence, Facts
 from kvlab.load.generator import generator_of
 from kvlab.load.process import Process
 from kvlab.load.record.parts import Fault, Finding
 from kvlab.load.record.run import LoadRun
 from kvlab.load.settings import LoadSettings
 from kvlab.load.target.app_client import AppFailed
-from kvlab.load.user import CUT_OFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +79,12 @@ class RunFrame:
 
 
 def recorded(test: LoadTest[Any, Any], process: Process[Any, Any], frame: RunFrame) -> LoadRun:
-    """The record of a run, judged."""
+    """The record of a run, judged. It lasted from the first begin to the last end of a process."""
     settings, evidence = process.settings, process.evidence
+    spans = [*evidence.processes.values()]
+    frame.began = min((span["began"] for span in spans), default=frame.began)
+    ended = max((span["ended"] for span in spans), default=time.time())
+    frame.seconds = max(ended - frame.began, 1e-3)
     machine, conclusion = _judged(test, process, frame)
     open_loop = bool(settings.rate)
     untested = conclusion.untested
@@ -124,4 +128,5 @@ def _unanswered(settings: LoadSettings, evidence: Evidence[Any]) -> tuple[Findin
     if not failed or settings.fault or settings.lose_replies:
         return ()
     says = f"every call is answered in a run without faults; failed: {failed:,}"
-    return (Finding("answers", False, f"{says} of {evidence.calls:,}"),)
+    messages = tuple(f"{count:,} x {text}" for text, count in evidence.errors.most_common())
+    return (Finding("answers", False, f"{says} of {evidence.calls:,}", messages),)

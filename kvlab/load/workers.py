@@ -7,6 +7,7 @@ end. A master without the evidence of every worker gives no verdict.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import gevent
@@ -14,14 +15,15 @@ from locust.env import Environment
 from locust.runners import MasterRunner
 
 from kvlab.load.evidence import Evidence
-from kvlab.load.generator import end_process
+from kvlab.load.phases import WARM_UP, Phases
 from kvlab.load.process import Process, process_of, share
 from kvlab.load.settings import LoadSettings
+from kvlab.load.user import end_process
 from kvlab.load.verdict import LoadTest
 
 PATIENCE = 10.0
 """Seconds beyond the stop timeout that the master waits for the last report of a worker."""
-STOP, LAST_REPORT, REPORT = "kvlab stop", "kvlab last report", "kvlab"
+STOP, BEGUN, LAST_REPORT, REPORT = "kvlab stop", "kvlab begun", "kvlab last report", "kvlab"
 
 
 def send_settings(environment: Environment, settings: LoadSettings) -> None:
@@ -38,6 +40,8 @@ class Worker:
         self._test, self._environment = test, environment
         self._runner: Any = environment.runner
         self._beside: gevent.Greenlet | None = None
+        self._has_ended = True
+        self._phases = Phases(environment, self._say_begun, self._runner.stop)
         on = environment.events
         on.test_start.add_listener(self.on_test_start)
         on.test_stop.add_listener(self.on_test_stop)
@@ -53,9 +57,14 @@ class Worker:
         options: Any = self._environment.parsed_options
         settings = self._test.settings.from_dict(options.kvlab_settings)
         evidence = Evidence(self._test.facts(settings), settings.interval)
-        share(self._environment, Process(settings, evidence))
+        process = Process(settings, evidence)
+        self._has_ended = False
+        share(self._environment, process)
+        self._phases.begin(process)
+
+    def _say_begun(self, moment: float) -> None:
+        self._runner.send_message(BEGUN, moment)
         process = process_of(self._environment)
-        process.begin()
         self._beside = gevent.spawn(self._test.beside, process)
 
     def on_report(self, client_id: str, data: dict[str, Any]) -> None:
@@ -68,7 +77,10 @@ class Worker:
         self._runner.stop()
 
     def on_test_stop(self, **_: Any) -> None:
-        """End the run and send the rest of the evidence."""
+        """End the run and send the rest of the evidence, once: both sides may stop a run."""
+        if self._has_ended:
+            return
+        self._has_ended = True
         process = process_of(self._environment)
         gevent.killall([self._beside] if self._beside is not None else [])
         end_process(process, self._runner.client_id)
@@ -82,14 +94,16 @@ class Worker:
 
 
 class Workers:
-    """The workers as their master knows them."""
+    """The workers as their master knows them. ``on_begun``: the first of them has begun its run."""
 
-    def __init__(self, environment: Environment) -> None:
+    def __init__(self, environment: Environment, on_begun: Callable[[float], None]) -> None:
         assert isinstance(environment.runner, MasterRunner)
         self._environment, self._runner = environment, environment.runner
         self._expected: set[str] = set()
         self._unreadable = 0
+        self._on_begun, self._have_begun = on_begun, False
         environment.events.worker_report.add_listener(self.on_report)
+        self._runner.register_message(BEGUN, self.on_begun_message)
         self._runner.register_message(LAST_REPORT, self.on_last_report)
 
     @property
@@ -98,8 +112,18 @@ class Workers:
 
     def begin(self) -> None:
         """A run begins: evidence is due from every worker that is ready now."""
-        self._expected = {client.id for client in self._runner.clients.ready}
-        self._unreadable = 0
+        self._expected = self.ready()
+        self._unreadable, self._have_begun = 0, False
+
+    def ready(self) -> set[str]:
+        """The workers that the next run will have."""
+        return {client.id for client in self._runner.clients.ready}
+
+    def on_begun_message(self, msg: Any, **_: Any) -> None:
+        """A worker's users are warm."""
+        if not self._have_begun:
+            self._have_begun = True
+            self._on_begun(msg.data)
 
     def on_report(self, client_id: str, data: dict[str, Any]) -> None:
         """Take the evidence out of a report of Locust."""
@@ -118,13 +142,21 @@ class Workers:
         finally:  # Locust logs an exception and continues
             self._unreadable += not is_read
 
+    def wait(self, seconds: float, stop_timeout: float) -> None:
+        """Wait for the last reports of a run of ``seconds``; every worker ends its own run."""
+        gevent.sleep(seconds)
+        self._wait(WARM_UP + stop_timeout + PATIENCE)
+
     def collect(self, stop_timeout: float) -> None:
         """Stop the workers, and wait until every worker has sent its last report or is gone.
 
         When Locust quits, Locust ends the test in the master before it stops the workers.
         """
         self._runner.send_message(STOP)
-        deadline = time.monotonic() + stop_timeout + PATIENCE
+        self._wait(stop_timeout + PATIENCE)
+
+    def _wait(self, most: float) -> None:
+        deadline = time.monotonic() + most
         while time.monotonic() < deadline:
             running = {client.id for client in self._runner.clients.running}
             if not self._silent & running:

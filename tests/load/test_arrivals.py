@@ -36,27 +36,6 @@ def test_a_shape_bends_the_rate() -> None:
     assert len(due) - middle == pytest.approx(1600, rel=0.1)
 
 
-def test_the_rate_may_change() -> None:
-    arrivals = Arrivals(10, 0.0, 5)
-    arrivals.change(1000.0, 0.0)
-    assert len(arrivals.never_sent(1.0)) == pytest.approx(1000, rel=0.2)
-    arrivals.change(10.0, 1.0)
-    assert 15 < len(arrivals.never_sent(4.0)) < 45
-
-
-def test_users_who_start_one_after_another_leave_no_gap() -> None:
-    # Each takes the next arrival when it starts; the rate is that of the users so far.
-    behind = []
-    for seed in range(50):
-        arrivals = Arrivals(100, 0.0, seed)
-        due = []
-        for users in range(1, 21):
-            arrivals.change(100 * users / 20, 0.0)
-            due.append(arrivals.next())
-        behind.append(due[-1])
-    assert sum(behind) / 50 == pytest.approx(20 / 100, rel=0.15)
-
-
 @pytest.mark.parametrize("rate", [0, -1, float("nan"), float("inf")])
 def test_a_rate_is_a_number_above_zero(rate: float) -> None:
     with pytest.raises(InvalidArgument, match="rate"):

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from kvlab.instruments.measure.recorder import Recorder
+from kvlab.load.rate_limiter.settings import LimiterSettings
 from kvlab.load.record.parts import Fault, Finding, Generator
 from kvlab.load.record.run import LoadRun
 
@@ -22,6 +23,11 @@ MACHINE = {
     "engine": "Valkey",
     "engine_version": "9.1.2",
 }
+_SETTINGS: dict[str, Any] = {
+    "users": 20, "seconds": 30, "spawn_rate": 20.0, "processes": None, "tags": (),
+    "exclude_tags": (), "headless": True, "stop_timeout": 5, "rate": 0.0, "shape": "constant",
+    "naive": False, "lose_replies": 0, "fault": (), "app": False, "reports": "", "no_page": True,
+}  # fmt: skip
 BOUND = "at most the limit in any interval of the window's length"
 
 
@@ -174,3 +180,9 @@ def _windows(
     return pd.DataFrame(rows, columns=["key", "second", "admitted", "bound"]).assign(
         busiest=lambda frame: frame["admitted"]
     )
+
+
+def limiter_settings(**more: Any) -> LimiterSettings:
+    """The settings of a run of the rate limiter: 2 per second, one key, for 30 s."""
+    given = {"algorithm": "sliding-log", "limit": 2, "window": 1.0, "keys": 1, "control": False}
+    return LimiterSettings(**(_SETTINGS | given | more))

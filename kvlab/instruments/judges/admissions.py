@@ -127,7 +127,8 @@ def certain_overlap(spans: npt.ArrayLike, *, limit: int, window: float) -> Admis
     """Judge admissions of which only begin and end are known, in seconds.
 
     For limiters that do not say when they decided. Counts what is beyond doubt: intervals of the
-    window's length that hold more than ``limit`` admissions from begin to end.
+    window's length that hold more than ``limit`` admissions from begin to end. ``moment`` is the
+    begin of the first such interval, on the caller's clock.
     """
     began, ended = np.asarray(spans, np.float64).reshape(-1, 2).T
     short = ended - began < window
@@ -135,10 +136,11 @@ def certain_overlap(spans: npt.ArrayLike, *, limit: int, window: float) -> Admis
     # Spans shorter than the window: those in [s, s + window) are the ones that ended before it
     # closes, less the ones that began before it opens.
     inside = np.searchsorted(ends, starts + window, "left") - np.arange(len(starts))
-    over, closed = 0, -np.inf
+    over, closed, moment = 0, -np.inf, None
     for i in np.flatnonzero(inside > limit):
         if starts[i] >= closed:
             over += int(inside[i]) - limit
             closed = starts[i] + window
+            moment = float(starts[i]) if moment is None else moment
     bound = "at most the limit in any interval of the window's length, beyond doubt"
-    return AdmissionVerdict(bound, limit, int(inside.max(initial=0)), over, len(began))
+    return AdmissionVerdict(bound, limit, int(inside.max(initial=0)), over, len(began), moment)

@@ -1,8 +1,8 @@
 """The Locust file of this load test: importing the module hands the load test to Locust."""
 
+from kvlab.load.install import install
 from kvlab.load.leaderboard.load import LeaderboardLoad
 from kvlab.load.leaderboard.user import Player
-from kvlab.load.lifecycle import install
 
 __all__ = ["Player"]
 

@@ -28,6 +28,10 @@ class BoardSettings(LoadSettings):
         if self.naive and (self.app or self.mode != "add"):
             raise InvalidArgument("the naive board only adds, and has no app in front of it")
 
+    def recorded(self) -> dict[str, Any]:
+        """The options that a reader of the record needs; the naive board has no rule for ties."""
+        return super().recorded() | ({"ties": "by name"} if self.naive else {})
+
 
 def add_options(add: Callable[..., Any]) -> None:
     """Add the options of this load test."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from kvlab.core.checks import whole
 from kvlab.errors import InvalidArgument
+from kvlab.instruments.measure.theory import token_bucket_worst
 from kvlab.load.settings import LoadSettings
 from kvlab.sample_app.settings import LIMITERS
 
@@ -35,6 +36,17 @@ class LimiterSettings(LoadSettings):
                 f"--control needs at least {least} users: one naive user in {CONTROL_EVERY} users "
                 "of a process"
             )
+
+    def recorded(self) -> dict[str, Any]:
+        """The options that a reader of the record needs; the naive window is no ``algorithm``."""
+        return super().recorded() | ({"algorithm": "naive-sliding-window"} if self.naive else {})
+
+    @property
+    def most(self) -> int:
+        """The admissions that are allowed in a window of the clock."""
+        if self.algorithm == "token-bucket" and not self.naive:
+            return token_bucket_worst(self.limit, self.limit / self.window, self.window)
+        return self.limit
 
     def limiter(self) -> Any:
         """The limiter that the options ask for."""

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from kvlab.instruments.judges.admissions import AdmissionVerdict, certain_overlap, judge
 from kvlab.instruments.judges.denials import DenialVerdict, judge_denials
 from kvlab.load.process import Process
-from kvlab.load.rate_limiter.decisions import Decisions
+from kvlab.load.rate_limiter.decisions import Decisions, Times
 from kvlab.load.rate_limiter.settings import LimiterSettings
 from kvlab.load.record.parts import Finding
 from kvlab.load.verdict import Conclusion
+
+_SHOWN = 5
+"""The calls of a key that a line names."""
 
 
 def conclude(process: Process[LimiterSettings, Decisions], began: float) -> Conclusion:
     """Judge every decision against the bound of its algorithm."""
     settings, decisions = process.settings, process.evidence.facts
-    findings = [] if settings.naive else _findings(decisions, settings)
+    findings = [] if settings.naive else _findings(decisions, settings, began)
     if settings.naive or settings.control:
-        findings.append(_naive_finding(decisions, settings))
+        findings.append(_naive_finding(decisions, settings, began))
     denied = sum(len(decisions.denials(key)) for key in decisions.keys)
     if settings.naive:
         answered = process.evidence.calls - sum(process.evidence.errors.values())
@@ -26,15 +33,17 @@ def conclude(process: Process[LimiterSettings, Decisions], began: float) -> Conc
     untested = None
     if not denied:
         untested = "no request was denied; use fewer keys, a lower limit or more users"
-    windows = decisions.windows(began, settings.window, settings.limit)
+    windows = decisions.windows(began, settings.window, settings.most)
     return Conclusion(findings, untested, windows)
 
 
-def _findings(decisions: Decisions, settings: LimiterSettings) -> list[Finding]:
+def _findings(decisions: Decisions, settings: LimiterSettings, began: float) -> list[Finding]:
     bound: dict[str, Any] = {"limit": settings.limit, "window": settings.window}
-    over = [judge(settings.algorithm, decisions.admissions(key), **bound) for key in decisions.keys]
-    under = [
-        judge_denials(
+    over = {
+        key: judge(settings.algorithm, decisions.admissions(key), **bound) for key in decisions.keys
+    }
+    under = {
+        key: judge_denials(
             settings.algorithm,
             decisions.admissions(key),
             decisions.denials(key),
@@ -42,38 +51,93 @@ def _findings(decisions: Decisions, settings: LimiterSettings) -> list[Finding]:
             **bound,
         )
         for key in decisions.keys
-    ]
-    return [_over(sum(over[1:], over[0])), _under(sum(under[1:], under[0]))] if over else []
+    }
+    if not over:
+        return []
+    calls = Offenders(decisions, settings.window, began)
+    return [_over(over, calls.admitted), _under(under, calls)]
 
 
-def _over(verdict: AdmissionVerdict) -> Finding:
+@dataclass(frozen=True, slots=True)
+class Offenders:
+    """The first calls of each key that broke a promise, in words: when, who, what was answered."""
+
+    decisions: Decisions
+    window: float
+    began: float
+
+    def admitted(self, key: str, verdict: AdmissionVerdict) -> str:
+        """``moment``: of the first admission too many."""
+        times = self.decisions.admissions(key)
+        assert verdict.moment is not None
+        # The judge counts in whole microseconds.
+        inside = times[
+            (times > verdict.moment - self.window + 5e-7) & (times < verdict.moment + 5e-7)
+        ]
+        return self._line(key, inside, "answered allowed", verdict.bound)
+
+    def overlapping(self, key: str, verdict: AdmissionVerdict) -> str:
+        """``moment``: when the interval begins that holds too many whole calls."""
+        spans = self.decisions.untimed_spans(key)
+        assert verdict.moment is not None
+        inside = (spans[:, 0] >= verdict.moment) & (spans[:, 1] < verdict.moment + self.window)
+        ends = np.sort(spans[inside, 1])
+        return self._line(key, ends, "answered allowed", verdict.bound)
+
+    def denied(self, key: str, verdict: DenialVerdict) -> str:
+        assert verdict.moment is not None
+        promised = f"{verdict.used:g} of {verdict.limit:g} were used, so one more is allowed"
+        return self._line(key, np.array([verdict.moment]), "answered denied", promised)
+
+    def _line(self, key: str, times: Times, answered: str, promised: str) -> str:
+        shown = ", ".join(f"{at - self.began:.6f}" for at in times[-_SHOWN:])
+        calls = f"the last of {len(times)} calls" if len(times) > _SHOWN else "calls"
+        return (
+            f"{key}: {calls if len(times) > 1 else 'call'} at {shown} s {answered}; "
+            f"promised: {promised}"
+        )
+
+
+def _over(
+    verdicts: Mapping[str, AdmissionVerdict], told: Callable[[str, AdmissionVerdict], str]
+) -> Finding:
+    each = [*verdicts.values()]
+    verdict = sum(each[1:], each[0])
     says = (
         f"{verdict.bound}; the most seen is {verdict.worst:g}, the bound {verdict.limit:g}, "
         f"admissions too many: {verdict.over:,} of {verdict.admitted:,}"
     )
-    return Finding("over-admission", verdict.holds, says)
+    evidence = tuple(told(key, one) for key, one in verdicts.items() if not one.holds)
+    return Finding("over-admission", verdict.holds, says, evidence)
 
 
-def _under(verdict: DenialVerdict) -> Finding:
+def _under(verdicts: Mapping[str, DenialVerdict], calls: Offenders) -> Finding:
+    each = [*verdicts.values()]
+    verdict = sum(each[1:], each[0])
     says = (
         "nobody is denied who is within the limit; denials without reason: "
         f"{verdict.unjustified:,} of {verdict.denied:,}"
         + (f", {verdict.unknown:,} answers unknown" if verdict.unknown else "")
     )
-    evidence = () if verdict.holds else (str(verdict),)
+    evidence = tuple(calls.denied(key, one) for key, one in verdicts.items() if not one.holds)
     return Finding("denials", verdict.holds, says, evidence)
 
 
-def _naive_finding(decisions: Decisions, settings: LimiterSettings) -> Finding:
-    verdicts = [
-        certain_overlap(decisions.untimed_spans(key), limit=settings.limit, window=settings.window)
+def _naive_finding(decisions: Decisions, settings: LimiterSettings, began: float) -> Finding:
+    verdicts = {
+        key: certain_overlap(
+            decisions.untimed_spans(key), limit=settings.limit, window=settings.window
+        )
         for key in decisions.untimed_keys
-    ]
+    }
     if not verdicts:
         return Finding("naive", False, "the naive sliding window admitted nothing")
-    verdict = sum(verdicts[1:], verdicts[0])
+    calls = Offenders(decisions, settings.window, began)
+    finding = _over(verdicts, calls.overlapping)
     if settings.naive:
-        return _over(verdict)
+        return finding
+    each = [*verdicts.values()]
+    verdict = sum(each[1:], each[0])
     return Finding(
         "control",
         not verdict.holds,

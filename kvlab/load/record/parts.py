@@ -63,13 +63,17 @@ class Generator:
     """What the load generator itself can do, in one process on average.
 
     ``noop_per_second``: calls that do nothing. ``cpu_share``: the share of a core that a process
-    used in this run. ``warning``: why latencies or percentiles mislead.
+    used in this run. ``warning``: why latencies or percentiles mislead. ``warm_up``: calls before
+    the run began, which are in no figure. ``drained``: calls of the run that were answered after
+    its end; they are in the figures.
     """
 
     processes: int
     noop_per_second: float
     cpu_share: float
     warning: str | None = None
+    warm_up: int = 0
+    drained: int = 0
 
     def __post_init__(self) -> None:
         whole("processes", self.processes, 1)

@@ -27,7 +27,7 @@ from kvlab.load.record import charts as load_charts
 from kvlab.load.record.drawing import REMARK, title_of
 from kvlab.load.record.recovery import BACK, recoveries
 from kvlab.load.record.run import LoadRun
-from kvlab.load.record.summary import generator_says, how_measured, most, summary
+from kvlab.load.record.summary import edges_say, generator_says, how_measured, most, summary
 from kvlab.load.record.words import percent, printable
 
 __all__ = ["page", "save_with_page", "summary"]
@@ -69,6 +69,7 @@ def page(run: LoadRun) -> str:
         back=percent(BACK),
         charts=list(_charts(run)),
         generator=generator_says(run),
+        edges=edges_say(run),
         measured=how_measured(run),
         facts={"Settings": _facts(run.settings), "Machine": _facts(run.machine)},
     )

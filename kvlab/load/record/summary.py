@@ -19,8 +19,11 @@ WIDTH = 100
 _ERRORS, _EVIDENCE, _FAULTS = 5, 5, 8
 
 
-def summary(run: LoadRun) -> str:
-    """Title, rate, errors, latencies by name of call, faults, generator and findings."""
+def summary(run: LoadRun, report: str = "") -> str:
+    """Title, rate, errors, latencies by name of call, faults, generator and, last, the verdict.
+
+    ``report``: a line before the verdict.
+    """
     lines = [run.title]
     if "engine" in run.machine:
         lines[0] += f", {run.machine['engine']} {run.machine.get('engine_version', '')}".rstrip()
@@ -36,8 +39,10 @@ def summary(run: LoadRun) -> str:
         lines.append(f"  and {len(faults) - _FAULTS} more faults, which the report lists")
     if run.generator is not None:
         lines.append(f"  generator: {generator_says(run)}")
+        lines += [f"  {edges}"] if (edges := edges_say(run)) else []
         if run.generator.warning:
             lines.append(f"  WARNING: {run.generator.warning}")
+    lines += [f"  {report}"] if report else []
     lines += _verdict(run)
     return "\n".join(short for line in lines for short in _fit(line))
 
@@ -53,6 +58,16 @@ def generator_says(run: LoadRun) -> str:
         f"{processes}, {percent(one.cpu_share)} of a core{each}; at most "
         f"{one.noop_per_second:,.0f} calls/s{each} when a call does nothing"
     )
+
+
+def edges_say(run: LoadRun) -> str:
+    """How many calls were made before the run, and answered after its end; empty for none."""
+    if run.generator is None:
+        return ""
+    warm, late = run.generator.warm_up, run.generator.drained
+    says = [f"{warm:,} calls of the warm-up are judged and are in no figure"] if warm else []
+    says += [f"{late:,} calls were answered after the end, and are in the figures"] if late else []
+    return "; ".join(says)
 
 
 def how_measured(run: LoadRun) -> str:

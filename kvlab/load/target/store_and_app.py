@@ -53,10 +53,9 @@ class LoadTarget:
         if self.host is not None and is_http(self.host):
             AppClient(self.host).get("/healthz")
 
-    def start_faults(self) -> list[gevent.Greenlet]:
-        """A run begins: the greenlets that inflict its faults."""
+    def start_faults(self, began: float) -> list[gevent.Greenlet]:
+        """A run began, in Unix seconds: the greenlets that inflict its faults."""
         self.faults, self.problem = [], None
-        began = time.time()
         return [gevent.spawn(self._inflict, fault, began) for fault in self._plan]
 
     def _inflict(self, fault: PlannedFault, run_began: float) -> None:

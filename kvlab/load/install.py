@@ -1,0 +1,79 @@
+"""Hands a load test to Locust.
+
+A Locust file makes a :class:`~kvlab.load.verdict.LoadTest` and calls :func:`install`. The exit code
+of Locust is an :class:`~kvlab.load.options.ExitCode` then.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import signal
+import sys
+from typing import Any
+
+import gevent
+from locust import events
+from locust.env import Environment
+from locust.runners import WorkerRunner
+
+from kvlab.errors import InvalidArgument, KvlabError, RemoteNotAllowed
+from kvlab.load.lifecycle import Lifecycle
+from kvlab.load.options import PARENT, ExitCode, NoReport, add_options
+from kvlab.load.target.app_client import AppFailed
+from kvlab.load.verdict import LoadTest
+from kvlab.load.workers import Worker
+
+
+def install(test: LoadTest[Any, Any]) -> None:
+    """Let Locust run ``test``."""
+    events.init_command_line_parser.add_listener(
+        lambda parser, **_: test.add_options(add_options(parser))
+    )
+    events.init.add_listener(lambda environment, **_: _begin_life(test, environment))
+
+
+def _begin_life(test: LoadTest[Any, Any], environment: Environment) -> None:
+    if isinstance(environment.runner, WorkerRunner):
+        Worker(test, environment)
+        return
+    inspect.stack()  # reads source files once; Locust's stop() would, with users under way
+    _interrupt_only(gevent.getcurrent())
+    if parent := os.environ.get(PARENT):
+        gevent.spawn(_end_with, int(parent), gevent.getcurrent())
+        _quiet(environment)
+    try:
+        Lifecycle(test, environment)
+    except (KvlabError, AppFailed) as problem:
+        print(f"kvlab: {problem}", file=sys.stderr)
+        sys.exit(_exit_code(problem))
+
+
+def _quiet(environment: Environment) -> None:
+    """Print no tables of Locust above the verdict, unless they are asked for."""
+    if environment.parsed_options is not None and not environment.parsed_options.print_stats:
+        logging.getLogger("locust.stats_logger").setLevel(logging.ERROR)
+
+
+def _exit_code(problem: Exception) -> ExitCode:
+    if isinstance(problem, NoReport):
+        return ExitCode.REPORT
+    usage = isinstance(problem, InvalidArgument | RemoteNotAllowed)
+    return ExitCode.USAGE if usage else ExitCode.SERVER
+
+
+def _end_with(parent: int, main: Any) -> None:
+    """End Locust when the process that started it is gone, by kill -9 too."""
+    while os.getppid() == parent:
+        gevent.sleep(1)
+    gevent.get_hub().loop.run_callback(main.throw, KeyboardInterrupt)
+
+
+def _interrupt_only(main: Any) -> None:
+    """Let Ctrl-C end Locust's main greenlet, not the running one, which may be a user's call."""
+
+    def interrupt() -> None:
+        gevent.get_hub().loop.run_callback(main.throw, KeyboardInterrupt)
+
+    gevent.signal_handler(signal.SIGINT, interrupt)

@@ -1,0 +1,121 @@
+"""The phases of a run on a clock that the test sets: what counts, and what is left out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support.load_samples import limiter_settings
+
+from kvlab.load.evidence import Evidence
+from kvlab.load.process import Process
+from kvlab.load.rate_limiter.decisions import Decisions
+
+
+class Clock:
+    now = 50.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def made(clock: Clock, **more: Any) -> Process[Any, Any]:
+    settings = limiter_settings(seconds=10, **more)
+    return Process(settings, Evidence(Decisions(), settings.interval), clock)
+
+
+def rows(process: Process[Any, Any]) -> Any:
+    began, ends = process.unix(process.began), process.unix(process.ends)
+    return process.evidence.timeline(began, ends - began, {}, open_loop=True)
+
+
+def test_a_run_lasts_from_the_last_warm_user_on() -> None:
+    clock = Clock()
+    process = made(clock)
+    assert not process.gate.is_set()
+    assert not process.is_over
+    clock.now = 53.0
+    process.start()
+    assert (process.began, process.ends) == (53.0, 63.0)
+    clock.now = 62.999
+    assert not process.is_over
+    clock.now = 63.0
+    assert process.is_over
+
+
+def test_a_call_under_way_at_the_end_counts_whole_and_in_the_last_interval() -> None:
+    clock = Clock()
+    process = made(clock)
+    process.start()
+    clock.now = 51.0
+    process.record("hit", 50.5)
+    clock.now = 61.0
+    process.finish()
+    clock.now = 64.0
+    process.record("hit", 59.0)
+    assert process.ends == 60.0
+    assert process.evidence.drained == 1
+    assert process.evidence.latency["hit"].max == pytest.approx(5.0, rel=1e-3)
+    timeline = rows(process)
+    assert timeline["calls"].sum() == 2
+    assert timeline["calls"].iloc[-1] == 1
+    assert timeline["second"].max() <= 10
+
+
+def test_a_run_that_is_stopped_early_is_as_long_as_it_was() -> None:
+    clock = Clock()
+    process = made(clock)
+    process.start()
+    clock.now = 54.0
+    process.finish()
+    process.finish()
+    assert (process.ends, process.is_over) == (54.0, True)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("stopped", [None, 57.5])
+def test_due_is_sent_and_never_sent_exactly(workers: int, stopped: float | None) -> None:
+    """One user who is busy for 0.3 s a call: most arrivals of a second are never sent."""
+    clock = Clock()
+    process = made(clock, rate=1000.0, workers=workers)
+    process.start()
+    assert process.arrivals is not None
+    due = process.arrivals.next()
+    sent, ends = 0, stopped or 60.0
+    while clock.now < ends:
+        clock.now = max(clock.now, due)
+        if clock.now >= ends:
+            break
+        clock.now += 0.3
+        process.count_due(due)
+        process.record("hit", due)
+        sent += 1
+        due = process.arrivals.next()
+    clock.now = ends
+    process.finish()
+    process.count_due(due)  # taken by the user, and never sent
+    again = made(Clock(), rate=1000.0, workers=workers)
+    again.start()
+    assert again.arrivals is not None
+    expected = len(again.arrivals.never_sent(ends))
+    evidence = process.evidence
+    assert rows(process)["due"].sum() == expected
+    assert (evidence.calls, evidence.never_sent) == (sent, expected - sent)
+    assert expected == pytest.approx((ends - 50) * 1000 / workers, rel=0.1)
+
+
+def test_the_rate_does_not_depend_on_how_many_users_are_there() -> None:
+    few, many = (made(Clock(), rate=100.0, users=users) for users in (1, 500))
+    for process in (few, many):
+        process.start()
+    assert few.arrivals is not None
+    assert many.arrivals is not None
+    assert few.arrivals.never_sent(60.0) == many.arrivals.never_sent(60.0)
+
+
+def test_counts_at_the_edges_are_merged() -> None:
+    one, other = made(Clock()), made(Clock())
+    one.evidence.warm_up, one.evidence.drained = 3, 1
+    other.evidence.warm_up = 4
+    one.evidence.add(other.evidence.to_dict())
+    assert (one.evidence.warm_up, one.evidence.drained) == (7, 1)
