@@ -12,7 +12,7 @@ from typing import Any
 
 import gevent
 from locust.env import Environment
-from locust.runners import MasterRunner
+from locust.runners import STATE_MISSING, MasterRunner
 
 from kvlab.load.evidence import Evidence
 from kvlab.load.phases import WARM_UP, Phases
@@ -158,8 +158,8 @@ class Workers:
     def _wait(self, most: float) -> None:
         deadline = time.monotonic() + most
         while time.monotonic() < deadline:
-            running = {client.id for client in self._runner.clients.running}
-            if not self._silent & running:
+            clients = self._runner.clients.all
+            if not self._silent & {one.id for one in clients if one.state != STATE_MISSING}:
                 return
             gevent.sleep(0.05)
 
