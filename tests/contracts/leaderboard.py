@@ -7,7 +7,9 @@ held to the same words. ``FullLeaderboardContract`` holds the rest.
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
+import numpy as np
 import pytest
 
 from kvlab import Entry, Kv, Leaderboard, NaiveLeaderboard, Page
@@ -192,6 +194,20 @@ class FullLeaderboardContract(LeaderboardContract):
         for reused in (board.submit("ann", 4, "add", op_id="a"), board.submit("ann", 3, op_id="a")):
             with pytest.raises(OpIdReused):
                 run.kv.run(reused)
+
+    @pytest.mark.parametrize(
+        "same", [[10, 10.0, 1e1, np.int64(10), np.float32(10)], [0.5, np.float64(0.5)], [0, -0.0]]
+    )
+    def test_an_op_id_knows_values_and_not_their_spellings(
+        self, run: Any, board: Leaderboard, same: list[Any]
+    ) -> None:
+        op_id, member = UUID(int=7), UUID(int=8)
+        first = run(board.submit(member, same[0], "add", op_id=op_id))
+        for score in same:
+            for who, name in ((member, str(op_id)), (str(member), op_id)):
+                assert run(board.submit(who, score, "add", op_id=name)) == first
+        with pytest.raises(OpIdReused):
+            run.kv.run(board.submit(member, same[0] + 0.25, "add", op_id=op_id))
 
     @pytest.mark.parametrize(
         ("held", "more"), [(MAX, 1), (-MAX, -1), (MAX, MAX), (2**52 + 1, 0.25), (0.1, 0.2)]

@@ -30,6 +30,7 @@ from support import SteppedClock
 from kvlab import Entry, Key, Kv, Leaderboard, NaiveLeaderboard, Op
 from kvlab.errors import (
     InvalidArgument,
+    OpIdReused,
     OutcomeUnknown,
     PeriodClosed,
     ServerRefused,
@@ -379,6 +380,16 @@ def test_an_op_id_is_remembered_for_its_horizon(stepped: tuple[Kv, SteppedClock]
     assert kv.run(add).entry.score == 1
     clock.step(0.2)  # counted from the first time, not from the repeat
     assert kv.run(add).entry.score == 2
+
+
+def test_an_op_id_stands_for_a_submission_to_one_period(any_kv: Kv) -> None:
+    board, now = Leaderboard("days", period="daily"), datetime.now(UTC)
+    first = any_kv.run(board.submit("ann", 5, op_id="a", at=now))
+    for same_day in (now.timestamp(), now.astimezone(timezone(timedelta(hours=5)))):
+        assert any_kv.run(board.submit("ann", 5, op_id="a", at=same_day)) == first
+    for other in (now + timedelta(days=1), None):
+        with pytest.raises(OpIdReused):
+            any_kv.run(board.submit("ann", 5, op_id="a", at=other))
 
 
 # --- lost answers, and what the server does meanwhile -----------------------------------------

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support import SteppedClock, twin
 
-from kvlab import CacheAside, Key, Kv, NaiveWriteThrough, Op, Removed, Saved, WriteThrough
+from kvlab import CacheAside, Fill, Key, Kv, NaiveWriteThrough, Op, Removed, Saved, WriteThrough
 from kvlab.errors import InvalidArgument, NotJson, OutcomeUnknown, ServerUnavailable
 from kvlab.instruments import Proxy
 from kvlab.instruments.explorer.stepped_row import SteppedRow
@@ -75,6 +75,21 @@ def test_the_same_version_twice_is_the_same_write(run: Any) -> None:
     run(cache.invalidate("k"))
     assert not run(users.save("k", lambda: ("row", 1))).cached, "it stays invalidated"
     assert run(cache.fetch("k", lambda: "loaded")) == "loaded"
+
+
+def test_a_fill_of_the_newest_known_version_is_stored(any_kv: Kv) -> None:
+    any_kv.run(users.save("k", lambda: ("row", 2)))
+    any_kv.run(cache.invalidate("k"))
+    assert any_kv.run(users.fetch("k", lambda: ("row", 2))) == "row"
+    assert any_kv.run(users.fetch("k", never)) == "row"
+
+
+def test_a_fill_that_its_version_refuses_ends_its_lease(any_kv: Kv) -> None:
+    any_kv.run(users.save("k", lambda: ("row", 2)))
+    any_kv.run(cache.invalidate("k"))
+    lease = any_kv.run(cache.read("k")).lease
+    assert any_kv.run(cache.fill("k", lease, "old", version=1)) == Fill(stored=False)
+    assert any_kv.run(cache.read("k")).lease is not None  # the next caller loads at once
 
 
 def test_every_key_has_a_ttl(any_kv: Kv) -> None:
