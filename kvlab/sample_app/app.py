@@ -67,8 +67,9 @@ def create_app(settings: AppSettings | None = None, trace: Trace | None = None) 
         max_body_size=MAX_BODY,
         docs_url=None,  # these pages load scripts from other hosts
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would name the host that the request named
     )
-    app.add_middleware(Guard)
+    app.add_middleware(Guard, hosts=chosen.hosts)
     errors.install(app)
     for module in _ROUTES:
         app.include_router(module.router)

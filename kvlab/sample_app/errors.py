@@ -29,6 +29,8 @@ from kvlab.errors import (
 )
 from kvlab.sample_app.models import Problem
 
+MARKS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+"""Headers of every answer. An answer to a mistake passes no middleware: it has them from here."""
 RETRY_AFTER = {"Retry-After": "1"}
 _STORE = (Outage, Closed)
 _TITLES = {
@@ -40,6 +42,7 @@ _TITLES = {
     409: "Conflict",
     413: "Content Too Large",
     422: "Unprocessable Content",
+    429: "Too Many Requests",
     500: "Internal Server Error",
     503: "Service Unavailable",
 }
@@ -59,7 +62,7 @@ def answer(
     return Response(
         body.model_dump_json(ensure_ascii=True),
         status,
-        headers=dict(headers or {}),
+        headers={**MARKS, **(headers or {})},
         media_type="application/json",
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, HTTPException, Response
 
-from kvlab import FixedWindow
+from kvlab import Decision, FixedWindow
 from kvlab.sample_app.models import (
     CROSS_ORIGIN,
     INVALID,
@@ -27,16 +27,26 @@ from kvlab.sessions.values import Session
 
 router = APIRouter(tags=["people"])
 
-# A visitor who is not logged in can make sessions: their number is limited by address.
+# Anybody can make sessions, anonymous or by a log-in: their number is limited by address.
 NEW_SESSIONS = FixedWindow("new-sessions", limit=60, window=60)
 _SETS: Answers = {200: {"headers": {"Set-Cookie": header("the session's cookie", required=True)}}}
+_TOO_MANY: Answers = {
+    429: problem("too many new sessions", {"Retry-After": header("seconds", kind="integer")})
+}
 
 
-@router.post("/api/login", responses=_SETS | STORE_DOWN | CROSS_ORIGIN | TAKES_BODY)
+@router.post("/api/login", responses=_SETS | STORE_DOWN | CROSS_ORIGIN | TAKES_BODY | _TOO_MANY)
 async def login(body: Login, shared: Shared, visitor: Asking, response: Response) -> Me:
     """Begin a session. The session of the request ends in the same step, so that an id that an
-    attacker planted is worth nothing; the data of an anonymous session is kept."""
-    before = await shared.kv.run(SESSIONS.read(visitor.sid, strict=True))
+    attacker planted is worth nothing; the data of an anonymous session is kept. Log-ins are limited
+    by address and by user, whoever they come from."""
+    by_address, by_user, before = await shared.kv.run(
+        NEW_SESSIONS.hit(visitor.address),
+        shared.settings.logins.hit(body.user),
+        SESSIONS.read(visitor.sid, strict=True),
+    )
+    for decision in (by_address, by_user):
+        _admit(decision)
     data = before.data if before is not None and before.user is None else {}
     _, session = await shared.kv.run(
         SESSIONS.destroy(visitor.sid), SESSIONS.create(body.user, data), atomic=True
@@ -64,12 +74,7 @@ async def me(shared: Shared, visitor: Asking, response: Response) -> Me:
 
 @router.put(
     "/api/theme",
-    responses=_SETS
-    | STORE_DOWN
-    | CROSS_ORIGIN
-    | TAKES_BODY
-    | INVALID
-    | {429: problem("too many new sessions", {"Retry-After": header("seconds", kind="integer")})},
+    responses=_SETS | STORE_DOWN | CROSS_ORIGIN | TAKES_BODY | INVALID | _TOO_MANY,
 )
 async def choose_theme(
     body: ThemeChoice, shared: Shared, visitor: Asking, response: Response
@@ -77,12 +82,15 @@ async def choose_theme(
     """Remember how the page looks in the visitor's session, or in a new anonymous session."""
     session = await shared.kv.run(SESSIONS.update(visitor.sid, theme=body.theme))
     if session is None:
-        decision = await shared.kv.run(NEW_SESSIONS.hit(visitor.address))
-        if not decision.allowed:
-            raise HTTPException(429, "too many new sessions", decision.headers())
+        _admit(await shared.kv.run(NEW_SESSIONS.hit(visitor.address)))
         session = await shared.kv.run(SESSIONS.create(None, {"theme": body.theme}))
     response.headers.update(set_cookie(visitor, session))
     return _me(session)
+
+
+def _admit(decision: Decision) -> None:
+    if not decision.allowed:
+        raise HTTPException(429, "too many new sessions", decision.headers())
 
 
 def _me(session: Session | None) -> Me:

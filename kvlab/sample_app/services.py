@@ -88,8 +88,13 @@ class LoopbackCookie:
         return f"{self.name}=; Max-Age=0; {self._rest}"
 
     def parse(self, header: str | None) -> str | None:
+        """The id; None when the header has several, since one of them is not ours.
+
+        Cookies do not tell ports apart: a page on another port can set this name for another path.
+        """
         pairs = (part.strip().partition("=") for part in (header or "").split(";"))
-        return next((value for name, _, value in pairs if name == self.name and value), None)
+        values = {value for name, _, value in pairs if name == self.name}
+        return values.pop() or None if len(values) == 1 else None
 
     _rest = "Path=/; HttpOnly; SameSite=Lax"
 

@@ -5,6 +5,10 @@
     KVLAB_APP_WINDOW           the window, in seconds
     KVLAB_APP_OUTAGE           open or closed: whether everybody or nobody works while the
                                store gives no answer
+    KVLAB_APP_LOGINS           log-ins of one user in a minute
+    KVLAB_APP_HOSTS            host names, separated by commas, that the app answers to besides
+                               localhost and every address; a page of another name, which an
+                               attacker lets point at this app, gets 400
     KVLAB_APP_TRUSTED_PROXIES  addresses or networks, separated by commas, whose
                                X-Forwarded-For the app believes
     KVLAB_APP_PREFIX           the namespace of the app's keys; without it, the part "app" of the
@@ -45,6 +49,8 @@ DEFAULTS = {
     "LIMIT": "10",
     "WINDOW": "60",
     "OUTAGE": "closed",
+    "LOGINS": "10",
+    "HOSTS": "",
     "TRUSTED_PROXIES": "",
     "PREFIX": "",
     "TIMEOUT": "1",
@@ -57,6 +63,8 @@ class AppSettings:
     """Checked settings. ``database`` may hold a password: ``repr`` leaves it out."""
 
     limiter: Limiter
+    logins: SlidingWindowCounter
+    hosts: frozenset[str]
     trusted_proxies: tuple[Network, ...]
     prefix: str
     timeout: float
@@ -83,6 +91,8 @@ def read_settings(environ: Mapping[str, str]) -> AppSettings:
         raise _wrong("TIMEOUT", "must be from 0.01 to 60 seconds", text["TIMEOUT"])
     return AppSettings(
         _limiter(text),
+        _logins(text["LOGINS"]),
+        frozenset(host.strip().lower() for host in text["HOSTS"].split(",") if host.strip()),
         _proxies(text["TRUSTED_PROXIES"]),
         _prefix(text["PREFIX"] or f"{default_prefix()}app"),
         timeout,
@@ -90,11 +100,15 @@ def read_settings(environ: Mapping[str, str]) -> AppSettings:
     )
 
 
-def _limiter(text: Mapping[str, str]) -> Limiter:
+def _logins(text: str) -> SlidingWindowCounter:
     try:
-        limit = int(text["LIMIT"])
-    except ValueError:
-        raise _wrong("LIMIT", "must be a whole number", text["LIMIT"]) from None
+        return SlidingWindowCounter("log-ins", _whole("LOGINS", text), 60)
+    except InvalidArgument as problem:
+        raise InvalidArgument(f"{PREFIX}LOGINS: {problem}") from None
+
+
+def _limiter(text: Mapping[str, str]) -> Limiter:
+    limit = _whole("LIMIT", text["LIMIT"])
     window = _number("WINDOW", text["WINDOW"])
     try:
         limiter: Limiter = LIMITERS[text["ALGORITHM"]]("work", limit, window, outage=text["OUTAGE"])
@@ -117,6 +131,13 @@ def _prefix(text: str) -> str:
         return checked_prefix(text)
     except InvalidArgument as problem:
         raise InvalidArgument(f"{PREFIX}PREFIX: {problem}") from None
+
+
+def _whole(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise _wrong(name, "must be a whole number", text) from None
 
 
 def _number(name: str, text: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -17,13 +18,16 @@ from typing import Any
 
 import psutil
 import pytest
+from fastapi import FastAPI
 from support import browser
 
 from kvlab import Kv
 from kvlab.errors import KvlabError
 from kvlab.rate_limiting import FixedWindow
 from kvlab.rate_limiting.naive import naive_client_address
+from kvlab.sample_app import errors
 from kvlab.sample_app.child_process import WebApp, serving
+from kvlab.sample_app.services import LOOPBACK_COOKIE
 from kvlab.server import engines
 from kvlab.server.running_server import RunningServer
 
@@ -91,9 +95,8 @@ def store(running: Callable[[str], RunningServer]) -> RunningServer:
 @pytest.fixture(scope="module")
 def served(store: RunningServer) -> Iterator[WebApp]:
     """Behind a proxy on loopback, so that a test can come from any address."""
-    with serving(
-        store.url, limit=LIMIT, window=3600, trusted_proxies=PROXY, prefix="webapp"
-    ) as app:
+    settings = {"limit": LIMIT, "window": 3600, "trusted_proxies": PROXY, "hosts": "app.example"}
+    with serving(store.url, prefix="webapp", **settings) as app:
         yield app
         assert "Traceback" not in app.log
 
@@ -118,7 +121,7 @@ def ask(app: WebApp) -> Iterator[Client]:
 
 def test_one_round_trip_carries_limit_session_and_flags(app: WebApp, ask: Client) -> None:
     # A server that nobody else asks: what it reads from its sockets is the app's, and our INFO.
-    with engines.start("valkey") as lonely, serving(lonely.url, limit=1000) as alone:
+    with engines.start("valkey") as lonely, serving(lonely.url, limit=1000, logins=1000) as alone:
         client = Client(alone)
         cookie = client.login("c7")
         with lonely.client() as info:
@@ -131,7 +134,7 @@ def test_one_round_trip_carries_limit_session_and_flags(app: WebApp, ask: Client
                 return int(info.info("stats")["total_reads_processed"]) - before - 1
 
             assert reads(lambda: client("POST", "/api/work", cookie=cookie)) == 20
-            # Beside it what takes two: who was in, then the new session.
+            # Beside it what takes two: the limits and who was in, then the new session.
             assert reads(lambda: client("POST", "/api/login", {"user": "c7"})) == 40
         client.close()
 
@@ -231,15 +234,103 @@ def test_what_a_browser_sends_for_another_site_is_refused(
     assert ask("POST", "/api/logout", cookie=cookie, Sec_Fetch_Site="same-origin").status == 200
 
 
-def test_new_anonymous_sessions_are_limited(ask: Client, store: RunningServer) -> None:
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:99", 200),
+        ("LOCALHOST", 200),
+        ("[::1]:8000", 200),
+        ("10.1.2.3", 200),  # no name can be an address
+        ("App.example:80", 200),
+        ("evil.example", 400),
+        ("127.0.0.1.evil.example", 400),
+        ("app.example.evil.example", 400),
+        ("evil@127.0.0.1", 400),
+        ("127.0.0.1/evil.example", 400),
+        ("", 400),
+    ],
+)
+def test_a_page_that_points_its_own_name_at_the_app_is_refused(
+    ask: Client, host: str, status: int
+) -> None:
+    answer = ask("GET", "/api/me", Host=host)
+    assert answer.status == status
+    if status == 400:
+        # For the browser page and app are one site: it sends no sign of another.
+        planted = ask("POST", "/api/login", {"user": "admin"}, Host=host, Origin=f"http://{host}")
+        assert planted.status == 400
+        assert "set-cookie" not in planted.headers
+        assert set(planted.body) == {"status", "title", "detail", "applied"}
+
+
+def test_log_ins_are_limited_by_user_whatever_the_address(ask: Client) -> None:
+    tries = [ask("POST", "/api/login", {"user": "c7"}, address=f"203.0.113.{i}") for i in range(11)]
+    assert [answer.status for answer in tries] == [200] * 10 + [429]
+    assert "set-cookie" not in tries[-1].headers
+    assert 1 <= int(tries[-1].headers["retry-after"]) <= 60
+    ask.login("c8", address="203.0.113.10")
+
+
+@pytest.mark.parametrize(
+    ("header", "sid"),
+    [
+        ("session=mine", "mine"),
+        ("theme=dark;  session=mine ", "mine"),
+        ("session=mine; session=mine", "mine"),
+        ("session=planted; session=mine", None),
+        ("session=mine; session=", None),
+        ("session=", None),
+        ("sessions=x", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_of_two_cookies_neither_is_believed(header: str | None, sid: str | None) -> None:
+    assert LOOPBACK_COOKIE.parse(header) == sid
+
+
+def test_a_mistake_says_nothing_of_the_program() -> None:
+    app = FastAPI()
+    errors.install(app)
+    app.get("/")(lambda: 1 / 0)
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    with pytest.raises(ZeroDivisionError):  # for the log
+        asyncio.run(app(scope, None, send))
+    start, body = sent
+    assert start["status"] == 500
+    assert {(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")} <= {
+        *start["headers"]
+    }
+    assert json.loads(body["body"])["detail"] == "a mistake in the program; it is in the log"
+
+
+def test_no_address_redirects_and_head_is_get_without_a_body(ask: Client) -> None:
+    for path in ("/api/me/", "//evil.example/", "//evil.example/api/me/"):
+        answer = ask("GET", path)
+        assert (answer.status, answer.headers.get("location")) == (404, None)
+    head, get = ask("HEAD", "/"), ask("GET", "/")
+    assert (head.status, head.body) == (200, "")
+    assert head.headers["content-length"] == get.headers["content-length"]
+
+
+def test_new_anonymous_sessions_and_log_ins_are_limited_by_address(
+    ask: Client, store: RunningServer
+) -> None:
     address = "203.0.113.1"
     for _ in range(2):  # the edge of a minute may fall between once
         with store.client() as client, Kv(client, prefix="webapp") as kv:
             kv.run(FixedWindow("new-sessions", 60, 60).hit(address, 60))
+        login = ask("POST", "/api/login", {"user": "c7"}, address=address)
         answer = ask("PUT", "/api/theme", {"theme": "dark"}, address=address)
         assert (answer.status == 429) == ("set-cookie" not in answer.headers)
         if answer.status == 429:
             break
+    assert login.status == 429
     assert answer.status == 429
     assert 1 <= int(answer.headers["retry-after"]) <= 60
 
@@ -350,6 +441,7 @@ def run_app(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         ({"KVLAB_APP_TRUSTED_PROXIES": "10.0.0.1/8"}, "KVLAB_APP_TRUSTED_PROXIES must be"),
         ({"KVLAB_APP_PREFIX": "a b"}, "KVLAB_APP_PREFIX: prefix must be"),
         ({"KVLAB_APP_TIMEOUT": "-1"}, "KVLAB_APP_TIMEOUT must be from"),
+        ({"KVLAB_APP_LOGINS": "0"}, "KVLAB_APP_LOGINS: limit must be"),
         ({"KVLAB_APP_LIMITS": "3"}, "there is no KVLAB_APP_LIMITS"),
     ],
 )
