@@ -14,19 +14,19 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from kvlab.core.async_pool import AsyncConnections, adone
 from kvlab.core.checks import boolean, function, seconds
 from kvlab.core.cleanup import uncancelled
 from kvlab.core.connections import (
     BROKEN,
     MAX_CONNECTIONS,
-    AsyncConnections,
     error_reply,
     not_connected,
     own_connection,
     packed,
     patience,
 )
-from kvlab.core.executor import Answer, Executor, Request, Running, Trip
+from kvlab.core.executor import Answer, Doubt, Executor, Request, Running, Trip
 from kvlab.core.flow import Call, Flow, Wait
 from kvlab.core.hold import HoldableLock, Holding, ahold, holdable
 from kvlab.core.op import A, B, C, D, Op, Raw
@@ -100,8 +100,7 @@ class AsyncKv(Executor):
         # With a timeout redis-py sends by asyncio.wait_for, which loses cancellations before 3.12.
         make.keywords["socket_timeout"] = None
         self._packer = make()
-        most = client.connection_pool.max_connections
-        self._connections = AsyncConnections(make, most, settings.deadline, settings.timeout)
+        self._connections = AsyncConnections(make, *self._pool_settings)
         self._shared: dict[str, asyncio.Future[Any]] = {}
 
     @overload
@@ -191,6 +190,8 @@ class AsyncKv(Executor):
                 return await _awaited(function, args)
             case Call(function, args, str(share)):
                 return await self._share(share, lambda: _awaited(function, args))
+            case Doubt():
+                return await adone(self._connections.doubt())
 
     async def _trip(self, commands: list[Command], blocking: float | None) -> Answer:
         request = packed(self._packer, commands)
@@ -217,9 +218,10 @@ class AsyncKv(Executor):
             complete = True
             return replies, None
         except BROKEN as problem:
+            await adone(self._connections.lost(connection, problem))
             return replies, transport_error(problem, sent=True, where=self.where)
         finally:  # an answer may still be due, also after cancellation: no other caller may read it
-            await self._connections.put(connection, complete=complete, extra=extra)
+            await self._connections.put(connection, complete=complete)
 
     async def _share(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
         while (under_way := self._shared.get(name)) is not None:
@@ -252,7 +254,7 @@ class AsyncKv(Executor):
 
     def within(self, part: str) -> AsyncKv:
         """An executor for a namespace inside this one: a participant, a test, a run."""
-        return AsyncKv(self.client, **self.settings.within(part).keywords())
+        return AsyncKv(self.client, **self.settings.within(part).keywords())._sharing_health(self)
 
     async def clear(self) -> int:
         """Remove the keys of this namespace and no other; returns how many."""
@@ -263,7 +265,7 @@ class AsyncKv(Executor):
         await uncancelled(self._close())
 
     async def _close(self) -> None:
-        await self._connections.close()
+        await adone(self._connections.close())
         if self._on_close is not None:
             await self._on_close()
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from kvlab.core.async_client import AsyncKv
+from kvlab.core.async_pool import adone
 from kvlab.core.batched_call import BatchedCall
 from kvlab.core.checks import instance, whole
 from kvlab.core.cleanup import Certain
@@ -58,6 +59,7 @@ class AutoBatch(AsyncKv):
     ) -> None:
         instance("akv", akv, AsyncKv, "an AsyncKv")
         super().__init__(akv.client, **akv.settings.keywords())
+        self._sharing_health(akv)
         self.max_batch = whole("max_batch", max_batch, 1)
         self.max_waiting = whole("max_waiting", max_waiting, 1)
         self.in_flight = whole("in_flight", in_flight, 1)
@@ -138,7 +140,7 @@ class AutoBatch(AsyncKv):
 
     async def _batched(self, ops: Sequence[Op[Any]], single: bool = False) -> Any:
         began, answered = self.clock(), asyncio.get_running_loop().create_future()
-        call = BatchedCall(ops, self.prefix, single, began, answered)
+        call = BatchedCall(ops, self.prefix, single, began, answered, self._health)
         await self._places.acquire()
         self._waiting.append(call)
         self._schedule()
@@ -196,6 +198,8 @@ class AutoBatch(AsyncKv):
         if again := [call for call in batch if not call.over]:
             if error:
                 await self.settings.sleep(PAUSE)
+            if any(call.elsewhere for call in again):
+                await adone(self._connections.doubt())
             self._retrying.extend(again)
             self._schedule()
 
@@ -216,12 +220,11 @@ class AutoBatch(AsyncKv):
             for call in batch:
                 call.answer(problem)
             return None
-        at, now = 0, self.clock()
+        at = 0
         for call, part in zip(batch, parts, strict=True):
             mine, at = replies[at : at + len(part)], at + len(part)
             cut = error if len(mine) < len(part) else None
-            in_time = now - call.began + PAUSE < self.settings.deadline
-            call.absorb(mine, cut, retry=cut is None or in_time)
+            call.absorb(mine, cut, retry=cut is None or self._may_retry(call.began))
         return error
 
     # --- the end ---

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kvlab.core.health import Health
 from kvlab.core.op import Op
 from kvlab.core.wire import Command, Exchange, TransportError, encode, outcome
 from kvlab.errors import ServerRefused
@@ -26,6 +27,7 @@ class BatchedCall:
     single: bool
     began: float
     answered: asyncio.Future[Any]
+    health: Health
     exchange: Exchange | None = None
 
     @property
@@ -39,6 +41,11 @@ class BatchedCall:
     def over(self) -> bool:
         """Whether the caller has its answer, or was cancelled."""
         return self.answered.done()
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the next try must have a new connection."""
+        return self.exchange is not None and self.exchange.elsewhere
 
     def commands(self) -> list[Command]:
         """What to send now."""
@@ -58,7 +65,10 @@ class BatchedCall:
             return
         exchange = self._exchange()
         # Each caller gets an error of its own: tracebacks pile up on a shared one.
-        exchange.absorb(replies, None if cut is None else type(cut)(str(cut)))
+        error = None if cut is None else type(cut)(str(cut))
+        exchange.absorb(replies, error, self.health.moves)
+        if exchange.condemned:
+            self.health.moved(exchange)
         if not (retry and exchange.pending):
             self._answer_with(exchange)
 

@@ -24,17 +24,17 @@ from kvlab.core.checks import boolean, function, seconds
 from kvlab.core.connections import (
     BROKEN,
     MAX_CONNECTIONS,
-    Connections,
     error_reply,
     not_connected,
     own_connection,
     packed,
     patience,
 )
-from kvlab.core.executor import Answer, Executor, Request, Running, Trip
+from kvlab.core.executor import Answer, Doubt, Executor, Request, Running, Trip
 from kvlab.core.flow import Call, Flow, Wait
 from kvlab.core.hold import HoldableLock, Holding, hold, holdable
 from kvlab.core.op import A, B, C, D, Op, Raw
+from kvlab.core.pool import Connections, done
 from kvlab.core.server_url import server_url
 from kvlab.core.settings import DEADLINE, TIMEOUT, Settings, Trace
 from kvlab.core.wire import Command, transport_error
@@ -109,9 +109,7 @@ class Kv(Executor):
         self._on_close = None if on_close is None else function("on_close", on_close)
         make = own_connection(client, settings.timeout, Retry(NoBackoff(), 0), awaited=False)
         self._packer = make()
-        self._connections = Connections(
-            make, client.connection_pool.max_connections, settings.deadline
-        )
+        self._connections = Connections(make, *self._pool_settings)
         self._shared: dict[str, Future[Any]] = {}
         self._sharing = threading.Lock()
 
@@ -182,6 +180,8 @@ class Kv(Executor):
                 return _not_async(function(*args), function)
             case Call(function, args, str(share)):
                 return self._share(share, lambda: _not_async(function(*args), function))
+            case Doubt():
+                return done(self._connections.doubt())
 
     def _trip(self, commands: list[Command], blocking: float | None) -> Answer:
         request = packed(self._packer, commands)
@@ -206,9 +206,10 @@ class Kv(Executor):
             complete = True
             return replies, None
         except BROKEN as problem:
+            done(self._connections.lost(connection, problem))
             return replies, transport_error(problem, sent=True, where=self.where)
         finally:  # an answer may still be due, also after KeyboardInterrupt
-            self._connections.put(connection, complete=complete, extra=extra)
+            self._connections.put(connection, complete=complete)
 
     def _share(self, name: str, call: Callable[[], Any]) -> Any:
         name = f"{os.getpid()} {name}"  # forked: a call of the parent never ends here
@@ -254,7 +255,7 @@ class Kv(Executor):
 
     def within(self, part: str) -> Kv:
         """An executor for a namespace inside this one: a participant, a test, a run."""
-        return Kv(self.client, **self.settings.within(part).keywords())
+        return Kv(self.client, **self.settings.within(part).keywords())._sharing_health(self)
 
     def clear(self) -> int:
         """Remove the keys of this namespace and no other key; returns how many were removed.
@@ -268,7 +269,7 @@ class Kv(Executor):
 
         A ``run`` after it raises :class:`~kvlab.errors.Closed`.
         """
-        self._connections.close()
+        done(self._connections.close())
         if self._on_close is not None:
             self._on_close()
 

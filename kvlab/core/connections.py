@@ -1,4 +1,4 @@
-"""The connections of an executor.
+"""How an executor connects: the connections themselves are kept by ``kvlab.core.pool``.
 
 An executor opens connections of its own. They are configured like the connections of its client,
 but without redis-py's silent retries (ten by default, of any command), in RESP2 (so that
@@ -7,39 +7,34 @@ but without redis-py's silent retries (ten by default, of any command), in RESP2
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 import math
-import os
-import queue
-from collections.abc import Callable
 from typing import Any
 
 import hiredis
+import redis
+import redis.asyncio
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
     BusyLoadingError,
     DataError,
-    MaxConnectionsError,
     RedisError,
     ResponseError,
 )
 
 from kvlab.core.wire import Command, TransportError, refusal, transport_error
-from kvlab.errors import Closed, InvalidArgument
+from kvlab.errors import InvalidArgument
 
 MAX_CONNECTIONS = 500
 """The most connections of a client made by ``connect``; further threads wait."""
-
-_MOST = 4096  # a client's pool may allow 2**31
 
 BROKEN = (RedisError, OSError)
 """The errors of a connection that fails; error replies are among them."""
 
 # redis-py raises some error replies as connection errors; there too the command did not run.
-_REFUSED = (AuthenticationError, AuthorizationError, BusyLoadingError, ResponseError)
+REFUSED = (AuthenticationError, AuthorizationError, BusyLoadingError, ResponseError)
 _NOT_TAKEN_OVER = {"retry", "retry_on_error", "retry_on_timeout", "cache", "cache_config"}
 _NOT_TAKEN_OVER |= {"himport_registry", "event_dispatcher", "health_check_interval"}
 
@@ -61,160 +56,16 @@ def own_connection(
     kwargs |= {"encoding": "utf-8", "encoding_errors": "strict", "decode_responses": False}
     if kwargs.get("db"):  # sent by SELECT; as text for the reason that encode() says
         kwargs["db"] = str(kwargs["db"])
-    return functools.partial(pool.connection_class, **kwargs, retry=retry)
+    kind = pool.connection_class
+    if is_sentinel(pool):  # its own read_response makes a lost connection of READONLY
+        plain = redis.asyncio.Connection if awaited else redis.Connection
+        kind = type(kind.__name__, (kind,), {"read_response": plain.read_response})
+    return functools.partial(kind, **kwargs, retry=retry)
 
 
-class Connections:
-    """At most ``most`` connections for threads; the connection that was used last is used next.
-
-    redis-py's pool takes twice the time, mostly for telemetry, and has no extra connection for a
-    blocking command.
-    """
-
-    def __init__(self, make: Callable[[], Any], most: int, wait: float) -> None:
-        self._make, self._most, self._wait = make, min(most, _MOST), wait
-        self._closed = False
-        self._begin()
-
-    def _begin(self) -> None:
-        self._idle: list[Any] = []
-        # A KeyboardInterrupt inside threading.Semaphore leaves its lock held for ever.
-        self._turns: queue.SimpleQueue[None] = queue.SimpleQueue()
-        for _ in range(self._most):
-            self._turns.put(None)
-        self._process = os.getpid()
-
-    def get(self, *, extra: bool = False) -> Any:
-        """A connection ready for a command; ``extra``: one more than ``most``.
-
-        Raises redis-py's error when it cannot connect, and MaxConnectionsError when no connection
-        is free in time.
-        """
-        if self._closed:
-            raise Closed("this executor is closed; nothing was sent")
-        if self._process != os.getpid():
-            self._begin()  # forked: the parent's sockets are not ours
-        if extra:
-            return self._ready()
-        try:
-            self._turns.get(timeout=self._wait)
-        except queue.Empty:
-            busy = f"all {self._most} connections busy for {self._wait:g} s"
-            raise MaxConnectionsError(busy) from None
-        try:
-            return self._ready()
-        except BaseException:
-            self._turns.put(None)
-            raise
-
-    def _ready(self) -> Any:
-        try:
-            connection = self._idle.pop()
-        except IndexError:
-            return _connected(self._make())
-        try:
-            if not connection.can_read():
-                return connection
-        except (RedisError, OSError):
-            pass  # the server closed it
-        connection.disconnect()
-        return _connected(connection)
-
-    def put(self, connection: Any, *, complete: bool, extra: bool = False) -> None:
-        """Take a connection back; ``complete``: no answer is still due on it."""
-        if complete and not self._closed and len(self._idle) < self._most:
-            self._idle.append(connection)
-        else:
-            connection.disconnect()
-        if not extra:
-            self._turns.put(None)
-
-    def close(self) -> None:
-        """Close the idle connections now, and the others when they come back."""
-        self._closed = True
-        while self._idle:
-            self._idle.pop().disconnect()
-
-
-def _connected(connection: Any) -> Any:
-    connection.connect()
-    return connection
-
-
-class AsyncConnections:
-    """:class:`Connections` for one event loop."""
-
-    def __init__(self, make: Callable[[], Any], most: int, wait: float, timeout: float) -> None:
-        self._make, self._most, self._wait, self._timeout = make, most, wait, timeout
-        self._closed = False
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._idle: list[Any] = []
-        self._turns = asyncio.Semaphore(self._most)
-        self._loop = loop
-
-    async def get(self, *, extra: bool = False) -> Any:
-        """See :meth:`Connections.get`."""
-        if self._closed:
-            raise Closed("this executor is closed; nothing was sent")
-        if self._loop is not (loop := asyncio.get_running_loop()):
-            self._begin(loop)  # a second asyncio.run: the first one's sockets ended with it
-        if extra:
-            return await self._ready()
-        await self._turn()
-        try:
-            return await self._ready()
-        except BaseException:
-            self._turns.release()
-            raise
-
-    async def _ready(self) -> Any:
-        if not self._idle:
-            return await self._connected(self._make())
-        connection = self._idle.pop()
-        try:
-            if not await connection.can_read():
-                return connection
-        except (RedisError, OSError):
-            pass  # the server closed it
-        await connection.disconnect(nowait=True)
-        return await self._connected(connection)
-
-    async def _turn(self) -> None:
-        if not self._turns.locked():
-            await self._turns.acquire()
-            return
-        try:
-            async with asyncio.timeout(self._wait):
-                await self._turns.acquire()
-        except TimeoutError:
-            busy = f"all {self._most} connections busy for {self._wait:g} s"
-            raise MaxConnectionsError(busy) from None
-
-    async def _connected(self, connection: Any) -> Any:
-        try:
-            async with asyncio.timeout(self._timeout):
-                await connection.connect()
-        except BaseException:
-            await connection.disconnect(nowait=True)
-            raise
-        return connection
-
-    async def put(self, connection: Any, *, complete: bool, extra: bool = False) -> None:
-        """See :meth:`Connections.put`."""
-        if complete and not self._closed and len(self._idle) < self._most:
-            self._idle.append(connection)
-        else:
-            await connection.disconnect(nowait=True)
-        if not extra:
-            self._turns.release()
-
-    async def close(self) -> None:
-        """See :meth:`Connections.close`."""
-        self._closed = True
-        while self._loop is asyncio.get_running_loop() and self._idle:
-            await self._idle.pop().disconnect(nowait=True)
+def is_sentinel(pool: Any) -> bool:
+    """Whether the server's address comes from a Sentinel, so that it may change."""
+    return hasattr(pool, "sentinel_manager")
 
 
 def packed(connection: Any, commands: list[Command]) -> Any:
@@ -231,7 +82,7 @@ def packed(connection: Any, commands: list[Command]) -> Any:
 
 
 def not_connected(problem: Exception, where: str) -> TransportError:
-    if isinstance(problem, _REFUSED):
+    if isinstance(problem, REFUSED):
         raise refusal(problem)
     return transport_error(problem, sent=False, where=where)
 

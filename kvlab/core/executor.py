@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterable, Sequence
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, Self, TypeVar, cast
 
 from kvlab.core.checks import boolean, instance, shown
+from kvlab.core.connections import is_sentinel
 from kvlab.core.flow import Call, Flow, Now, Wait
+from kvlab.core.health import Downtime, Health
 from kvlab.core.key import Key
 from kvlab.core.op import Op, Raw
 from kvlab.core.settings import Settings
@@ -40,13 +42,19 @@ class Trip(NamedTuple):
     blocking: float | None
 
 
+class Doubt(NamedTuple):
+    """The idle connections are to be closed, so that the next round trip has a new one."""
+
+
 Answer = tuple[list[Raw], TransportError | None]
-Request = Trip | Call[Any] | Wait
+Request = Trip | Call[Any] | Wait | Doubt
 Running = Generator[Request, Any, T]
 
 
 class Executor:
     """The common part of both executors: settings, count of round trips, how ops are run."""
+
+    _connections: Any
 
     def __init__(self, client: Any, settings: Settings) -> None:
         if not hasattr(client, "connection_pool"):
@@ -55,8 +63,18 @@ class Executor:
             )
         self.settings = settings
         self.where = _where(client.connection_pool)
+        pool = client.connection_pool
+        failover = settings.deadline if is_sentinel(pool) else 0.0
+        self._health = Health(settings.clock, settings.timeout, failover)
+        check = pool.connection_kwargs.get("health_check_interval") or 0
+        self._pool_settings = (pool.max_connections, settings.deadline, self._health, check)
         self.round_trips = 0
         self._counting = threading.Lock()
+
+    def _sharing_health(self, other: Executor) -> Self:
+        """This executor, with the health of the server that ``other`` knows too."""
+        self._health = self._connections.health = other._health
+        return self
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.where}, prefix={self.prefix!r})"
@@ -65,6 +83,14 @@ class Executor:
     def prefix(self) -> str:
         """The namespace, ending in ``:``."""
         return cast(str, self.settings.prefix)
+
+    @property
+    def outage(self) -> Downtime | None:
+        """Since when the server does not answer, why, and when it is tried next; None if it does.
+
+        As the last call found it; see ``kvlab.core.health``. Executors ``within`` share it.
+        """
+        return self._health.outage
 
     def clock(self) -> float:
         """The time as flows see it: monotonic, in seconds."""
@@ -129,14 +155,28 @@ class Executor:
             except ServerRefused as refused:  # the connection itself
                 exchange.refuse(refused)
                 return exchange
-            exchange.absorb(replies, error)
+            exchange.absorb(replies, error, self._health.moves)
             self._count(exchange, sent, started, error)
+            if exchange.condemned and self._health.moved(exchange):
+                yield Doubt()
             if not exchange.pending:
                 return exchange
             if error is not None:
-                if self.clock() - began + PAUSE >= self.settings.deadline:
+                if not self._may_retry(began):
                     return exchange
                 yield Wait(PAUSE)
+
+    def _may_retry(self, began: float) -> bool:
+        """Whether a call that began then, and lost an answer, may still send its ops again.
+
+        ``deadline`` counts from the begin of the call or of the outage, whichever came first.
+        """
+        now, outage = self.clock(), self.outage
+        if outage is not None:
+            if now < outage.next_try:
+                return False
+            began = min(began, outage.since)
+        return now - began + PAUSE < self.settings.deadline
 
     def _count(
         self, exchange: Exchange, sent: list[int], started: float, error: TransportError | None

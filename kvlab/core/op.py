@@ -138,7 +138,8 @@ class Op(Generic[T_co]):
 
     * ``decode`` makes the result of the raw reply; without it the raw reply is the result.
     * ``idempotent``: two runs leave and answer the same as one run, so an executor retries the op
-      when its answer is lost.
+      when its answer is lost. (An op that a demoted primary refused has not run: any such op is
+      retried once, on a new connection.)
     * ``blocking``: the server may delay the answer for this many seconds (``math.inf``: for ever);
       None for a command that answers at once.
     * ``fallback`` makes the result of the error when the server cannot be reached, does not

@@ -30,6 +30,10 @@ from kvlab.errors import (
 Command = tuple[Any, ...]
 TransportError = ServerUnavailable | OutcomeUnknown
 
+_CONDEMNS = frozenset({"READONLY", "MASTERDOWN", "NOREPLICAS"})
+_NONE: frozenset[int] = frozenset()
+_DEMOTED = "UNBLOCKED force unblock"  # what a blocked client hears from a primary no longer
+
 
 def encode(op: Op[Any], prefix: str, *, with_source: bool = False) -> Command:
     """The command of an op, with the prefix before its keys; all of it is text or bytes.
@@ -63,16 +67,30 @@ class RoundTrip:
 class Exchange:
     """A batch of ops on its way: the ops that have no answer yet, and the results so far."""
 
-    __slots__ = ("_atomic", "_prefix", "_sent", "_unknown_scripts", "ops", "pending", "results")
+    __slots__ = (
+        "_atomic",
+        "_prefix",
+        "_sent",
+        "_unknown_scripts",
+        "condemned",
+        "elsewhere",
+        "ops",
+        "pending",
+        "results",
+    )
 
     def __init__(self, ops: Sequence[Op[Any]], prefix: str, *, atomic: bool = False) -> None:
         self.ops = ops
         self.results: list[Any] = [None] * len(ops)
         self.pending = list(range(len(ops)))
+        self.condemned: tuple[int, ...] = ()
+        """The ops that the server refused as one that is no primary (any more): none has run."""
+        self.elsewhere = False
+        """Whether condemned ops are, or were, retried on a new connection."""
         self._prefix = prefix
         self._atomic = atomic
-        self._unknown_scripts: set[int] = set()
-        self._sent: set[int] = set()
+        self._unknown_scripts: frozenset[int] = _NONE
+        self._sent: frozenset[int] = _NONE
 
     def commands(self) -> list[Command]:
         """The commands to send now, in one round trip."""
@@ -87,21 +105,36 @@ class Exchange:
         ]
         return [("MULTI",), *commands, ("EXEC",)] if self._atomic else commands
 
-    def absorb(self, replies: list[Raw], error: TransportError | None) -> None:
-        """Take the replies; there are fewer replies than commands when ``error`` cut them short."""
+    def absorb(
+        self, replies: list[Raw], error: TransportError | None, unsent_again: bool = False
+    ) -> None:
+        """Take the replies; there are fewer replies than commands when ``error`` cut them short.
+
+        ``unsent_again``: an idempotent op is pending again also when it could not be sent.
+        """
         if self._atomic:
             replies = self._open_transaction(replies, error)
         waiting, self.pending = self.pending, []
         for i, reply in zip(waiting, replies, strict=False):
             self._settle(i, reply)
+        if self._atomic and any(isinstance(r, OutcomeUnknown) for r in self.results):
+            self.condemned = ()  # MULTI was refused, and an op ran by itself
         if error is not None:
-            self._lose(waiting[len(replies) :], error)
+            self._lose(waiting[len(replies) :], error, unsent_again)
 
-    def _lose(self, unanswered: list[int], error: TransportError) -> None:
+    def retry_elsewhere(self) -> None:
+        """Make the condemned ops pending again; a transaction as a whole."""
+        self.elsewhere = True
+        again = range(len(self.ops)) if self._atomic else self.condemned
+        self.pending = sorted({*self.pending, *again})
+        self.condemned = ()
+
+    def _lose(self, unanswered: list[int], error: TransportError, unsent_again: bool) -> None:
         if isinstance(error, OutcomeUnknown):
-            self._sent.update(unanswered)
+            self._sent = self._sent.union(unanswered)
         # A transaction is retried as a whole or not at all.
-        repeatable = [i for i in unanswered if i in self._sent and self.ops[i].idempotent]
+        retried = unanswered if unsent_again else self._sent.intersection(unanswered)
+        repeatable = [i for i in retried if self.ops[i].idempotent]
         if self._atomic and len(repeatable) < len(unanswered):
             repeatable = []
         self.pending += repeatable
@@ -119,11 +152,13 @@ class Exchange:
 
     def _settle(self, i: int, reply: Raw) -> None:
         if isinstance(reply, NoScriptError) and self._may_load(i):
-            self._unknown_scripts.add(i)
+            self._unknown_scripts |= {i}
             self.pending.append(i)
             return
         if isinstance(reply, Exception):
-            self.results[i] = refusal(reply)
+            self.results[i] = refused = refusal(reply)
+            if condemns(refused):
+                self.condemned += (i,)
         else:
             self.results[i] = outcome(self.ops[i].decode, reply)
 
@@ -175,6 +210,13 @@ def refusal(error: Exception) -> Exception:
     refused = ServerRefused(reply_text(error))
     refused.__cause__ = error
     return refused
+
+
+def condemns(refused: Exception) -> bool:
+    """Whether behind the same name another server may be the primary; this one ran nothing."""
+    if not isinstance(refused, ServerRefused):
+        return False
+    return refused.code in _CONDEMNS or str(refused).startswith(_DEMOTED)
 
 
 def reply_text(error: Exception) -> str:

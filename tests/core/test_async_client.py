@@ -15,6 +15,7 @@ from support import twin
 from test_client import COUNT, Scripted, get, incr, loaded, nested, pop, twice
 
 from kvlab import AsyncKv, Call, Key, Kv, Now, Op, Wait, aconnect, flow
+from kvlab.core.async_pool import adone
 from kvlab.errors import (
     BatchFailed,
     Closed,
@@ -203,7 +204,7 @@ def test_a_cancelled_run_never_leaves_its_answer_to_the_next(kv: Kv, fresh: bool
             cancelled = 0
             for i in range(200):
                 if fresh:
-                    await akv._connections.close()
+                    await adone(akv._connections.close())
                     akv._connections._closed = False
                 work = [akv.run(old), akv.run(*many), akv.run(many), akv.run(*many, atomic=True)]
                 chosen = work.pop(i % 4)
@@ -221,7 +222,7 @@ def test_a_cancelled_run_never_leaves_its_answer_to_the_next(kv: Kv, fresh: bool
 async def test_every_await_point_of_a_trip(akv: AsyncKv) -> None:
     akv._connections._most = 1
     for step in range(1, 200):
-        await akv._connections.close()
+        await adone(akv._connections.close())
         akv._connections._closed = False
         stopped = CancelledAt(step, akv.run(Op("ECHO", "old"), Op("ECHO", "old")))
         await stopped

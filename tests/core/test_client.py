@@ -189,8 +189,10 @@ def test_a_frozen_server_is_unknown_within_the_timeout(own: RunningServer) -> No
         with paused(own.pid):
             with pytest.raises(OutcomeUnknown):
                 kv.run(incr())
-            with pytest.raises(ServerUnavailable):  # accepted by the kernel, greeted by nobody
+            with pytest.raises(ServerUnavailable, match="the last try: TimeoutError"):
                 kv.run(incr())
+        with own.client() as direct:
+            direct.ping()
         assert kv.run(get()) == b"2"  # it ran when the server went on
 
 

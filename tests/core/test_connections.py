@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,7 +24,9 @@ from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 from kvlab import AsyncKv, Key, Kv, Op, aconnect, connect
-from kvlab.core.connections import Connections, patience
+from kvlab.core.connections import patience
+from kvlab.core.health import Health
+from kvlab.core.pool import Connections
 from kvlab.core.server_url import server_url
 from kvlab.errors import InvalidArgument, RemoteNotAllowed, ServerRefused, ServerUnavailable
 from kvlab.server import engines
@@ -283,7 +286,7 @@ def test_threads_never_have_more_connections_than_the_client_may() -> None:
 
         def disconnect(self) -> None: ...
 
-    pool, start = Connections(Counted, 3, 10), threading.Barrier(8)
+    pool, start = Connections(Counted, 3, 10, Health(time.monotonic, 1)), threading.Barrier(8)
 
     def work() -> None:
         start.wait()

@@ -23,7 +23,7 @@ from redis.exceptions import (
 )
 
 from kvlab import Flow, Key, Op, Script, Wait
-from kvlab.core.executor import CHUNK, Executor, Trip
+from kvlab.core.executor import CHUNK, PAUSE, Executor, Trip
 from kvlab.core.key import checked_prefix
 from kvlab.core.settings import Settings
 from kvlab.core.wire import Command, RoundTrip, encode, refusal
@@ -52,7 +52,7 @@ class Play:
         self.now, self.seconds = 100.0, seconds
         self.answers, self.sent, self.waits = list(answers), [], 0
         kind, where = SimpleNamespace, {"host": "h", "port": 1}
-        pool = SimpleNamespace(connection_class=kind, connection_kwargs=where)
+        pool = SimpleNamespace(connection_class=kind, connection_kwargs=where, max_connections=9)
         settings = {"prefix": "p", "clock": lambda: self.now, "sleep": list} | settings
         self.executor = Executor(SimpleNamespace(connection_pool=pool), Settings(**settings))
 
@@ -282,6 +282,11 @@ def test_no_attempt_begins_after_the_deadline() -> None:
     with pytest.raises(OutcomeUnknown):
         quick.run(READ)
     assert len(quick.sent) == 3  # at 0, 0.02 and 0.04 s
+    only = Play(deadline=PAUSE)
+    only.now = 0.0  # a retry would begin at the deadline itself
+    with pytest.raises(OutcomeUnknown):
+        only.run(READ)
+    assert len(only.sent) == 1
 
 
 def test_once_sent_it_stays_unknown_though_the_server_is_gone() -> None:

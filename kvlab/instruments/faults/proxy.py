@@ -114,6 +114,19 @@ class Proxy:
         """Close every connection now; new ones are accepted."""
         self._call(self._cut())
 
+    def blackhole(self) -> None:
+        """Let every present connection hang, without a word to either end; new ones work."""
+
+        async def hang() -> None:
+            for link in self._links:
+                link.hanging = True
+
+        self._call(hang())
+
+    def move(self, target: str | tuple[str, int]) -> None:
+        """Forward new connections to ``target``; the present ones stay where they are."""
+        self._open_upstream, _ = _target(target)
+
     def refuse(self) -> None:
         """Refuse new connections; the present ones stay (see ``cut``)."""
         self._call(self._stop_listening())

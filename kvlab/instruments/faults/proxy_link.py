@@ -56,7 +56,7 @@ class Link:
     ) -> None:
         self._traffic, self._reader, self._writer = traffic, reader, writer
         self._unanswered: deque[str] = deque()
-        self._hanging = False
+        self.hanging = False
         self._work: asyncio.Future[Any] | None = None
         self.ended = asyncio.Event()
 
@@ -94,7 +94,7 @@ class Link:
             if commands and not self._unanswered:
                 traffic.requests += 1
             for name, raw in commands:
-                if self._hanging:
+                if self.hanging:
                     break
                 traffic.commands.append(name)
                 swallow = traffic.swallow_requests
@@ -109,7 +109,7 @@ class Link:
         traffic, scanner = self._traffic, Replies()
         while data := await reader.read(1 << 16):
             for raw in scanner.feed(data):
-                if self._hanging:
+                if self.hanging:
                     break
                 if not is_push(raw) and self._unanswered:
                     name = self._unanswered.popleft()
@@ -123,10 +123,10 @@ class Link:
     def _lost(self, swallow: Swallow) -> bool:
         """Count a loss; True when the connection is to be cut."""
         self._traffic.swallowed += 1
-        self._hanging = swallow.then == "hang"
+        self.hanging = swallow.then == "hang"
         if not swallow.left:
             swallow.done.set()
-        return not self._hanging
+        return not self.hanging
 
 
 class Pipe:

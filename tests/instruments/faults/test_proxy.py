@@ -19,6 +19,7 @@ from kvlab.errors import InvalidArgument
 from kvlab.instruments.faults.paused import paused
 from kvlab.instruments.faults.proxy import Proxy
 from kvlab.instruments.faults.resp import Commands, Replies, value_end
+from kvlab.server.running_server import RunningServer
 
 
 @pytest.fixture
@@ -186,6 +187,28 @@ def test_delay_keeps_order_and_does_not_add_up(proxy: Proxy) -> None:
 def test_no_server_behind_it() -> None:
     with Proxy(("127.0.0.1", 1)) as proxy, pytest.raises(redis.ConnectionError):
         client_of(proxy)
+
+
+def test_a_blackhole_swallows_the_present_connections_alone(proxy: Proxy) -> None:
+    old, new = client_of(proxy, socket_timeout=0.05), client_of(proxy)
+    new.connection_pool.disconnect()
+    proxy.blackhole()
+    with pytest.raises(redis.TimeoutError):
+        old.incr("a")
+    assert new.incr("a") == 1
+
+
+def test_a_moved_target_gets_the_new_connections_alone(
+    proxy: Proxy, direct: redis.Redis, running: Callable[[str], RunningServer]
+) -> None:
+    stays = client_of(proxy)
+    there = running("redis-6.2")
+    proxy.move(there.url)
+    goes = client_of(proxy)
+    assert (stays.info()["tcp_port"], goes.info()["tcp_port"]) == (
+        direct.info()["tcp_port"],
+        there.port,
+    )
 
 
 def test_url_keeps_user_and_database() -> None:
