@@ -10,18 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from kvlab.cache_aside.lookup import Fill, Lookup, decode_fill, decode_lookup
-from kvlab.core.checks import (
-    MAX_EXACT,
-    Id,
-    function,
-    id_text,
-    instance,
-    keep,
-    real,
-    seconds,
-    text,
-    whole,
-)
+from kvlab.core import checks
+from kvlab.core.checks import MAX_EXACT, Id
 from kvlab.core.cleanup import insist, left_behind
 from kvlab.core.flow import Call, Flow, Now, Wait, flow
 from kvlab.core.json_values import encoded
@@ -71,15 +61,15 @@ class CacheAside:
 
     def __post_init__(self) -> None:
         absent = self.negative_ttl
-        keep(
+        checks.keep(
             self,
-            name=text("name", self.name),
-            ttl=seconds("ttl", self.ttl),
-            jitter=real("jitter", self.jitter, 0, MAX_JITTER),
-            negative_ttl=None if absent is None else seconds("negative_ttl", absent),
-            early=real("early", self.early, 0, 1e6),
-            lease=seconds("lease", self.lease),
-            random=function("random", self.random),
+            name=checks.text("name", self.name),
+            ttl=checks.seconds("ttl", self.ttl),
+            jitter=checks.real("jitter", self.jitter, 0, MAX_JITTER),
+            negative_ttl=None if absent is None else checks.seconds("negative_ttl", absent),
+            early=checks.real("early", self.early, 0, 1e6),
+            lease=checks.seconds("lease", self.lease),
+            random=checks.function("random", self.random),
         )
 
     def key(self, key: Id, what: str) -> Key:
@@ -94,7 +84,7 @@ class CacheAside:
         attempt.
         """
         if unreadable is not None:
-            instance("unreadable", unreadable, bytes, "bytes or None")
+            checks.instance("unreadable", unreadable, bytes, "bytes or None")
         return self._read(key, secrets.token_hex(16), unreadable)
 
     def _read(self, key: Id, nonce: str, unreadable: bytes | None) -> Op[Lookup]:
@@ -121,18 +111,18 @@ class CacheAside:
         return Op(
             FILL,
             *(self.key(key, what) for what in ("entry", "lease", "version")),
-            text("lease", lease, None),
+            checks.text("lease", lease, None),
             encoded(value),
             life,
             max(life, milliseconds(self.lease)),
-            "" if version is None else whole("version", version, 0, MAX_EXACT),
+            "" if version is None else checks.whole("version", version, 0, MAX_EXACT),
             decode=decode_fill,
             idempotent=True,
         )
 
     def release(self, key: Id, lease: str) -> Op[None]:
         """Give the lease back without a value: the next caller loads."""
-        text("lease", lease, None)  # the empty text is the beginning of every lease
+        checks.text("lease", lease, None)  # the empty text is the beginning of every lease
         return Op(RELEASE, self.key(key, "lease"), lease, decode=_nothing, idempotent=True)
 
     def invalidate(self, key: Id) -> Op[None]:
@@ -156,12 +146,10 @@ class CacheAside:
         self, key: Id, load: Load[Any], split: Callable[[Any], tuple[T, int | None]]
     ) -> Flow[T]:
         """The flow of ``fetch``; ``split`` makes value and version of a loader's result."""
-        return self._fetching(id_text("key", key), function("load", load), split)
+        return self._fetching(checks.id_text("key", key), checks.function("load", load), split)
 
     @flow
-    def _fetching(
-        self, key: str, load: Load[Any], split: Callable[[Any], tuple[T, int | None]]
-    ) -> Steps[T]:
+    def _fetching(self, key: str, load: Load[Any], split: Any) -> Steps[Any]:
         nonce, unreadable = secrets.token_hex(16), None
         step, since = FIRST_STEP, None
         while True:
@@ -171,8 +159,7 @@ class CacheAside:
             if found.lease is not None:
                 return (yield from self._lead(key, found, load, split))
             if found.hit:
-                value: T = found.value
-                return value
+                return found.value
             if found.unreadable is not None:
                 unreadable = found.unreadable
                 continue

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from numbers import Rational, Real
 from typing import Any, TypeVar
@@ -149,7 +149,9 @@ def boolean(name: str, value: bool) -> bool:
 
 def function(name: str, value: T) -> T:
     """``value``, which can be called."""
-    return instance(name, value, Callable, "callable")
+    if not callable(value):
+        raise _wrong(name, "callable", value)
+    return value
 
 
 def mapping(name: str, value: Mapping[Any, T]) -> Mapping[Any, T]:

@@ -20,17 +20,8 @@ from functools import partial
 from importlib import resources
 from typing import Any, Generic, NoReturn, ParamSpec, TypeVar
 
-from kvlab.core.checks import (
-    WIDEST,
-    boolean,
-    function,
-    identifier,
-    instance,
-    real,
-    seconds,
-    shown,
-    text,
-)
+from kvlab.core import checks
+from kvlab.core.checks import WIDEST
 from kvlab.core.key import Key, segment
 from kvlab.errors import InvalidArgument, NotRunYet
 
@@ -51,8 +42,8 @@ class Script:
     source: str = field(repr=False)
 
     def __post_init__(self) -> None:
-        text("name", self.name)
-        text("source", self.source, None)
+        checks.text("name", self.name)
+        checks.text("source", self.source, None)
 
     @functools.cached_property
     def sha(self) -> str:
@@ -91,7 +82,7 @@ _STATEFUL = re.compile(
 def _check_command(words: str) -> bool:
     """Refuse a word that is no command, or changes its connection; True for a bare CLIENT."""
     if not words.strip() or not words.isascii():
-        raise InvalidArgument(f"command must be its name or a Script, not {shown(words)}")
+        raise InvalidArgument(f"command must be its name or a Script, not {checks.shown(words)}")
     if _STATEFUL.match(words.lstrip()):
         raise InvalidArgument(
             f"{words} changes a connection that other callers use next; use kv.client"
@@ -122,11 +113,11 @@ def _plain(arg: Any) -> Arg:
         return arg  # type: ignore[no-any-return]
     if isinstance(arg, bytes):
         return bytes(arg)
-    for plain in (identifier, partial(real, low=-math.inf, infinite=True)):
+    for plain in (checks.identifier, partial(checks.real, low=-math.inf, infinite=True)):
         with suppress(InvalidArgument):
             return plain("argument", arg)
     kinds = "Key, str, bytes, int, float or UUID"
-    raise InvalidArgument(f"an argument must be {kinds}, not {shown(arg)}")
+    raise InvalidArgument(f"an argument must be {kinds}, not {checks.shown(arg)}")
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -172,22 +163,21 @@ class Op(Generic[T_co]):
         put(self, "idempotent", idempotent)
         put(self, "blocking", blocking)
         put(self, "fallback", fallback)
-        function("decode", decode)
-        boolean("idempotent", idempotent)
+        checks.function("decode", decode)
+        checks.boolean("idempotent", idempotent)
         if fallback is not None:
-            function("fallback", fallback)
+            checks.function("fallback", fallback)
         if blocking is not None:
-            put(self, "blocking", seconds("blocking", blocking, 0, infinite=True))
+            put(self, "blocking", checks.seconds("blocking", blocking, 0, infinite=True))
         if not isinstance(command, Script):
-            instance("command", command, str, "its name or a Script")
+            checks.instance("command", command, str, "its name or a Script")
             if _check_command(command) and args:
                 what = args[0]
                 said = what.decode("latin-1") if isinstance(what, bytes) else str(what)
                 _check_command(f"CLIENT {segment(said)}")
         elif self.keys != args[: len(self.keys)]:
-            raise InvalidArgument(
-                f"the keys of a script must come before its other arguments, not {shown(args)}"
-            )
+            said = checks.shown(args)
+            raise InvalidArgument(f"keys of a script must come before its arguments, not {said}")
 
     @property
     def keys(self) -> tuple[Key, ...]:

@@ -17,7 +17,11 @@ def bucket(salt: str, user: Id) -> int:
     7 and "7" are one user (``kvlab.core.checks``). The hash is SHA-256 (FIPS 180-4), a
     cryptographic hash, so that ids in sequence and similar salts do not correlate.
     """
-    drawn = f"{text('salt', salt)}\0{id_text('user', user)}".encode("utf-8", "surrogatepass")
+    return _drawn(text("salt", salt), id_text("user", user))
+
+
+def _drawn(salt: str, user: str) -> int:
+    drawn = f"{salt}\0{user}".encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.sha256(drawn).digest()[:8], "big") % _BUCKETS
 
 
@@ -49,4 +53,4 @@ class Flag:
         below = round(self.percent * 100)
         if who is None or below in (0, _BUCKETS):
             return below == _BUCKETS
-        return bucket(name if self.salt is None else self.salt, who) < below
+        return _drawn(name if self.salt is None else self.salt, who) < below

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from kvlab.core.checks import Id, id_text, mapping, text, whole
+from kvlab.core.checks import Id, mapping, text, whole
 from kvlab.errors import UnknownFlag
 from kvlab.feature_flags.rollout import Flag
 
@@ -36,8 +36,6 @@ class FlagSnapshot:
         :class:`~kvlab.errors.InvalidArgument` for a user that is no id, at every percentage.
         """
         text("flag", flag)
-        if user is not None:
-            user = id_text("user", user)
         found = self.flags.get(flag) or self.defaults.get(flag)
         if found is None:
             why = self.unreadable.get(flag, "neither stored nor declared")

@@ -76,17 +76,11 @@ class Leaderboard:
         periods = Periods(self.period, self.tz, self.keep)
         stem = f"leaderboard:{{{segment(name)}}}:{order}.{ties}{periods.title}"
         sets = periods.sets(stem, _PARTS[ties])
+        now = tuple(key for one in sets for key in one)
+        rules = (order, ties, periods.length, periods.shift, periods.keep)
         keep(self, name=name, order=order, ties=ties, op_horizon=horizon)
-        keep(self, period=periods.every, keep=periods.keep)
-        keep(
-            self,
-            _periods=periods,
-            _stem=stem,
-            _state=Key(f"{stem}:state"),
-            _sets=sets,
-            _now=tuple(key for one in sets for key in one),
-            _rules=(order, ties, periods.length, periods.shift, periods.keep),
-        )
+        keep(self, period=periods.every, keep=periods.keep, _periods=periods, _stem=stem)
+        keep(self, _state=Key(f"{stem}:state"), _sets=sets, _now=now, _rules=rules)
 
     # --- writing ---------------------------------------------------------------------------
 
@@ -166,12 +160,7 @@ class Leaderboard:
         return self._loading(items("rows", rows), at, progress)
 
     @flow
-    def _loading(
-        self,
-        rows: Iterable[tuple[Id, float]],
-        at: At | None,
-        progress: Callable[[int], object] | None,
-    ) -> Generator[Any, Any, int]:
+    def _loading(self, rows: Any, at: At | None, progress: Any) -> Generator[Any, Any, int]:
         done, pairs = 0, iter(rows)
         while chunks := [c for c in (list(islice(pairs, _ROWS)) for _ in range(_OPS)) if c]:
             count = sum(map(len, chunks))

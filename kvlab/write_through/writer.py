@@ -9,17 +9,8 @@ from typing import Any, Generic, TypeVar
 
 from kvlab.cache_aside import CacheAside
 from kvlab.cache_aside.cache import Steps
-from kvlab.core.checks import (
-    MAX_EXACT,
-    Id,
-    function,
-    id_text,
-    instance,
-    keep,
-    seconds,
-    shown,
-    whole,
-)
+from kvlab.core import checks
+from kvlab.core.checks import MAX_EXACT, Id
 from kvlab.core.flow import Call, Flow, flow
 from kvlab.core.json_values import encoded
 from kvlab.core.op import Op, Script, milliseconds
@@ -77,9 +68,9 @@ class WriteThrough:
     remember: float | None = None
 
     def __post_init__(self) -> None:
-        instance("cache", self.cache, CacheAside, "a CacheAside")
+        checks.instance("cache", self.cache, CacheAside, "a CacheAside")
         if self.remember is not None:
-            keep(self, remember=seconds("remember", self.remember, self.cache.lease))
+            checks.keep(self, remember=checks.seconds("remember", self.remember, self.cache.lease))
 
     def save(self, key: Id, write: Write[T]) -> Flow[Saved[T]]:
         """Run ``write()``, which commits and returns (row, version); then store the row.
@@ -90,7 +81,7 @@ class WriteThrough:
         result that cannot be stored (not a pair, a version out of 0 ≤ version < 2**53, a row that
         is not JSON), :class:`~kvlab.errors.ServerRefused` when the server refuses for good.
         """
-        return self._save(id_text("key", key), function("write", write))
+        return self._save(checks.id_text("key", key), checks.function("write", write))
 
     @flow
     def _save(self, key: str, write: Write[T]) -> Steps[Saved[T]]:
@@ -111,7 +102,7 @@ class WriteThrough:
 
         ``delete`` may return None: there was no row. Errors as for ``save``.
         """
-        return self._remove(id_text("key", key), function("delete", delete))
+        return self._remove(checks.id_text("key", key), checks.function("delete", delete))
 
     @flow
     def _remove(self, key: str, delete: Delete) -> Steps[Removed]:
@@ -140,7 +131,7 @@ class WriteThrough:
         return Op(
             STORE,
             *(self.cache.key(key, what) for what in ("entry", "lease", "version")),
-            whole("version", version, 0, MAX_EXACT),
+            checks.whole("version", version, 0, MAX_EXACT),
             encoded(row),
             life,
             max(life, milliseconds(remember)),
@@ -186,8 +177,9 @@ class WriteThrough:
 
 def _pair(written: Any) -> tuple[Any, int]:
     if not isinstance(written, tuple) or len(written) != 2:
-        raise InvalidArgument(f"write must return (row, version) or None, not {shown(written)}")
-    return written[0], whole("version", written[1], 0, MAX_EXACT)
+        said = checks.shown(written)
+        raise InvalidArgument(f"write must return (row, version) or None, not {said}")
+    return written[0], checks.whole("version", written[1], 0, MAX_EXACT)
 
 
 def _row_and_version(loaded: Any) -> tuple[Any, int | None]:
