@@ -15,7 +15,8 @@ from kvlab.core.key import Key, segment
 from kvlab.core.op import Op, Script
 from kvlab.distributed_lock import Lock, NaiveLock, fenced_get, fenced_set
 from kvlab.feature_flags import FeatureFlags, Flag, FlagSnapshot, NaiveFlags
-from kvlab.feature_flags.watcher import AsyncFlagWatcher, FlagWatcher
+from kvlab.feature_flags.async_watcher import AsyncFlagWatcher
+from kvlab.feature_flags.watcher import FlagWatcher
 from kvlab.leaderboard import Leaderboard, NaiveLeaderboard
 from kvlab.leaderboard.values import Entry, Page, Submission
 from kvlab.pipeline import AutoBatch, NaivePipeline

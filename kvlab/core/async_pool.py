@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 from redis.exceptions import MaxConnectionsError
@@ -18,6 +19,10 @@ class AsyncConnections(Pool):
     _loop: asyncio.AbstractEventLoop | None = None
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._process != os.getpid():
+            # Kept open: to close the child's copies would take them out of the parent's selector.
+            self._parents = [*self._idle, self.health.witness]
+            self._process = os.getpid()
         if self._loop is not None:
             self.health.witness = None
         self._idle = []

@@ -68,8 +68,7 @@ class Executor:
         self._health = Health(settings.clock, settings.timeout, failover)
         check = pool.connection_kwargs.get("health_check_interval") or 0
         self._pool_settings = (pool.max_connections, settings.deadline, self._health, check)
-        self.round_trips = 0
-        self._counting = threading.Lock()
+        self._trips: dict[int, int] = {}  # of each thread: a fork could copy a lock taken
 
     def _sharing_health(self, other: Executor) -> Self:
         """This executor, with the health of the server that ``other`` knows too."""
@@ -91,6 +90,15 @@ class Executor:
         As the last call found it; see ``kvlab.core.health``. Executors ``within`` share it.
         """
         return self._health.outage
+
+    @property
+    def round_trips(self) -> int:
+        """How many round trips this executor has made. It can be set, to count from there."""
+        return sum(list(self._trips.values()))
+
+    @round_trips.setter
+    def round_trips(self, count: int) -> None:
+        self._trips = {threading.get_ident(): count}
 
     def clock(self) -> float:
         """The time as flows see it: monotonic, in seconds."""
@@ -183,8 +191,8 @@ class Executor:
     ) -> None:
         if isinstance(error, ServerUnavailable):
             return
-        with self._counting:
-            self.round_trips += 1
+        thread = threading.get_ident()
+        self._trips[thread] = self._trips.get(thread, 0) + 1
         if self.settings.trace is not None:
             ops = tuple(exchange.ops[i] for i in sent)
             self.settings.trace(RoundTrip(ops, started, self.clock() - started, error))

@@ -40,14 +40,13 @@ class Script:
 
     name: str
     source: str = field(repr=False)
+    sha: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         checks.text("name", self.name)
         checks.text("source", self.source, None)
-
-    @functools.cached_property
-    def sha(self) -> str:
-        return hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+        sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+        object.__setattr__(self, "sha", sha)
 
     @classmethod
     @functools.cache

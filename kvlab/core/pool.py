@@ -41,6 +41,7 @@ class Pool:
         self._closed = False
         self._idle: list[Any] = []
         self._generation = 0
+        self._process = os.getpid()
 
     def _open(self, connection: Any, wait: float) -> Any:
         raise NotImplementedError
@@ -193,7 +194,10 @@ class Connections(Pool):
         self._turns = _Turns()
         for _ in range(self._most):
             self._turns.put(_Turn(self._turns))
-        self._process = os.getpid()
+        if self._process != os.getpid():  # forked: the parent's sockets are not ours
+            self.health.witness = None
+            self._generation += 1
+            self._process = os.getpid()
 
     def get(self, *, extra: bool = False) -> Any:
         """A connection ready for a command; ``extra``: one more than ``most``.
@@ -204,7 +208,7 @@ class Connections(Pool):
         if self._closed:
             raise Closed("this executor is closed; nothing was sent")
         if self._process != os.getpid():
-            self._begin()  # forked: the parent's sockets are not ours
+            self._begin()
         trying = self.health.outage is not None and done(self._is_try())
         if extra:
             return self._ready(trying)

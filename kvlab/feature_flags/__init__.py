@@ -44,11 +44,12 @@ percentage.
 
 from __future__ import annotations
 
+from kvlab.feature_flags.async_watcher import AsyncFlagWatcher
 from kvlab.feature_flags.flags import FeatureFlags
 from kvlab.feature_flags.naive import NaiveFlags
 from kvlab.feature_flags.rollout import Flag, bucket
 from kvlab.feature_flags.snapshot import FlagSnapshot
-from kvlab.feature_flags.watcher import AsyncFlagWatcher, FlagWatcher
+from kvlab.feature_flags.watcher import FlagWatcher
 
 __all__ = [
     "AsyncFlagWatcher",

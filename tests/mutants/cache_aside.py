@@ -83,8 +83,8 @@ MUTANTS = (
         removed="giving the lease back after a load that failed",
         promise="when a leader's load raises, somebody else loads at once",
         file=MODULE,
-        old="BaseException as problem:\n            yield from self._give_back(key, found.lease)",
-        new="BaseException as problem:",
+        old="yield from self._give_back(key, found.lease, problem)\n            if not",
+        new="if not",
         tests=TESTS,
     ),
     Mutant(

@@ -7,6 +7,7 @@ MODULE = "kvlab/feature_flags/flags.py"
 ROLLOUT = "kvlab/feature_flags/rollout.py"
 SNAPSHOT = "kvlab/feature_flags/snapshot.py"
 WATCHER = "kvlab/feature_flags/watcher.py"
+WATCHED = "kvlab/feature_flags/watched.py"
 COMMIT = "kvlab/feature_flags/commit.lua"
 TESTS = ("tests/feature_flags/test_feature_flags.py",)
 EXPLORED = ("tests/feature_flags/test_feature_flags_explored.py",)
@@ -140,9 +141,9 @@ MUTANTS = (
         PATTERN,
         removed="the last snapshot of a watcher that lost its server",
         promise="when the server goes down the flags as last read answer",
-        file=WATCHER,
-        old="        self.error = problem",
-        new="        self.error = problem\n        self.snapshot = self.flags.declared",
+        file=WATCHED,
+        old="        self._error = problem",
+        new="        self._error = problem\n        self._snapshot = self.flags.declared",
         tests=WATCHER_TESTS,
         words="last_snapshot or changes_nothing",
     ),
@@ -153,15 +154,15 @@ MUTANTS = (
         file=WATCHER,
         old="""            connection.send_command("SUBSCRIBE", self._channel)
             connection.read_response()
-            while not self._closing.is_set():""",
+            while not here.closing.is_set():""",
         new="""            snapshot = self._kv.run(self.flags.read_all(strict=True))
             connection.send_command("SUBSCRIBE", self._channel)
             connection.read_response()
-            with self._news:
+            with here.news:
                 self._learned(snapshot)
-                self._news.notify_all()
+                here.news.notify_all()
             self._await_message(connection)
-            while not self._closing.is_set():""",
+            while not here.closing.is_set():""",
         tests=WATCHER_TESTS,
         words="no_change_falls",
     ),

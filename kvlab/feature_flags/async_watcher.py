@@ -1,0 +1,121 @@
+"""The flag watcher for asyncio; ``kvlab.feature_flags.watcher`` says what both promise."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any, Self
+
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from kvlab.core.async_client import AsyncKv
+from kvlab.core.checks import seconds
+from kvlab.core.cleanup import ended
+from kvlab.core.connections import own_connection
+from kvlab.errors import KvlabError
+from kvlab.feature_flags.flags import FeatureFlags
+from kvlab.feature_flags.watched import RESYNC, Watched
+
+
+class _Forked(KvlabError):
+    """The watcher was left in the parent."""
+
+
+class AsyncFlagWatcher(Watched):
+    """:class:`FlagWatcher` for asyncio, by a task: ``async with AsyncFlagWatcher(akv, flags)``."""
+
+    def __init__(
+        self,
+        akv: AsyncKv,
+        flags: FeatureFlags,
+        *,
+        resync: float = RESYNC,
+        wait: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        super().__init__(akv, flags, resync, jitter)
+        self._akv = akv
+        retry = Retry(NoBackoff(), 0)
+        self._make = own_connection(akv.client, akv.settings.timeout, retry, awaited=True)
+        self._wait = wait
+        self._news = asyncio.Condition()
+        self._task: asyncio.Task[None] | None = None
+        self._process = os.getpid()
+
+    def _look(self) -> None:
+        if self._process != os.getpid() and not isinstance(self._error, _Forked):
+            if self._stale_since is None:
+                self._stale_since = self._read_at
+            self._lost(_Forked("this process was forked: begin the watcher in its event loop"))
+
+    async def wait_until(
+        self, met: Callable[[AsyncFlagWatcher], object], timeout: float = 5.0
+    ) -> bool:
+        """See :meth:`FlagWatcher.wait_until`."""
+        timeout = seconds("timeout", timeout, 0)
+        try:
+            async with asyncio.timeout(timeout), self._news:
+                await self._news.wait_for(lambda: bool(met(self)))
+        except TimeoutError:
+            return False
+        return True
+
+    async def wait_for(self, version: int, timeout: float = 5.0) -> bool:
+        """See :meth:`FlagWatcher.wait_for`."""
+        return await self.wait_until(lambda watcher: watcher.snapshot.version >= version, timeout)
+
+    async def close(self) -> None:
+        """See :meth:`FlagWatcher.close`."""
+        if self._task is not None:
+            self._task.cancel()
+            if cancelled := await ended(self._task):
+                raise cancelled
+
+    async def __aenter__(self) -> Self:
+        if self._process != os.getpid():
+            self._process, self._news = os.getpid(), asyncio.Condition()
+        self._task = asyncio.create_task(self._watch())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                await self._follow()
+            except Exception as problem:
+                async with self._news:
+                    pause = self._lost(problem)
+                    self._news.notify_all()
+                await self._wait(pause)
+
+    async def _follow(self) -> None:
+        connection = self._make()
+        try:
+            await connection.connect()
+            await connection.send_command("SUBSCRIBE", self._channel)
+            await connection.read_response()
+            while True:
+                snapshot = await self._akv.run(self.flags.read_all(strict=True))
+                async with self._news:
+                    self._learned(snapshot)
+                    self._news.notify_all()
+                await self._await_message(connection)
+        finally:
+            await connection.disconnect(nowait=True)
+
+    async def _await_message(self, connection: Any) -> None:
+        try:
+            async with asyncio.timeout(self.resync):
+                await connection.read_response(timeout=math.inf, disconnect_on_error=False)
+        except TimeoutError:
+            await connection.send_command("PING")
+            while (await connection.read_response())[0] != b"pong":
+                self._parents_task = self._task
+        while await connection.can_read():
+            await connection.read_response()
