@@ -56,9 +56,9 @@ async def median_seconds_awaited(call: Callable[[], Awaitable[object]], n: int) 
 
 
 def report(name: str, compared: Comparison) -> None:
-    """Print "a / b", the ratio with its interval, and the medians of a and of b."""
+    """Print "a / b", how a compares with b, with its interval, and the medians of a and of b."""
     a, b = (_text(statistics.median(side)) for side in (compared.a, compared.b))
-    print(f"{name:42} {compared}  [{a} / {b}]", flush=True)
+    print(f"{name:42} takes {compared}  [{a} / {b}]", flush=True)
 
 
 def _text(seconds: float) -> str:

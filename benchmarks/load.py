@@ -1,8 +1,8 @@
 """What the load generator costs, and long loads with faults and their verdicts.
 
-``python -m benchmarks.load`` first measures, in turns on one private Valkey, the calls a second of
-one Locust process over those of a bare redis-py loop with the same limiter script, and those of
-two processes over one. ``--short`` ends here.
+``python -m benchmarks.load`` first compares, in turns on one private Valkey, the seconds of a call
+of one Locust process with those of a bare redis-py loop with the same limiter script, and those of
+two processes with those of one. ``--short`` ends here.
 
 Then come a million decisions of the rate limiter, with a naive limiter beside it, while the server
 is paused, cut off and flushed; and 200,000 submissions to the hardened leaderboard and to the
@@ -17,6 +17,7 @@ import math
 import subprocess
 import sys
 
+from benchmarks._common import report
 from kvlab.instruments import compare
 from kvlab.load.command import record
 from kvlab.load.record.run import LoadRun
@@ -87,13 +88,13 @@ def main() -> None:
     with engines.start("valkey") as server:
         url = server.url
         print(f"closed loop, {USERS} users, {TURNS} turns of {SECONDS} s")
-        over_bare = compare(lambda: locust(url), lambda: bare(url), turns=TURNS)
-        print(f"one Locust process over a bare redis-py loop: {over_bare}")
-        two = compare(lambda: locust(url, 2), lambda: locust(url), turns=TURNS)
-        print(f"two Locust processes over one: {two}", flush=True)
+        over_bare = compare(lambda: 1 / locust(url), lambda: 1 / bare(url), turns=TURNS)
+        report("one Locust process / a bare redis-py loop", over_bare)
+        two = compare(lambda: 1 / locust(url, 2), lambda: 1 / locust(url), turns=TURNS)
+        report("two Locust processes / one", two)
     if short:
         return
-    seconds = math.ceil(DECISIONS / (sorted(two.a)[0] * 0.7))
+    seconds = math.ceil(DECISIONS * max(two.a) / 0.7)
     passed = as_expected(
         record(
             "rate-limiter",
@@ -105,7 +106,7 @@ def main() -> None:
             fault=faults(seconds),
         )
     )
-    seconds = math.ceil(SUBMISSIONS / SUBMITTED / (sorted(two.b)[0] * 0.6))
+    seconds = math.ceil(SUBMISSIONS / SUBMITTED * max(two.b) / 0.6)
     passed &= as_expected(record("leaderboard", seconds=seconds, users=USERS, lose_replies=LOSE))
     passed &= as_expected(
         record("leaderboard", seconds=10, users=USERS, lose_replies=LOSE, naive=True),

@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 _CHILD = 'echo $$ >&0; exec "$@" </dev/null'
@@ -34,7 +35,7 @@ def python_command(module: str, *arguments: str) -> tuple[str, ...]:
 
 
 class Guarded:
-    """A running child. Its output goes to ``log``; ``env`` is added to our environment.
+    """A running child. Its output goes to ``log``, or where ours goes; ``env`` is added to ours.
 
     The child has a session of its own, so that Ctrl-C in our terminal does not reach the child.
     """
@@ -43,7 +44,7 @@ class Guarded:
         self,
         command: Sequence[str],
         *,
-        log: Path,
+        log: Path | None,
         directory: Path,
         env: Mapping[str, str] | None = None,
         own_watch: bool = False,
@@ -60,12 +61,12 @@ class Guarded:
                     stderr=subprocess.DEVNULL,
                     start_new_session=True,
                 )
-            with log.open("ab") as output:
+            with nullcontext() if log is None else log.open("ab") as output:
                 self.process = subprocess.Popen(
                     command,
                     stdin=read_end if own_watch else self._lifeline,
                     stdout=output,
-                    stderr=subprocess.STDOUT,
+                    stderr=None if log is None else subprocess.STDOUT,
                     cwd=directory,
                     env={**os.environ, **(env or {})},
                     start_new_session=True,

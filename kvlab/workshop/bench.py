@@ -12,19 +12,25 @@ from kvlab.workshop.workbook import released
 
 
 def run(names: Sequence[str]) -> int:
-    """Run the named benchmarks, or all; 1 when one of them failed.
+    """Run the named benchmarks (``rate-limiting``), or all; 1 when one of them failed.
 
     Raises :class:`InvalidArgument` for an unknown name before any benchmark runs.
     """
     root = released()
-    known = sorted(path.stem for path in (root / "benchmarks").glob("[a-z]*.py"))
-    if unknown := sorted(set(names) - set(known)):
+    known = sorted(_shown(path.stem) for path in (root / "benchmarks").glob("[a-z]*.py"))
+    chosen = [_shown(name) for name in names]
+    if unknown := sorted({*chosen} - {*known}):
         raise InvalidArgument(f"no benchmark {', '.join(unknown)}; there is: {', '.join(known)}")
     path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
     failed = 0
-    for name in names or known:
+    for name in chosen or known:
         print(f"\n== {name}", flush=True)
-        command = [sys.executable, "-m", f"benchmarks.{name}"]
+        command = [sys.executable, "-m", f"benchmarks.{name.replace('-', '_')}"]
         done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, check=False)
         failed |= done.returncode
     return int(failed != 0)
+
+
+def _shown(name: str) -> str:
+    """A benchmark's name as load tests write theirs; its module has ``_`` for ``-``."""
+    return name.replace("_", "-")

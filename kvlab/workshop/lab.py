@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from pathlib import Path
 import kvlab
 from kvlab.errors import KvlabError
 from kvlab.server import embedded
+from kvlab.server.guarded_process import Guarded
 from kvlab.server.running_server import free_port
 from kvlab.workshop import jupyter
 from kvlab.workshop.workbook import FIRST_CHAPTER, WorkingCopy, working_copy
@@ -44,7 +46,7 @@ def open_lab(arguments: Sequence[str], folder: Path | None = None) -> int:
     for number in ends:
         signal.signal(number, signal.default_int_handler)
     try:
-        return lab.wait()
+        return lab.process.wait()
     except KeyboardInterrupt:
         for number in ends:
             signal.signal(number, signal.SIG_IGN)
@@ -52,14 +54,12 @@ def open_lab(arguments: Sequence[str], folder: Path | None = None) -> int:
         return 0
 
 
-def end(lab: subprocess.Popen[bytes]) -> None:
+def end(lab: Guarded) -> None:
     """End JupyterLab and its kernels: once in good order, then by force."""
-    lab.terminate()  # a second SIGTERM would end JupyterLab before its kernels
-    try:
-        lab.wait(_END_SECONDS)
-    except subprocess.TimeoutExpired:
-        lab.kill()
-        lab.wait()
+    lab.signal(signal.SIGTERM)  # a second SIGTERM would end JupyterLab before its kernels
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        lab.process.wait(_END_SECONDS)
+    lab.end()
 
 
 def say(text: str) -> None:
@@ -89,8 +89,11 @@ def _lay(copy: WorkingCopy) -> None:
 
 def start(
     folder: Path, arguments: Sequence[str], environment: Mapping[str, str], *, quiet: bool = False
-) -> subprocess.Popen[bytes]:
-    """Start JupyterLab in ``folder``, on loopback, as it works here: as root, without a browser."""
+) -> Guarded:
+    """Start JupyterLab in ``folder``, on loopback, as it works here: as root, without a browser.
+
+    JupyterLab ends with this process, by kill -9 too; its kernels end with JupyterLab.
+    """
     command = [
         sys.executable,
         "-m",
@@ -107,15 +110,9 @@ def start(
     if not any(word.startswith(("--log-level", "--debug")) for word in arguments):
         command.append("--log-level=WARN")
     command += [*arguments, "--ServerApp.ip=127.0.0.1"]
-    output = subprocess.DEVNULL if quiet else None
-    return subprocess.Popen(
-        command,
-        cwd=folder,
-        env=os.environ | environment,
-        stdout=output,
-        stderr=output,
-        start_new_session=True,  # Ctrl-C reaches us alone, and we end JupyterLab once
-    )
+    # In a session of its own: Ctrl-C reaches us alone, and we end JupyterLab once.
+    log = Path(os.devnull) if quiet else None
+    return Guarded(command, log=log, directory=folder, env=environment)
 
 
 def _has_browser() -> bool:
@@ -134,8 +131,9 @@ def try_lab(folder: Path, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     try:
         while not _answers(file):
-            if lab.poll() is not None:
-                raise KvlabError(f"JupyterLab ended at its start, exit status {lab.returncode}")
+            if lab.has_ended():
+                status = lab.process.returncode
+                raise KvlabError(f"JupyterLab ended at its start, exit status {status}")
             if time.monotonic() > deadline:
                 raise KvlabError(f"JupyterLab did not answer within {seconds:.0f} s")
             time.sleep(0.05)

@@ -19,6 +19,7 @@ from kvlab.load.evidence import Evidence
 from kvlab.load.options import JUDGED, ExitCode, NoReport, check_reports, page_address
 from kvlab.load.progress import show_progress
 from kvlab.load.rate_limiter.decisions import Decisions
+from kvlab.version import __version__
 
 
 @pytest.mark.parametrize(
@@ -50,6 +51,10 @@ def test_the_name_may_stand_anywhere(
 def test_another_word_in_the_place_of_the_name_is_refused() -> None:
     with pytest.raises(InvalidArgument, match="there is no load test 'sessions'"):
         command.chosen(["sessions", "--rate", "3"])
+
+
+def test_the_version_is_told() -> None:
+    assert CliRunner().invoke(cli.app, ["--version"]).output == f"kvlab {__version__}\n"
 
 
 class _Locust:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from benchmarks._common import opened
 from kvlab import Key, Kv, Op
+from kvlab.errors import InvalidArgument
 from kvlab.server.running_server import RunningServer
+from kvlab.workshop import bench
 
 BENCHMARKS = sorted((Path(__file__).parents[2] / "benchmarks").glob("[a-z]*.py"))
 
@@ -26,6 +30,24 @@ def test_two_benchmarks_on_one_server_do_not_meet(
         one.run(write)
         assert one.clear() == 1
         assert (kv.run(read), one.run(read), other.run(read)) == (1, 0, 1)
+
+
+@pytest.mark.parametrize("name", ["rate-limiting", "rate_limiting"])
+def test_a_name_is_written_with_hyphens_or_underscores(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran: list[list[str]] = []
+
+    def done(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        ran.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(bench.subprocess, "run", done)
+    assert bench.run([name]) == 0
+    assert ran == [[sys.executable, "-m", "benchmarks.rate_limiting"]]
+    assert "== rate-limiting" in capsys.readouterr().out
+    with pytest.raises(InvalidArgument, match=r"no benchmark x; there is: .*rate-limiting"):
+        bench.run(["x"])
 
 
 @pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.stem)

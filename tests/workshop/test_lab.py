@@ -140,6 +140,31 @@ def test_a_taken_port_is_passed_over_and_sigterm_ends_the_lab(
             assert still_running(processes) == []
 
 
+KILLED = """
+import sys, time
+from pathlib import Path
+from kvlab.workshop import lab
+
+sys.executable = sys.argv[1]
+print(lab.start(Path(), [], {}).pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_lab_ends_with_a_process_that_is_killed(tmp_path: Path) -> None:
+    sleeper = tmp_path / "python"  # stands for JupyterLab
+    sleeper.write_text("#!/bin/sh\nexec sleep 600\n")
+    sleeper.chmod(0o755)
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(sleeper)], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        assert child.is_running()
+        parent.kill()
+    assert still_running([child]) == []
+
+
 def still_running(processes: list[psutil.Process]) -> list[psutil.Process]:
     _, alive = psutil.wait_procs(processes, SECONDS)
     return alive
@@ -147,7 +172,7 @@ def still_running(processes: list[psutil.Process]) -> list[psutil.Process]:
 
 def recorded(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     commands: list[list[str]] = []
-    monkeypatch.setattr(subprocess, "Popen", lambda command, **_: commands.append(command))
+    monkeypatch.setattr(lab, "Guarded", lambda command, **_: commands.append(command))
     return commands
 
 

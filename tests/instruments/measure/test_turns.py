@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kvlab.errors import InvalidArgument
-from kvlab.instruments import Result, compare, in_turns, merged, ratio_over_turns
+from kvlab.instruments import Comparison, Result, compare, in_turns, merged, ratio_over_turns
 from kvlab.instruments.measure.recorder import Recorder
 from kvlab.instruments.measure.turns import turns_within
 
@@ -145,3 +145,19 @@ def test_a_comparison_has_every_turn_unless_a_time_limit_is_given() -> None:
     took = iter(range(1, 100))
     assert len(compare(lambda: next(took), lambda: 1.0, turns=5).a) == 5
     assert len(compare(lambda: next(took), lambda: 1.0, turns=5, seconds=0).a) == 2
+
+
+@pytest.mark.parametrize(
+    ("ratio", "low", "high", "says"),
+    [
+        (0.72, 0.7, 0.75, "0.72 of the time (0.70 to 0.75), 28 % quicker"),
+        (0.00898, 0.0085, 0.00931, "0.00898 of the time (0.0085 to 0.00931), 111 times as quick"),
+        (1.31, 1.2, 1.4, "1.31 of the time (1.20 to 1.40), 31 % slower"),
+        (4.8, 4.1, 12.5, "4.80 of the time (4.10 to 12.5), 4.8 times as slow"),
+        (0.95, 0.75, 1.14, "0.95 of the time (0.75 to 1.14), no difference seen"),
+    ],
+)
+def test_a_comparison_says_which_side_is_quicker(
+    ratio: float, low: float, high: float, says: str
+) -> None:
+    assert str(Comparison(ratio, low, high, 0.95, (), ())) == says
