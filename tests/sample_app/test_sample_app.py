@@ -267,7 +267,7 @@ def test_log_ins_are_limited_by_user_whatever_the_address(ask: Client) -> None:
     tries = [ask("POST", "/api/login", {"user": "c7"}, address=f"203.0.113.{i}") for i in range(11)]
     assert [answer.status for answer in tries] == [200] * 10 + [429]
     assert "set-cookie" not in tries[-1].headers
-    assert 1 <= int(tries[-1].headers["retry-after"]) <= 60
+    assert 1 <= int(tries[-1].headers["retry-after"]) <= 120  # the counter fades in the next window
     ask.login("c8", address="203.0.113.10")
 
 
