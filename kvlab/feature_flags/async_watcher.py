@@ -13,7 +13,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from kvlab.core.async_client import AsyncKv
-from kvlab.core.checks import seconds
+from kvlab.core.checks import function, seconds, whole
 from kvlab.core.cleanup import ended
 from kvlab.core.connections import own_connection
 from kvlab.errors import KvlabError
@@ -41,7 +41,7 @@ class AsyncFlagWatcher(Watched):
         self._akv = akv
         retry = Retry(NoBackoff(), 0)
         self._make = own_connection(akv.client, akv.settings.timeout, retry, awaited=True)
-        self._wait = wait
+        self._wait = function("wait", wait)
         self._news = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
         self._process = os.getpid()
@@ -57,6 +57,7 @@ class AsyncFlagWatcher(Watched):
     ) -> bool:
         """See :meth:`FlagWatcher.wait_until`."""
         timeout = seconds("timeout", timeout, 0)
+        function("met", met)
         try:
             async with asyncio.timeout(timeout), self._news:
                 await self._news.wait_for(lambda: bool(met(self)))
@@ -66,6 +67,7 @@ class AsyncFlagWatcher(Watched):
 
     async def wait_for(self, version: int, timeout: float = 5.0) -> bool:
         """See :meth:`FlagWatcher.wait_for`."""
+        version = whole("version", version, 0)
         return await self.wait_until(lambda watcher: watcher.snapshot.version >= version, timeout)
 
     async def close(self) -> None:

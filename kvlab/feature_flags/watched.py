@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from kvlab.core.async_client import AsyncKv
-from kvlab.core.checks import seconds
+from kvlab.core.checks import function, instance, seconds
 from kvlab.core.client import Kv
 from kvlab.feature_flags.flags import FeatureFlags
 from kvlab.feature_flags.snapshot import FlagSnapshot
@@ -23,7 +23,8 @@ class Watched:
     def __init__(
         self, kv: Kv | AsyncKv, flags: FeatureFlags, resync: float, jitter: Callable[[], float]
     ) -> None:
-        self.flags = flags
+        instance("kv", kv, Kv | AsyncKv, "a Kv or an AsyncKv")
+        self.flags = instance("flags", flags, FeatureFlags, "a FeatureFlags")
         # A socket's own timeout ends at 24 days.
         self.resync = seconds("resync", resync, high=86_400)
         self._snapshot: FlagSnapshot = flags.declared
@@ -32,7 +33,7 @@ class Watched:
         self._read_at = kv.clock()
         self._stale_since: float | None = self._read_at
         self._channel = kv.name(flags.changes)
-        self._jitter = jitter
+        self._jitter = function("jitter", jitter)
         self._failures = 0
 
     @property

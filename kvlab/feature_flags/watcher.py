@@ -35,7 +35,7 @@ from typing import Any, Self
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from kvlab.core.checks import seconds
+from kvlab.core.checks import function, seconds, whole
 from kvlab.core.client import Kv
 from kvlab.core.connections import own_connection
 from kvlab.feature_flags.flags import FeatureFlags
@@ -73,7 +73,7 @@ class FlagWatcher(Watched):
         self._make = own_connection(
             kv.client, kv.settings.timeout, Retry(NoBackoff(), 0), awaited=False
         )
-        self._wait = wait
+        self._wait = None if wait is None else function("wait", wait)
         self._followers: dict[int, _Follower] = {}
         self._closed = False
         self._look()
@@ -97,12 +97,14 @@ class FlagWatcher(Watched):
     def wait_until(self, met: Callable[[FlagWatcher], object], timeout: float = 5.0) -> bool:
         """Wait at most ``timeout`` seconds until ``met(watcher)`` is true; False when it is not."""
         timeout = seconds("timeout", timeout, 0)
+        function("met", met)
         news = self._follower().news
         with news:
             return bool(news.wait_for(lambda: met(self), timeout))
 
     def wait_for(self, version: int, timeout: float = 5.0) -> bool:
         """Wait at most ``timeout`` seconds for that version or a later one; False without it."""
+        version = whole("version", version, 0)
         return self.wait_until(lambda watcher: watcher.snapshot.version >= version, timeout)
 
     def close(self) -> None:

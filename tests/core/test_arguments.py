@@ -23,6 +23,7 @@ from test_checks import ACLIENT, AKV, BOARD, CACHE, CLIENT, DAILY, KV, LIMITERS,
 
 import kvlab
 from kvlab import (
+    AsyncFlagWatcher,
     AsyncKv,
     AutoBatch,
     CacheAside,
@@ -30,6 +31,7 @@ from kvlab import (
     FeatureFlags,
     Flag,
     FlagSnapshot,
+    FlagWatcher,
     Flow,
     Key,
     Kv,
@@ -52,6 +54,7 @@ from kvlab.pipeline import add_to_counters, dashboard
 from kvlab.rate_limiting import client_address
 
 Calls = dict[str, Callable[[Any], object]]
+WATCHER = AsyncFlagWatcher(AKV, FeatureFlags())  # not started
 STORE, FLAGS, WRITER = SessionStore(), FeatureFlags(), WriteThrough(CACHE)
 OP = Op("PING")
 
@@ -148,6 +151,11 @@ CALLABLES: Calls = {
     "AsyncKv clock": lambda bad: AsyncKv(ACLIENT, clock=bad),
     "AsyncKv sleep": lambda bad: AsyncKv(ACLIENT, sleep=bad),
     "Op decode": lambda bad: Op("GET", Key("k"), decode=bad),
+    "AsyncFlagWatcher wait": lambda bad: AsyncFlagWatcher(AKV, FLAGS, wait=bad),
+    "AsyncFlagWatcher jitter": lambda bad: AsyncFlagWatcher(AKV, FLAGS, jitter=bad),
+    "AsyncFlagWatcher.wait_until met": lambda bad: asyncio.run(WATCHER.wait_until(bad)),
+    "FlagWatcher jitter": lambda bad: FlagWatcher(KV, FLAGS, jitter=bad),
+    "FlagWatcher.wait_until met": lambda bad: FlagWatcher.wait_until(WATCHER, bad),  # type: ignore[arg-type]
     "Call function": Call,
     "Flow function": Flow,
     "flow function": kvlab.flow,
@@ -160,6 +168,7 @@ CALLABLES_OR_NONE: Calls = {
     "connect trace": lambda bad: connect(NOBODY, trace=bad),
     "aconnect trace": lambda bad: asyncio.run(aconnect(NOBODY, trace=bad)),
     "Leaderboard.load progress": lambda bad: BOARD.load([], progress=bad),
+    "FlagWatcher wait": lambda bad: FlagWatcher(KV, FLAGS, wait=bad),
     "Op fallback": lambda bad: Op("GET", Key("k"), fallback=bad),
 }
 MAPPINGS: Calls = {
@@ -190,6 +199,12 @@ INSTANCES: Calls = {
     "Kv client": Kv,
     "AsyncKv client": AsyncKv,
     "AutoBatch akv": AutoBatch,
+    "FlagWatcher kv": lambda bad: FlagWatcher(bad, FLAGS),
+    "FlagWatcher flags": lambda bad: FlagWatcher(KV, bad),
+    "FlagWatcher.wait_for version": lambda bad: FlagWatcher.wait_for(WATCHER, bad),  # type: ignore[arg-type]
+    "AsyncFlagWatcher akv": lambda bad: AsyncFlagWatcher(bad, FLAGS),
+    "AsyncFlagWatcher flags": lambda bad: AsyncFlagWatcher(AKV, bad),
+    "AsyncFlagWatcher.wait_for version": lambda bad: asyncio.run(WATCHER.wait_for(bad)),
     "Kv.hold lock": KV.hold,
     "AsyncKv.hold lock": AKV.hold,
     "Kv.name key": KV.name,
@@ -378,16 +393,19 @@ FREE = {
     "Script.load name": "a file of the package",
     "AsyncKv.finish flow": "for hold",
     "Op blocking": "test_checks",
+    "FlagWatcher.wait_for timeout": "test_checks",
+    "FlagWatcher.wait_until timeout": "the same check",
+    "AsyncFlagWatcher.wait_for timeout": "test_checks",
+    "AsyncFlagWatcher.wait_until timeout": "the same check",
     "FeatureFlags.set value": "test_feature_flags",
 }
-WATCHED = ("FlagWatcher", "AsyncFlagWatcher")  # test_flag_watcher
 
 
 def arguments() -> Iterator[str]:
     public = {name: getattr(kvlab, name) for name in kvlab.__all__}
     public |= {f.__name__: f for f in (add_to_counters, dashboard, client_address, bucket)}
     for name, thing in public.items():
-        if name.startswith(("Naive", *WATCHED)) or name in ANSWERS or thing is kvlab.REMOVE:
+        if name.startswith("Naive") or name in ANSWERS or thing is kvlab.REMOVE:
             continue
         calls = {name: thing}
         if inspect.isclass(thing):
