@@ -130,6 +130,14 @@ class MissingExtra(KvlabError, ImportError):
         super().__init__(f'{purpose} needs {package}: pip install "kvlab[lab]"')
 
 
+class LoadsItself(KvlabError, RecursionError):
+    """A loader fetches the key that it loads: it would wait for itself. ``name``: of the key."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"the loader of {name!r:.200} fetches the same key: it waits for itself")
+
+
 class NotJson(KvlabError, TypeError):
     """A value that JSON cannot carry, or would change. Nothing was stored."""
 

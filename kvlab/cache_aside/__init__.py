@@ -3,9 +3,11 @@
 Guarantee, for every process that uses one ``CacheAside`` name on one server:
 
 * One load per key and miss while the lease lives. The first caller that misses gets the lease; the
-  other callers wait for its value. When the load raises, the lease is given back and another
-  caller loads at once. When the process dies, the others wait until the lease ends. No caller
+  other callers wait for its value. When the load raises, every caller of the same executor that
+  waits for this load raises the same error, and the lease is given back: one caller of another
+  process loads at once. When the process dies, the others wait until the lease ends. No caller
   waits longer than two leases: after that it loads for itself and leaves the cache alone.
+* A loader that fetches its own key raises ``LoadsItself``, on the first miss already.
 * A fill never lands over a later invalidation: the invalidation takes the lease away.
 * ``None`` (no such row) is cached for ``negative_ttl``. 0, "", [] and False are cached like any
   other value.
@@ -15,7 +17,8 @@ Guarantee, for every process that uses one ``CacheAside`` name on one server:
   other callers get the old value (``early``; 0 turns this off).
 * Values are JSON. A value that JSON would not give back is refused before anything is cached. An
   entry that cannot be read, or has another type, counts as a miss and is replaced.
-* Server down or unable to serve: the loader answers, one call at a time per executor and key.
+* Server down or refusing for now: the loader answers, one call at a time per executor and key. Each
+  caller has its own copy of the value.
 
 Example::
 

@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 
 from kvlab.cache_aside.lookup import Fill, Lookup, decode_fill, decode_lookup
 from kvlab.core import checks
+from kvlab.core.calls import Waiter
 from kvlab.core.checks import MAX_EXACT, Id
 from kvlab.core.cleanup import insist, left_behind
-from kvlab.core.flow import Call, Flow, Now, Wait, flow
-from kvlab.core.json_values import encoded
+from kvlab.core.flow import Call, Flow, Now, Wait, Waiting, flow
+from kvlab.core.json_values import decoded, encoded
 from kvlab.core.key import Key, segment
 from kvlab.core.op import Op, Raw, Script, milliseconds
 from kvlab.errors import (
@@ -137,8 +138,9 @@ class CacheAside:
     def fetch(self, key: Id, load: Load[T]) -> Flow[T]:
         """The cached value, or the result of ``load()`` (None: no such row).
 
-        Raises what ``load`` raises, and :class:`~kvlab.errors.NotJson` for a value that is not
-        JSON. When the load of an early renewal fails, the value that is still fresh is returned.
+        Raises what ``load`` raises, :class:`~kvlab.errors.NotJson` for a value that is not JSON,
+        and :class:`~kvlab.errors.LoadsItself` for a loader that fetches its own key. When the load
+        of an early renewal fails, the value that is still fresh is returned.
         """
         return self.fetching(key, load, _without_version)
 
@@ -150,29 +152,35 @@ class CacheAside:
 
     @flow
     def _fetching(self, key: str, load: Load[Any], split: Any) -> Steps[Any]:
+        waiter: Waiter | None = None
         nonce, unreadable = secrets.token_hex(16), None
         step, since = FIRST_STEP, None
-        while True:
-            found = yield from self._look(key, nonce, unreadable)
-            if found is None:
-                break
-            if found.lease is not None:
-                return (yield from self._lead(key, found, load, split))
-            if found.hit:
-                return found.value
-            if found.unreadable is not None:
-                unreadable = found.unreadable
-                continue
-            now = yield from Now()
-            since = now if since is None else since
-            if now - since >= 2 * self.lease:
-                break
-            yield from Wait(min(step, found.wait))
-            step = min(step * 1.5, LONGEST_STEP)
+        try:
+            while (found := (yield from self._look(key, nonce, unreadable))) is not None:
+                if waiter is not None and waiter.failure is not None and not found.hit:
+                    raise (yield from self._shared(key, found, waiter.failure))
+                if found.lease is not None:
+                    return (yield from self._lead(key, found, load, split))
+                if found.hit:
+                    return found.value
+                if found.unreadable is not None:
+                    unreadable = found.unreadable
+                    continue
+                now = yield from Now()
+                since = now if since is None else since
+                if now - since >= 2 * self.lease:
+                    break
+                waiter = waiter or (yield from Waiting(self.key(key, "entry").name))
+                yield from Wait(min(step, found.wait))
+                step = min(step * 1.5, LONGEST_STEP)
+        finally:
+            if waiter is not None:
+                waiter.leave()
+        # As JSON, so that no caller sees what another caller does to its value.
         # A loader that returns the version answers another question than one that does not.
-        what = "entry" if split is _without_version else "version"
-        loaded = yield from Call(load, share=self.key(key, what).name)
-        return split(loaded)[0]
+        name = self.key(key, "entry" if split is _without_version else "version").name
+        call = Call(load, name=name, join=True, then=lambda loaded: encoded(split(loaded)[0]))
+        return decoded((yield from call))
 
     def _look(self, key: Id, nonce: str, unreadable: bytes | None) -> Steps[Lookup | None]:
         """What a read finds; None when the server cannot answer."""
@@ -186,9 +194,15 @@ class CacheAside:
             yield from self._give_back(key, nonce, problem)
             raise
 
+    def _shared(self, key: Id, found: Lookup, failure: Exception) -> Steps[Exception]:
+        """The error of the load that this caller has waited for; it gives back what it found."""
+        if found.lease is not None:
+            yield from self._give_back(key, found.lease, failure)
+        return failure
+
     def _lead(
         self,
-        key: Id,
+        key: str,
         found: Lookup,
         load: Load[Any],
         split: Callable[[Any], tuple[T, int | None]],
@@ -196,7 +210,7 @@ class CacheAside:
         assert found.lease is not None
         try:
             # Not shared: a call that began under an earlier lease may have read an older row.
-            loaded = yield from Call(load)
+            loaded: Any = yield from Call(load, name=self.key(key, "entry").name)
         except GeneratorExit:
             raise
         except BaseException as problem:

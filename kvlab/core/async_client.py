@@ -15,6 +15,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from kvlab.core.async_pool import AsyncConnections, adone
+from kvlab.core.calls import AsyncCalls
 from kvlab.core.checks import boolean, function, seconds
 from kvlab.core.cleanup import uncancelled
 from kvlab.core.connections import (
@@ -101,7 +102,7 @@ class AsyncKv(Executor):
         make.keywords["socket_timeout"] = None
         self._packer = make()
         self._connections = AsyncConnections(make, *self._pool_settings)
-        self._shared: dict[str, asyncio.Future[Any]] = {}
+        self._shared = AsyncCalls()
 
     @overload
     async def run(self, op: Op[T] | Flow[T], /) -> T: ...
@@ -186,10 +187,11 @@ class AsyncKv(Executor):
                 return await self._trip(request.commands, request.blocking)
             case Wait(pause):
                 return await self.settings.sleep(pause)
-            case Call(function, args, None):
-                return await _awaited(function, args)
-            case Call(function, args, str(share)):
-                return await self._share(share, lambda: _awaited(function, args))
+            case Call(name=None):
+                return await _called(request)
+            case Call(name=str(name)):
+                name = self._call_name(name)
+                return await self._shared.run(name, lambda: _called(request), join=request.join)
             case Doubt():
                 return await adone(self._connections.doubt())
 
@@ -222,28 +224,6 @@ class AsyncKv(Executor):
             return replies, transport_error(problem, sent=True, where=self.where)
         finally:  # an answer may still be due, also after cancellation: no other caller may read it
             await self._connections.put(connection, complete=complete)
-
-    async def _share(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
-        while (under_way := self._shared.get(name)) is not None:
-            await asyncio.wait([under_way])
-            if not under_way.cancelled():
-                return under_way.result()
-            # The caller that made the call was cancelled: another caller repeats it.
-        mine = self._shared[name] = asyncio.get_running_loop().create_future()
-        try:
-            value = await call()
-        except Exception as problem:
-            mine.set_exception(problem)
-            mine.exception()  # marks it as seen: no other caller may be waiting
-            raise
-        except BaseException:
-            mine.cancel()
-            raise
-        else:
-            mine.set_result(value)
-            return value
-        finally:
-            del self._shared[name]
 
     def hold(
         self, lock: HoldableLock, *, wait: float = 10.0, renew: bool = False
@@ -283,6 +263,7 @@ async def _reply(connection: Any) -> Raw:
         return error_reply(problem)
 
 
-async def _awaited(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    value = function(*args)
-    return await value if inspect.isawaitable(value) else value
+async def _called(call: Call[T]) -> Any:
+    value = call.function(*call.args)
+    value = await value if inspect.isawaitable(value) else value
+    return value if call.then is None else call.then(value)

@@ -7,11 +7,8 @@
 from __future__ import annotations
 
 import inspect
-import os
-import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import CancelledError, Future
 from contextlib import AbstractContextManager
 from typing import Any, Literal, Self, TypeVar, overload
 
@@ -20,6 +17,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from kvlab.core.calls import Calls
 from kvlab.core.checks import boolean, function, seconds
 from kvlab.core.connections import (
     BROKEN,
@@ -110,8 +108,7 @@ class Kv(Executor):
         make = own_connection(client, settings.timeout, Retry(NoBackoff(), 0), awaited=False)
         self._packer = make()
         self._connections = Connections(make, *self._pool_settings)
-        self._shared: dict[str, Future[Any]] = {}
-        self._sharing = threading.Lock()
+        self._shared = Calls()
 
     @overload
     def run(self, op: Op[T] | Flow[T], /) -> T: ...
@@ -176,10 +173,11 @@ class Kv(Executor):
                 return self._trip(request.commands, request.blocking)
             case Wait(pause):
                 return self.settings.sleep(pause)
-            case Call(function, args, None):
-                return _not_async(function(*args), function)
-            case Call(function, args, str(share)):
-                return self._share(share, lambda: _not_async(function(*args), function))
+            case Call(name=None):
+                return _called(request)
+            case Call(name=str(name)):
+                name = self._call_name(name)
+                return self._shared.run(name, lambda: _called(request), join=request.join)
             case Doubt():
                 return done(self._connections.doubt())
 
@@ -210,35 +208,6 @@ class Kv(Executor):
             return replies, transport_error(problem, sent=True, where=self.where)
         finally:  # an answer may still be due, also after KeyboardInterrupt
             self._connections.put(connection, complete=complete)
-
-    def _share(self, name: str, call: Callable[[], Any]) -> Any:
-        name = f"{os.getpid()} {name}"  # forked: a call of the parent never ends here
-        while True:
-            with self._sharing:
-                under_way = self._shared.get(name)
-                if under_way is None:
-                    mine = self._shared[name] = Future()
-                    break
-            try:
-                return under_way.result()
-            except CancelledError:
-                if not under_way.cancelled():
-                    raise
-                # The caller that made the call was interrupted: another caller repeats it.
-        try:
-            try:
-                value = call()
-            finally:
-                with self._sharing:
-                    del self._shared[name]
-        except Exception as problem:
-            mine.set_exception(problem)
-            raise
-        except BaseException:
-            mine.cancel()
-            raise
-        mine.set_result(value)
-        return value
 
     def hold(
         self, lock: HoldableLock, *, wait: float = 10.0, renew: bool = False
@@ -280,9 +249,10 @@ class Kv(Executor):
         self.close()
 
 
-def _not_async(value: T, function: object) -> T:
+def _called(call: Call[T]) -> Any:
+    value = call.function(*call.args)
     if inspect.isawaitable(value):
         if inspect.iscoroutine(value):
             value.close()
-        raise InvalidArgument(f"{function!r} must not be async on Kv; use kvlab.AsyncKv")
-    return value
+        raise InvalidArgument(f"{call.function!r} must not be async on Kv; use kvlab.AsyncKv")
+    return value if call.then is None else call.then(value)

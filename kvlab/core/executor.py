@@ -10,9 +10,10 @@ import threading
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any, NamedTuple, Self, TypeVar, cast
 
+from kvlab.core.calls import AsyncCalls, Calls
 from kvlab.core.checks import boolean, instance, shown
 from kvlab.core.connections import is_sentinel
-from kvlab.core.flow import Call, Flow, Now, Wait
+from kvlab.core.flow import Call, Flow, Now, Wait, Waiting
 from kvlab.core.health import Downtime, Health
 from kvlab.core.key import Key
 from kvlab.core.op import Op, Raw
@@ -55,6 +56,7 @@ class Executor:
     """The common part of both executors: settings, count of round trips, how ops are run."""
 
     _connections: Any
+    _shared: Calls | AsyncCalls
 
     def __init__(self, client: Any, settings: Settings) -> None:
         if not hasattr(client, "connection_pool"):
@@ -226,7 +228,12 @@ class Executor:
                 return (yield step)
             case Now():
                 return self.clock()
+            case Waiting(name):
+                return self._shared.waiter(self._call_name(name))
         raise InvalidArgument(f"a flow must yield ops, calls and waits, not {shown(step)}")
+
+    def _call_name(self, name: str) -> str:
+        return f"{self.where} {self.prefix}{name}"
 
     def _clearing(self) -> Running[int]:
         # Of the characters that a prefix may have, none means anything to SCAN's patterns.

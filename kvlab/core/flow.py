@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Concatenate, Generic, NoReturn, TypeVar, cast, overload
 
+from kvlab.core.calls import Waiter
 from kvlab.core.checks import function, keep, seconds, shown
 from kvlab.core.op import A, B, C, Op, P, T, T_co
 from kvlab.errors import InvalidArgument, NotRunYet
@@ -17,13 +18,16 @@ from kvlab.errors import InvalidArgument, NotRunYet
 class Call(Generic[T]):
     """A call of the user's own code, such as a loader; the async executor awaits its result.
 
-    With ``share``: while a call of that name is under way in an executor, other callers of the
-    name wait for it and get its result.
+    ``name``: what is called; see ``kvlab.core.calls``. ``join``: while a joining call of that name
+    is under way in an executor, other callers of the name wait for it and get its result.
+    ``then`` makes the result that they get.
     """
 
-    function: Callable[..., T | Awaitable[T]]
+    function: Callable[..., Any | Awaitable[Any]]
     args: tuple[Any, ...] = ()
-    share: str | None = None
+    name: str | None = None
+    join: bool = False
+    then: Callable[[Any], T] | None = None
 
     def __post_init__(self) -> None:
         function("function", self.function)
@@ -44,6 +48,16 @@ class Wait:
 
     def __iter__(self) -> Generator[Wait, None, None]:
         yield self
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The caller waits for somebody else's call of that name from now on."""
+
+    name: str
+
+    def __iter__(self) -> Generator[Waiting, Waiter, Waiter]:
+        return (yield self)
 
 
 @dataclass(frozen=True, slots=True)

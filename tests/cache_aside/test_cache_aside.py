@@ -17,10 +17,11 @@ import pytest
 import redis
 from support import SteppedClock, twin
 
-from kvlab import CacheAside, Key, Kv, Lookup, NaiveCacheAside, Op
+from kvlab import CacheAside, Key, Kv, Lookup, NaiveCacheAside, Op, WriteThrough
 from kvlab.cache_aside.cache import READ
 from kvlab.errors import (
     InvalidArgument,
+    LoadsItself,
     NotJson,
     OutcomeUnknown,
     ServerRefused,
@@ -685,11 +686,11 @@ def test_server_down_one_load_at_a_time(shaky: tuple[Kv, Proxy]) -> None:
     proxy.refuse()
     proxy.cut()
     joined = threading.Semaphore(0)
-    load, share = Loader("v"), kv._share
+    load, share = Loader({"v": [1]}), kv._shared.run
 
-    def counted(*args: Any) -> Any:
+    def counted(*args: Any, **kwargs: Any) -> Any:
         joined.release()
-        return share(*args)
+        return share(*args, **kwargs)
 
     def slow() -> Any:
         for _ in range(16):
@@ -697,9 +698,146 @@ def test_server_down_one_load_at_a_time(shaky: tuple[Kv, Proxy]) -> None:
         # All have asked; those that came second wait on this call or find it under way.
         return load()
 
-    kv._share = counted  # type: ignore[method-assign]
-    assert crowd(16, lambda: kv.run(steady.fetch("k", slow))) == ["v"] * 16
+    kv._shared.run = counted  # type: ignore[method-assign]
+    rows = crowd(16, lambda: kv.run(steady.fetch("k", slow)))
     assert load.calls == 1
+    for row in rows:  # each caller has its own copy
+        assert row == {"v": [1]}
+        row["v"].append(2)
+    assert load.value == {"v": [1]}
+
+
+def test_server_down_a_value_that_is_no_json_is_refused_as_ever(shaky: tuple[Kv, Proxy]) -> None:
+    kv, proxy = shaky
+    proxy.refuse()
+    proxy.cut()
+    with pytest.raises(NotJson):
+        kv.run(steady.fetch("k", lambda: {1, 2}))
+
+
+def test_a_loader_that_fetches_its_own_key_is_told(shaky: tuple[Kv, Proxy]) -> None:
+    kv, proxy = shaky
+    users, far = WriteThrough(steady), kv.within("far")
+    ways: list[Callable[[], Any]] = [
+        lambda: kv.run(steady.fetch("k", ways[0])),
+        lambda: (kv.run(users.fetch("k", ways[1])), 1),
+        lambda: asyncio.run(asyncio.to_thread(kv.run, steady.fetch("k", ways[2]))),
+    ]
+    for down in (False, True):
+        if down:
+            proxy.refuse()
+            proxy.cut()
+        for way in ways:
+            with pytest.raises(LoadsItself, match=r"cache:users:\{k\}"):
+                way()
+        # Another key, and the same key in another namespace, are no circle.
+        assert kv.run(steady.fetch("a", lambda: kv.run(steady.fetch("b", lambda: 1)))) == 1
+        assert kv.run(steady.fetch("c", lambda: far.run(steady.fetch("c", lambda: 2)))) == 2
+    far.close()
+
+
+def test_a_task_that_a_loader_leaves_behind_is_outside(kv: Kv) -> None:
+    async def main() -> None:
+        async with twin(kv) as akv:
+            loaded = asyncio.Event()
+            left: list[asyncio.Task[Any]] = []
+
+            async def later() -> Any:
+                await loaded.wait()
+                await akv.run(steady.invalidate("k"))
+                return await akv.run(steady.fetch("k", lambda: "again"))
+
+            async def load() -> Any:
+                left.append(asyncio.create_task(later()))
+                return "v"
+
+            async def circle() -> Any:
+                return await asyncio.gather(akv.run(steady.fetch("own", circle)))
+
+            assert await akv.run(steady.fetch("k", load)) == "v"
+            loaded.set()
+            assert await left[0] == "again"
+            with pytest.raises(LoadsItself):
+                await circle()
+
+    asyncio.run(main())
+
+
+def test_a_failing_load_is_shared_by_those_who_wait_for_it(kv: Kv) -> None:
+    loads: list[str] = []
+
+    class Group:
+        """Callers of one executor, such as one process: their pauses end when ``go`` is set."""
+
+        def __init__(self, name: str) -> None:
+            self.name, self.paused, self.go = name, threading.Semaphore(0), threading.Event()
+            self.kv = Kv(kv.client, prefix=kv.prefix, sleep=self.pause)
+
+        def pause(self, _: float) -> None:
+            self.paused.release()
+            assert self.go.wait(20)
+
+        def load(self) -> Any:
+            loads.append(self.name)
+            for _ in range(7):
+                assert self.paused.acquire(timeout=20)
+            raise LookupError(self.name)
+
+        def read(self) -> str:
+            try:
+                return self.kv.run(steady.fetch("k", self.load))  # type: ignore[no-any-return]
+            except LookupError as problem:
+                self.go.set()
+                return str(problem)
+
+    for name in ("first", "second"):  # who comes after the failure loads again
+        group = Group(name)
+        assert crowd(8, group.read) == [name] * 8
+        group.kv.close()
+    assert loads == ["first", "second"]
+    assert kv.run(steady.fetch("k", lambda: "v")) == "v"
+
+
+def test_a_failing_load_is_shared_by_tasks(kv: Kv) -> None:
+    loads, reads = 0, 8
+
+    async def main() -> None:
+        paused, go = asyncio.Semaphore(0), asyncio.Event()
+
+        async def pause(_: float) -> None:
+            paused.release()
+            await go.wait()
+
+        async def load() -> Any:
+            nonlocal loads
+            loads += 1
+            for _ in range(reads - 1):
+                await paused.acquire()
+            go.set()
+            raise LookupError("no database")
+
+        async with twin(kv, sleep=pause) as akv:
+            came = await asyncio.gather(
+                *(akv.run(steady.fetch("k", load)) for _ in range(reads)), return_exceptions=True
+            )
+            assert [str(one) for one in came] == ["no database"] * reads
+            assert loads == 1
+            assert await akv.run(steady.fetch("k", lambda: "v")) == "v"
+
+    asyncio.run(main())
+
+
+def test_another_process_loads_once_more_after_a_failure(kv: Kv) -> None:
+    # Two executors are as two processes: they share the server alone.
+    def fails() -> Any:
+        waits = other.run(steady.read("k"))
+        assert (waits.hit, waits.lease) == (False, None)
+        raise LookupError("here")
+
+    with Kv(kv.client, prefix=kv.prefix) as other:
+        with pytest.raises(LookupError):
+            kv.run(steady.fetch("k", fails))
+        assert other.run(steady.fetch("k", lambda: "there")) == "there"
 
 
 def test_server_lost_between_read_and_fill(shaky: tuple[Kv, Proxy]) -> None:

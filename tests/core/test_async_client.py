@@ -358,7 +358,7 @@ async def test_share_makes_one_call_of_many(akv: AsyncKv) -> None:
     load.go.set()
     assert await asyncio.gather(*tasks) == [1] * 50
     assert await akv.run(loaded(load)) == 2
-    assert akv._shared == {}
+    assert akv._shared._joined == {}
 
 
 @asynchronous
@@ -386,7 +386,7 @@ async def test_all_cancelled_at_once_nobody_calls_again(akv: AsyncKv) -> None:
         task.cancel()
     done = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10)
     assert [type(d) for d in done] == [asyncio.CancelledError] * 5
-    assert (load.calls, akv._shared) == (1, {})
+    assert (load.calls, akv._shared._joined) == (1, {})
 
 
 @asynchronous

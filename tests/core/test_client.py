@@ -426,7 +426,7 @@ FORK_IN_A_SHARED_CALL = """
 import os, signal, sys, threading
 from kvlab import Call, Flow, connect
 def shared(answer):
-    return (yield from Call(answer, share="a load"))
+    return (yield from Call(answer, name="a load", join=True))
 kv = connect(sys.argv[1], prefix="fork")
 begun, over = threading.Event(), threading.Event()
 def load():
@@ -564,7 +564,7 @@ def test_generators_are_closed(kv: Kv) -> None:
 
 @flow
 def loaded(load: Callable[[], Any]) -> Generator[Any, Any, Any]:
-    return (yield from Call(load, share="key"))
+    return (yield from Call(load, name="key", join=True))
 
 
 def test_share_makes_one_call_of_many(kv: Kv) -> None:
@@ -648,14 +648,14 @@ def test_an_async_loader_is_refused_by_the_sync_executor(kv: Kv) -> None:
     async def load() -> int:
         return 1
 
-    for share in (None, "key"):
+    for name in (None, "key"):
 
         @flow
         def asking(how: str | None) -> Generator[Any, Any, Any]:
-            return (yield from Call(load, share=how))
+            return (yield from Call(load, name=how, join=True))
 
         with pytest.raises(InvalidArgument, match="AsyncKv"):
-            kv.run(asking(share))
+            kv.run(asking(name))
 
 
 # --- blocking ops --------------------------------------------------------------------------
