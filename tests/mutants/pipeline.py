@@ -55,8 +55,8 @@ MUTANTS = (
         removed="the difference between what may be sent again and what may not",
         promise="an op that is not idempotent is sent once",
         file=WIRE,
-        old="if i in self._sent and self.ops[i].idempotent]",
-        new="if i in self._sent]",
+        old="[i for i in retried if self.ops[i].idempotent]",
+        new="list(retried)",
         tests=WIRE_TESTS,
     ),
     Mutant(
