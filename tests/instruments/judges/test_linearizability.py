@@ -381,6 +381,42 @@ def test_many_equal_unknown_operations_stay_cheap() -> None:
     assert not judge_history([*lost, read(300, 301, 201)], Counter()).holds
 
 
+def hard_history(seed: int, clients: int, each: int, lost: float) -> list[Operation]:
+    """A register that did it all at once, seen by clients whose calls overlap and get lost."""
+    lot, calls = random.Random(seed), []
+    for _ in range(clients):
+        now = lot.random()
+        for _ in range(each):
+            moment = now + lot.random() * 3
+            returned = moment + lot.random() * 3
+            do = lot.choice(["read", "write", "swap"])
+            words = [lot.randrange(4) for _ in range({"read": 0, "write": 1, "swap": 2}[do])]
+            calls.append((moment, now, returned, do, words, lot.random() < lost))
+            now = returned
+    state, history = None, []
+    for _, called, returned, do, words, is_lost in sorted(calls):
+        if not is_lost or lot.random() < 0.5:  # of the lost ones, half have happened
+            state, answer = Register().apply(state, do, tuple(words))
+        history.append(op(called, NEVER if is_lost else returned, do, *words, answer=answer))
+    return history
+
+
+@pytest.mark.parametrize(("clients", "each", "lost"), [(5, 40, 0.2), (10, 20, 0.1), (14, 15, 0)])
+def test_a_hard_history_is_decided(clients: int, each: int, lost: float) -> None:
+    for seed in range(2):
+        history = hard_history(seed, clients, each, lost)
+        judged = judge_history(history, Register())
+        assert judged.verdict == "valid"
+        assert judged.most < 5_000  # without going back, the second has 100,000 and more
+
+
+def test_a_wrong_answer_after_a_hard_history_is_found() -> None:
+    history = hard_history(1, 5, 30, 0.2)
+    end = max(one.returned for one in history if one.returned < NEVER)
+    wrong = read(end + 1, end + 2, 4)  # which nobody has written
+    assert judge_history([*history, wrong], Register()).culprit == wrong
+
+
 @pytest.mark.parametrize(
     "bad",
     [
