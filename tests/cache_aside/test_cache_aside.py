@@ -737,14 +737,20 @@ def test_a_loader_that_fetches_its_own_key_is_told(shaky: tuple[Kv, Proxy]) -> N
 
 
 def test_a_task_that_a_loader_leaves_behind_is_outside(kv: Kv) -> None:
+    async def give_back(_: float) -> None:  # while the task waits for the lease
+        await asyncio.to_thread(kv.run, steady.release("k", leases.pop()))
+
+    leases: list[str] = []
+
     async def main() -> None:
-        async with twin(kv) as akv:
+        async with twin(kv, sleep=give_back) as akv:
             loaded = asyncio.Event()
             left: list[asyncio.Task[Any]] = []
 
             async def later() -> Any:
                 await loaded.wait()
                 await akv.run(steady.invalidate("k"))
+                leases.append((await akv.run(steady.read("k"))).lease or "")
                 return await akv.run(steady.fetch("k", lambda: "again"))
 
             async def load() -> Any:

@@ -7,7 +7,9 @@ MODULE = "kvlab/cache_aside/cache.py"
 READ = "kvlab/cache_aside/read.lua"
 FILL = "kvlab/cache_aside/fill.lua"
 RELEASE = "kvlab/cache_aside/release.lua"
+CALLS = "kvlab/core/calls.py"
 TESTS = ("tests/cache_aside/test_cache_aside.py",)
+OUTAGES = ("tests/test_outages.py",)
 
 MUTANTS = (
     Mutant(
@@ -164,5 +166,45 @@ MUTANTS = (
         new="Call(load, name=nonce, join=True,",
         tests=TESTS,
         words="server",
+    ),
+    Mutant(
+        PATTERN,
+        removed="a copy of the value for each caller without a server",
+        promise="when the server is down no caller sees what another caller does to its value",
+        file=MODULE,
+        old="encoded(split(loaded)[0]))\n        return decoded((yield from call))",
+        new="split(loaded)[0])\n        return (yield from call)",
+        tests=TESTS,
+        words="server",
+    ),
+    Mutant(
+        PATTERN,
+        removed="telling those who wait that the load failed",
+        promise="callers that wait for a failing load fail with it, and do not load one by one",
+        file=CALLS,
+        old="waiter.failure = problem",
+        new="pass",
+        tests=TESTS,
+        words="failing_load",
+    ),
+    Mutant(
+        PATTERN,
+        removed="the end of a load in the tasks that it left behind",
+        promise="a task that a loader started may fetch the key when the load is over",
+        file=CALLS,
+        old="one.name == name and not one.over",
+        new="one.name == name",
+        tests=TESTS,
+        words="outside",
+    ),
+    Mutant(
+        PATTERN,
+        removed="READONLY among the refusals for now",
+        promise="behind a demoted primary the loader answers, and a limiter does what it declares",
+        file="kvlab/errors.py",
+        old='        "READONLY",  # a replica, perhaps a primary until now\n',
+        new="",
+        tests=OUTAGES,
+        words="declared and READONLY",
     ),
 )

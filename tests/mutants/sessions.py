@@ -206,4 +206,14 @@ MUTANTS = (
         tests=TESTS,
         words="cookie",
     ),
+    Mutant(
+        PATTERN,
+        removed="the error of a strict read",
+        promise="a strict read tells nobody from don't know: no living session loses its cookie",
+        file=MODULE,
+        old='fallback=None if boolean("strict", strict) else _nobody',
+        new="fallback=_nobody",
+        tests=TESTS,
+        words="down",
+    ),
 )
