@@ -67,7 +67,7 @@ class Evidence(Generic[F]):
 
     ``width``: the seconds of an interval, the same in all processes. ``warm_up``: calls before the
     run, in no figure. ``drained``: calls of the run that were answered after its end.
-    ``processes``: what each process says of itself at its end, see ``kvlab.load.generator``.
+    ``processes``: what each process says of itself at its end, see ``kvlab.load.user``.
     """
 
     def __init__(self, facts: F, width: float = COARSE) -> None:

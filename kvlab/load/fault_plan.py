@@ -18,10 +18,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from kvlab.errors import InvalidArgument
+from kvlab.load.record.parts import FAULTS
 from kvlab.server import engines
 from kvlab.server.running_server import RunningServer
 
-KINDS = ("pause", "cut", "flush", "restart")
 _LASTING = ("pause", "restart")
 _WRITTEN = re.compile(r"(?P<kind>[a-z]+)@(?P<at>\d+(\.\d+)?)s?(:(?P<seconds>\d+(\.\d+)?)s?)?")
 
@@ -38,7 +38,7 @@ class PlannedFault:
     def parse(cls, text: str) -> PlannedFault:
         """The fault in ``text``. Raises InvalidArgument for any other form."""
         written = _WRITTEN.fullmatch(text)
-        if written is None or written["kind"] not in KINDS:
+        if written is None or written["kind"] not in FAULTS:
             raise InvalidArgument(
                 f"a fault is written like pause@5:2, cut@8, flush@10 or restart@12, not {text!r}"
             )

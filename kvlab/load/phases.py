@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent
-from locust.env import Environment
 
 from kvlab.load.process import Process
+
+if TYPE_CHECKING:
+    from locust.env import Environment
 
 WARM_UP = 10.0
 """Seconds after which a run begins although not every user is warm."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -14,12 +14,16 @@ import kvlab
 from kvlab.errors import KvlabError
 from kvlab.instruments.measure.machine import environment as measured_on
 from kvlab.load.evidence import CUT_OFF, Evidence, Facts
-from kvlab.load.generator import generator_of
 from kvlab.load.process import Process
-from kvlab.load.record.parts import Fault, Finding
+from kvlab.load.record.parts import Fault, Finding, Generator
 from kvlab.load.record.run import LoadRun
 from kvlab.load.settings import LoadSettings
 from kvlab.load.target.app_client import AppFailed
+
+NEVER_SENT = 0.001
+"""From this share of arrivals that were never sent, the percentiles of the others mislead."""
+BUSY = 0.9
+"""From this share of a core, a generator delays its own calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,7 @@ def recorded(test: LoadTest[Any, Any], process: Process[Any, Any], frame: RunFra
         faults=tuple(frame.faults),
         findings=(*conclusion.findings, *_unanswered(settings, evidence)),
         untested=untested,
-        generator=generator_of(evidence, frame.seconds, open_loop=open_loop),
+        generator=_generator(evidence, frame.seconds, open_loop=open_loop),
         windows=conclusion.windows,
     )
 
@@ -124,9 +128,53 @@ def _judged(
 
 def _unanswered(settings: LoadSettings, evidence: Evidence[Any]) -> tuple[Finding, ...]:
     """Calls that failed although the run had no faults."""
-    failed = sum(n for message, n in evidence.errors.items() if not message.endswith(CUT_OFF))
+    messages = [text for text in evidence.errors if not text.endswith(CUT_OFF)]
+    failed = sum(evidence.errors[text] for text in messages)
     if not failed or settings.fault or settings.lose_replies:
         return ()
     says = f"every call is answered in a run without faults; failed: {failed:,}"
-    messages = tuple(f"{count:,} x {text}" for text, count in evidence.errors.most_common())
-    return (Finding("answers", False, f"{says} of {evidence.calls:,}", messages),)
+    counted = tuple(f"{evidence.errors[text]:,} x {text}" for text in messages)
+    return (Finding("answers", False, f"{says} of {evidence.calls:,}", counted),)
+
+
+def _generator(evidence: Evidence[Any], seconds: float, *, open_loop: bool) -> Generator | None:
+    """What the processes say of themselves; None when no process has said anything."""
+    processes = list(evidence.processes.values())
+    if not processes:
+        return None
+    noop = sum(process["noop"] for process in processes) / len(processes)
+    cpu = sum(process["cpu"] for process in processes) / len(processes)
+    warnings = [*_busy(evidence, processes, noop, seconds), *_never_sent(evidence, open_loop)]
+    return Generator(
+        len(processes),
+        noop,
+        cpu,
+        " ".join(warnings) or None,
+        evidence.warm_up,
+        evidence.drained,
+    )
+
+
+def _busy(
+    evidence: Evidence[Any], processes: list[dict[str, float]], noop: float, seconds: float
+) -> Iterator[str]:
+    busiest = max(process["cpu"] for process in processes)
+    if busiest > BUSY:
+        made = evidence.calls / seconds / len(processes)
+        yield (
+            f"the generator set the pace, not the store: one process used {busiest:.0%} of a "
+            f"core; a process made {made:,.0f} calls a second ({noop:,.0f} when a call does "
+            "nothing). Latencies contain the wait for the generator. Use --rate, fewer users or "
+            "more --processes."
+        )
+
+
+def _never_sent(evidence: Evidence[Any], open_loop: bool) -> Iterator[str]:
+    missing = evidence.never_sent
+    due = evidence.calls + missing
+    if open_loop and missing > NEVER_SENT * due:
+        yield (
+            f"{missing:,} of {due:,} arrivals were never sent, because every user still waited "
+            "for an answer. The percentiles leave out the longest waits. Use more users or a "
+            "lower --rate."
+        )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
+import gevent
 import pytest
 from support.load_samples import limiter_settings
 
 from kvlab.load.evidence import Evidence
+from kvlab.load.phases import Phases
 from kvlab.load.process import Process
 from kvlab.load.rate_limiter.decisions import Decisions
 
@@ -20,7 +23,7 @@ class Clock:
 
 
 def made(clock: Clock, **more: Any) -> Process[Any, Any]:
-    settings = limiter_settings(seconds=10, **more)
+    settings = limiter_settings(**({"seconds": 10} | more))
     return Process(settings, Evidence(Decisions(), settings.interval), clock)
 
 
@@ -119,3 +122,73 @@ def test_counts_at_the_edges_are_merged() -> None:
     other.evidence.warm_up = 4
     one.evidence.add(other.evidence.to_dict())
     assert (one.evidence.warm_up, one.evidence.drained) == (7, 1)
+
+
+class Runs:
+    """A process whose users the test warms up and keeps busy; what its phases did, in order."""
+
+    def __init__(self, **more: Any) -> None:
+        listeners = SimpleNamespace(add_listener=lambda listener: None)
+        events = SimpleNamespace(spawning_complete=listeners, test_stopping=listeners)
+        environment: Any = SimpleNamespace(events=events, runner=SimpleNamespace(user_count=3))
+        self.clock = Clock()
+        self.process = made(self.clock, **more)
+        self.done: list[str] = []
+        self.phases = Phases(
+            environment,
+            on_begun=lambda moment: self.done.append("begun"),
+            stop=lambda: self.done.append("stopped"),
+        )
+        self.phases.begin(self.process)
+
+    def warm(self) -> None:
+        self.process.warmed = 3
+        self.phases.on_spawning_complete()
+        while not self.done:
+            gevent.sleep(0.001)
+
+
+def test_a_run_begins_when_all_users_are_there_and_warm() -> None:
+    runs = Runs()
+    for change in (
+        lambda: None,
+        lambda: setattr(runs.process, "warmed", 3),  # of the users so far
+        lambda: (setattr(runs.process, "warmed", 2), runs.phases.on_spawning_complete()),
+    ):
+        change()
+        gevent.sleep(0.02)
+        assert runs.done == []
+    runs.warm()
+    assert runs.done == ["begun"]
+    assert runs.process.gate.is_set()
+    runs.phases.on_test_stopping()
+
+
+def test_calls_under_way_end_before_locust_stops() -> None:
+    runs = Runs()
+    runs.warm()
+    runs.process.under_way = 1
+    stopping = gevent.spawn(runs.phases.on_test_stopping)
+    gevent.sleep(0.02)
+    assert runs.process.is_over  # no call begins
+    assert not stopping.ready()
+    runs.process.under_way = 0
+    stopping.join(5)
+    assert stopping.successful()
+
+
+def test_a_drain_has_an_end() -> None:
+    runs = Runs(stop_timeout=0)
+    runs.warm()
+    runs.process.under_way = 1
+    runs.phases.on_test_stopping()
+    assert runs.process.is_over
+
+
+def test_a_run_stops_by_itself() -> None:
+    runs = Runs(seconds=0.01)
+    runs.warm()
+    while len(runs.done) < 2:
+        gevent.sleep(0.001)
+    assert runs.done == ["begun", "stopped"]
+    assert runs.process.is_over

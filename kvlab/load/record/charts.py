@@ -5,9 +5,6 @@ are shaded spans with their names, with a dotted line where the throughput was b
 drawn without the number of invariants that broke in its run. Long runs are drawn in at most
 ``POINTS`` intervals: rates are summed up, percentiles and admissions show the worst interval, and
 the figure says so.
-
-The worst interval is searched between the first and the last one: users connect in the first and
-stop in the last, and both take time that no request of a running load takes.
 """
 
 from __future__ import annotations
@@ -104,7 +101,7 @@ def _small_panel(axes: Axes, frame: pd.DataFrame, name: str) -> None:
 def latency_over_time(run: LoadRun, *, title: str | None = None) -> Figure:
     """p50, p99 and p99.9 of each interval, from the intended start; log scale.
 
-    A ring marks the worst interval; the first and the last interval are hatched and left out.
+    A ring marks the worst interval.
     """
     frame, of = thin(run.intervals())
     columns = {"p50": "p50_us", "p99": "p99_us", "p99.9": "p999_us"}
@@ -115,28 +112,17 @@ def latency_over_time(run: LoadRun, *, title: str | None = None) -> Figure:
             axes.stairs(y, edges(frame), color=_PERCENTILES[name], lw=1.8, baseline=None)
             if y.notna().any():
                 labels.append((last(y), name, _PERCENTILES[name]))
-        edge = _mark_worst(axes, run)
+        worst = run.worst_interval()
+        if worst is not None:
+            at = worst["second"] + worst["width"] / 2, worst["p99_us"] / 1e3
+            axes.plot(*at, "o", mfc="none", mec=_WRONG, mew=1.8, ms=10)
         log_y(axes)
         axes.set(ylabel=LATENCY_LABEL)
         time_axis([axes], run)
-        worst_of = together(of, "steps: worst")
-        remark(axes, f"invariants: {standing(run)}", worst_of, edge, run=run)
+        marks = [together(of, "steps: worst"), "ring: worst interval" * (worst is not None)]
+        remark(axes, f"invariants: {standing(run)}", *marks, run=run)
         label_right(axes, labels)
     return figure
-
-
-def _mark_worst(axes: Axes, run: LoadRun) -> str:
-    """Ring the worst interval and hatch the two that are left out; the remark that says so."""
-    worst, intervals = run.worst_interval(), run.intervals()
-    if worst is None:
-        return ""
-    middle = worst["second"] + worst["width"] / 2
-    axes.plot(middle, worst["p99_us"] / 1e3, "o", mfc="none", mec=_WRONG, mew=1.8, ms=10)
-    for i in (0, -1):
-        begin = intervals["second"].iloc[i]
-        end = begin + intervals["width"].iloc[i]
-        axes.axvspan(begin, end, fc="none", ec=FAINT, hatch="///", lw=0, alpha=0.5)
-    return "ring: worst interval · hatched: left out"
 
 
 def admissions(run: LoadRun, *, title: str | None = None) -> Figure:

@@ -31,7 +31,7 @@ def throughput_title(run: LoadRun) -> str:
 
 
 def latency_title(run: LoadRun) -> str:
-    """Verdict, p99 of the run, and the worst interval between the first and the last."""
+    """Verdict, p99 of the run, and the worst interval."""
     if not run.calls:
         return "Nothing was called"
     title = f"{run.verdict}: p99 {duration(run.latency_all.percentile(99))} over the run"
