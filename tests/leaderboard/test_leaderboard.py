@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pytest
 import redis
 from contracts.leaderboard import (
@@ -593,6 +594,13 @@ def test_boards_with_other_settings_share_no_key() -> None:
 def test_wrong_arguments_are_refused_before_anything_is_sent(wrong: Any) -> None:
     with pytest.raises(InvalidArgument):
         wrong(Leaderboard("b"))
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).nmant == 52, reason="a long double is a double here")
+def test_a_score_that_a_double_would_change_is_refused() -> None:
+    assert Leaderboard("b").submit("ann", np.longdouble(0.5)).args  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgument, match="score must be a number that a double holds"):
+        Leaderboard("b").submit("ann", np.longdouble("0.1"))  # type: ignore[arg-type]
 
 
 def test_every_op_is_one_round_trip_and_an_all_time_board_has_no_ttl(kv: Kv) -> None:

@@ -450,7 +450,7 @@ def test_the_id_before_a_rotation_is_worth_nothing_after(kv: Kv) -> None:
 
 def test_a_log_out_reaches_over_a_rotation_for_a_minute(stepped: tuple[Kv, SteppedClock]) -> None:
     kv, clock = stepped
-    for seconds, ended in ((59.9, True), (60.1, False)):
+    for seconds, ended in ((59.999, True), (60, False)):
         old = kv.run(STORE.create("ann"))
         new = kv.run(STORE.rotate(old.id))
         clock.step(seconds)
