@@ -94,7 +94,7 @@ def _address(said: str | Address | None) -> Address | None:
         except ValueError:
             return None
     if isinstance(said, ipaddress.IPv6Address):
-        return said.ipv4_mapped or ipaddress.IPv6Address(int(said))  # without its zone
+        return said.ipv4_mapped or said
     return said if isinstance(said, ipaddress.IPv4Address) else None
 
 
@@ -112,9 +112,7 @@ def _network(proxy: str | Address | Network) -> Network | None:
         raise InvalidArgument(
             f"a trusted proxy must be an address or a network: {problem}"
         ) from None
-    if isinstance(network, ipaddress.IPv6Network):
-        first, bits = int(network.network_address), network.prefixlen
-        if network.subnet_of(_MAPPED):
-            return ipaddress.IPv4Network((first & 0xFFFFFFFF, bits - 96))
-        return ipaddress.IPv6Network((first, bits))  # without its zone
+    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
+        first = int(network.network_address) & 0xFFFFFFFF
+        return ipaddress.IPv4Network((first, network.prefixlen - 96))
     return network

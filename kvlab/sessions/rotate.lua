@@ -28,9 +28,7 @@ end
 -- After the user and a tab the record has its last handles, each with the end of its reach.
 local who, before = string.match(user, '^([^\t]*)\t?(.*)$')
 local last = {}
-for handle, reach in string.gmatch(before, '(%x+) (%d+)') do
-    if tonumber(reach) > now then table.insert(last, handle .. ' ' .. reach) end
-end
+for one in string.gmatch(before, '%x+ %d+') do table.insert(last, one) end
 if #last >= 10 then table.remove(last, 1) end
 table.insert(last, string.format('%s %.0f', ARGV[1], now + ARGV[4]))
 user = who .. '\t' .. table.concat(last, ' ')

@@ -511,6 +511,13 @@ def test_the_most_sessions_of_a_user_count_under_all_peppers(kv: Kv) -> None:
     assert all(kv.run(one.read(s.id)) for s in anonymous)
 
 
+@pytest.mark.parametrize("by", ["create", "list"])
+def test_the_dead_of_an_old_pepper_are_removed(kv: Kv, by: str) -> None:
+    seen_earlier(kv, kv.run(OLD.create("ann")), 0, over=True)
+    kv.run(getattr(NEW, by)("ann"))
+    assert len(keys(kv)) == len(kv.run(NEW.list("ann"))) == (1 if by == "create" else 0)
+
+
 @pytest.mark.parametrize("bad", [b"1", "1", 5, None, ["1"], [b"1", 2]])
 def test_old_peppers_are_bytes_and_no_error_shows_them(bad: Any) -> None:
     with pytest.raises(InvalidArgument, match=r"pepper[s]? must be (bytes|an iterable of bytes)"):
