@@ -70,6 +70,7 @@ lock try_acquire              answers         raises        raises        raises
 lock try_acquire, taken       None            None          None          raises
 lock acquire                  answers         raises        raises        raises
 lock acquire, taken           None            None          None          raises
+lock acquire, taken, waiting  None            raises        raises        raises
 lock renew                    answers         raises        answers       raises
 lock release                  answers         raises        answers       raises
 hold, a renewal               answers         answers       answers       answers
@@ -194,6 +195,7 @@ ROWS: dict[str, Callable[[Kv], Any]] = {
     "lock try_acquire, taken": lambda kv: _held(kv)[0].try_acquire(),
     "lock acquire": lambda _: Lock(_key(), 60).acquire(0),
     "lock acquire, taken": lambda kv: _held(kv)[0].acquire(0),
+    "lock acquire, taken, waiting": lambda kv: _held(kv)[0].acquire(0.01),
     "lock renew": lambda kv: Lock.renew(*_held(kv)),
     "lock release": lambda kv: Lock.release(*_held(kv)),
     "hold, a renewal": lambda kv: _holding(kv).renewal(),
@@ -220,7 +222,20 @@ def _limited(kind: Any, policy: Any, op_id: str | None) -> Callable[[Kv], Any]:
     return lambda _: kind("l", 10, 60, outage=policy).hit(_key(), op_id=op_id)
 
 
+def _denied(kind: Any) -> Callable[[Kv], Any]:
+    def make(kv: Kv) -> Any:
+        limiter, key = kind("l", 10, 60, outage="open"), _key()
+        kv.run(limiter.hit(key, 10))
+        return limiter.hit(key)
+
+    return make
+
+
 def _rows_of_limiters() -> Iterator[tuple[str, list[str]]]:
+    for kind in LIMITERS:
+        name = f"{kind.__name__} hit, denied"
+        ROWS[name] = _denied(kind)
+        yield name, ["answers", "answers", "answers", "open"]
     for kind, (policy, word) in itertools.product(LIMITERS, POLICIES.items()):
         for op_id in (None, "once"):
             name = f"{kind.__name__} hit, {policy}, op_id {op_id}"
