@@ -33,6 +33,12 @@ def spike(share: float) -> float:
 
 
 SHAPES: Mapping[str, Shape] = {"constant": constant, "step": step, "spike": spike}
+CHANGES: Mapping[str, tuple[float, ...]] = {
+    "constant": (),
+    "step": tuple(n / STEPS for n in range(1, STEPS)),
+    "spike": (0.4, 0.6),
+}
+"""The shares of the run's time at which a level changes."""
 
 
 class Arrivals:

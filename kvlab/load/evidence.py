@@ -141,15 +141,15 @@ class Evidence(Generic[F]):
     ) -> pd.DataFrame:
         """A row for each interval of the run, with the columns of ``TIMELINE``.
 
-        ``began``: Unix seconds. ``users``: their number by Unix second. The run begins and ends
-        inside an interval, so that its first and its last row are shorter. ``due`` is NaN in a
-        closed loop.
+        ``began``: Unix seconds. ``users``: their number by interval of the Unix clock. The run
+        begins and ends inside an interval, so that its first and its last row are shorter. ``due``
+        is NaN in a closed loop.
         """
         first, last = (math.floor(at / self.width) for at in (began, began + seconds))
-        rows, present = [], 0
+        rows, present = [], next((users[n] for n in sorted(users, reverse=True) if n <= first), 0)
         for number in range(first, last + 1):
             starts = max(began, number * self.width)
-            present = users.get(int(starts), present)
+            present = users.get(number, present)
             interval = self.intervals.get(number, Interval())
             row: dict[str, float] = {
                 "second": round(starts - began, 6),

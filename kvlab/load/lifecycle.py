@@ -20,6 +20,7 @@ from locust.runners import MasterRunner
 
 from kvlab.core.settings import default_prefix
 from kvlab.errors import InvalidArgument, KvlabError
+from kvlab.load.arrivals import SHAPES
 from kvlab.load.evidence import Evidence
 from kvlab.load.options import (
     JUDGED,
@@ -38,7 +39,7 @@ from kvlab.load.record.summary import summary
 from kvlab.load.settings import LoadSettings
 from kvlab.load.target.app_client import is_http
 from kvlab.load.target.store_and_app import LoadTarget
-from kvlab.load.user import UserShape, end_process
+from kvlab.load.user import end_process
 from kvlab.load.verdict import LoadTest, RunFrame, recorded
 from kvlab.load.workers import Workers, send_settings
 
@@ -57,7 +58,7 @@ class Lifecycle:
         self.app_settings: dict[str, Any] = {}
         self.frame = RunFrame(began=math.inf)
         self.report, self.code = "", ExitCode.HOLDS
-        self.has_ended, self.is_drained = True, False
+        self.has_ended = True
         settings: LoadSettings = test.settings.parsed(
             self.options, prefix=f"{default_prefix()}load:{time.time_ns():x}:"
         )
@@ -80,9 +81,6 @@ class Lifecycle:
             self.time_limit, options.run_time = {"run_time": settings.seconds}, None
         else:
             check_port(options.web_host or "127.0.0.1", options.web_port)
-        if settings.shape != "constant" and not settings.rate:
-            shape = UserShape(lambda: self.process.settings, self._share)
-            self.environment.shape_class = shape
 
     @property
     def options(self) -> Namespace:
@@ -127,7 +125,7 @@ class Lifecycle:
         settings = self.process.settings
         send_settings(self.environment, settings)
         self.frame = RunFrame(began=time.time())
-        self.has_ended, self.is_drained = False, False
+        self.has_ended = False
         self.greenlets = [gevent.spawn(self._count_users)]
         if self.phases is not None:
             self.phases.begin(self.process)
@@ -158,19 +156,10 @@ class Lifecycle:
 
     def _stop(self) -> None:
         """Stop Locust's run, whose users have ended."""
-        self.is_drained = True
-        if self.environment.shape_class is not None:
-            return  # which stops the run at its next look
         if self.process.settings.headless:
             self.runner.quit()
         else:
             self.runner.stop()
-
-    def _share(self) -> float | None:
-        """The share of the run's time that has passed; None when its users have ended."""
-        seconds = self.process.settings.seconds
-        passed = max(time.time() - self.frame.began, 0.0)
-        return None if self.is_drained else passed / (seconds or math.inf)
 
     def _settings_of_run(self) -> LoadSettings:
         """The settings of a run; those before, with the reason, when no run can have these."""
@@ -195,11 +184,16 @@ class Lifecycle:
         return settings
 
     def _count_users(self) -> None:
-        users = self.frame.users
+        """In a closed loop the users that call: its shape lets the others rest."""
+        settings, users = self.process.settings, self.frame.users
+        level = SHAPES["constant" if settings.rate else settings.shape]
         while True:
-            second = int(time.time())
-            users[second] = max(users.get(second, 0), self.runner.user_count)
-            gevent.sleep(0.5)
+            now = time.time()
+            share = max(now - self.frame.began, 0.0) / (settings.seconds or math.inf)
+            count = round(self.runner.user_count * level(min(share, 1.0)))
+            number = math.floor(now / settings.interval)
+            users[number] = max(users.get(number, 0), count)
+            gevent.sleep(0.1)
 
     def on_test_stop(self, **_: Any) -> None:
         """End a run, once: judge it, write its folder, and say what came out."""

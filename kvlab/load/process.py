@@ -28,7 +28,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 import kvlab
-from kvlab.load.arrivals import SHAPES, Arrivals
+from kvlab.load.arrivals import CHANGES, SHAPES, Arrivals
 from kvlab.load.evidence import Evidence, Facts
 from kvlab.load.settings import LoadSettings
 from kvlab.load.target.connections import load_client
@@ -44,7 +44,8 @@ class Process(Generic[S, F]):
     """``numbers`` counts whatever the users of this process must tell apart.
 
     ``began``, ``ends``: the run, in seconds of ``clock``; infinite before the run begins.
-    ``warmed``: users that have made their first call. ``under_way``: calls without an answer yet.
+    ``joined``: users so far; ``warmed``: those that have made their first call; ``under_way``:
+    calls without an answer yet.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Process(Generic[S, F]):
         self.arrivals: Arrivals | None = None
         self.gate = Event()
         self.began = self.ends = math.inf
-        self.warmed = self.under_way = 0
+        self.joined = self.warmed = self.under_way = 0
         self.cpu_share = 0.0
         self._ahead = self._cpu_before = 0.0
         self._connecting = threading.Lock()
@@ -121,6 +122,18 @@ class Process(Generic[S, F]):
         return moment + self._ahead
 
     # --- what the users see ---
+
+    def rest(self, number: int) -> float:
+        """Seconds for which user ``number`` (from 0) of a closed loop rests from now on."""
+        settings, seconds = self.settings, self.settings.seconds
+        if settings.shape == "constant" or not seconds:
+            return 0.0
+        share = min(max((self.clock() - self.began) / seconds, 0.0), 1.0)
+        here = (settings.users or 1) / settings.workers
+        if number < max(1, round(here * SHAPES[settings.shape](share))):
+            return 0.0
+        change = next((at for at in CHANGES[settings.shape] if at > share), 1.0)
+        return (change - share) * seconds
 
     def count_due(self, due: float) -> None:
         """Count an arrival, unless the run ended before the arrival was due."""

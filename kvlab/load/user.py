@@ -14,17 +14,15 @@ from typing import Any
 
 import gevent
 from gevent.pool import Group
-from locust import LoadTestShape, User, task
+from locust import User, task
 from locust.env import Environment
 from locust.exception import StopUser
 from locust.user.task import LOCUST_STATE_STOPPING
 
 import kvlab
 from kvlab.errors import InvalidArgument, KvlabError, ServerUnavailable
-from kvlab.load.arrivals import SHAPES
 from kvlab.load.evidence import CUT_OFF, Evidence
 from kvlab.load.process import Process, process_of, share
-from kvlab.load.settings import LoadSettings
 from kvlab.load.target.app_client import AppClient
 
 NOOP_SECONDS = 0.3
@@ -46,6 +44,7 @@ class KvUser(User):
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
         self.process: Process[Any, Any] = process_of(environment)
+        self.number, self.process.joined = self.process.joined, self.process.joined + 1
         url = self.process.settings.app_url
         self.app = None if url is None else AppClient(url)
 
@@ -81,12 +80,14 @@ class KvUser(User):
         return False
 
     def wait_time(self) -> float:
-        """Seconds until shortly before the next call is due; 0 in a closed loop."""
+        """Seconds until shortly before the next call is due; 0 after the rest of a closed loop."""
         process = self.process
         process.gate.wait()
         if process.arrivals is not None and not process.is_over:
             self.due = process.arrivals.next()
             return max(0.0, min(self.due, process.ends) - process.clock() - _EARLY)
+        while not process.is_over and (rest := process.rest(self.number)):
+            gevent.sleep(rest)
         return 0.0
 
     def timed(
@@ -141,29 +142,6 @@ class KvUser(User):
             exception=problem,
             context={},
         )
-
-
-class UserShape(LoadTestShape):
-    """How many users a closed loop has over time, for Locust.
-
-    ``settings``: those of the run. ``share``: the share of the run's time that has passed, None
-    when Locust may end the run.
-    """
-
-    def __init__(
-        self, settings: Callable[[], LoadSettings], share: Callable[[], float | None]
-    ) -> None:
-        LoadTestShape.__init__(self)
-        self._settings, self._share = settings, share
-
-    def tick(self) -> tuple[int, float] | None:
-        """The users from now on and how many may start in a second; None at the end."""
-        settings, share = self._settings(), self._share()
-        if share is None:
-            return None
-        level = SHAPES[settings.shape](min(share, 1.0))
-        users = max(1, round((settings.users or 1) * level))
-        return users, max(users, 100)
 
 
 class _IdleUser(KvUser):

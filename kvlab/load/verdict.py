@@ -72,7 +72,7 @@ class LoadTest(Protocol[S, F]):
 
 @dataclass
 class RunFrame:
-    """What is known of a run besides the evidence. ``users``: their number by Unix second."""
+    """What is known of a run besides the evidence. ``users``: their number by interval."""
 
     began: float
     seconds: float = 0.0

@@ -124,6 +124,27 @@ def test_counts_at_the_edges_are_merged() -> None:
     assert (one.evidence.warm_up, one.evidence.drained) == (7, 1)
 
 
+@pytest.mark.parametrize(
+    ("shape", "workers", "rests"),
+    [
+        ("constant", 1, {0: [0, 0, 0, 0], 5.5: [0, 0, 0, 0]}),
+        ("step", 1, {0: [0, 2.5, 2.5, 2.5], 2.5: [0, 0, 2.5, 2.5], 6: [0, 0, 0, 1.5], 8: [0] * 4}),
+        ("step", 2, {0: [0, 2.5], 6: [0, 0]}),  # at least one user calls in each process
+        ("spike", 1, {0: [0, 4, 4, 4], 4: [0, 0, 0, 0], 6: [0, 4, 4, 4]}),
+    ],
+)
+def test_a_shape_lets_users_rest_who_stay_connected(
+    shape: str, workers: int, rests: dict[float, list[float]]
+) -> None:
+    clock = Clock()
+    process = made(clock, shape=shape, workers=workers, users=4)
+    process.start()
+    for second, expected in rests.items():
+        clock.now = 50.0 + second
+        found = [process.rest(number) for number in range(len(expected))]
+        assert found == pytest.approx(expected)
+
+
 class Runs:
     """A process whose users the test warms up and keeps busy; what its phases did, in order."""
 

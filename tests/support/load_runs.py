@@ -69,10 +69,7 @@ def _ended(user: Any, arguments: Sequence[str]) -> int:
         environment: Any = Environment(user_classes=[user], parsed_options=given, host=given.host)
         runner = environment.create_local_runner()
         events.init.fire(environment=environment, runner=runner, web_ui=None)
-        if environment.shape_class:
-            runner.start_shape()
-        else:
-            runner.start(given.num_users, given.spawn_rate)
+        runner.start(given.num_users, given.spawn_rate)
         runner.greenlet.join()
         environment.events.quitting.fire(environment=environment, reverse=True)
         environment.events.quit.fire(exit_code=environment.process_exit_code)
