@@ -190,7 +190,7 @@ def by_threads(url: str, prefix: str, rows: dict[str, Any], settings: dict[str, 
         what = rows[row]
         try:
             if isinstance(what, tuple):
-                return kv.run(*what, atomic=row == "a transaction", return_exceptions=True)
+                return kv.run(*what, atomic="transaction" in row, return_exceptions=True)
             return kv.run(what)
         except Exception as problem:
             return problem
@@ -204,7 +204,7 @@ def by_tasks(auto: bool) -> Callable[..., Any]:
     async def result(kv: AsyncKv, row: str, what: Any) -> Any:
         try:
             if isinstance(what, tuple):
-                return await kv.run(*what, atomic=row == "a transaction", return_exceptions=True)
+                return await kv.run(*what, atomic="transaction" in row, return_exceptions=True)
             return await kv.run(what)
         except Exception as problem:
             return problem

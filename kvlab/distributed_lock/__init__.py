@@ -12,6 +12,8 @@ Guarantee of :class:`Lock`, on one server whose clock does not jump forward:
   left, and at most ``MAX_BLOCK`` seconds, then tries again. A release wakes one waiter, and only
   if there is one. When a woken waiter dies before it tries, the other waiters wait at most that
   long.
+* Server down or refusing for now: every op, flow and ``hold`` raises. None and False always come
+  from the server.
 * Fences rise: each fence is max(last + 1, server time in µs), below 2**53. They rise while the
   fence key survives (``FENCE_MEMORY`` after the last hold) or the server's clock does not go back.
 

@@ -9,7 +9,8 @@ Guarantee:
 * A rollout is sticky (a user stays inside or outside while the percentage stays), grows without
   removing a user (inside 10 % is inside 20 %), and is independent between flags.
 * A stored value that cannot be read is listed in ``unreadable``; the flag has its default.
-* Server down: ``read_all`` answers the declared defaults. A ``FlagWatcher`` keeps its last
+* Server down or refusing for now: ``read_all`` answers the declared defaults, or with ``strict``
+  raises. Every change raises. A ``FlagWatcher`` keeps its last
   snapshot, and learns of each change at once.
 
 Example::

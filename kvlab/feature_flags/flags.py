@@ -64,7 +64,8 @@ class FeatureFlags:
     def read_all(self, *, strict: bool = False) -> Op[FlagSnapshot]:
         """Every flag, as of one version.
 
-        Server down: a snapshot of the declared defaults; ``strict``: the error instead.
+        In an outage: a snapshot of the declared defaults; ``strict``: the
+        :class:`~kvlab.errors.Outage` instead.
         """
         return Op(
             "HGETALL",

@@ -12,7 +12,8 @@ from kvlab.feature_flags.rollout import Flag
 
 @dataclass(frozen=True, slots=True)
 class FlagSnapshot:
-    """All flags of one version. Version 0: no flag was ever set, or the server was not reached.
+    """All flags of one version. Version 0: no flag was ever set, or there was an outage
+    (``read_all(strict=True)`` tells them apart).
 
     * ``flags``: the stored flags.
     * ``defaults``: the declared flags.

@@ -2,7 +2,8 @@
 
 Guarantee: every op is one script and one round trip, so rank, neighbours and scores of an answer
 are from one instant. Ties follow the rule that you choose. A score comes back exactly as it was
-submitted, or is refused. With ``op_id`` a submission counts once, however often it is sent.
+submitted, or is refused. With ``op_id`` a submission counts once, however often it is sent. Server
+down or refusing for now: every op raises, so None means that the server knows no such member.
 
 Example::
 

@@ -13,6 +13,9 @@ Guarantee, by the server's clock, for any number of clients:
 A hit that fits is never denied. A denied hit uses nothing. ``retry_after`` is exact: the same hit
 is admitted at that time, and not before, if nothing else is hit. One round trip each.
 
+Server down or refusing for now: a hit and a peek do what ``outage`` says (raise, "open" or
+"closed"), and ``at`` of such a decision is None. ``forget`` raises.
+
 When the server's clock goes back by up to a second, time stands still for a key until the clock
 has caught up. After a longer step back, the used units count as used just now: the step admits
 nothing more, and delays no caller longer than a full limiter does. A clock that jumps ahead ends

@@ -24,9 +24,11 @@ from kvlab import (
     FeatureFlags,
     FixedWindow,
     FlagSnapshot,
+    Key,
     Kv,
     Leaderboard,
     Lock,
+    Op,
     SessionStore,
     SlidingWindowCounter,
     SlidingWindowLog,
@@ -90,8 +92,9 @@ flags read, strict            answers         answers       answers       raises
 pipeline count                answers         raises        raises        raises
 a batch                       answers+answers open+None     open+answers  open+None
 a transaction                 answers+answers open+None     open+answers  open+None
+a neighbour in a transaction  answers+answers raises+raises raises+raises raises+raises
 """
-PLAIN = {"cache invalidate", "write save, no row", "limiter forget"}
+PLAIN = {"cache invalidate", "write save, no row", "limiter forget", "a neighbour in a transaction"}
 """Rows that write by a command, not by a script."""
 
 CACHE = CacheAside("c", ttl=60, early=0)
@@ -215,6 +218,7 @@ ROWS: dict[str, Callable[[Kv], Any]] = {
     "pipeline count": lambda _: add_to_counters("g", {"n": 1})[0],
     "a batch": _pair,
     "a transaction": _pair,
+    "a neighbour in a transaction": lambda kv: (fenced_get(_fenced(kv)), Op("SET", Key("n"), 1)),
 }
 
 

@@ -502,6 +502,20 @@ def test_workers_share_the_limit_and_the_database_and_end_together(
 # --- the store is lost --------------------------------------------------------------------------
 
 
+ASKS_THE_STORE = [
+    ("POST", "/api/work", None),
+    ("POST", "/api/login", {"user": "c7"}),
+    ("POST", "/api/logout", None),
+    ("GET", "/api/me", None),
+    ("PUT", "/api/theme", {"theme": "dark"}),
+    ("PUT", "/api/flags/work-v2", {"percent": 50}),
+    ("PUT", "/api/profiles/7", {"name": "Ann"}),
+    ("POST", "/api/board/scores", {"member": "a", "score": 1}),
+    ("GET", "/api/board/top", None),
+    ("GET", "/readyz", None),
+]
+
+
 def test_a_lost_store_is_503_or_the_declared_fallback_and_comes_back() -> None:
     with engines.start("valkey") as server, serving(server.url, limit=50, timeout=0.2) as app:
         ask = Client(app)
@@ -519,6 +533,12 @@ def test_a_lost_store_is_503_or_the_declared_fallback_and_comes_back() -> None:
             client.replicaof("NO", "ONE")
         back = ask("POST", "/api/work", cookie=cookie)
         assert (back.status, back.body["user"]) == (200, "c7")
+        with server.client() as client:  # reads are served; a refused write is no mistake
+            for name in ("min-replicas-to-write", "maxmemory"):
+                client.config_set(name, 1)
+                came = {ask(*each, cookie=cookie).status for each in ASKS_THE_STORE}
+                assert {200, 503} <= came <= {200, 401, 403, 503}
+                client.config_set(name, 0)
         server.kill()
         _holds_without_store(ask, cookie)
         server.restart()
@@ -529,18 +549,7 @@ def test_a_lost_store_is_503_or_the_declared_fallback_and_comes_back() -> None:
 
 
 def _holds_without_store(ask: Client, cookie: str) -> None:
-    for method, path, body in [
-        ("POST", "/api/work", None),
-        ("POST", "/api/login", {"user": "c7"}),
-        ("POST", "/api/logout", None),
-        ("GET", "/api/me", None),
-        ("PUT", "/api/theme", {"theme": "dark"}),
-        ("PUT", "/api/flags/work-v2", {"percent": 50}),
-        ("PUT", "/api/profiles/7", {"name": "Ann"}),
-        ("POST", "/api/board/scores", {"member": "a", "score": 1}),
-        ("GET", "/api/board/top", None),
-        ("GET", "/readyz", None),
-    ]:
+    for method, path, body in ASKS_THE_STORE:
         lost = ask(method, path, body, cookie=cookie)
         assert lost.status == 503, (path, lost)
         assert int(lost.headers["retry-after"]) >= 1
