@@ -144,7 +144,8 @@ class Kv(Executor):
         :class:`~kvlab.errors.OutcomeUnknown` when the answer never came,
         :class:`~kvlab.errors.ServerRefused` for an error reply. Of several ops,
         :class:`~kvlab.errors.BatchFailed` carries one of these for each that failed, unless
-        ``return_exceptions`` puts them among the results.
+        ``return_exceptions`` puts them among the results. When the server serves none of several
+        ops, the first error is raised alone.
         """
         return self._fulfil(self._running(ops, atomic, return_exceptions))
 

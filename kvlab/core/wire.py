@@ -19,6 +19,7 @@ from kvlab.core.key import Key
 from kvlab.core.op import Op, Raw, Script
 from kvlab.errors import (
     BatchFailed,
+    CannotServe,
     InvalidArgument,
     KvlabError,
     Outage,
@@ -247,8 +248,8 @@ def delivered(results: list[Any], *, return_exceptions: bool) -> list[Any]:
         if not isinstance(problem, Exception):
             raise problem
     if failed and not return_exceptions:
-        if len(failed) == len(results) and all(isinstance(r, ServerUnavailable) for r in failed):
-            raise failed[0]
+        if all(isinstance(r, ServerUnavailable | CannotServe) for r in results):
+            raise failed[0]  # nothing ran
         raise BatchFailed(results)
     return results
 

@@ -19,6 +19,7 @@ from kvlab import Call, Key, Kv, Now, Op, Script, Wait, flow, together
 from kvlab.core.client import connect
 from kvlab.errors import (
     BatchFailed,
+    CannotServe,
     Closed,
     InvalidArgument,
     OutcomeUnknown,
@@ -304,7 +305,7 @@ class Scripted:
 def test_a_loading_server_cannot_serve_and_its_connection_clean() -> None:
     loading = b"-LOADING Valkey is loading the dataset in memory\r\n"
     with Scripted(loading * 2, b":7\r\n") as server, connect(server.url) as kv:
-        with pytest.raises(BatchFailed, match="CannotServe: LOADING"):
+        with pytest.raises(CannotServe, match="LOADING"):
             kv.run(incr(), incr())
         assert kv.run(incr()) == 7
 
