@@ -1,0 +1,51 @@
+"""The exercises, two for each chapter: a short one and a longer one.
+
+Each module holds the exercises of one chapter: their promises, each with its trial, and hints.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from kvlab.errors import InvalidArgument
+from kvlab.workshop.exercises.exercise import Exercise
+
+CHAPTERS = {
+    "01": "cache_aside",
+    "02": "write_through",
+    "03": "rate_limiting",
+    "04": "sessions",
+    "05": "distributed_lock",
+    "06": "leaderboard",
+    "07": "pipeline",
+    "08": "feature_flags",
+    "09": "explore_your_own_code",
+    "10": "load_tests",
+}
+"""The module of each chapter's exercises."""
+
+
+def of_chapter(chapter: str) -> tuple[Exercise, ...]:
+    """The exercises of a chapter such as "05". Raises InvalidArgument for an unknown one."""
+    if chapter not in CHAPTERS:
+        raise InvalidArgument(f"no exercises for chapter {chapter!r:.40}; there are: {_known()}")
+    module = importlib.import_module(f"{__name__}.{CHAPTERS[chapter]}")
+    exercises: tuple[Exercise, ...] = module.EXERCISES
+    return exercises
+
+
+def find(number: str) -> Exercise:
+    """The exercise "05", or "05-short". Raises InvalidArgument for an unknown one."""
+    for exercise in of_chapter(str(number)[:2].rjust(2, "0")):
+        if exercise.number == number:
+            return exercise
+    raise InvalidArgument(f"no exercise {number!r:.40}; there are {_known()}, each also -short")
+
+
+def every() -> tuple[Exercise, ...]:
+    """All exercises, in the order of the chapters."""
+    return tuple(exercise for chapter in CHAPTERS for exercise in of_chapter(chapter))
+
+
+def _known() -> str:
+    return ", ".join(CHAPTERS)

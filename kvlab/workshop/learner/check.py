@@ -1,0 +1,118 @@
+"""``check("05", job)``: tries a learner's function under every order and fault of an exercise.
+
+Guarantee:
+
+* Each promise is tried in a process of its own, on a private server that is empty: nothing stays
+  from one check to the next, neither in the kernel nor on a server, and the same function gets the
+  same report at the tenth call.
+* What the function does is judged, never its text.
+* A function that does not end is stopped, and the report says where it was. The promises after it
+  are not tried.
+
+Not promised: a right solution that needs more than ``MAX_SCHEDULES`` orders is tried in so many.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from kvlab.errors import InvalidArgument, KvlabError
+from kvlab.instruments.explorer.cores import one_core
+from kvlab.instruments.explorer.search import Nondeterministic
+from kvlab.server import engines
+from kvlab.server.running_server import RunningServer
+from kvlab.workshop.exercises import find
+from kvlab.workshop.exercises.exercise import Exercise, Promise, explorer_on
+from kvlab.workshop.learner.isolated import Stopped, is_learners, isolated
+from kvlab.workshop.learner.progress import log_here
+from kvlab.workshop.learner.report import Check, Report, Schedule
+
+SECONDS = 6.0
+"""For one promise. A trial takes well under a second on a quiet laptop."""
+
+
+def check(exercise: str, function: Callable[..., Any]) -> Report:
+    """Try ``function`` on the promises of an exercise, such as "05" or "05-short".
+
+    The report is kept in the progress of the working copy, where there is one. Raises
+    :class:`InvalidArgument` for an unknown exercise and for a ``function`` that is none.
+    """
+    chosen = find(exercise)
+    if not callable(function):
+        raise InvalidArgument(
+            f'give the function itself: check("{chosen.number}", {chosen.function}), '
+            f"not {function!r:.80}"
+        )
+    with private_server() as server:
+        report = examine(chosen, function, server)
+    if log := log_here():
+        failed = [done.name for done in report.checks if not done.passed]
+        log.note("check", exercise=report.exercise, passed=report.passed, failed=failed)
+    return report
+
+
+@contextmanager
+def private_server() -> Iterator[RunningServer]:
+    """A server for checks alone: they empty it again and again."""
+    usable = [name for name, engine in engines.engines().items() if not engine.missing]
+    if not usable:
+        raise KvlabError("no engine can start here; kvlab doctor says what to do")
+    with engines.start(usable[0], unix_socket=True) as server:
+        yield server
+
+
+def examine(
+    exercise: Exercise,
+    function: Callable[..., Any],
+    server: RunningServer,
+    seconds: float = SECONDS,
+) -> Report:
+    """Try each promise; after one that had to be stopped, no other."""
+    checks: list[Check] = []
+    stopped = False
+    for promise in exercise.promises:
+        name, promised = promise.name, promise.promised
+        if stopped:
+            seen = "not tried, after the check above was stopped"
+            checks.append(Check(name, False, promised, seen, tried=False))
+            continue
+        try:
+            checks.append(isolated(partial(_tried, promise, function, server), seconds))
+        except Stopped as problem:
+            checks.append(Check(name, False, promised, str(problem)))
+            stopped = True
+    return Report(exercise.number, exercise.title, tuple(checks))
+
+
+def _tried(promise: Promise, function: Callable[..., Any], server: RunningServer) -> Check:
+    try:
+        with one_core(server.pid):
+            story = promise.trial(function, explorer_on(server.url))
+    except AssertionError as problem:
+        return Check(promise.name, False, promise.promised, str(problem))
+    except Exception as problem:
+        return Check(promise.name, False, promise.promised, _words(problem))
+    if story is None:
+        return Check(promise.name, True, promise.promised, "it holds")
+    if story.shortest is None:
+        return Check(promise.name, True, promise.promised, story.summary)
+    shortest = story.shortest
+    has_steps = bool(shortest.trace)  # a function that fails before its first command has none
+    schedule = Schedule(str(shortest), shortest.diagram(story.summary)) if has_steps else None
+    return Check(promise.name, False, promise.promised, shortest.problem or "", schedule)
+
+
+def _words(problem: Exception) -> str:
+    """The problem with its line, the learner's own as far as there is one."""
+    said = f"{type(problem).__name__}: {problem}"
+    if isinstance(problem, Nondeterministic):
+        return f"{problem} Does it keep something from call to call, in a global for example?"
+    if isinstance(problem, KvlabError):  # of the explorer: it says what the function did
+        return str(problem)
+    frames = traceback.extract_tb(problem.__traceback__)
+    own = [frame for frame in frames if is_learners(frame.filename)]
+    return f"{said} (in {own[-1].name}, line {own[-1].lineno})" if own else said
