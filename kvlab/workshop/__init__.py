@@ -8,7 +8,11 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_HOME = {"check": "learner.check"}
+_HOME = {
+    "check": "learner.check",
+    "hint": "learner.hints",
+    "progress": "learner.progress",
+}
 
 __all__ = list(_HOME)
 

@@ -114,12 +114,21 @@ def execute(target: Target) -> Any:
         client.execute()
     except CellExecutionError as problem:
         raise NotebookFailed(f"{target.path.name}: a cell raised\n{problem}") from None
+    _all_solved(target.path.name, made.cells)
     for cell in made.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if not _is_widget(output)]
     made.metadata.pop("widgets", None)
     return made
+
+
+def _all_solved(name: str, cells: Any) -> None:
+    """Each check of an executed notebook with solutions must have passed."""
+    for cell in cells:
+        shown = [o["data"]["text/plain"] for o in cell.get("outputs", ()) if "data" in o]
+        if "check" in _tags(cell) and shown and ": solved, " not in shown[-1].partition("\n")[0]:
+            raise NotebookFailed(f"{name}: a solution does not pass its check\n{shown[-1]}")
 
 
 def _is_widget(output: Any) -> bool:

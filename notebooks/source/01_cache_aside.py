@@ -414,30 +414,73 @@ print(
 origin.close()
 
 # %% [markdown] tags=["exercise"]
-# ## Exercise: a cached loader
+# ## Exercises
 #
-# Open `exercises/01_cache_aside.ipynb`. You get the ops of a `CacheAside`: `cache.read(key)`,
-# `cache.fill(key, lease, value)` and `cache.release(key, lease)`. Write `cached(key, load)` with
-# these ops:
+# Open `exercises/01_cache_aside.ipynb`: a short exercise (10 minutes) and a longer one. You write one function
+# for each. `check` tries your function in every order of its commands, and with crashes, lost replies and
+# TTLs that end. When a promise breaks, `check` draws the shortest run in which your own code is wrong.
 #
-# 1. It returns what is cached, also `0` and `None` (no such row).
-# 2. It does not cache a value that was loaded before an invalidation.
-# 3. When `load` raises, the next caller does not wait for the lease of the failed load.
-#
-# A caller that gets neither a hit nor a lease may load the value and leave the cache alone.
+# 1. `remember`: a value in the cache, with redis-py alone.
+# 2. `cached`: a loader that honours invalidations, with the ops of a `CacheAside`.
 
 # %% tags=["exercise-setup"]
-import contextlib
+import json
 
-from kvlab import CacheAside
-from kvlab.chapters.opening import open_chapter
+from kvlab.workshop import check, hint
 
-kv = open_chapter("ex01")
-cache = CacheAside("exercise", ttl=60)
+# %% [markdown] tags=["exercise-setup"]
+# ## The short one: remember a value
+#
+# Write `remember(kv, key, load)`. `kv` is a redis-py client whose replies are text.
+#
+# 1. The function returns the value of `key`: from the cache, or from `load()`. A value is loaded once,
+#    also when it is `0`, `""`, `[]` or `None` (no such row). Values are JSON.
+# 2. Every key has a TTL of at most 60 s, also when you crash in the middle.
+# 3. An error of `load()` reaches the caller, and nothing is cached.
+#
+# Stuck? Run `hint("01-short")`: three hints, then a solution.
 
 
 # %% tags=["stub"]
-def cached(key, load):
+def remember(kv, key, load):
+    value = json.loads(kv.get(key) or "null")
+    if value:  # is this a hit?
+        return value
+    value = load()
+    kv.set(key, json.dumps(value))  # for how long?
+    return value
+
+
+# %% tags=["solution"]
+def remember(kv, key, load):
+    found = kv.get(key)
+    if found is not None:
+        return json.loads(found)
+    value = load()
+    kv.set(key, json.dumps(value), ex=60)
+    return value
+
+
+# %% tags=["check"]
+check("01-short", remember)
+
+# %% [markdown] tags=["exercise-setup"]
+# ## The longer one: a cached loader
+#
+# Write `cached(kv, cache, key, load)`. `kv` is an executor: `kv.run(op)`. You get the ops of a
+# `CacheAside`: `cache.read(key)`, `cache.fill(key, lease, value)` and `cache.release(key, lease)`.
+#
+# 1. The function returns what is cached, also `0` and `None` (no such row).
+# 2. A value that was loaded before an invalidation is not cached.
+# 3. When `load` raises, the next caller does not wait for the lease of the failed load.
+#
+# A caller that gets neither a hit nor a lease may load the value and leave the cache alone.
+#
+# Stuck? Run `hint("01")`: three hints, then a solution.
+
+
+# %% tags=["stub"]
+def cached(kv, cache, key, load):
     found = kv.run(cache.read(key))
     if found.value:  # is this a hit?
         return found.value
@@ -445,7 +488,7 @@ def cached(key, load):
 
 
 # %% tags=["solution"]
-def load_under(lease, key, load):
+def load_under(kv, cache, key, lease, load):
     try:
         return load()
     except Exception:
@@ -454,61 +497,16 @@ def load_under(lease, key, load):
 
 
 # %% tags=["solution"]
-def cached(key, load):
+def cached(kv, cache, key, load):
     found = kv.run(cache.read(key))
     if found.hit:
         return found.value
     if found.lease is None:
         return load()
-    value = load_under(found.lease, key, load)
+    value = load_under(kv, cache, key, found.lease, load)
     kv.run(cache.fill(key, found.lease, value))
     return value
 
 
 # %% tags=["check"]
-def loads_of_three_reads(key, value):
-    loads = []
-
-    def load():
-        loads.append(key)
-        return value
-
-    answers = [cached(key, load) for _ in range(3)]
-    assert answers == [value] * 3, f"three reads of {value!r} gave {answers}"
-    return len(loads)
-
-
-# %% tags=["check"]
-kv.clear()
-for value in ("Ada", 0, "", None):
-    loads = loads_of_three_reads(f"value {value!r}", value)
-    assert loads == 1, f"three reads of {value!r} took {loads} loads; one is enough"
-print("what was loaded once is cached, empty values and absent rows too")
-
-
-# %% tags=["check"]
-def overtaken_load():
-    kv.run(cache.invalidate("row"))  # the row changes while we load it
-    return "old"
-
-
-kv.clear()
-cached("row", overtaken_load)
-served = cached("row", lambda: "new")
-assert served == "new", "the old row was cached: under which lease did you fill?"
-print("an invalidation during the load is honoured")
-
-
-# %% tags=["check"]
-def broken_load():
-    raise LookupError("the database is down")
-
-
-kv.clear()
-for _ in range(2):
-    with contextlib.suppress(LookupError):
-        cached("flaky", broken_load)
-found = kv.run(cache.read("flaky"))
-assert found.lease, f"the lease is still held, for {found.wait:.0f} s more"
-print("a failed load gives the lease back")
-print("all checks pass")
+check("01", cached)

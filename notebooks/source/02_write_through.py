@@ -385,37 +385,61 @@ print(
 origin.close()
 
 # %% [markdown] tags=["exercise"]
-# ## Exercise: store if newer
+# ## Exercises
 #
-# Open `exercises/02_write_through.ipynb`. Write the Lua script behind `store(key, version, row)`.
-# The script keeps a hash with the fields `row` and `version`. It returns 1 when it stored the row,
-# and 0 when it did not:
+# Open `exercises/02_write_through.ipynb`: a short exercise (10 minutes) and a longer one. You write one function
+# for each. `check` tries your function in every order of its commands, and with crashes, lost replies and
+# TTLs that end. When a promise breaks, `check` draws the shortest run in which your own code is wrong.
 #
-# 1. An older version never replaces a newer one, in whatever order they arrive.
-# 2. Versions are numbers: 10 is newer than 9.
-# 3. A deleted row is stored as `null` with the version of the deletion, so that a late writer cannot
-#    bring it back.
-# 4. The key has a TTL after every store.
+# 1. `save`: a row in the database, and no old copy of the row in the cache.
+# 2. `store`: a copy in the cache that only a newer version replaces.
 
 # %% tags=["exercise-setup"]
 import json
-from itertools import permutations
 
-from kvlab import Key, Op, Script
-from kvlab.chapters.opening import open_chapter
+from kvlab.workshop import check, hint
 
-kv = open_chapter("ex02")
+# %% [markdown] tags=["exercise-setup"]
+# ## The short one: save a row, drop its copy
+#
+# Write `save(kv, table, key, row)`. `table.write(key, row)` writes the row into the database; it may raise.
+# The cache keeps the row's copy under `row:<key>`. `kv` is a redis-py client whose replies are text.
+#
+# 1. After `save` the cache does not hold an older row than the database, whatever two writers do, and
+#    whatever a reader has cached during the write. (The next reader loads; you need not fill the cache.)
+# 2. When the database refuses the row, the caller gets the error.
+#
+# Stuck? Run `hint("02-short")`: three hints, then a solution.
 
 
-# %% tags=["exercise-setup"]
-def store(key, version, row, ttl=60):
-    script = Script("store_if_newer", LUA)
-    return Op(script, Key(key), version, json.dumps(row), ttl * 1000, decode=bool)
+# %% tags=["stub"]
+def save(kv, table, key, row):
+    kv.set(f"row:{key}", json.dumps(row), ex=60)  # and if the database says no?
+    table.write(key, row)
 
 
-def row_of(key):
-    return json.loads(kv.run(Op("HGET", Key(key), "row")) or "null")
+# %% tags=["solution"]
+def save(kv, table, key, row):
+    table.write(key, row)
+    kv.delete(f"row:{key}")
 
+
+# %% tags=["check"]
+check("02-short", save)
+
+# %% [markdown] tags=["exercise-setup"]
+# ## The longer one: store if newer
+#
+# Write `store(kv, key, version, row)`. The key is a hash with the fields `row` (JSON) and `version`. The
+# function answers 1 when it stored the row, and 0 when it did not. `kv.eval(LUA, 1, key, …)` runs a script.
+#
+# 1. An older version never replaces a newer one, in whatever order they arrive.
+# 2. Versions are numbers: 10 is newer than 9.
+# 3. A deleted row (`None`) is stored as `null` with the version of the deletion, so that a late writer
+#    cannot bring it back.
+# 4. The key has a TTL after every store: 60 s.
+#
+# Stuck? Run `hint("02")`: three hints, then a solution.
 
 # %% tags=["stub"]
 LUA = """
@@ -423,6 +447,11 @@ LUA = """
 redis.call('HSET', KEYS[1], 'row', ARGV[2], 'version', ARGV[1])
 return 1
 """
+
+
+def store(kv, key, version, row):
+    return kv.eval(LUA, 1, key, version, json.dumps(row), 60_000)
+
 
 # %% tags=["solution"]
 LUA = """
@@ -434,33 +463,11 @@ redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return 1
 """
 
-# %% tags=["check"]
-kv.clear()
-for order in permutations((1, 2, 3)):
-    key = f"order {order}"
-    for version in order:
-        kv.run(store(key, version, f"row {version}"))
-    row = row_of(key)
-    assert row == "row 3", f"versions arrived as {order}, and the cache has {row!r}"
-print("six orders of three versions, and each order ends with the newest")
+
+# %% tags=["solution"]
+def store(kv, key, version, row):
+    return kv.eval(LUA, 1, key, version, json.dumps(row), 60_000)
+
 
 # %% tags=["check"]
-kv.clear()
-for old, new in ((9, 10), (99, 100), (2**53 - 2, 2**53 - 1)):
-    key = f"digits {new}"
-    kv.run(store(key, new, "new"))
-    stored = kv.run(store(key, old, "old"))
-    assert row_of(key) == "new", f"{old} replaced {new}: are versions numbers?"
-    assert stored is False, f"{old} was refused after {new}: the script must return 0"
-print("versions are compared as numbers, and the script says when it refuses")
-
-# %% tags=["check"]
-kv.clear()
-kv.run(store("gone", 1, "Ada"))
-kv.run(store("gone", 3, None))
-kv.run(store("gone", 2, "Ada, by a late writer"))
-assert row_of("gone") is None, "a late writer brought the deleted row back"
-left = kv.run(Op("PTTL", Key("gone")))
-assert 0 < left <= 60_000, f"PTTL is {left}: every key needs a TTL, a tombstone too"
-print("a deleted row stays deleted, and its tombstone ends")
-print("all checks pass")
+check("02", store)

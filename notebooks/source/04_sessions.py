@@ -379,24 +379,30 @@ charts.latency_percentiles(reads, title=f"Log-outs undone: {' and '.join(undone)
 #   is removed, ask with `strict=True`: then None means "ended", and an outage is raised.
 
 # %% [markdown] tags=["exercise"]
-# ## Exercise: two moments that decide
+# ## Exercises
 #
-# Write what a web app does at a login and at a change of password.
+# Open `exercises/04_sessions.ipynb`: a short exercise (10 minutes) and a longer one. You write one function
+# for each. `check` tries your function in every order of its commands, and with crashes, lost replies and
+# TTLs that end. When a promise breaks, `check` draws the shortest run in which your own code is wrong.
 #
-# 1. `login(kv, store, cookie_id, user)`: the browser comes with `cookie_id` (an anonymous session, or rubbish,
-#    or None). The function returns the new session. The old id must be dead, and the two must never both be
-#    alive: **one** round trip. The cart (the data) of the old session is not kept here.
-# 2. `change_password(kv, store, session)`: every other device is out, and this browser stays in, under a
-#    **new** id, with its data. The function returns the new session. One round trip as well.
-#
-# Hint: `kv.run(a, b, atomic=True)`. Solve it in `exercises/04_sessions.ipynb`.
+# 1. `login`: the id from before the login is worth nothing after it.
+# 2. `change_password`: every other device is out, and this browser stays in.
 
 # %% tags=["exercise-setup"]
-from kvlab import SessionStore
-from kvlab.chapters.opening import open_chapter
+from kvlab.workshop import check, hint
 
-kv = open_chapter("ex04")
-store = SessionStore("exercise", idle=600, absolute=3600)
+# %% [markdown] tags=["exercise-setup"]
+# ## The short one: a login
+#
+# Write `login(kv, store, cookie_id, user)`. `store` is a `SessionStore`, and `kv` an executor: `kv.run(op)`.
+# The browser comes with `cookie_id`: an anonymous session, or rubbish, or None. The function returns the new
+# session.
+#
+# 1. The old id is dead, also when somebody else has planted it. Rubbish and None are no obstacle.
+# 2. The two are never both alive, and never both dead, wherever you crash. The cart (the data) of the old
+#    session is not kept here.
+#
+# Stuck? Run `hint("04-short")`: three hints, then a solution.
 
 
 # %% tags=["stub"]
@@ -405,16 +411,34 @@ def login(kv, store, cookie_id, user):
     return kv.run(store.read(cookie_id))
 
 
-def change_password(kv, store, session):
-    return session
-
-
 # %% tags=["solution"]
 def login(kv, store, cookie_id, user):
     _, session = kv.run(store.destroy(cookie_id), store.create(user), atomic=True)
     return session
 
 
+# %% tags=["check"]
+check("04-short", login)
+
+# %% [markdown] tags=["exercise-setup"]
+# ## The longer one: a change of password
+#
+# Write `change_password(kv, store, session)`. It returns the new session of this browser.
+#
+# 1. This browser stays in, under a **new** id, with its user and its data.
+# 2. Every other device of the user is out, and no other user.
+# 3. Wherever you crash: all is as before, or all is done. The data are never lost.
+#
+# Stuck? Run `hint("04")`: three hints, then a solution.
+
+
+# %% tags=["stub"]
+def change_password(kv, store, session):
+    kv.run(store.destroy_all(session.user))  # and if you crash after this line?
+    return kv.run(store.create(session.user))
+
+
+# %% tags=["solution"]
 def change_password(kv, store, session):
     again = store.create(session.user, session.data)
     _, session = kv.run(store.destroy_all(session.user), again, atomic=True)
@@ -422,44 +446,4 @@ def change_password(kv, store, session):
 
 
 # %% tags=["check"]
-kv.clear()
-planted = kv.run(store.create(None)).id
-before = kv.round_trips
-session = login(kv, store, planted, "ann")
-trips = kv.round_trips - before
-assert session, "login must return the new session"
-assert session.user == "ann", "login must return a session of the user"
-assert kv.run(store.read(planted)) is None, "the id from before the login still works"
-assert kv.run(store.read(session.id)) is not None, "the new session does not work"
-assert trips == 1, f"login took {trips} round trips; kv.run(a, b, atomic=True) is one"
-print("login: the planted id is worth nothing, in one round trip")
-
-# %% tags=["check"]
-session = login(kv, store, "rubbish", "bob")
-assert session, "an unknown id must not stop a login"
-assert session.user == "bob", "login must return a session of the user"
-session = login(kv, store, None, "bob")
-assert session, "a browser without a cookie must be able to log in"
-print("login: rubbish and no cookie at all are no obstacle")
-
-# %% tags=["check"]
-kv.clear()
-others = [kv.run(store.create("ann")).id for _ in range(3)]
-mine = kv.run(store.create("ann", {"cart": ["tea"]}))
-before = kv.round_trips
-renewed = change_password(kv, store, mine)
-trips = kv.round_trips - before
-assert renewed.id != mine.id, "this browser must get a new id"
-assert kv.run(store.read(mine.id)) is None, "the id from before still works"
-assert trips == 1, f"it took {trips} round trips; kv.run(a, b, atomic=True) is one"
-print("change of password: this browser has a new id, in one round trip")
-
-# %% tags=["check"]
-now = kv.run(store.read(renewed.id))
-assert now, "this browser must stay in"
-assert now.data == {"cart": ["tea"]}, "this browser must keep its data"
-still_in = [sid for sid in others if kv.run(store.read(sid)) is not None]
-assert not still_in, (
-    f"{len(still_in)} of 3 other devices are in: store.destroy_all(user)"
-)
-print("change of password: the other devices are out, the cart is here")
+check("04", change_password)

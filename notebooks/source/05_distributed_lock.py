@@ -447,24 +447,69 @@ charts.latency_percentiles(results, title=title)
 # - **A woken waiter that dies** keeps the others waiting for the rest of the last TTL that they saw.
 
 # %% [markdown] tags=["exercise"]
-# ## Exercise: a job that loses its lock and does no harm
+# ## Exercises
 #
-# Open `exercises/05_distributed_lock.ipynb`. Write `job(kv, lock, rows, work)`: for each row it
-# computes `work(row)`, which may be slow, and stores the result.
+# Open `exercises/05_distributed_lock.ipynb`: a short exercise (10 minutes) and a longer one. You write one function
+# for each. `check` tries your function in every order of its commands, and with crashes, lost replies and
+# TTLs that end. When a promise breaks, `check` draws the shortest run in which your own code is wrong.
+#
+# 1. `release`: give a lock back, and only your own, with redis-py alone.
+# 2. `job`: a job that loses its lock and does no harm.
+
+# %% tags=["exercise-setup"]
+from kvlab import fenced_set
+from kvlab.workshop import check, hint
+
+# %% [markdown] tags=["exercise-setup"]
+# ## The short one: give back what is yours
+#
+# The key `lock` holds the token of its owner, and has a TTL. Write `release(kv, token)`. `kv` is a redis-py
+# client whose replies are text.
+#
+# 1. The function deletes the lock when the lock is that token's, and answers True.
+# 2. It leaves the lock of another alone, also when your TTL ends in the middle of your release. It then
+#    answers False, as it does when there is no lock.
+#
+# Stuck? Run `hint("05-short")`: three hints, then a solution.
+
+
+# %% tags=["stub"]
+def release(kv, token):
+    if kv.get("lock") == token:
+        return kv.delete("lock") == 1  # whose lock is it by now?
+    return False
+
+
+# %% tags=["solution"]
+COMPARE_AND_DELETE = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0"""
+
+
+def release(kv, token):
+    return kv.eval(COMPARE_AND_DELETE, 1, "lock", token) == 1
+
+
+# %% tags=["check"]
+check("05-short", release)
+
+# %% [markdown] tags=["exercise-setup"]
+# ## The longer one: a job that loses its lock
+#
+# Write `job(kv, lock, rows, work)`. For each row the job computes `work(row)`, which may be slow, and stores
+# the result. `kv` is an executor.
 #
 # 1. Without the lock there is no work: `LockNotAcquired` reaches the caller after one try.
 # 2. When `work` raises, the lock is free at once.
-# 3. When the TTL ends during `work(row)`, that row is not written and no further row begins.
-# 4. When a later holder has written the row and our clock has noticed nothing, the later value stays.
+# 3. When the TTL ends during `work(row)`, that row is not written and no further row begins. The caller gets
+#    `LockLost`.
+# 4. When a later holder has written the row and our clock has noticed nothing, the later value stays. The
+#    caller gets `LockLost`.
 #
-# You have `kv.hold(lock, wait=0)`, `held.check()`, `held.fence` and `fenced_set(row, value, fence)`.
-
-# %% tags=["exercise-setup"]
-from kvlab import Kv, Lock, fenced_get, fenced_set
-from kvlab.chapters.opening import open_chapter
-
-kv = open_chapter("ex05")
-lock = Lock("exercise", ttl=60)
+# You have `kv.hold(lock, wait=0)`, `held.check()`, `held.fence` and `fenced_set(row, value, fence)`. A thread
+# that renews the lock is not part of this exercise.
+#
+# Stuck? Run `hint("05")`: three hints, then a solution.
 
 
 # %% tags=["stub"]
@@ -487,85 +532,4 @@ def job(kv, lock, rows, work):
 
 
 # %% tags=["check"]
-def error_of_job(rows, work, kv=kv):
-    """The name of the error that ends the job, or None."""
-    try:
-        job(kv, lock, rows, work)
-    except Exception as error:
-        return type(error).__name__
-    return None
-
-
-# %% tags=["check"]
-kv.clear()
-error = error_of_job(["a", "b"], str.upper)
-assert error is None, f"an undisturbed job should not raise, this one raised {error}"
-written = [kv.run(fenced_get(row)) for row in ("a", "b")]
-assert written == [b"A", b"B"], f"the rows hold {written}, not A and B"
-held = kv.run(lock.try_acquire())
-assert held is not None, "the job has ended, and the lock is still taken"
-print("an undisturbed job writes its rows and gives the lock back")
-
-# %% tags=["check"]
-kv.clear()
-begun = []
-held = kv.run(lock.try_acquire())
-error = error_of_job(["c"], begun.append)
-assert not begun, "somebody else holds the lock, and the job began its work"
-assert error == "LockNotAcquired", f"the lock is taken: LockNotAcquired, not {error}"
-print("no lock, no work")
-
-
-# %% tags=["check"]
-def broken(row):
-    raise LookupError("no such row")
-
-
-kv.clear()
-error = error_of_job(["c"], broken)
-assert error == "LookupError", "the caller should see what work() raised"
-held = kv.run(lock.try_acquire())
-assert held is not None, "work() raised, and the lock stays taken for its whole TTL"
-print("a job that fails gives the lock back")
-
-# %% tags=["check"]
-now = [0.0]  # the executor's clock, in seconds: row "e" takes 61 of them
-begun = []
-
-
-def slow(row):
-    begun.append(row)
-    now[0] += 61 if row == "e" else 1
-    return "late"
-
-
-# %% tags=["check"]
-kv.clear()
-begun.clear()
-slow_kv = Kv(kv.client, prefix=kv.prefix, clock=lambda: now[0])
-error = error_of_job(["d", "e", "f"], slow, slow_kv)
-late_row = kv.run(fenced_get("e"))
-assert late_row is None, "the TTL ended during work('e'), and e was written: check"
-assert begun == ["d", "e"], f"the lock was lost during e, and the work went on: {begun}"
-assert kv.run(fenced_get("d")) == b"late", "d was done in time and should be written"
-assert error == "LockLost", f"LockLost expected, not {error}"
-print("a job that is too slow stops before its next write")
-
-
-# %% tags=["check"]
-def overtaken(row):
-    # we freeze, our TTL ends, and our clock does not see it
-    kv.client.pexpire(f"{kv.prefix}lock:{{exercise}}:held", 0)
-    later = kv.run(lock.try_acquire())
-    kv.run(fenced_set(row, "from a later holder", later.fence))
-    kv.run(lock.release(later))
-    return "from a frozen holder"
-
-
-# %% tags=["check"]
-kv.clear()
-error = error_of_job(["g"], overtaken)
-row = kv.run(fenced_get("g")).decode()
-assert row == "from a later holder", f"the row says {row!r}: with which fence?"
-assert error == "LockLost", f"the write was refused: LockLost expected, not {error}"
-print("a late write is refused, and the caller learns it: all checks pass")
+check("05", job)

@@ -440,38 +440,62 @@ explore(
 )
 
 # %% [markdown] tags=["exercise"]
-# ## Exercise
+# ## Exercises
 #
-# Open `exercises/06_leaderboard.ipynb`. A game ends. The screen shows the player's new score and the
-# players around her. Write `finish(kv, player, points, game)`:
+# Open `exercises/06_leaderboard.ipynb`: a short exercise (10 minutes) and a longer one. You write one function
+# for each. `check` tries your function in every order of its commands, and with crashes, lost replies and
+# TTLs that end. When a promise breaks, `check` draws the shortest run in which your own code is wrong.
 #
-# 1. The points of a game count once, also when the reply is lost and the client retries.
-# 2. One round trip.
-# 3. The score and the neighbours are from one instant.
-#
-# You have `board.submit(…)`, `board.around(player, 1)` and `kv.run(…)`. The first point is about an
-# argument of `submit`, the second about the number of runs, the third about an argument of `run`.
+# 1. `win`: the points of a game count once.
+# 2. `finish`: the new score and the neighbours, from one instant.
 
 # %% tags=["exercise-setup"]
-from kvlab import Leaderboard, connect
-from kvlab.chapters.opening import open_chapter
-from kvlab.core.server_url import server_url
-from kvlab.instruments import Proxy
+from kvlab.workshop import check, hint
 
-url = server_url()
-kv = open_chapter("ex06", url)
-board = Leaderboard("exercise", ties="shared")
-
-
-# %% tags=["exercise-setup"]
-def start():
-    """Ada has 30 points, Ben 20, Ann none: so every check can run again."""
-    kv.clear()
-    kv.run(board.load([("Ada", 30), ("Ben", 20), ("Ann", 0)]))
+# %% [markdown] tags=["exercise-setup"]
+# ## The short one: points that count once
+#
+# Write `win(kv, board, player, points, game)`. It adds the points and returns the player's new score. `board`
+# is a `Leaderboard`, and `kv` an executor: `kv.run(op)`.
+#
+# 1. The points of a game count once: when it is reported twice, when a reply is lost, after a crash.
+# 2. Another game counts too, and so does the same game for another player.
+#
+# The answer is an argument of `board.submit(player, points, "add", …)`.
+#
+# Stuck? Run `hint("06-short")`: three hints, then a solution.
 
 
 # %% tags=["stub"]
-def finish(kv, player, points, game):
+def win(kv, board, player, points, game):
+    done = kv.run(board.submit(player, points, "add"))  # and if the reply is lost?
+    return done.entry.score
+
+
+# %% tags=["solution"]
+def win(kv, board, player, points, game):
+    return kv.run(board.submit(player, points, "add", op_id=game)).entry.score
+
+
+# %% tags=["check"]
+check("06-short", win)
+
+# %% [markdown] tags=["exercise-setup"]
+# ## The longer one: a score and its neighbours
+#
+# A game ends. The screen shows the player's new score and the players around her. Write
+# `finish(kv, board, player, points, game)`. It returns a tuple: the new score, and what
+# `board.around(player, 1)` answers.
+#
+# 1. The points of a game count once, also when the reply is lost and the client retries.
+# 2. The score and the neighbours are from one instant, whoever plays at the same moment.
+# 3. One round trip.
+#
+# Stuck? Run `hint("06")`: three hints, then a solution.
+
+
+# %% tags=["stub"]
+def finish(kv, board, player, points, game):
     """(the player's new score, the entries around her)"""
     done = kv.run(board.submit(player, points, "add"))  # and if the reply is lost?
     around = kv.run(board.around(player, 1))  # a second trip, a second instant
@@ -479,7 +503,7 @@ def finish(kv, player, points, game):
 
 
 # %% tags=["solution"]
-def finish(kv, player, points, game):
+def finish(kv, board, player, points, game):
     """(the player's new score, the entries around her)"""
     submit = board.submit(player, points, "add", op_id=game)
     done, around = kv.run(submit, board.around(player, 1), atomic=True)
@@ -487,39 +511,4 @@ def finish(kv, player, points, game):
 
 
 # %% tags=["check"]
-start()
-score, around = finish(kv, "Ann", 25, "game 1")
-assert score == 25, f"Ann had 0 and won 25 points; finish says {score}"
-names = [entry.member for entry in around]
-assert names == ["Ada", "Ann", "Ben"], f"Ann is between Ada and Ben, not {names}"
-print("the score and the neighbours are right")
-
-# %% tags=["check"]
-start()
-for _ in range(2):
-    finish(kv, "Ann", 25, "game 1")
-score = kv.run(board.rank("Ann")).score
-assert score == 25, f"game 1 came twice, Ann has {score}: how can the server tell?"
-print("a game reported twice counts once")
-
-# %% tags=["check"]
-start()
-with Proxy(url) as proxy, connect(proxy.url, prefix=kv.prefix) as far:
-    finish(far, "Ann", 1, "game 2")  # connects, and loads the scripts
-    proxy.reset()
-    finish(far, "Ann", 1, "game 3")
-    trips = proxy.requests
-    commands = proxy.commands
-assert trips == 1, f"finish made {trips} round trips; give both ops to one run"
-assert "MULTI" in commands, "others can come between: which argument of run stops them?"
-print("one round trip, one instant")
-
-# %% tags=["check"]
-start()
-with Proxy(url) as proxy, connect(proxy.url, prefix=kv.prefix) as far:
-    for game in range(10):
-        proxy.swallow_replies(1, only="EXEC")
-        finish(far, "Ben", 1, f"lost {game}")
-score = kv.run(board.rank("Ben")).score
-assert score == 30, f"Ben had 20 and won 10 games, each reply was lost once: {score}"
-print("ten lost replies, ten points: all checks pass")
+check("06", finish)

@@ -416,41 +416,38 @@ print(
 )
 
 # %% [markdown] tags=["exercise"]
-# ## Exercise: a page in one round trip, a transfer that cannot tear
+# ## Exercises
 #
-# Open `exercises/07_pipeline.ipynb` and write two functions.
+# Open `exercises/07_pipeline.ipynb`: a short exercise (10 minutes) and a longer one. You write one function
+# for each. `check` tries your function in every order of its commands, and with crashes, lost replies and
+# TTLs that end. When a promise breaks, `check` draws the shortest run in which your own code is wrong.
 #
-# 1. `prices(kv, names)` returns a dict of name to integer price, **in one round trip** whatever the
-#    number of names. A price that is absent is `None`. A price whose key holds something that is not a
-#    string is `None` too, and does not spoil the others.
-# 2. `transfer(kv, source, target, amount)`: take from one counter, add to the other, in one round trip.
-#    A client that dies midway must not destroy money.
-#
-# `return_exceptions=True` puts each op's error where its value would be, as in `asyncio.gather`.
+# 1. `prices`: a page in one round trip.
+# 2. `transfer`: a transfer that cannot tear.
 
 # %% tags=["exercise-setup"]
-from kvlab import Key, Kv, Op
-from kvlab.chapters.opening import open_chapter
-from kvlab.chapters.pipeline.lost_connection import cut_midway
-from kvlab.core.server_url import server_url
+from kvlab import Key, Op, Script
+from kvlab.workshop import check, hint
 
-url = server_url()
-kv = open_chapter("ex07", url)
-kv.run(Op("SET", Key("price:tea"), 3, "EX", 3600))
-kv.run(Op("SET", Key("price:jam"), 5, "EX", 3600))
-kv.run(Op("HSET", Key("price:odd"), "a", 1))
-print("ready: three prices, one of them is no string")
+# %% [markdown] tags=["exercise-setup"]
+# ## The short one: a page in one round trip
+#
+# Write `prices(kv, names)`. It returns a dict of name to whole number. The price of a name is in
+# `Key(f"price:{name}")`. `kv` is an executor.
+#
+# 1. **One round trip**, whatever the number of names.
+# 2. A price that is absent is `None`. A price whose key holds something that is not a string is `None` too,
+#    and does not spoil the others.
+#
+# `return_exceptions=True` puts each op's error where its value would be, as in `asyncio.gather`.
+#
+# Stuck? Run `hint("07-short")`: three hints, then a solution.
 
 
 # %% tags=["stub"]
 def prices(kv, names):
     # one round trip for each name, and the first error ends it
     return {name: int(kv.run(Op("GET", Key(f"price:{name}")))) for name in names}
-
-
-def transfer(kv, source, target, amount):
-    kv.run(Op("DECRBY", Key(f"{{bank}}:{source}"), amount))
-    kv.run(Op("INCRBY", Key(f"{{bank}}:{target}"), amount))
 
 
 # %% tags=["solution"]
@@ -464,59 +461,44 @@ def prices(kv, names):
     return found
 
 
+# %% tags=["check"]
+check("07-short", prices)
+
+# %% [markdown] tags=["exercise-setup"]
+# ## The longer one: a transfer that cannot tear
+#
+# Write `transfer(kv, source, target, amount)`. The account of a name is in `Key(f"{{bank}}:{name}")`.
+#
+# 1. The amount moves from `source` to `target`, and the function answers True.
+# 2. When `source` has less than `amount`, nothing changes, and the function answers False. This holds for two
+#    transfers at once too.
+# 3. A client that dies in the middle destroys no money and leaves no debt.
+#
+# A script is an op: `Op(Script("transfer", LUA), Key(…), Key(…), amount, decode=bool)`.
+#
+# Stuck? Run `hint("07")`: three hints, then a solution.
+
+
+# %% tags=["stub"]
+def transfer(kv, source, target, amount):
+    kv.run(Op("DECRBY", Key(f"{{bank}}:{source}"), amount))  # is there enough?
+    kv.run(Op("INCRBY", Key(f"{{bank}}:{target}"), amount))  # do you come here?
+    return True
+
+
+# %% tags=["solution"]
+LUA = """
+if tonumber(redis.call('GET', KEYS[1]) or '0') < tonumber(ARGV[1]) then return 0 end
+redis.call('DECRBY', KEYS[1], ARGV[1])
+redis.call('INCRBY', KEYS[2], ARGV[1])
+return 1"""
+
+
 # %% tags=["solution"]
 def transfer(kv, source, target, amount):
-    take = Op("DECRBY", Key(f"{{bank}}:{source}"), amount)
-    add = Op("INCRBY", Key(f"{{bank}}:{target}"), amount)
-    kv.run(take, add, atomic=True)
+    accounts = [Key(f"{{bank}}:{name}") for name in (source, target)]
+    return kv.run(Op(Script("transfer", LUA), *accounts, amount, decode=bool))
 
 
 # %% tags=["check"]
-before = kv.round_trips
-got = prices(kv, ["tea", "jam", "none"])
-trips = kv.round_trips - before
-assert got == {"tea": 3, "jam": 5, "none": None}, f"absent is None, others int: {got}"
-assert trips == 1, f"{trips} round trips for three prices"
-got = prices(kv, ["tea", "odd", "jam"])
-assert got == {"tea": 3, "odd": None, "jam": 5}, f"one bad key spoils it: {got}"
-print("three prices in one round trip; a bad key fails alone")
-
-# %% tags=["check"]
-before = kv.round_trips
-many = prices(kv, [f"p{i}" for i in range(1200)])
-trips = kv.round_trips - before
-assert set(many.values()) == {None}, "1,200 prices that do not exist are all None"
-assert trips == 1, f"{trips} trips: kv.run([ops]) sends 500 in a trip, kv.run(*ops) all"
-print("any number of prices in one round trip")
-
-
-# %% tags=["check"]
-def open_accounts():
-    kv.run(Op("SET", Key("{bank}:ada"), 100, "EX", 600), Op("DEL", Key("{bank}:bob")))
-
-
-def money():
-    ada, bob = kv.run(Op("GET", Key("{bank}:ada")), Op("GET", Key("{bank}:bob")))
-    return [int(ada or 0), int(bob or 0)]
-
-
-# %% tags=["check"]
-open_accounts()
-before = kv.round_trips
-transfer(kv, "ada", "bob", 30)
-trips = kv.round_trips - before
-assert trips == 1, f"{trips} round trips for one transfer"
-assert money() == [70, 30], f"30 of 100 were transferred: {money()}, not [70, 30]"
-print("a transfer in one round trip")
-
-
-# %% tags=["check"]
-def dies(client):
-    transfer(Kv(client, prefix=kv.prefix), "ada", "bob", 30)
-
-
-open_accounts()
-cut_midway(url, "INCRBY", 1, dies)
-left = money()
-assert sum(left) == 100, f"the client died between taking and adding: {left}"
-print("a client that dies midway has transferred nothing: all checks pass")
+check("07", transfer)

@@ -396,23 +396,60 @@ feature_flags_charts.reach(delays)
 # - **Percent is the only rule.** No lists, no countries; and flags are not secrets.
 
 # %% [markdown] tags=["exercise"]
-# ## Exercise: a careful rollout, with a kill switch
+# ## Exercises
 #
-# Write `roll_out(kv, flags, flag, steps, healthy)`. It raises the flag from step to step (percent:
-# 10, 20, 50 …). After each step it calls `healthy(percent)`. When `healthy` says no, the flag is turned
-# **off for everybody** and no further step is taken. It returns the version of its last commit.
+# Open `exercises/08_feature_flags.ipynb`: a short exercise (10 minutes) and a longer one. You write one function
+# for each. `check` tries your function in every order of its commands, and with crashes, lost replies and
+# TTLs that end. When a promise breaks, `check` draws the shortest run in which your own code is wrong.
 #
-# No later step may throw a user out who is in. The stub below throws users out: why? Solve it in
-# `exercises/08_feature_flags.ipynb`; the check runs on the real server.
+# 1. `in_rollout`: who is in, without a server.
+# 2. `roll_out`: a careful rollout with a kill switch.
 
 # %% tags=["exercise-setup"]
-import itertools
+import zlib
 
-from kvlab import FeatureFlags, Flag, FlagWatcher
-from kvlab.chapters.opening import open_chapter
+from kvlab import Flag
+from kvlab.workshop import check, hint
 
-kv = open_chapter("ex08")
-flags = FeatureFlags("exercise", defaults={"new-search": False})
+# %% [markdown] tags=["exercise-setup"]
+# ## The short one: who is in
+#
+# Write `in_rollout(flag, user, percent)`. It answers whether a user is in a rollout. There is no server: the
+# answer comes from the three arguments alone.
+#
+# 1. The same user gets the same answer in each call and in each process.
+# 2. About `percent` of the users are in: nobody at 0, everybody at 100. Who is in stays in when the percent
+#    rises.
+# 3. Another flag draws other users.
+#
+# Stuck? Run `hint("08-short")`: three hints, then a solution.
+
+
+# %% tags=["stub"]
+def in_rollout(flag, user, percent):
+    return hash(user) % 100 < percent  # in another process too?
+
+
+# %% tags=["solution"]
+def in_rollout(flag, user, percent):
+    return zlib.crc32(f"{flag}:{user}".encode()) % 10_000 < percent * 100
+
+
+# %% tags=["check"]
+check("08-short", in_rollout)
+
+# %% [markdown] tags=["exercise-setup"]
+# ## The longer one: a careful rollout, with a kill switch
+#
+# Write `roll_out(kv, flags, flag, steps, healthy)`. It raises the flag from step to step (percent:
+# 10, 20, 50 …) with `kv.run(flags.set(flag, Flag(percent)))`. After each step it calls `healthy(percent)`. It
+# returns the version of its last commit.
+#
+# 1. No later step throws a user out who is in. The stub below throws users out: why?
+# 2. When `healthy` says no, the flag is turned **off for everybody**, and no further step is taken.
+# 3. When `healthy` raises, the flag is off for everybody too, and the caller gets the error.
+#
+# Stuck? Run `hint("08")`: three hints, then a solution.
 
 
 # %% tags=["stub"]
@@ -425,52 +462,23 @@ def roll_out(kv, flags, flag, steps, healthy):
 
 
 # %% tags=["solution"]
+def is_healthy(kv, flags, flag, healthy, percent):
+    try:
+        return healthy(percent)
+    except Exception:
+        kv.run(flags.set(flag, False))
+        raise
+
+
+# %% tags=["solution"]
 def roll_out(kv, flags, flag, steps, healthy):
     """Raise the flag step by step while it is healthy; off for everybody when not."""
     for percent in steps:
         version = kv.run(flags.set(flag, Flag(percent)))
-        if not healthy(percent):
+        if not is_healthy(kv, flags, flag, healthy, percent):
             return kv.run(flags.set(flag, False))
     return version
 
 
 # %% tags=["check"]
-def users_who_are_in():
-    snapshot = kv.run(flags.read_all())
-    return {user for user in range(2_000) if snapshot.is_enabled("new-search", user)}
-
-
-def always_healthy(percent):
-    seen.append(users_who_are_in())
-    return True
-
-
-# %% tags=["check"]
-seen = [set()]
-roll_out(kv, flags, "new-search", (10, 20, 50), always_healthy)
-assert len(seen) == 4, f"ask healthy after each of 3 steps, not {len(seen) - 1} times"
-for before, after in itertools.pairwise(seen):
-    out = len(before - after)
-    assert not out, f"{out} of {len(before)} are thrown out: a new salt is a new draw"
-print("in after each step:", [len(users) for users in seen[1:]], "and nobody leaves")
-
-
-# %% tags=["check"]
-def healthy_below_20(percent):
-    asked.append(percent)
-    return percent < 20
-
-
-asked = []
-version = roll_out(kv, flags, "new-search", (10, 20, 50, 100), healthy_below_20)
-assert asked == [10, 20], f"stop at the first unhealthy step: it was asked at {asked}"
-still_in = len(users_who_are_in())
-assert still_in == 0, f"{still_in} of 2,000 users still have it: turn the flag off"
-print(f"stopped at {asked[-1]} %, off for everybody")
-
-# %% tags=["check"]
-last = kv.run(flags.read_all()).version
-assert version == last, f"return the version of the last commit: {last}, not {version}"
-with FlagWatcher(kv, flags) as watcher:
-    assert watcher.wait_for(version), "a watcher learns the version"
-print(f"the watcher knows version {version}: all checks pass")
+check("08", roll_out)

@@ -473,24 +473,61 @@ print(
 )
 
 # %% [markdown] tags=["exercise"]
-# ## Exercise: the coupon that is asked for twice
+# ## Exercises
 #
-# Open `exercises/09_explore_your_own_code.ipynb` and write `sell(kv, order)`. It answers "sold" or
-# "sold out". It holds when replies are lost (redis-py retries and does not ask you), when customers
-# crash, and when a customer clicks twice:
+# Open `exercises/09_explore_your_own_code.ipynb`: a short exercise (10 minutes) and a longer one. You write one function
+# for each. `check` tries your function in every order of its commands, and with crashes, lost replies and
+# TTLs that end. When a promise breaks, `check` draws the shortest run in which your own code is wrong.
+#
+# 1. `enqueue_once`: a job that waits once.
+# 2. `sell`: the coupon that is asked for twice.
+
+# %% tags=["exercise-setup"]
+from kvlab.workshop import check, hint
+
+# %% [markdown] tags=["exercise-setup"]
+# ## The short one: a job that waits once
+#
+# Write `enqueue_once(kv, job)`. It puts the job into the list `jobs` unless the job waits there already. `kv`
+# is a redis-py client whose replies are text.
+#
+# 1. A job waits once, also when two clients put it at the same moment, and after a crash and a second try.
+# 2. A job that a worker has taken (`RPOP`) may be put again.
+#
+# Stuck? Run `hint("09-short")`: three hints, then a solution.
+
+
+# %% tags=["stub"]
+def enqueue_once(kv, job):
+    if kv.lpos("jobs", job) is None:
+        kv.lpush("jobs", job)  # who else has looked?
+
+
+# %% tags=["solution"]
+PUSH = """
+if not redis.call('LPOS', KEYS[1], ARGV[1]) then
+  redis.call('LPUSH', KEYS[1], ARGV[1])
+end"""
+
+
+def enqueue_once(kv, job):
+    kv.eval(PUSH, 1, "jobs", job)
+
+
+# %% tags=["check"]
+check("09-short", enqueue_once)
+
+# %% [markdown] tags=["exercise-setup"]
+# ## The longer one: the coupon that is asked for twice
+#
+# Write `sell(kv, order)`. It answers "sold" or "sold out". The key `stock` holds the number of coupons. The
+# promise holds when replies are lost (redis-py retries and does not ask you), when customers crash, and when
+# a customer clicks twice:
 #
 # 1. never more coupons sold than there were, and none missing;
 # 2. the same order gets the same coupon when it is asked for again, and not another one.
 #
-# The check explores every order. When your function breaks, the check shows you the shortest run that
-# breaks it.
-
-# %% tags=["exercise-setup"]
-from kvlab.instruments import explore
-
-like_mine = {"decode_responses": True}
-print("ready: explore starts its own server")
-
+# Stuck? Run `hint("09")`: three hints, then a solution.
 
 # %% tags=["stub"]
 SELL = """
@@ -517,54 +554,4 @@ def sell(kv, order):
 
 
 # %% tags=["check"]
-def ann(kv):
-    return sell(kv, "ann's")
-
-
-def bob(kv):
-    return sell(kv, "bob's")
-
-
-def one_coupon(kv):
-    kv.set("stock", 1)
-
-
-# %% tags=["check"]
-def none_missing(world):
-    sold = world.results.count("sold")
-    left = int(world.kv.get("stock"))
-    all_answered = all(isinstance(answer, str) for answer in world.results)
-    assert left >= 0, f"{-left} too many were sold"
-    assert sold + left <= 1, f"{sold} sold, {left} left, 1 at first"
-    if all_answered:  # a customer who crashed may have bought
-        assert sold + left == 1, f"{sold} sold, {left} left, 1 at first"
-    return True
-
-
-# %% tags=["check"]
-one = {"setup": one_coupon, "invariant": none_missing, "client_options": like_mine}
-for fault in ("no fault", "crashes", "lost_requests", "lost_replies"):
-    option = {} if fault == "no fault" else {fault: True}
-    story = explore({"ann": ann, "bob": bob}, **one, **option)
-    assert story.holds, f"with {fault}:\n{story}"
-    print(f"{fault}: {story.summary}")
-
-
-# %% tags=["check"]
-def two_coupons(kv):
-    kv.set("stock", 2)
-
-
-def same_coupon(world):
-    left = int(world.kv.get("stock"))
-    assert world.results == ["sold", "sold"], f"one order, two answers: {world.results}"
-    assert left == 1, f"one order, {2 - left} coupons"
-    return True
-
-
-# %% tags=["check"]
-twice = {"setup": two_coupons, "invariant": same_coupon, "client_options": like_mine}
-story = explore({"ann": ann, "ann, again": ann}, lost_replies=True, **twice)
-assert story.holds, f"a customer clicks twice:\n{story}"
-print(f"a double click: {story.summary}")
-print("all checks pass")
+check("09", sell)

@@ -318,7 +318,51 @@ print(
 )
 
 # %% [markdown] tags=["exercise"]
-# ## Exercise: judge a fixed window
+# ## Exercises
+#
+# Open `exercises/10_load_tests.ipynb`: a short exercise (10 minutes) and a longer one. You write one function
+# for each. `check` tries your function in every order of its commands, and with crashes, lost replies and
+# TTLs that end. When a promise breaks, `check` draws the shortest run in which your own code is wrong.
+#
+# 1. `latencies`: latency from the intended start.
+# 2. `judge_window`: a judge of a fixed window.
+
+# %% tags=["exercise-setup"]
+from collections import defaultdict
+
+from kvlab.workshop import check, hint
+
+# %% [markdown] tags=["exercise-setup"]
+# ## The short one: latency from the intended start
+#
+# One user should call every `interval` seconds, and has one connection: a call starts at its intended start,
+# or when the call before it has ended. Write `latencies(interval, durations)`. `durations` are the seconds
+# that the server took for each call. Return for each call the seconds from its **intended** start to its end.
+#
+# Stuck? Run `hint("10-short")`: three hints, then a solution.
+
+
+# %% tags=["stub"]
+def latencies(interval, durations):
+    return durations  # and the calls that had to wait?
+
+
+# %% tags=["solution"]
+def latencies(interval, durations):
+    end = 0.0
+    found = []
+    for number, duration in enumerate(durations):
+        intended = number * interval
+        end = max(end, intended) + duration
+        found.append(end - intended)
+    return found
+
+
+# %% tags=["check"]
+check("10-short", latencies)
+
+# %% [markdown] tags=["exercise-setup"]
+# ## The longer one: judge a fixed window
 #
 # Write `judge_window(admitted, denied, limit, width)`. All times are whole microseconds of the server's
 # clock, `width` too; a window is `time // width`. The times come in any order. Return two numbers:
@@ -328,18 +372,9 @@ print(
 #    window. An admission in the same microsecond as the denial may have come before it.
 #
 # Two traps: a fixed window may admit twice its limit across an edge and keep its promise; and
-# a judge of the first number alone is happy with a limiter that denies everybody. Solve it in
-# `exercises/10_load_tests.ipynb`.
-
-# %% tags=["exercise-setup"]
-import random
-from collections import defaultdict
-
-from kvlab import FixedWindow
-from kvlab.chapters.opening import open_chapter
-from kvlab.instruments import judge, judge_denials
-
-kv = open_chapter("ex10")
+# a judge of the first number alone is happy with a limiter that denies everybody.
+#
+# Stuck? Run `hint("10")`: three hints, then a solution.
 
 
 # %% tags=["stub"]
@@ -363,46 +398,4 @@ def judge_window(admitted, denied, limit, width):
 
 
 # %% tags=["check"]
-across = [999_998, 999_999, 1_000_000, 1_000_001]  # two in one window, two in the next
-given = judge_window(across, [], 2, 1_000_000)
-assert given == (0, 0), f"each window has its own limit of 2: not {given}"
-given = judge_window([5, 1, 3], [], 2, 1_000_000)
-assert given == (1, 0), f"3 in one window of limit 2 is one too many, not {given[0]}"
-given = judge_window([1, 5], [4, 5], 2, 1_000_000)
-assert given[1] == 1, f"at 4 one was admitted, at 5 two: one without reason: {given}"
-given = judge_window([], [7, 8], 1, 10)
-assert given[1] == 2, "nobody was admitted: each denial is without reason"
-print("the cases by hand are right")
-
-
-# %% tags=["check"]
-def oracle(admitted, denied):
-    limits = {"limit": 6, "window": 1.0}
-    in_seconds = [[moment / 1e6 for moment in times] for times in (admitted, denied)]
-    too_many = judge("fixed-window", in_seconds[0], **limits).over
-    return too_many, judge_denials("fixed-window", *in_seconds, **limits).unjustified
-
-
-# %% tags=["check"]
-chance = random.Random(10)
-for _ in range(200):
-    admitted = [chance.randrange(5_000_000) for _ in range(30)]
-    denied = [chance.randrange(5_000_000) for _ in range(30)]
-    right = oracle(admitted, denied)
-    given = judge_window(admitted, denied, 6, 1_000_000)
-    what = f"{sorted(admitted)}, denied {sorted(denied)}"
-    assert given == right, f"{what}: {right}, not {given}"
-print("200 records by chance: the same verdict as the workbook's oracle")
-
-# %% tags=["check"]
-kv.clear()
-limiter = FixedWindow("judged", limit=10, window=0.2)
-times = {True: [], False: []}
-for _ in range(2_000):
-    decision = kv.run(limiter.hit("mia"))
-    times[decision.allowed].append(round(decision.at * 1e6))
-given = judge_window(times[True], times[False], 10, 200_000)
-assert given == (0, 0), f"the real limiter was right each time, you say {given}"
-worse = judge_window(times[True] * 3, times[False], 10, 200_000)
-assert worse[0], "three times the admissions must be too many"
-print(f"{len(times[True])} admitted, {len(times[False])} denied: all checks pass")
+check("10", judge_window)

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
+import jupytext
 import pytest
 from workshop.answers import ANSWERS
 from workshop.answers.answer import Answer
 
+from kvlab import flow
 from kvlab.server.running_server import RunningServer
 from kvlab.workshop import exercises
+from kvlab.workshop.exercises.exercise import Exercise
 from kvlab.workshop.learner.check import examine, private_server
+from kvlab.workshop.learner.hints import solution
+from kvlab.workshop.notebooks import NOTEBOOKS
 
 SECONDS = 60.0
 """A guard on a busy machine."""
@@ -39,3 +46,36 @@ def test_every_exercise_has_enough_answers() -> None:
     for exercise in exercises.every():
         assert wrong[exercise.number] >= 4, exercise.number
         assert right[exercise.number] >= 3, exercise.number
+
+
+def cells_of(source: Path, tag: str) -> str:
+    cells = jupytext.read(source, fmt="py:percent").cells
+    wanted = {"exercise-setup", tag}
+    texts = [
+        c.source for c in cells if c.cell_type == "code" and wanted & {*c.metadata.get("tags", ())}
+    ]
+    return "\n".join(texts)
+
+
+def with_tags(source: Path, tag: str) -> dict[str, Any]:
+    """The names that a source's cells of this tag leave in a kernel."""
+    names: dict[str, Any] = {}
+    exec(compile(cells_of(source, tag), f"<{source.stem}>", "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize("exercise", exercises.every(), ids=lambda exercise: exercise.number)
+def test_the_stub_is_rejected_and_the_solution_accepted(
+    exercise: Exercise, server: RunningServer
+) -> None:
+    (source,) = (NOTEBOOKS / "source").glob(f"{exercise.chapter}_*.py")
+    for tag, passes in (("stub", False), ("solution", True)):
+        function = with_tags(source, tag)[exercise.function]
+        assert examine(exercise, function, server, SECONDS).passed is passes
+
+
+@pytest.mark.parametrize("exercise", exercises.every(), ids=lambda exercise: exercise.number)
+def test_the_last_rung_is_the_solution(exercise: Exercise) -> None:
+    names: dict[str, Any] = {}
+    exec(compile(solution(exercise), "<solution>", "exec"), {"flow": flow}, names)
+    assert callable(names[exercise.function])

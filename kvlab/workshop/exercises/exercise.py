@@ -17,7 +17,7 @@ from kvlab.instruments.explorer.run.steps import World
 from kvlab.instruments.explorer.story import Story
 
 MAX_SCHEDULES = 1_200
-"""So many orders are tried at most, whatever a learner writes: about two seconds."""
+"""So many orders are tried at most: about two seconds."""
 MAX_STEPS = 60
 """A run of more steps is stopped and counts as a loop without an end."""
 TEXT = {"decode_responses": True}
@@ -67,8 +67,16 @@ def data(world: World) -> Any:
     return world.kv
 
 
-def explorer_on(url: str) -> Explore:
-    """``explore`` with the limits of an exercise, on an empty server that nobody else uses."""
+def explorer_on(url: str, seconds: float) -> Explore:
+    """``explore`` with the limits of an exercise, on an empty server that nobody else uses.
+
+    ``seconds`` end the search for runs that fail; they are for functions that never end.
+    """
     return partial(
-        explore, url=url, progress=False, max_schedules=MAX_SCHEDULES, max_steps=MAX_STEPS
+        explore,
+        url=url,
+        progress=False,
+        max_schedules=MAX_SCHEDULES,
+        max_steps=MAX_STEPS,
+        max_seconds=seconds,
     )

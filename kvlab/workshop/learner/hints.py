@@ -1,0 +1,81 @@
+"""``hint("05")``: a ladder of three hints, and then a solution. What was opened is kept."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from html import escape
+
+import nbformat
+
+from kvlab.errors import InvalidArgument
+from kvlab.workshop import exercises, workbook
+from kvlab.workshop.exercises.exercise import Exercise
+from kvlab.workshop.learner.progress import added_up, log_here
+
+SOLUTION = 4
+"""The rung above the three hints."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """One rung of the ladder. As the last value of a cell it shows itself."""
+
+    exercise: str
+    rung: int
+    text: str
+
+    @property
+    def head(self) -> str:
+        if self.rung == SOLUTION:
+            return f"A solution of exercise {self.exercise}"
+        return f"Hint {self.rung} of 3 for exercise {self.exercise}"
+
+    @property
+    def foot(self) -> str:
+        after = "a solution" if self.rung == SOLUTION - 1 else "the next hint"
+        return "" if self.rung == SOLUTION else f'hint("{self.exercise}") once more: {after}'
+
+    def __str__(self) -> str:
+        return f"{self.head}\n\n{self.text}\n\n{self.foot}".rstrip()
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        tag = "pre" if self.rung == SOLUTION else "p"
+        foot = f"<p><i>{escape(self.foot)}</i></p>" if self.foot else ""
+        return f"<p><b>{escape(self.head)}</b></p><{tag}>{escape(self.text)}</{tag}>{foot}"
+
+
+def hint(exercise: str, rung: int | None = None) -> Hint:
+    """The next rung for an exercise such as "05": 1, 2, 3, and 4 is a solution.
+
+    ``rung`` chooses one. Without ``rung`` it is the rung after the highest that was opened in this
+    working copy; without a working copy, the first. Raises InvalidArgument for an unknown exercise
+    or rung.
+    """
+    chosen = exercises.find(exercise)
+    log = log_here()
+    opened = added_up(log.events() if log else ()).hints.get(chosen.number, 0)
+    rung = min(opened + 1, SOLUTION) if rung is None else rung
+    if rung not in range(1, SOLUTION + 1):
+        raise InvalidArgument(f"rung must be from 1 to {SOLUTION}, not {rung!r:.40}")
+    if log and rung > opened:
+        log.note("hint", exercise=chosen.number, rung=rung)
+    text = solution(chosen) if rung == SOLUTION else chosen.hints[rung - 1]
+    return Hint(chosen.number, rung, text)
+
+
+def solution(exercise: Exercise) -> str:
+    """The solution's cells, from the released notebook with the solutions."""
+    folder = workbook.released() / "notebooks" / "solutions"
+    (path,) = folder.glob(f"{exercise.chapter}_*.ipynb")
+    cells: list[str] = []
+    for cell in nbformat.read(path, as_version=4).cells:
+        if "solution" in cell.metadata.get("tags", ()):
+            cells.append(cell.source)
+        elif cells and re.search(rf"^def {exercise.function}\(", cells[-1], re.MULTILINE):
+            break
+        elif cell.cell_type == "markdown":
+            cells.clear()  # the solution of the exercise before
+    return "\n\n\n".join(cells)
