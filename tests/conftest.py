@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 import pytest
 import redis
+from hypothesis import Phase, settings
 from support import ENGINES, WAYS, SteppedClock, absent, faketime_library
 
 import kvlab.server
@@ -26,6 +27,10 @@ from kvlab import Kv
 from kvlab.server import engines
 from kvlab.server.running_server import RunningServer
 
+# For mutants: that a model test fails is enough, and shrinking the failure takes minutes.
+settings.register_profile(
+    "unshrunk", settings.get_profile("ci"), phases=(Phase.explicit, Phase.generate)
+)
 _numbers = itertools.count(1)
 LONG = (
     "tests/workshop/test_notebooks.py::test_a_notebook_executes",

@@ -183,6 +183,23 @@ class FullLeaderboardContract(LeaderboardContract):
         assert [e.member for e in run(board.top(9))] == left
         assert run(board.rank("d")).rank == {"first": 4, "shared": 4, "dense": 3}[board.ties]
 
+    def test_who_leaves_a_tie_leaves_the_others_their_rank(
+        self, run: Any, board: Leaderboard
+    ) -> None:
+        filled(run, board)
+        last = 1 if board.order == "desc" else -1
+        run(board.submit("a", last))
+        check_sound(run.kv, board)
+        assert run(board.rank("d")).rank == {"first": 4, "shared": 4, "dense": 3}[board.ties]
+        run(board.load([("e", last)]))
+        check_sound(run.kv, board)
+        assert [run(board.rank(who)).rank for who in "bd"] == [2, 3]
+        run(board.remove("a"))
+        check_sound(run.kv, board)
+        run(board.remove("b"))
+        check_sound(run.kv, board)
+        assert [run(board.rank(who)).rank for who in "cde"] == [1, 2, 3]
+
     def test_an_op_id_stands_for_one_submission(self, run: Any, board: Leaderboard) -> None:
         first = run(board.submit("ann", 3, "add", op_id="a"))
         run(board.submit("ben", 9))

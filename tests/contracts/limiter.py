@@ -97,6 +97,8 @@ class LimiterContract:
         reset = run(limiter.hit("k", cost=9)).reset_after * 1000
         assert ttls(run)[used] == pytest.approx(reset, abs=60_000)
         run.kv.client.persist(run.kv.prefix + used)  # type: ignore[attr-defined]
+        assert not run(limiter.peek("k")).allowed
+        assert ttls(run)[used] == -1  # a peek writes nothing
         assert not run(limiter.hit("k")).allowed  # a denied hit heals too
         assert ttls(run)[used] == pytest.approx(reset, abs=60_000)
 

@@ -146,6 +146,12 @@ def test_against_a_dict(kv: Kv) -> None:
 # --- defaults ---
 
 
+def test_a_stored_flag_wins_over_its_default(any_kv: Kv) -> None:
+    any_kv.run(FLAGS.set_many({"off": True, "on": False}))
+    snapshot = any_kv.run(FLAGS.read_all())
+    assert [snapshot.is_enabled(flag) for flag in ("off", "on")] == [True, False]
+
+
 def test_a_dead_server_means_the_declared_defaults() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -285,7 +291,9 @@ def test_names_with_braces_and_spaces_are_names(any_kv: Kv) -> None:
     assert set(any_kv.run(odd.read_all()).flags) == set(names)
 
 
-@pytest.mark.parametrize("percent", [101, -1, -0.01, 100.01, math.nan, math.inf, True, "5", 0.001])
+@pytest.mark.parametrize(
+    "percent", [101, -1, -0.01, 100.01, math.nan, math.inf, True, "5", 0.001, 12.5001, 0.00999]
+)
 def test_percent_is_0_to_100_in_hundredths(percent: Any) -> None:
     with pytest.raises(InvalidArgument, match="percent"):
         Flag(percent)

@@ -356,6 +356,19 @@ def test_keys_left_by_a_clock_set_far_ahead_are_not_taken_for_todays(
     assert kv.run(loaded.top(9)) == [Entry(1, "ann", 1)]
 
 
+@pytest.mark.parametrize("how", ["submit", "load"])
+def test_the_state_lives_as_long_as_the_last_period(
+    stepped: tuple[Kv, SteppedClock], how: str
+) -> None:
+    kv, clock = stepped
+    board = Leaderboard("state", period="daily")
+    for i, days in enumerate((0, 1, 0)):  # the next period, then this one again
+        at = clock.now + days * DAY
+        kv.run(board.load([("a", i)], at=at) if how == "load" else board.submit("a", i, at=at))
+        latest = max(kv.client.pttl(kv.name(keys[0])) for keys in board._sets)
+        assert kv.client.pttl(kv.name(board._state)) == latest
+
+
 def test_a_repeat_after_midnight_does_not_count_again(stepped: tuple[Kv, SteppedClock]) -> None:
     kv, clock = stepped
     board = Leaderboard("midnight", period="daily", op_horizon=60)

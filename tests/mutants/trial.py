@@ -110,6 +110,7 @@ async def _pytest(tree: Path, tests: tuple[str, ...], words: str) -> Run:
     }
     env.pop("PYTEST_ADDOPTS", None)
     pytest = (sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider")
+    pytest += ("--hypothesis-profile", "unshrunk")
     process = await asyncio.create_subprocess_exec(
         *(*pytest, *tests, "-k", chosen),
         cwd=tree,
