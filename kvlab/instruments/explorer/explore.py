@@ -144,7 +144,7 @@ def explore(
         max_steps=max_steps,
         engine=engine,
         url=url,
-        client_options=client_options or {},
+        client_options={} if client_options is None else client_options,
         processes=processes,
         progress=progress,
     )
@@ -169,14 +169,14 @@ def replay(
     of its next command is lost; ``t0``: its blocking command times out; ``j0``: its clock has
     jumped. ``e:key``: the key's TTL ends. ``f``: the server forgets its scripts.
 
-    After the end of the schedule the clients go on in their order. The other arguments are those
-    of :func:`explore` (``clock_jumps`` too); every fault that the schedule names is allowed. The
-    story shows the run whether the invariant holds or not. Raises InvalidArgument for a choice
-    that is not possible.
+    After the end of the schedule the clients go on in their order: "0" is the default schedule. The
+    other arguments are those of :func:`explore` (``clock_jumps`` too); every fault that the
+    schedule names is allowed. The story shows the run whether the invariant holds or not. Raises
+    InvalidArgument for a choice that is not possible, and for a schedule without one.
     """
-    if not isinstance(schedule, str):
+    tokens = schedule.split() if isinstance(schedule, str) else []
+    if not tokens:
         raise InvalidArgument(f'schedule must be a text like "0 0 1 x1 0", not {schedule!r:.80}')
-    tokens = schedule.split()
     settings = Settings(
         clients=named(clients),
         setup=setup,
@@ -186,7 +186,7 @@ def replay(
         max_steps=max_steps,
         engine=engine,
         url=url,
-        client_options=client_options or {},
+        client_options={} if client_options is None else client_options,
     )
     began = time.perf_counter()
     with prepared(settings) as exploration:

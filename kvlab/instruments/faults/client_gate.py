@@ -29,7 +29,7 @@ from typing import Any, Literal
 import redis
 from redis.connection import ConnectionPool, UnixDomainSocketConnection
 
-from kvlab.core.checks import real, whole
+from kvlab.core.checks import boolean, real, text, whole
 from kvlab.core.server_url import redis_url
 from kvlab.errors import InvalidArgument, KvlabError
 from kvlab.instruments.faults.resp import HANDSHAKE, Command, Commands
@@ -64,10 +64,13 @@ class Gate:
     ) -> None:
         if (before is None) == (after is None):
             raise InvalidArgument(f"give before or after, got {before!r} and {after!r}")
+        for side, given in (("before", before), ("after", after)):
+            if given is not None:
+                text(side, given)
         self._where: Literal["before", "after"] = "before" if before is not None else "after"
         self._name = (before or after or "").upper()
         self._nth = whole("nth", nth, 1)
-        self._crash = crash
+        self._crash = boolean("crash", crash)
         self._hold_at_most = real("hold_at_most", hold_at_most, 0, above=True)
         self._seen = 0
         self._lock = threading.Lock()
@@ -193,6 +196,7 @@ def gated(
     **client: Any,
 ) -> GatedRedis:
     """A client for ``url`` that stops at a ``Gate``; further arguments go to the connections."""
+    text("url", url, None)
     gate = Gate(before, after=after, nth=nth, crash=crash, hold_at_most=hold_at_most)
     kind = GatedUnixConnection if url.startswith("unix://") else GatedConnection
     # For unix:// from_url sets a class of its own, so the class is set afterwards.

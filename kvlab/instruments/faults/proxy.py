@@ -27,7 +27,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from kvlab.core.checks import real, whole
+from kvlab.core.checks import real, shown, text, whole
 from kvlab.core.server_url import redis_url
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.faults.proxy_link import Link, OpenUpstream, Swallow, Then, Traffic
@@ -191,9 +191,14 @@ class Proxy:
 def _target(
     target: str | tuple[str, int],
 ) -> tuple[OpenUpstream, tuple[str, str, str]]:
-    if isinstance(target, tuple):
-        host, port = target
+    if isinstance(target, tuple) and len(target) == 2:
+        host, port = (
+            text("the host of target", target[0]),
+            whole("the port of target", target[1], 1, 65535),
+        )
         return lambda: asyncio.open_connection(host, port), ("", "", "")
+    if not isinstance(target, str):
+        raise _no_target(target)
     url = urlsplit(redis_url(target))
     user = url.netloc.rpartition("@")[0]
     user += "@" if user else ""
@@ -201,6 +206,11 @@ def _target(
         path = unquote(url.path)
         return lambda: asyncio.open_unix_connection(path), (user, "", url.query)
     if url.scheme != "redis" or not url.hostname:
-        raise InvalidArgument(f"target must be redis:// or unix:// or (host, port), got {target!r}")
+        raise _no_target(target)
     name, number = url.hostname, url.port or 6379
     return lambda: asyncio.open_connection(name, number), (user, url.path, url.query)
+
+
+def _no_target(target: object) -> InvalidArgument:
+    kinds = "a redis:// or unix:// URL or (host, port)"
+    return InvalidArgument(f"target must be {kinds}, not {shown(target)}")

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from kvlab.errors import InvalidArgument
+from kvlab.core.checks import one_of, text
 from kvlab.instruments.faults.resp import HANDSHAKE, Commands, Replies, is_push
 
 Then = Literal["cut", "hang"]
@@ -21,9 +21,9 @@ class Swallow:
     """How many more commands or replies to drop, of which name, and what then happens."""
 
     def __init__(self, left: int = 0, only: str | None = None, then: Then = "cut") -> None:
-        if then not in ("cut", "hang"):
-            raise InvalidArgument(f"then must be 'cut' or 'hang', got {then!r}")
-        self.left, self.only, self.then = left, only.upper() if only else None, then
+        one_of("then", then, ("cut", "hang"))
+        self.left, self.then = left, then
+        self.only = None if only is None else text("only", only).upper()
         self.done = threading.Event()
 
     def takes(self, name: str) -> bool:

@@ -32,6 +32,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from kvlab.core.checks import instance, text
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.faults.slow_database_rows import Seed
 from kvlab.instruments.faults.slow_database_tables import (
@@ -63,6 +64,8 @@ class Origin:
         order_count: int = 8000,
         seed: int = 1,
     ) -> None:
+        if url is not None:
+            text("url", url, None)
         drawn = Seed(customer_count, order_count, seed)
         self._lock = threading.Lock()
         self._loads = 0
@@ -161,10 +164,15 @@ class Origin:
 def _checked(fields: dict[str, str]) -> None:
     if unknown := set(fields) - {"name", "email"}:
         raise InvalidArgument(f"fields are name and email, got {sorted(unknown)}")
+    for name, value in fields.items():
+        instance(name, value, str, "text")
 
 
 def _engine(url: str) -> sa.Engine:
-    parsed = sa.make_url(url)
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError as problem:
+        raise InvalidArgument(f"url must be a URL of SQLAlchemy: {problem}") from None
     if parsed.get_backend_name() != "sqlite":
         return sa.create_engine(parsed, pool_size=16, max_overflow=48)
     if parsed.database in (None, "", ":memory:"):

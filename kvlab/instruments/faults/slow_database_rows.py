@@ -42,6 +42,7 @@ class Seed:
     def __post_init__(self) -> None:
         whole("customer_count", self.customer_count, 1, 10**6)
         whole("order_count", self.order_count, 1, 10**8)
+        whole("seed", self.number, 0)
 
     @property
     def fingerprint(self) -> str:

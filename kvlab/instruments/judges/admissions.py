@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from kvlab.core.checks import real, whole
 from kvlab.instruments.judges.algorithms import (
     MICRO,
     Flags,
@@ -30,6 +31,7 @@ from kvlab.instruments.judges.algorithms import (
     earliest,
     in_micros,
 )
+from kvlab.instruments.numbers import pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,8 @@ def certain_overlap(spans: npt.ArrayLike, *, limit: int, window: float) -> Admis
     window's length that hold more than ``limit`` admissions from begin to end. ``moment`` is the
     begin of the first such interval, on the caller's clock.
     """
-    began, ended = np.asarray(spans, np.float64).reshape(-1, 2).T
+    limit, window = whole("limit", limit, 1), real("window", window, 1e-6)
+    began, ended = pairs("spans", spans)
     short = ended - began < window
     starts, ends = np.sort(began[short]), np.sort(ended[short])
     # Spans shorter than the window: those in [s, s + window) are the ones that ended before it

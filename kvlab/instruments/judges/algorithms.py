@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from kvlab.core.checks import one_of, real, whole
 from kvlab.errors import InvalidArgument
+from kvlab.instruments.numbers import numbers
 
 Micros = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -30,8 +31,9 @@ def checked_rules(
 
 def in_micros(name: str, times: npt.ArrayLike) -> Micros:
     """Seconds as whole microseconds, in order."""
-    seconds = np.asarray(times, np.float64).reshape(-1)
-    if not np.isfinite(seconds).all():
+    unknown = isinstance(times, list | tuple) and None in times
+    seconds = numbers(name, () if unknown else times).reshape(-1)
+    if unknown or not np.isfinite(seconds).all():
         raise InvalidArgument(f"{name} must be finite: a decision without the server has no time")
     return np.sort(np.round(seconds * MICRO).astype(np.int64))
 

@@ -28,6 +28,7 @@ from kvlab.instruments.judges.algorithms import (
     earliest,
     in_micros,
 )
+from kvlab.instruments.numbers import pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,7 @@ _USED: Mapping[str, Callable[[_Record, Micros, int, int, int], _Used]] = {
 def _spans(spans: npt.ArrayLike, slack: float) -> tuple[Micros, Micros]:
     """Begins and ends in microseconds, each in order, wider by ``slack`` on both sides."""
     slack = real("slack", slack, 0)
-    began, ended = np.asarray(spans, np.float64).reshape(-1, 2).T
+    began, ended = pairs("unknown", spans)
     if not ((began <= ended) & np.isfinite(began)).all():
         raise InvalidArgument("unknown must be pairs of seconds, [began, ended]")
     last = np.minimum(np.ceil((ended + slack) * MICRO), FAR_FUTURE / 2)

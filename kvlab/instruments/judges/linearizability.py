@@ -36,7 +36,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from kvlab.core.checks import whole
+from kvlab.core.checks import instance, items, real, shown, whole
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.judges.configurations import Search, TooMany
 from kvlab.instruments.judges.history import UNKNOWN, Operation
@@ -89,7 +89,14 @@ def judge_history(
     """
     whole("max_configurations", max_configurations, 1)
     objects: dict[Hashable, list[Operation]] = defaultdict(list)
-    for operation in history:
+    if not (callable(getattr(model, "start", None)) and callable(getattr(model, "apply", None))):
+        raise InvalidArgument(f"model must be a Model, such as Scores(), not {shown(model)}")
+    for operation in items("history", history):
+        instance("history", operation, Operation, "operations")
+        for name in ("called", "returned"):
+            moment = getattr(operation, name)
+            if type(moment) is not float and type(moment) is not int:
+                real(name, moment, -math.inf, infinite=True)
         if not operation.called <= operation.returned:
             raise InvalidArgument(f"returned before it was called: {operation}")
         if (operation.answer is UNKNOWN) != math.isinf(operation.returned):

@@ -17,12 +17,13 @@ Not seen: a wrong score within its range. The fewer unknown submissions, the str
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from heapq import nsmallest
 from typing import Any, Literal
 
+from kvlab.core.checks import boolean, items, mapping, shown
 from kvlab.errors import InvalidArgument
 
 Mode = Literal["add", "best"]
@@ -68,9 +69,9 @@ class Submissions:
 
     def __init__(self, mode: Mode = "add", order: Order = "desc") -> None:
         if mode not in ("add", "best"):
-            raise InvalidArgument(f"mode must be add or best, not {mode!r}")
+            raise InvalidArgument(f"mode must be add or best, not {shown(mode)}")
         if order not in ("desc", "asc"):
-            raise InvalidArgument(f"order must be desc or asc, not {order!r}")
+            raise InvalidArgument(f"order must be desc or asc, not {shown(order)}")
         self.mode, self.order = mode, order
         self._better: Callable[..., Any] = max if order == "desc" else min
         self._rows: dict[str, _Row] = {}
@@ -81,6 +82,7 @@ class Submissions:
         Retries with one operation id are one submission. A submission that was refused or never
         sent is none. Raises InvalidArgument for a score that is not a finite number.
         """
+        boolean("unknown", unknown)
         points: _Exact = score if type(score) is int else _exact(score)
         if not unknown:
             self._put(str(member), (1, 0, points, None, None))
@@ -197,11 +199,20 @@ def judge_scores(
     of ``Submissions``. ``judge_scores({"ann": 5}, [("ann", 2), ("ann", 3)]).holds`` is True.
     """
     submissions = Submissions(mode, order)
-    for member, score in acknowledged:
+    for member, score in _scored("acknowledged", acknowledged):
         submissions.add(member, score)
-    for member, score in unknown:
+    for member, score in _scored("unknown", unknown):
         submissions.add(member, score, unknown=True)
-    return submissions.judge(final)
+    return submissions.judge(mapping("final", final))
+
+
+def _scored(
+    name: str, given: Iterable[tuple[str | int, float]]
+) -> Iterator[tuple[str | int, float]]:
+    for pair in items(name, given):
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise InvalidArgument(f"{name} must be (member, score) pairs, not {shown(pair)}")
+        yield pair[0], pair[1]
 
 
 def _exact(score: Any) -> _Exact:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kvlab.core.checks import real, whole
+from kvlab.core.checks import function, items, real, whole
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.measure.result import Result
 from kvlab.instruments.measure.turns import in_turns
@@ -76,6 +76,9 @@ def compare(
     :func:`ratio_over_turns`.
     """
     whole("turns", turns, 2)
+    function("a", a)
+    function("b", b)
+    _check_rest(seed, confidence, measure)
     taken = in_turns({"a": a, "b": b}, turns=turns, warmup=warmup, seconds=seconds)
     return ratio_over_turns(
         taken["a"], taken["b"], seed=seed, confidence=confidence, measure=measure
@@ -96,7 +99,9 @@ def ratio_over_turns(
     The interval is the percentile bootstrap of the median (Efron, 1979) over whole turns, seeded.
     With fewer than about six turns the interval is of little use.
     """
-    real("confidence", confidence, 0.5, 0.999)
+    _check_rest(seed, confidence, measure)
+    items("a", a)
+    items("b", b)
     if len(a) != len(b) or len(a) < 2:
         raise InvalidArgument(f"a and b need the same turns, at least 2: got {len(a)} and {len(b)}")
     above = [real("a's measure", measure(one), 0, above=True) for one in a]
@@ -108,3 +113,9 @@ def ratio_over_turns(
     return Comparison(
         float(np.median(ratios)), float(low), float(high), confidence, tuple(above), tuple(below)
     )
+
+
+def _check_rest(seed: int, confidence: float, measure: Callable[[Measured], float]) -> None:
+    whole("seed", seed, 0)
+    real("confidence", confidence, 0.5, 0.999)
+    function("measure", measure)

@@ -16,12 +16,12 @@ a start more exact than the operating system's sleep (about 0.1 ms).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from kvlab.core.checks import real, whole
+from kvlab.core.checks import boolean, function, instance, real, shown, whole
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.measure.calls import Clock, Subject, Tally, Workers
-from kvlab.instruments.measure.machine import HasClient, environment
+from kvlab.instruments.measure.machine import HasClient, check_executor, environment
 from kvlab.instruments.measure.progress import progress_bar
 from kvlab.instruments.measure.result import Result
 from kvlab.instruments.measure.schedule import Schedule
@@ -57,8 +57,13 @@ def experiment(
     violations are None, which means "not checked". ``kv`` adds round trips and the engine's
     name to the result. A progress bar appears after one second.
     """
+    _check_kinds(subject, workload, arrivals, check, expected, clock)
     count, duration = _checked(count, duration, warmup, warmup_seconds, workload)
     real("bucket", bucket, 0, above=True)
+    whole("seed", seed, 0)
+    instance("name", name, str, "text")
+    boolean("progress", progress)
+    check_executor(kv)
     if arrivals is None and not isinstance(workload, Trace):
         arrivals = ClosedLoop()
     schedule = Schedule(workload, arrivals, seed, count, duration, warmup, warmup_seconds)
@@ -108,3 +113,28 @@ def _checked(
     if duration is not None:
         real("duration", duration, 0, above=True)
     return count, duration
+
+
+def _check_kinds(
+    subject: Subject,
+    workload: Popularity,
+    arrivals: ClosedLoop | OpenLoop | None,
+    check: Callable[[], int] | None,
+    expected: tuple[type[Exception], ...],
+    clock: Clock | None,
+) -> None:
+    function("subject", subject)
+    if isinstance(workload, Mapping) or not callable(getattr(workload, "keys", None)):
+        raise InvalidArgument(
+            f"workload must be a workload, such as Uniform(1000), not {shown(workload)}"
+        )
+    if arrivals is not None:
+        instance("arrivals", arrivals, ClosedLoop | OpenLoop, "a ClosedLoop or an OpenLoop")
+    if check is not None:
+        function("check", check)
+    instance("expected", expected, tuple, "a tuple of exceptions")
+    for kind in expected:
+        if not (isinstance(kind, type) and issubclass(kind, Exception)):
+            raise InvalidArgument(f"expected must be a tuple of exceptions, not {shown(expected)}")
+    if clock is not None and not callable(getattr(clock, "now", None)):
+        raise InvalidArgument(f"clock must be a Clock, not {shown(clock)}")

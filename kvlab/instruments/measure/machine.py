@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 import redis
 
+from kvlab.core.checks import shown
+from kvlab.errors import InvalidArgument
 from kvlab.version import __version__
 
 
@@ -22,6 +24,7 @@ class HasClient(Protocol):
 
 def environment(kv: HasClient | None = None) -> dict[str, Any]:
     """What a reader needs to judge a number; never a host name, a user or a path."""
+    check_executor(kv)
     facts: dict[str, Any] = {
         "python": platform.python_version(),
         "os": {"Darwin": "macOS"}.get(platform.system(), platform.system()),
@@ -31,6 +34,12 @@ def environment(kv: HasClient | None = None) -> dict[str, Any]:
         "kvlab": __version__,
     }
     return facts | (engine(kv.client) if kv is not None else {})
+
+
+def check_executor(kv: HasClient | None) -> None:
+    """``kv`` is None, or has a client and counts round trips."""
+    if kv is not None and not (hasattr(kv, "client") and hasattr(kv, "round_trips")):
+        raise InvalidArgument(f"kv must be a kvlab.Kv, not {shown(kv)}")
 
 
 def engine(client: Any) -> dict[str, str]:

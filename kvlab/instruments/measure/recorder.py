@@ -19,6 +19,7 @@ Samples are buffered and counted in bulk with numpy.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterable
 from typing import Any
@@ -29,6 +30,7 @@ from hdrh.histogram import HdrHistogram
 
 from kvlab.core.checks import real
 from kvlab.errors import InvalidArgument
+from kvlab.instruments.numbers import numbers
 
 SHORTEST = 1_000
 LONGEST = 60_000_000_000
@@ -64,8 +66,8 @@ class Recorder:
             if started is None:
                 raise InvalidArgument("intended needs started: the wait is started - intended")
             seconds += started - intended
-        if seconds != seconds:
-            raise InvalidArgument("seconds must be a number, got nan")
+        if type(seconds) is not float or seconds != seconds:
+            seconds = real("seconds", seconds, -math.inf, infinite=True)
         with self._lock:
             self._buffer.append(seconds)
             if len(self._buffer) >= BUFFER:
@@ -73,9 +75,7 @@ class Recorder:
 
     def record_all(self, seconds: Iterable[float] | npt.NDArray[np.float64]) -> None:
         """Count many samples at once."""
-        samples = np.asarray(seconds if isinstance(seconds, np.ndarray) else list(seconds), float)
-        if np.isnan(samples).any():
-            raise InvalidArgument("seconds must be numbers, got nan")
+        samples = numbers("seconds", seconds, nan=False)
         with self._lock:
             self._flush()
             self._add(samples)

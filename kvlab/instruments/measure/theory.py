@@ -13,13 +13,14 @@ import numpy.typing as npt
 
 from kvlab.core.checks import real, whole
 from kvlab.errors import InvalidArgument
+from kvlab.instruments.numbers import numbers
 
 Floats = npt.NDArray[np.float64]
 
 
 def _chances(probabilities: npt.ArrayLike) -> Floats:
-    chance = np.asarray(probabilities, dtype=np.float64)
-    if chance.ndim != 1 or not len(chance) or (chance < 0).any():
+    chance = numbers("probabilities", probabilities)
+    if chance.ndim != 1 or not len(chance) or not (chance >= 0).all():
         raise InvalidArgument("probabilities must be a row of numbers that are not negative")
     if not math.isclose(float(chance.sum()), 1.0, abs_tol=1e-6):
         raise InvalidArgument(f"probabilities must sum to 1, they sum to {chance.sum():g}")
@@ -107,6 +108,7 @@ def closed_loop_pause(
     ``rate``: calls a second while the server answers. The calls that users would have made during
     the pause are missing (coordinated omission, Gil Tene).
     """
+    _check_pause(percent, pause, seconds)
     calls = real("rate", rate, 0) * max(seconds - pause, 0) + whole("users", users, 1)
     return pause if users >= (1 - percent / 100) * calls else 0.0
 
@@ -116,4 +118,11 @@ def open_loop_pause(percent: float, pause: float, seconds: float) -> float:
 
     Waits are even from 0 to ``pause``: (pause − w) / seconds of the calls waited longer than w.
     """
-    return max(real("pause", pause, 0) - (1 - percent / 100) * real("seconds", seconds, 0), 0.0)
+    _check_pause(percent, pause, seconds)
+    return max(pause - (1 - percent / 100) * seconds, 0.0)
+
+
+def _check_pause(percent: float, pause: float, seconds: float) -> None:
+    real("percent", percent, 0, 100)
+    real("pause", pause, 0)
+    real("seconds", seconds, 0)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from kvlab.core.checks import real, whole
+from kvlab.core.checks import function, instance, items, mapping, real, whole
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.measure.recorder import Recorder
 from kvlab.instruments.measure.result import Result
@@ -59,6 +59,8 @@ def in_turns(
     ``warmup`` turns come first and are thrown away. No turn begins after ``seconds``, except the
     first two that count.
     """
+    for name, variant in mapping("variants", variants).items():
+        function(f"variants[{name!r}]", variant)
     taken = [
         {name: call() for name, call in variants.items()}
         for _ in turns_within(turns, warmup=warmup, seconds=seconds)
@@ -73,6 +75,8 @@ def merged(runs: Sequence[Result]) -> Result:
     a number that is unknown in one run is unknown in the result. The timelines follow each other.
     Raises ``InvalidArgument`` for no runs, and for runs with different widths of the bucket.
     """
+    for run in items("runs", runs):
+        instance("runs", run, Result, "results of experiments")
     if not runs:
         raise InvalidArgument("runs must hold at least one result, got none")
     if len(buckets := {run.bucket for run in runs}) > 1:

@@ -15,8 +15,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from kvlab.core.checks import real, whole
+from kvlab.core.checks import boolean, keep, real, whole
 from kvlab.errors import InvalidArgument
+from kvlab.instruments.numbers import numbers
 
 Keys = npt.NDArray[np.int64]
 Seconds = npt.NDArray[np.float64]
@@ -48,7 +49,7 @@ class Uniform:
 
     def keys(self, count: int, seed: int) -> Keys:
         """``count`` keys, drawn independently."""
-        drawn = np.random.default_rng(seed).random(whole("count", count, 0))
+        drawn = np.random.default_rng(whole("seed", seed, 0)).random(whole("count", count, 0))
         return (drawn * self.n).astype(np.int64)
 
 
@@ -78,7 +79,7 @@ class Zipf:
 
     def keys(self, count: int, seed: int) -> Keys:
         """``count`` keys, drawn independently."""
-        drawn = np.random.default_rng(seed).random(whole("count", count, 0))
+        drawn = np.random.default_rng(whole("seed", seed, 0)).random(whole("count", count, 0))
         return np.searchsorted(self._cumulative, drawn, side="right").astype(np.int64)
 
 
@@ -117,7 +118,7 @@ class Hotspot:
 
     def keys(self, count: int, seed: int) -> Keys:
         """``count`` keys; draw i falls in hot set number ``i // shift_every``."""
-        drawn = np.random.default_rng(seed).random((whole("count", count, 0), 2))
+        drawn = np.random.default_rng(whole("seed", seed, 0)).random((whole("count", count, 0), 2))
         is_hot = drawn[:, 0] < self.hot_weight
         width = np.where(is_hot, self.hot, self.n - self.hot)
         offset = np.where(is_hot, 0, self.hot) + (drawn[:, 1] * width).astype(np.int64)
@@ -175,11 +176,13 @@ class OpenLoop:
     def __post_init__(self) -> None:
         real("rate", self.rate, 0, 1e7, above=True)
         whole("workers", self.workers, 1, 1024)
+        boolean("poisson", self.poisson)
 
     def times(
         self, *, duration: float | None = None, count: int | None = None, seed: int = 0
     ) -> Seconds:
         """Intended starts in seconds from 0, rising; give ``duration`` or ``count``."""
+        whole("seed", seed, 0)
         if (duration is None) == (count is None):
             raise InvalidArgument(
                 f"give either duration or count, got duration={duration!r}, count={count!r}"
@@ -212,6 +215,8 @@ class Trace:
     asked: Keys
 
     def __post_init__(self) -> None:
+        keep(self, times=numbers("times", self.times))
+        numbers("asked", self.asked)
         if len(self.times) != len(self.asked):
             raise InvalidArgument(
                 f"times and asked must have one length, got {len(self.times)} and {len(self.asked)}"

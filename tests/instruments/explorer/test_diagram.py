@@ -61,7 +61,7 @@ def session_with_long_ids() -> Story:
         kv.run(store.rotate(session.id))
         return session
 
-    return replay("", {"ann's phone and laptop": lives, "log_out_everywhere": lives})
+    return replay("0", {"ann's phone and laptop": lives, "log_out_everywhere": lives})
 
 
 def naive_session() -> Story:
@@ -162,7 +162,7 @@ def eighty_keys() -> Story:
         for number in range(80):
             kv.set(f"key:{number}", number)
 
-    return replay("", [lambda kv: kv.get("key:1")], setup=fills)
+    return replay("0", [lambda kv: kv.get("key:1")], setup=fills)
 
 
 def a_long_run() -> Story:
@@ -170,7 +170,7 @@ def a_long_run() -> Story:
         for _ in range(100):
             kv.incr("n")
 
-    return replay("", [counts])
+    return replay("0", [counts])
 
 
 STORIES: list[Callable[[], Story]] = [

@@ -329,7 +329,7 @@ def test_a_replay_shows_a_run_that_holds() -> None:
 def test_a_schedule_may_stop_early() -> None:
     story = replay("1", [counts(2)] * 2)
     assert story.schedule == "1 0 0 1"
-    assert replay("", [counts(2)] * 2).schedule == "0 0 1 1"
+    assert replay("0", [counts(2)] * 2).schedule == "0 0 1 1"
 
 
 def test_a_long_schedule_is_cut_where_it_goes_on_by_itself() -> None:

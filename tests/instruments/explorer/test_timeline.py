@@ -112,7 +112,7 @@ def test_transactions_scripts_and_errors() -> None:
         except redis.ResponseError:
             kv.eval("return ARGV[1]", 1, "a", "x")
 
-    said = str(shown("", client))
+    said = str(shown("0", client))
     assert "MULTI INCRBY a 1; INCRBY b 1 EXEC → [1, 1]" in said
     assert "fixed_window.lua kv:ratelimit:api:{ann}" in said
     assert "LPUSH a 1 → error WRONGTYPE" in said
@@ -125,7 +125,7 @@ def test_of_a_long_value_the_part_that_changed_is_shown(direct: redis.Redis) -> 
     def client(kv: Any) -> None:
         kv.set("cart", before.replace("0}", "7}"))
 
-    assert '"total": 7}' in str(shown("", client, setup=lambda kv: kv.set("cart", before)))
+    assert '"total": 7}' in str(shown("0", client, setup=lambda kv: kv.set("cart", before)))
 
 
 def test_what_each_type_holds_and_what_changed(direct: redis.Redis) -> None:
@@ -140,7 +140,7 @@ def test_what_each_type_holds_and_what_changed(direct: redis.Redis) -> None:
         kv.persist("ttl")
         kv.delete("list")
 
-    said = str(shown("", client, setup=lambda kv: kv.set("ttl", 1, ex=50)))
+    said = str(shown("0", client, setup=lambda kv: kv.set("ttl", 1, ex=50)))
     for change in (
         "at first ttl = 1  TTL 50 s",
         'list = [a, "b c"]  no TTL',
@@ -179,7 +179,7 @@ def test_of_a_very_long_run_the_middle_is_left_out() -> None:
         for _ in range(100):
             kv.incr("n")
 
-    timeline = shown("", client)
+    timeline = shown("0", client)
     assert f"  … {100 - HEAD - TAIL} more steps" in str(timeline)
     assert f"{HEAD:3} client 0" in str(timeline)
     assert f"{HEAD + 1:3} client 0" not in str(timeline)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextvars import ContextVar, copy_context
 from typing import Any
 
+from kvlab.core import checks
 from kvlab.errors import KvlabError
 from kvlab.instruments.explorer.clients.clock import RunClock
 from kvlab.instruments.explorer.clients.stops import (
@@ -51,6 +52,10 @@ def step(label: str, *touches: str, reads: bool = False) -> None:
     database, a file, a global. ``touches`` names these things (``label`` by default); ``reads``
     says that the lines only read them. Outside an exploration ``step`` does nothing.
     """
+    checks.text("label", label, None)
+    for name in touches:
+        checks.text("touches", name, None)
+    checks.boolean("reads", reads)
     client = _current.get(None)
     if client is not None:
         client.park(Local(label, frozenset(touches or (label,)), reads))

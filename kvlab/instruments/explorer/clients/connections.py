@@ -94,6 +94,8 @@ class SteppedConnectionBase(Noting):
             self.server.settle()
         order = self.client_thread.park(Sending(tuple(commands)))
         self.lost = order.startswith("lose")
+        if self.lost:  # an executor remembers that the server was silent
+            self.client_thread.unclean.add("lost")
         if order != "lose request":
             self.unanswered += len(commands)
             self.client_thread.pending_io += len(commands)

@@ -25,7 +25,7 @@ class CleanStart:
         self._functions = self._ask(b"FUNCTION", b"DUMP")
 
     def put_back(self) -> bool:
-        """Whether connections may have been closed meanwhile that their owners hold to be open.
+        """Whether all clients must be made anew: connections were closed, or refusals remembered.
 
         Raises KvlabError when the server can no longer be put back.
         """
@@ -46,9 +46,9 @@ class CleanStart:
             raise KvlabError(
                 f"a run has left the server in a state that cannot be put back: {problem}"
             ) from problem
-        closed = "all connections" in left
+        everywhere = not left.isdisjoint({"all connections", "replication", "config", "users"})
         left.clear()
-        return closed
+        return everywhere
 
     def _put_back_config(self) -> None:
         for name, value in self._config_now().items():

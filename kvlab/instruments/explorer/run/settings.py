@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
+from kvlab.core import checks
 from kvlab.core.checks import real, whole
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.explorer.clients.redis_clients import KvRedis
@@ -34,8 +35,8 @@ class Faults:
     * ``clock_jumps``: when a client reads its wall clock (``time.time``), the clock has jumped by
       one of these numbers of seconds.
 
-    ``a | b`` allows what either of the two allows. Raises InvalidArgument for clock jumps that
-    are no numbers of seconds.
+    ``a | b`` allows what either of the two allows. Raises InvalidArgument for what is neither True
+    nor False, and for clock jumps that are no numbers of seconds.
     """
 
     crashes: bool = False
@@ -46,13 +47,18 @@ class Faults:
     clock_jumps: Sequence[float] = ()
 
     def __post_init__(self) -> None:
+        for kind in fields(self):
+            if kind.name != "clock_jumps":
+                checks.boolean(kind.name, getattr(self, kind.name))
         jumps = self.clock_jumps
-        if not isinstance(jumps, Sequence):
+        if not isinstance(jumps, Sequence) or isinstance(jumps, str | bytes):
             raise InvalidArgument(f"clock_jumps must be seconds, like [3600, -60], not {jumps!r}")
         checked = tuple(real("clock_jumps", jump, -1e9, 1e9) for jump in jumps)
         object.__setattr__(self, "clock_jumps", checked)
 
     def __or__(self, other: Faults) -> Faults:
+        if not isinstance(other, Faults):
+            return NotImplemented
         return Faults(
             crashes=self.crashes or other.crashes,
             lost_replies=self.lost_replies or other.lost_replies,
@@ -102,19 +108,27 @@ class Settings:
     progress: bool = True
 
     def __post_init__(self) -> None:
-        whole("max_faults", self.max_faults, 0)
+        whole("max_faults", self.max_faults, 1)
         whole("max_schedules", self.max_schedules, 1)
         real("max_seconds", self.max_seconds, 0, above=True)
         whole("max_steps", self.max_steps, 1)
         whole("processes", self.processes, 1)
         for name, function in (("setup", self.setup), ("invariant", self.invariant)):
-            if inspect.iscoroutinefunction(function):
+            if function is not None and inspect.iscoroutinefunction(
+                checks.function(name, function)
+            ):
                 raise InvalidArgument(f"{name} must be a plain function, not an async one")
         if not isinstance(self.faults, Faults):
             raise InvalidArgument(
                 "faults must be Faults, such as ALL_FAULTS or Faults(crashes=True), "
                 f"not {self.faults!r:.80}; max_faults says how many may happen in one run"
             )
+        checks.boolean("reduce", self.reduce)
+        checks.boolean("progress", self.progress)
+        checks.text("engine", self.engine)
+        if self.url is not None:
+            checks.text("url", self.url, None)
+        checks.mapping("client_options", self.client_options)
         if chosen := self.client_options.keys() & _CHOOSES_SERVER:
             names = ", ".join(sorted(chosen))
             raise InvalidArgument(f"client_options says {names}: use url to choose the server")
@@ -129,8 +143,11 @@ def named(clients: Sequence[Program] | Mapping[str, Program]) -> Mapping[str, Pr
     if callable(clients):
         raise InvalidArgument("clients must be several functions, or one in a list")
     if not isinstance(clients, Mapping):
+        checks.items("clients", clients)
         clients = {f"client {number}": program for number, program in enumerate(clients)}
     programs = tuple(clients.values())
     if not programs or not all(map(callable, programs)):
         raise InvalidArgument(f"clients must be one or more functions, not {programs!r:.80}")
+    for name in clients:
+        checks.text("a name of clients", name, None)
     return clients
