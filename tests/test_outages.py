@@ -124,8 +124,8 @@ def dead(server: RunningServer) -> Iterator[str]:
     server.restart()
 
 
-def refusing(reply: str) -> State:
-    """A server that gives this answer to every command."""
+def refusing(reply: str, database: int = 0) -> State:
+    """A server that gives this answer to every command; to a connection's SELECT too, but of 0."""
 
     class Refusing(socketserver.BaseRequestHandler):
         def handle(self) -> None:
@@ -141,7 +141,7 @@ def refusing(reply: str) -> State:
             server.daemon_threads = True
             thread = threading.Thread(target=server.serve_forever, args=(0.01,))
             thread.start()
-            yield f"redis://127.0.0.1:{server.server_address[1]}"
+            yield f"redis://127.0.0.1:{server.server_address[1]}/{database}"
             server.shutdown()
             thread.join()
 
@@ -158,7 +158,7 @@ STATES: dict[str, tuple[int, State]] = {
     "MASTERDOWN": (NOTHING, without_its_primary),
     "BUSY": (NOTHING, busy),
     "CLUSTERDOWN": (NOTHING, without_slots),
-    "LOADING": (NOTHING, refusing("LOADING Redis is loading the dataset in memory")),
+    "LOADING": (NOTHING, refusing("LOADING Redis is loading the dataset in memory", 1)),
     "TRYAGAIN": (NOTHING, refusing("TRYAGAIN Multiple keys request during rehashing of slot")),
     "frozen": (NOTHING, frozen),
     "dead": (NOTHING, dead),
