@@ -456,6 +456,40 @@ def test_waiting_ends_with_the_deadline_and_nothing_was_sent(kv: Kv) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(("waited", "sent"), [(5.0, True), (5.001, False)])
+def test_a_call_may_wait_for_the_deadline_and_not_longer(kv: Kv, waited: float, sent: bool) -> None:
+    """In the queue, or for a place in the queue; the clock stands still until it is set."""
+
+    async def main() -> None:
+        now, released = 0.0, asyncio.Event()
+        akv = twin(kv, clock=lambda: now, deadline=5.0)
+        async with akv, AutoBatch(akv, max_batch=1, max_waiting=1, in_flight=2) as auto:
+            outside: list[Any] = []
+            trip = auto._trip
+
+            async def held(*what: Any) -> Any:
+                outside.append(what)
+                await released.wait()
+                return await trip(*what)
+
+            auto._trip = held  # type: ignore[method-assign]
+            calls = [asyncio.create_task(auto.run(echo(i))) for i in range(6)]
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert len(outside) == 2  # as many batches as may be in flight
+            now = waited
+            released.set()
+            got = await asyncio.gather(*calls, return_exceptions=True)
+            assert got[:2] == ["0", "1"]
+            if sent:
+                assert got[2:] == ["2", "3", "4", "5"]
+            else:
+                assert [type(g) for g in got[2:]] == [ServerUnavailable] * 4
+                assert "waited 5 s behind others" in str(got[2])
+
+    asyncio.run(main())
+
+
 def test_close_drains_and_then_refuses(kv: Kv) -> None:
     async def main() -> None:
         async with twin(kv) as akv:

@@ -10,6 +10,7 @@ import gc
 import socket
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -90,26 +91,25 @@ class Way:
 
         return self.loop.run_until_complete(main())
 
+    def take(self) -> Any:
+        """A connection out of the pool."""
+        return self._done(self.kv._connections.get())
+
+    def give_back(self, connection: Any) -> None:
+        self._done(self.kv._connections.put(connection, complete=True))
+
     def fill(self, count: int) -> None:
         """Have that many idle connections."""
-        pool = self.kv._connections
-        if self.kind == "threads":
-            for connection in [pool.get() for _ in range(count)]:
-                pool.put(connection, complete=True)
-            return
-
-        async def main() -> None:
-            for connection in [await pool.get() for _ in range(count)]:
-                await pool.put(connection, complete=True)
-
-        self.loop.run_until_complete(main())
+        for connection in [self.take() for _ in range(count)]:
+            self.give_back(connection)
 
     def drop(self) -> None:
         """Close the idle connections."""
-        if self.kind == "threads":
-            done(self.kv._connections.doubt())
-        else:
-            self.loop.run_until_complete(adone(self.kv._connections.doubt()))
+        doubt = self.kv._connections.doubt()
+        done(doubt) if self.kind == "threads" else self._done(adone(doubt))
+
+    def _done(self, what: Any) -> Any:
+        return self.loop.run_until_complete(what) if asyncio.iscoroutine(what) else what
 
     def free_turns(self) -> int:
         turns = self.kv._connections._turns
@@ -270,6 +270,38 @@ def test_a_try_that_is_interrupted_is_followed_by_another(
     assert calls.free_turns() == 20
 
 
+def test_a_silent_server_gets_no_op_to_run_later(
+    way: Ways, own: RunningServer, proxy: Proxy
+) -> None:
+    """Though it can be connected to: this client says nothing when it connects."""
+    calls = way(proxy.port, client={"driver_info": None})
+    calls.run(PING)
+    with paused(own.pid):
+        assert calls.failures(INCR, 1) == [OutcomeUnknown]
+        calls.now += 4 * TIMEOUT
+        assert calls.failures(INCR, 3) == [ServerUnavailable] * 3
+    _until_it_has_answered(own)
+    assert calls.run(INCR) == 2
+    assert calls.kv.outage is None
+
+
+def test_an_outage_outlives_its_event_loop(own: RunningServer) -> None:
+    now = 100.0
+    client = redis.asyncio.Redis(port=own.port)
+    akv = AsyncKv(client, prefix="recovery", timeout=TIMEOUT, clock=lambda: now)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # the first loop leaves its sockets open
+        with paused(own.pid):
+            for expected in (ServerUnavailable, ServerUnavailable):
+                with pytest.raises(expected):
+                    asyncio.run(akv.run(INCR))
+        now += 4 * TIMEOUT
+        assert asyncio.run(akv.run(INCR)) == 1
+        assert akv.outage is None
+        asyncio.run(akv.close())
+        gc.collect()
+
+
 def test_pauses_have_a_limit(way: Ways) -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody:  # connects, and never says anything
         calls = way(nobody.getsockname()[1], timeout=0.05)
@@ -288,6 +320,9 @@ def test_what_is_refused_quickly_is_tried_by_each_call(way: Ways) -> None:
         assert calls.failures(INCR, 3) == [ServerUnavailable] * 3
         assert (calls.kv.outage.since, calls.kv.outage.pause) == (100, 0)
         assert calls.kv.outage.next_try == calls.now
+        for took, pause in ((0.12, 0), (TIMEOUT / 2, 2 * TIMEOUT)):
+            calls.kv._health.failed(calls.now - took, ConnectionError())
+            assert calls.kv.outage.pause == pause
 
 
 def test_a_connection_that_hangs_alone_is_no_outage(way: Ways, proxy: Proxy) -> None:
@@ -370,8 +405,12 @@ def test_twelve_connections_to_a_demoted_primary_fail_no_call(
 ) -> None:
     calls = way(proxy.port)
     calls.fill(12)
+    in_use = calls.take()
     moved()
     assert [calls.run(INCR) for _ in range(20)] == list(range(1, 21))
+    assert in_use.is_connected
+    calls.give_back(in_use)
+    assert not in_use.is_connected
 
 
 @pytest.mark.parametrize("ops", [(INCR, GET), (Op(COUNT, Key("n")), GET)])

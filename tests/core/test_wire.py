@@ -23,7 +23,7 @@ from redis.exceptions import (
 )
 
 from kvlab import Flow, Key, Op, Script, Wait
-from kvlab.core.executor import CHUNK, PAUSE, Executor, Trip
+from kvlab.core.executor import CHUNK, PAUSE, Doubt, Executor, Trip
 from kvlab.core.key import checked_prefix
 from kvlab.core.settings import Settings
 from kvlab.core.wire import Command, RoundTrip, encode, refusal
@@ -50,7 +50,7 @@ class Play:
 
     def __init__(self, *answers: Any, seconds: float = 0.0, **settings: Any) -> None:
         self.now, self.seconds = 100.0, seconds
-        self.answers, self.sent, self.waits = list(answers), [], 0
+        self.answers, self.sent, self.waits, self.doubts = list(answers), [], 0, 0
         kind, where = SimpleNamespace, {"host": "h", "port": 1}
         pool = SimpleNamespace(connection_class=kind, connection_kwargs=where, max_connections=9)
         settings = {"prefix": "p", "clock": lambda: self.now, "sleep": list} | settings
@@ -64,6 +64,9 @@ class Play:
                 match request:
                     case Wait(seconds):
                         self.now, self.waits = self.now + seconds, self.waits + 1
+                        request = running.send(None)
+                    case Doubt():
+                        self.doubts += 1
                         request = running.send(None)
                     case Trip(commands):
                         self.sent.append(commands)
@@ -429,6 +432,27 @@ def test_ops_that_ran_though_multi_was_refused_are_not_called_unrun() -> None:
     without = ResponseError("EXEC without MULTI", status_code="ERR")
     results = Play(replied(denied, 1, without)).run(ADD, atomic=True, return_exceptions=True)
     assert [type(r) for r in results] == [OutcomeUnknown]
+
+
+def test_what_a_demoted_primary_refused_is_retried_once_and_whole() -> None:
+    readonly = ResponseError("READONLY You can't write against a read only replica.")
+    play = Play(replied(b"1", readonly), replied(2))
+    assert play.run(READ, ADD) == (b"1", 2)
+    assert ([len(sent) for sent in play.sent], play.doubts) == ([2, 1], 1)
+    aborted = [b"OK", b"QUEUED", readonly, ResponseError("EXECABORT discarded")]
+    play = Play((aborted, None), ([b"OK", b"QUEUED", b"QUEUED", [b"1", 2]], None))
+    assert play.run(READ, ADD, atomic=True) == (b"1", 2)
+    play = Play(replied(readonly), replied(readonly), replied(readonly))
+    with pytest.raises(ServerRefused):
+        play.run(ADD)
+    with pytest.raises(ServerRefused):  # believed now: not asked again
+        play.run(ADD)
+    assert len(play.sent) == 3
+    # MULTI itself was refused: the first op ran by itself, and must not run again.
+    alone = [ResponseError("NOPERM no MULTI"), 1, readonly, ResponseError("ERR EXEC without MULTI")]
+    play = Play((alone, None))
+    play.run(ADD, ADD, atomic=True, return_exceptions=True)
+    assert len(play.sent) == 1
 
 
 def test_an_error_inside_exec_is_the_ops_own() -> None:

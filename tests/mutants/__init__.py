@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from mutants import (
     cache_aside,
+    core,
     distributed_lock,
     feature_flags,
     leaderboard,
@@ -27,6 +28,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *leaderboard.MUTANTS,
     *pipeline.MUTANTS,
     *feature_flags.MUTANTS,
+    *core.MUTANTS,
 )
 
 __all__ = ["MUTANTS", "PATTERNS", "ROOT", "Mutant", "Rotten"]

@@ -18,6 +18,7 @@ PATTERNS = (
     "leaderboard",
     "pipeline",
     "feature_flags",
+    "core",
 )
 
 
