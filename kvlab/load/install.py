@@ -31,12 +31,16 @@ def install(test: LoadTest[Any, Any]) -> None:
     events.init_command_line_parser.add_listener(
         lambda parser, **_: test.add_options(add_options(parser))
     )
-    events.init.add_listener(lambda environment, **_: _begin_life(test, environment))
+    here = os.getpid()
+    events.init.add_listener(lambda environment, **_: _begin_life(test, environment, here))
 
 
-def _begin_life(test: LoadTest[Any, Any], environment: Environment) -> None:
+def _begin_life(test: LoadTest[Any, Any], environment: Environment, installed: int) -> None:
+    """``installed``: the process that read the Locust file; a forked worker has another id."""
     if isinstance(environment.runner, WorkerRunner):
-        Worker(test, environment)
+        _interrupt_only(gevent.getcurrent(), Worker(test, environment))
+        if os.getpid() != installed:  # Locust ends its workers only after an orderly run
+            gevent.spawn(_end_with, installed, gevent.getcurrent())
         return
     inspect.stack()  # reads source files once; Locust's stop() would, with users under way
     _interrupt_only(gevent.getcurrent())
@@ -70,10 +74,15 @@ def _end_with(parent: int, main: Any) -> None:
     gevent.get_hub().loop.run_callback(main.throw, KeyboardInterrupt)
 
 
-def _interrupt_only(main: Any) -> None:
-    """Let Ctrl-C end Locust's main greenlet, not the running one, which may be a user's call."""
+def _interrupt_only(main: Any, worker: Worker | None = None) -> None:
+    """Let Ctrl-C end Locust's main greenlet, not the running one, which may be a user's call.
+
+    The first Ctrl-C of a run ends no worker: it reached the master too, which stops its workers.
+    """
 
     def interrupt() -> None:
+        if worker is not None and worker.outlives_interrupt():
+            return
         gevent.get_hub().loop.run_callback(main.throw, KeyboardInterrupt)
 
     gevent.signal_handler(signal.SIGINT, interrupt)

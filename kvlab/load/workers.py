@@ -40,7 +40,7 @@ class Worker:
         self._test, self._environment = test, environment
         self._runner: Any = environment.runner
         self._beside: gevent.Greenlet | None = None
-        self._has_ended = True
+        self._has_ended, self._is_spared = True, False
         self._phases = Phases(environment, self._say_begun, self._runner.stop)
         on = environment.events
         on.test_start.add_listener(self.on_test_start)
@@ -58,7 +58,7 @@ class Worker:
         settings = self._test.settings.from_dict(options.kvlab_settings)
         evidence = Evidence(self._test.facts(settings), settings.interval)
         process = Process(settings, evidence)
-        self._has_ended = False
+        self._has_ended, self._is_spared = False, True
         share(self._environment, process)
         self._phases.begin(process)
 
@@ -66,6 +66,11 @@ class Worker:
         self._runner.send_message(BEGUN, moment)
         process = process_of(self._environment)
         self._beside = gevent.spawn(self._test.beside, process)
+
+    def outlives_interrupt(self) -> bool:
+        """Whether a run has begun in which nobody has asked this before."""
+        spared, self._is_spared = self._is_spared and not self._has_ended, False
+        return spared
 
     def on_report(self, client_id: str, data: dict[str, Any]) -> None:
         """Add the evidence since the last report to a report of Locust."""

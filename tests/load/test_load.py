@@ -293,8 +293,10 @@ def failing_url() -> Iterator[str]:
 # --- what goes wrong ---
 
 
-def test_ctrl_c_ends_with_a_verdict_and_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_ctrl_c_ends_with_a_verdict_and_leaves_nothing(tmp_path: Path, processes: int) -> None:
     arguments = ["--time", "60s", "--fault", "pause@50", "--limit", "1", "--users", "2"]
+    arguments += ["--processes", str(processes)] if processes > 1 else []
     running = started(None, tmp_path, *arguments, start_new_session=True)
     server, port = _own_server(psutil.Process(running.pid))
     with redis.Redis("127.0.0.1", port) as client:
@@ -324,6 +326,14 @@ def test_a_load_ends_with_the_process_that_started_it(
         psutil.wait_procs([locust], 30)
         assert not locust.is_running()
         assert client.keys("kvlab:load*") == []
+
+
+def test_workers_end_with_a_master_that_has_no_server(tmp_path: Path) -> None:
+    running = started(None, tmp_path, "--processes=2", "--host=redis://127.0.0.1:1")
+    said, problems = running.communicate(timeout=45)  # of all who write; Locust would take 60 s
+    assert running.returncode == ExitCode.SERVER
+    assert problems.startswith("kvlab: no connection to 127.0.0.1:1, nothing was sent"), said
+    assert list(tmp_path.iterdir()) == []
 
 
 def _until(condition: Callable[[], object]) -> None:
