@@ -89,6 +89,33 @@ def reset_notebook(
     print(f"the notebooks {name}* in {copy.folder} are as released")
 
 
+@app.command()
+def check(
+    chapter: Annotated[
+        str | None, typer.Argument(help="A chapter such as 05. [default: the one saved last]")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every chapter, a line each.")] = False,
+) -> None:
+    """Try your saved exercises in every order and with every fault; exit code 1 when one fails."""
+    from kvlab.workshop.learner.saved import check_saved
+    from kvlab.workshop.workbook import working_copy
+
+    solved = True
+    for report in check_saved(working_copy(Path.cwd()), chapter, every=every):
+        print(report.summary if every else f"{report}\n", flush=True)
+        solved = solved and report.passed
+    raise typer.Exit(int(not solved))
+
+
+@app.command()
+def progress() -> None:
+    """Show which exercises of this working copy are solved."""
+    from kvlab.workshop.learner.progress import added_up, log_of
+    from kvlab.workshop.workbook import working_copy
+
+    print(added_up(log_of(working_copy(Path.cwd())).events()))
+
+
 @app.command(context_settings=_PASSES_OPTIONS_ON)
 def load(
     context: typer.Context,
@@ -156,11 +183,23 @@ def reset(
     prefix: Annotated[
         str | None, typer.Option(help="The namespace to empty. [default: KVLAB_PREFIX or kvlab:]")
     ] = None,
+    exercises: Annotated[
+        bool, typer.Option("--exercises", help="Bring the exercises back as released, instead.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Remove the keys under the prefix, and no others, from the server in use."""
     import kvlab
 
+    if exercises:
+        from kvlab.workshop.workbook import working_copy
+
+        copy = working_copy(Path.cwd())
+        if not yes:
+            typer.confirm(f"Bring every exercise in {copy.folder} back as released?", abort=True)
+        for changed, kept in copy.restore("", "exercises"):
+            print(f"{changed} is as released; yours is {kept} now")
+        return
     with kvlab.connect() if prefix is None else kvlab.connect(prefix=prefix) as kv:
         if not yes:
             typer.confirm(

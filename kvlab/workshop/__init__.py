@@ -11,6 +11,7 @@ from typing import Any
 _HOME = {
     "check": "learner.check",
     "hint": "learner.hints",
+    "predict": "learner.predictions",
     "progress": "learner.progress",
 }
 

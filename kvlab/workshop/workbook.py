@@ -93,8 +93,10 @@ class WorkingCopy:
         self._write(self.folder / _RECORD, json.dumps(record, indent=1).encode())
         return Laid(new, updated, tuple(outdated))
 
-    def restore(self, beginning: str) -> list[tuple[str, str]]:
+    def restore(self, beginning: str, folder: str | None = None) -> list[tuple[str, str]]:
         """Lay the released files whose name begins so; a changed one is renamed before.
+
+        ``folder`` chooses those of one folder of the copy, such as "exercises".
 
         Returns (name, the new name of the changed file). Raises :class:`InvalidArgument` when
         no file of the workbook begins so.
@@ -103,7 +105,9 @@ class WorkingCopy:
         if beginning.isdecimal():
             beginning = beginning.zfill(2)
         files = [(n, s) for n, s in _released_files() if Path(n).name.startswith(beginning)]
-        if not files or not beginning:
+        if folder is not None:
+            files = [(name, s) for name, s in files if Path(name).parent.as_posix() == folder]
+        if not files or not (beginning or folder):
             raise InvalidArgument(f"no notebook begins with {beginning!r}; an example: 03")
         record, renamed = self._record(), []
         for name, source in files:

@@ -53,8 +53,7 @@ def check(exercise: str, function: Callable[..., Any]) -> Report:
     with private_server() as server:
         report = examine(chosen, function, server)
     if log := log_here():
-        failed = [done.name for done in report.checks if not done.passed]
-        log.note("check", exercise=report.exercise, passed=report.passed, failed=failed)
+        log.note_report(report)
     return report
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from kvlab.workshop import exercises
+from kvlab.workshop.learner.report import Report
 from kvlab.workshop.workbook import WorkingCopy, working_copy
 
 FILE = ".kvlab-progress.jsonl"
@@ -38,6 +39,10 @@ class Log:
             os.write(descriptor, line.encode())
         finally:
             os.close(descriptor)
+
+    def note_report(self, report: Report) -> None:
+        failed = [done.name for done in report.checks if not done.passed]
+        self.note("check", exercise=report.exercise, passed=report.passed, failed=failed)
 
     def events(self) -> list[Event]:
         """All events. A line that a power cut has torn is left out."""
