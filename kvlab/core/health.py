@@ -32,7 +32,7 @@ LONGEST_PAUSE = 5.0
 """Seconds; a pause is longer only when the try took longer."""
 QUICK = 0.5
 """The part of ``timeout`` in which a PING must be answered, and a failure costs little."""
-BELIEVED = 0.2
+BELIEVED = 0.5
 """Seconds for which a refusal on a new connection is taken for the server's word."""
 
 

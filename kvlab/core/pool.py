@@ -116,7 +116,7 @@ class Pool:
         yield from self.doubt()
         if self._closed or not is_silence(problem):
             return
-        if self.health.outage is None:
+        if self.health.outage is None or not self.health.outage.pause:
             began, asking = self.health.clock(), self._make()
             try:
                 yield self._open(asking, self.health.quick)

@@ -62,8 +62,8 @@ MUTANTS = (
         "asking the server after a silence",
         "a frozen server costs once",
         POOL,
-        "        if self.health.outage is None:\n            began, asking",
-        "        if False:\n            began, asking",
+        "if self.health.outage is None or not self.health.outage.pause:",
+        "if False:",
         "costs_once",
     ),
     mutant(
