@@ -33,7 +33,7 @@ for i = 1, #live - ARGV[4] + 1 do
 end
 
 local deadline = now + ARGV[3]
-local expires = math.min(now + ARGV[2], deadline)
+local expires = now + ARGV[2] -- the idle timeout is not the longer one
 record = string.format('%.0f %.0f %.0f %.0f %s', now, now, expires, deadline, ARGV[5])
 redis.call('HSET', KEYS[1], 'm:' .. ARGV[1], record, 'd:' .. ARGV[1], ARGV[6])
 for _, one in ipairs(dead) do

@@ -180,6 +180,14 @@ def seen_earlier(kv: Kv, session: Session, seconds: int, *, over: bool = False) 
     kv.client.hset(key, f"m:{session.handle}", record)
 
 
+def test_the_list_begins_with_the_session_seen_last(kv: Kv) -> None:
+    made = [kv.run(STORE.create("ann")) for _ in range(3)]
+    for session, seconds in zip(made, (20, 60, 40), strict=True):
+        seen_earlier(kv, session, seconds)
+    listed = [session.handle for session in kv.run(STORE.list("ann"))]
+    assert listed == [made[i].handle for i in (0, 2, 1)]
+
+
 def test_the_user_with_too_many_sessions_loses_the_one_seen_longest_ago(kv: Kv) -> None:
     store = SessionStore(per_user=3)
     made = [kv.run(store.create("ann")) for _ in range(3)]

@@ -84,6 +84,15 @@ def test_a_fill_of_the_newest_known_version_is_stored(any_kv: Kv) -> None:
     assert any_kv.run(users.fetch("k", never)) == "row"
 
 
+def test_a_fill_sent_again_after_a_save_is_not_what_the_entry_holds(any_kv: Kv) -> None:
+    lease = any_kv.run(cache.read("k")).lease
+    fill = cache.fill("k", lease, "loaded")
+    assert any_kv.run(fill, fill) == (Fill(stored=True), Fill(stored=True))
+    any_kv.run(users.save("k", lambda: ("saved", 1)))
+    assert any_kv.run(fill) == Fill(stored=False)
+    assert any_kv.run(cache.fetch("k", never)) == "saved"
+
+
 def test_a_fill_that_its_version_refuses_ends_its_lease(any_kv: Kv) -> None:
     any_kv.run(users.save("k", lambda: ("row", 2)))
     any_kv.run(cache.invalidate("k"))
