@@ -1,8 +1,9 @@
 """Measures the cells of a notebook's source: can a learner read them?
 
 A cell is judged as ruff formats it at 88 columns, so that a remark to the formatter cannot hide
-its length, and by its syntax tree, so that no spelling hides a form. ``python
-tests/support/cells.py notebooks/source/05_*.py`` lists each offence with the line of the source.
+its length, and by its syntax tree (``cell_forms``), so that no spelling hides a form.
+``PYTHONPATH=tests python -m support.cells notebooks/source/05_*.py`` lists each offence with the
+line of the source.
 
 What is banned, and why:
 
@@ -10,7 +11,10 @@ What is banned, and why:
 * ``# fmt``, ``# noqa`` and other remarks to a tool: no reader needs them;
 * a lambda that is assigned to a name: a ``def`` has a name and a docstring;
 * ``:=`` and ``;``: two acts in one line;
-* ``and`` / ``or`` as a sequence of acts (see ``_acts``);
+* ``and`` / ``or`` as a sequence of acts (see ``cell_forms``), but for the condition of an ``if``;
+* several acts in one statement: ``(a(), b())`` and ``a() if ready else b()``;
+* a comprehension that is made for its effect: ``[print(row) for row in rows]``;
+* what is not Python: a magic (``%timeit``), a shell command (``!ls``), a question (``x?``);
 * a default argument that captures a loop variable: a trick that must be explained;
 * several targets in one assignment: ``a = b = 0`` and ``a, b = 1, 2``. To unpack the one result
   of a call (``left, right = halves(x)``) is allowed;
@@ -19,8 +23,6 @@ What is banned, and why:
 
 from __future__ import annotations
 
-import ast
-import builtins
 import io
 import re
 import subprocess
@@ -29,6 +31,8 @@ import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from support import cell_forms
 
 MAX_LINES = 12
 MAX_CELLS = 40
@@ -40,11 +44,6 @@ _REMARK = re.compile(
     re.IGNORECASE,
 )
 _NOT_IN_CHAPTER = ("stub", "solution", "check", "exercise-setup")
-_ACTS_OF_BUILTINS = {"print", "exec", "eval", "input", "open", "setattr", "delattr", "next"}
-_QUESTIONS = frozenset(dir(builtins)) - _ACTS_OF_BUILTINS
-_READS = frozenset({"get", "exists", "ttl", "pttl", "hget", "hgetall", "zscore", "zcard", "scard"})
-_READS |= {"llen", "keys", "values", "items", "count", "index", "startswith", "endswith"}
-_ASKS = ("is_", "are_", "has_", "every_", "no_", "all_", "any_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +86,9 @@ def split(text: str) -> list[Cell]:
 
 def offences(text: str) -> list[Offence]:
     """Everything that is banned in one source, by line."""
+    text, found = _python_alone(text)
     cells = split(text)
-    found = [offence for cell in cells if cell.code for offence in _remarks(cell)]
+    found += [offence for cell in cells if cell.code for offence in _remarks(cell)]
     formatted = formatted_text(without_remarks(text))
     for cell, shown in zip(cells, split(formatted), strict=True):
         if cell.code:
@@ -109,15 +109,39 @@ def formatted_text(text: str) -> str:
 
 
 def without_remarks(text: str) -> str:
-    """The text without what it says to its linters."""
-    return _REMARK.sub("", text)
+    """The text without what its comments say to linters; a string keeps such words."""
+    lines = text.splitlines(keepends=True)
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            line = lines[row - 1]
+            kept = _REMARK.sub("", token.string)
+            code = line[:column] if kept else line[:column].rstrip()
+            lines[row - 1] = code + kept + line[column + len(token.string) :]
+    return "".join(lines)
+
+
+def _python_alone(text: str) -> tuple[str, list[Offence]]:
+    """The text with ``pass`` for each code cell that is not Python, and these cells."""
+    lines = text.splitlines()
+    found = list[Offence]()
+    for cell in split(text):
+        try:
+            if cell.code:
+                cell_forms.parsed(cell.text)
+        except SyntaxError as error:
+            at = cell.line + (error.lineno or 1)
+            found.append(Offence(at, f"not Python: {(error.text or '').strip()[:50]}"))
+            size = len(cell.text.splitlines())
+            lines[cell.line : cell.line + size] = ["pass"] + ["# …"] * (size - 1)
+    return ("\n".join(lines) + "\n" if found else text), found
 
 
 def _remarks(cell: Cell) -> Iterator[Offence]:
     """What the formatter would take away or obey: remarks to linters, and semicolons."""
     for token in tokenize.generate_tokens(io.StringIO(cell.text + "\n").readline):
         line = cell.line + token.start[0]
-        if token.type == tokenize.COMMENT and _REMARK.match(token.string):
+        if token.type == tokenize.COMMENT and _REMARK.search(token.string):
             yield Offence(line, f"a remark to a linter: {token.string}")
         elif token.type == tokenize.OP and token.string == ";":
             yield Offence(line, "a semicolon: write two lines")
@@ -131,94 +155,7 @@ def _in_cell(text: str) -> Iterator[str]:
     for line in lines:
         if len(line) > MAX_COLUMNS:
             yield f"a line of {len(line)} characters: {line.strip()[:50]} …"
-    flags = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-    tree = compile(text, "cell", "exec", flags, dont_inherit=True)
-    for node in ast.walk(tree):
-        for what in _in_node(node):
-            yield f"{what}: {_shown(node)}"
-    for default in _captures(tree, frozenset()):
-        yield f"a default argument captures a loop variable: {_shown(default)}"
-
-
-def _in_node(node: ast.AST) -> Iterator[str]:
-    if isinstance(node, ast.NamedExpr):
-        yield "a walrus: assign in a line before"
-    if isinstance(node, ast.Assign | ast.AnnAssign):
-        yield from _in_assignment(node)
-    if isinstance(node, ast.Assign | ast.AnnAssign | ast.Expr | ast.Return | ast.Lambda):
-        value = node.body if isinstance(node, ast.Lambda) else node.value
-        if value is not None and _acts(value):
-            yield "and / or as a sequence of acts: write if"
-
-
-def _in_assignment(node: ast.Assign | ast.AnnAssign) -> Iterator[str]:
-    if node.value is not None and _holds_lambda(node.value):
-        yield "an assigned lambda: write def"
-    if isinstance(node, ast.Assign):
-        unpacks = any(isinstance(target, ast.Tuple | ast.List) for target in node.targets)
-        if len(node.targets) > 1 or (unpacks and isinstance(node.value, ast.Tuple | ast.List)):
-            yield "several targets in one assignment: one a line"
-
-
-def _holds_lambda(value: ast.expr) -> bool:
-    """Whether the value is a lambda, or a choice or collection of some; not an argument's."""
-    if isinstance(value, ast.Lambda):
-        return True
-    if isinstance(value, ast.Call):
-        return False
-    parts = (child for child in ast.iter_child_nodes(value) if isinstance(child, ast.expr))
-    return any(_holds_lambda(part) for part in parts)
-
-
-def _acts(value: ast.expr) -> bool:
-    """Whether ``and`` / ``or`` decides here if something is *done*.
-
-    It does when an operand after the first is itself a call (``take(kv) and write(kv)``): whether
-    that call happens depends on the operand before. A call inside a comparison
-    (``a and count() == 1``) is a question, and so are the builtins that only compute
-    (``all(…)``, ``isinstance(…)``), a method that only reads (``kv.exists(…)``), and a function
-    whose name asks (``is_…``, ``are_…``, ``has_…``, ``every_…``, ``no_…``, ``all_…``, ``any_…``).
-    """
-    if isinstance(value, ast.UnaryOp):
-        return _acts(value.operand)
-    if not isinstance(value, ast.BoolOp):
-        return False
-    first, *later = value.values
-    return _acts(first) or any(_acts(one) or _is_act(one) for one in later)
-
-
-def _is_act(value: ast.expr) -> bool:
-    while isinstance(value, ast.Await | ast.UnaryOp):
-        value = value.value if isinstance(value, ast.Await) else value.operand
-    if not isinstance(value, ast.Call):
-        return False
-    if isinstance(value.func, ast.Attribute):
-        return value.func.attr not in _READS
-    name = value.func.id if isinstance(value.func, ast.Name) else ""
-    return name not in _QUESTIONS and not name.startswith(_ASKS)
-
-
-def _captures(node: ast.AST, looping: frozenset[str]) -> Iterator[ast.expr]:
-    """The default arguments below ``node`` that name a variable of a loop around them."""
-    if isinstance(node, ast.For | ast.AsyncFor):
-        looping |= _names(node.target)
-    elif isinstance(node, ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp):
-        looping = looping.union(*(_names(loop.target) for loop in node.generators))
-    elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-        for default in (*node.args.defaults, *node.args.kw_defaults):
-            if default is not None and _names(default) & looping:
-                yield default
-    for child in ast.iter_child_nodes(node):
-        yield from _captures(child, looping)
-
-
-def _names(node: ast.AST) -> frozenset[str]:
-    return frozenset(child.id for child in ast.walk(node) if isinstance(child, ast.Name))
-
-
-def _shown(node: ast.AST) -> str:
-    text = " ".join(ast.unparse(node).split())
-    return text if len(text) <= 60 else f"{text[:59]}…"
+    yield from cell_forms.banned(cell_forms.parsed(text))
 
 
 def main(names: list[str]) -> int:

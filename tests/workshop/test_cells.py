@@ -54,6 +54,15 @@ BANNED = {
     "a = b = 1": ["several targets in one assignment: one a line: a = b = 1"],
     "a, b = 1, 2": ["several targets in one assignment: one a line: a, b = (1, 2)"],
     "[a, b] = [x, y]": ["several targets in one assignment: one a line: [a, b] = [x, y]"],
+    "x = 1  # a reason  # noqa": ["a remark to a linter: # a reason  # noqa"],
+    "(a(), b())": ["several acts in one statement: one a line: (a(), b())"],
+    "g(lambda kv: [a(), b()])": [
+        "several acts in one statement: one a line: lambda kv: [a(), b()]"
+    ],
+    "a() if ready else b()": ["a choice of acts as a statement: write if: a() if ready else b()"],
+    "%timeit f()": ["not Python: %timeit f()"],
+    "files = !ls": ["not Python: files = !ls"],
+    "kv.run?": ["not Python: kv.run?"],
     f'x = "{"y" * 90}"': [f'a line of 96 characters: x = "{"y" * 45} …'],
 }
 ACTS = (
@@ -67,6 +76,22 @@ ACTS = (
     "held and (names.append(1) or kv.set('x', 1))",
     "async def f(kv):\n    return held and await kv.set('x', 1)",
     "not (held and kv.delete('x'))",
+    "print(take(kv) and write(kv))",
+    "x += held and take(kv)",
+    "x = [held and take(kv)]",
+    "x = y == (held and take(kv))",
+    "for row in held and take(kv):\n    print(row)",
+    "assert held and take(kv)",
+    "def f(kv):\n    yield held and take(kv)",
+    "if run(held and take(kv)):\n    print(1)",
+)
+EFFECTS = (
+    "[print(x) for x in xs]",
+    "_ = [write(kv, x) for x in xs]",
+    "any(write(kv, x) for x in xs)",
+    "list(map(print, xs))",
+    "x = {names.append(n) for n in xs}",
+    "sum([write(kv, x) for x in xs])",
 )
 CAPTURES = (
     "for name in 'AB':\n    run(lambda kv, name=name: write(kv, name))",
@@ -88,6 +113,12 @@ ALLOWED = (
     "def f(kv, limit=10):\n    if take(kv) and left(kv):\n        write(kv)",
     "for name in 'AB':\n\n    def f(kv, limit=10):\n        return limit",
     "print('a; b')  # one; two",
+    "while take(kv) and not (done or left(kv)):\n    x = 1 if a() or b() else 2",
+    "x = [n for n in xs if a(n) and b(n)]",
+    "x = [take(kv, n) for n in xs]",
+    "(len(a), len(b))",
+    "[len(x) for x in xs]",
+    "x = 'no # noqa and no # fmt: off in a string'",
 )
 
 
@@ -101,6 +132,18 @@ def test_and_or_as_a_sequence_of_acts_is_found(code: str) -> None:
     found = offences(code)
     assert len(found) == 1
     assert found[0].startswith("and / or as a sequence of acts: write if: ")
+
+
+@pytest.mark.parametrize("code", EFFECTS)
+def test_a_comprehension_for_its_effect_is_found(code: str) -> None:
+    found = offences(code)
+    assert len(found) == 1
+    assert found[0].startswith("a comprehension made for its effect: write a loop: ")
+
+
+def test_a_cell_that_is_no_python_hides_no_other_cell() -> None:
+    found = cells.offences("# %%\nx = 1\n!ls\n\n# %%\na = b = 1\n")
+    assert [(one.line, one.what[:10]) for one in found] == [(3, "not Python"), (5, "several ta")]
 
 
 @pytest.mark.parametrize("code", CAPTURES)
