@@ -20,7 +20,7 @@ expires = math.min(now + ARGV[2], tonumber(deadline))
 local record = string.format('%s %.0f %.0f %s %s', created, now, expires, deadline, user)
 local written = redis.pcall('HSET', KEYS[1], 'm:' .. ARGV[1], record)
 if type(written) == 'table' and written.err then
-    -- A full server can still read the session; its idle timeout goes on.
+    -- The memory is full: the session is read, and its idle timeout does not start again.
     if string.find(written.err, 'OOM', 1, true) or string.find(written.err, 'maxmemory', 1, true) then
         return found
     end

@@ -114,7 +114,7 @@ class SessionStore:
         In an outage: None, so nobody is in. None can then stand for a living session: keep the
         browser's cookie. With ``strict`` the :class:`~kvlab.errors.Outage` is raised, and None
         means that the session has ended. On a server that has no memory for writes the session is
-        read, and its idle timeout goes on.
+        read, and its idle timeout does not start again.
         """
         tag, handle = self._find(sid)
         return Op(

@@ -8,11 +8,11 @@
 # a tutorial. Most of them are wrong as soon as two clients meet or one client crashes.
 #
 # Every chapter has the same steps: **the guarantee** → the simple version → you **predict** → the
-# simple version **breaks** on a real server → the fix → the same meeting again → what the fix
-# **costs**, what it **earns**, and what it still does **not** promise → an exercise.
+# simple version **breaks** on a real server → the fix → the same test again → what the fix
+# **costs**, what the fix **earns**, and what the fix does **not** promise → an exercise.
 #
-# This chapter shows whether your machine is ready, a first operation, the price of a round trip,
-# and how to read the charts.
+# This chapter checks your machine. Then it shows a first operation, the price of a round trip, and
+# how to read the charts.
 
 # %% [markdown]
 # ## Is this machine ready?
@@ -33,10 +33,10 @@ table = pd.DataFrame(found, columns=["engine", "version", "why not"])
 table.style.hide(axis="index")
 
 # %% [markdown]
-# One engine with a version is enough. An absent engine takes no chapter away from you.
+# One engine with a version is enough: every chapter runs with it.
 #
 # `open_chapter` gives this notebook a namespace of its own on the server. Two people can run the
-# same chapter at once, or you can open it twice: the notebooks do not meet.
+# same chapter at once. You can also open a chapter twice. The notebooks do not share keys.
 
 # %%
 from kvlab.chapters.opening import open_chapter
@@ -65,7 +65,7 @@ print(kv.run(read))
 
 # %% [markdown]
 # A printed op is the redis-cli line that it stands for, without the prefix. An op is not its
-# result. Whoever tests an op by mistake gets an error, not a silent `True`:
+# result. An `if` on an op is a mistake, so `if` raises an error:
 
 # %%
 from kvlab.errors import NotRunYet
@@ -93,11 +93,12 @@ kv.run([Op("GET", Key(f"number:{number}")) for number in range(3)])
 print("one run of three ops:", kv.round_trips - before, "round trip")
 
 # %% [markdown]
-# **Predict.** A page needs ten values. Your server is 5 ms away. How long does the page wait if it
-# asks for the values one by one? And together? Write your answer down, then run the next cells.
+# **Predict.** A page needs ten values. Your server is 5 ms away. How long does the page wait if the
+# page asks for the values one by one? And how long if it asks for all ten in one `run`? Write your
+# answer down, then run the next cells.
 #
-# A proxy between this notebook and the server delays every reply. So the network of a data centre
-# (0.5 to 1 ms) or of two regions (20 ms) fits on a laptop.
+# A proxy between this notebook and the server delays every reply. So a laptop can show the network
+# of a data centre (0.5 to 1 ms) and the network between two regions (20 ms).
 
 # %%
 ops = [Op("GET", Key(f"number:{number}")) for number in range(10)]
@@ -156,13 +157,15 @@ charts.lines(
 )
 
 # %% [markdown]
-# The dashed lines are arithmetic: round trips × distance. The measured lines rise with them. The
-# gap between the two is the work of client, proxy and server, once per round trip. **This is why
-# the workbook counts round trips**, and why each hardened pattern does its work in one.
+# The dashed lines are computed: round trips × distance. The measured lines rise with the dashed
+# lines. The gap between a measured line and its dashed line is the work of client, proxy and server
+# in each round trip. **This is why the workbook counts round trips**, and why each hardened pattern
+# needs few.
 #
 # ## How to read a latency chart
 #
-# Two thousand reads of one key, one after the other. First the number that most dashboards show:
+# The next cell reads one key 2,000 times, one read after the other. It prints the mean, which most
+# dashboards show:
 
 # %%
 from kvlab.instruments import Uniform, experiment
@@ -177,9 +180,9 @@ latency = result.latency
 print(f"mean {latency.mean * 1e6:.0f} µs, slowest {latency.max * 1e6:.0f} µs")
 
 # %% [markdown]
-# The mean hides the slow reads, and every user meets them: a page of ten reads meets the slowest
-# tenth of all reads two times in three. So the workbook draws **percentiles**. Read "99 %" as "99
-# of 100 requests were answered within this time".
+# The mean hides the slow reads. But users meet slow reads: of the pages with ten reads, two of
+# three have at least one read from the slowest tenth. So the workbook draws **percentiles**. Read
+# "99 %" as "99 of 100 requests were answered within this time".
 
 # %%
 median = latency.percentile(50) * 1e6
@@ -192,15 +195,17 @@ charts.latency_percentiles({"GET": result}, title=title)
 #
 # Three habits of this workbook:
 #
-# - **Correctness stands beside speed.** A latency chart names its violations: how often the
-#   promise was broken in that same run, or "not checked".
-# - **Ratios, not absolute times.** Your times differ from those above. Two variants are measured
-#   in turns in one run, and their ratio counts.
-# - **Nothing is typed in.** Titles, tables and captions are computed from the run in that notebook.
+# - **A chart of speed also shows correctness.** A latency chart has the number of violations: how
+#   often the promise was broken in that same run. If nothing was checked, the chart says "not
+#   checked".
+# - **Ratios, not absolute times.** Your times differ from those above. Two variants are measured in
+#   turns in one run, and you compare their ratio.
+# - **No result is typed by hand.** Titles, tables and findings are computed from the run in that
+#   notebook.
 #
 # Chapters 1 to 8 take one pattern each, and you can read them in any order. Chapter 9 is about your
-# own code: it tries any function that uses redis-py in every order of its commands. Chapter 10 is
-# about load: tests with Locust that know the right answer.
+# own code: it runs any function that uses redis-py in every order of the commands. Chapter 10 is
+# about load tests with Locust that know the right answer.
 #
 # ## Start and stop
 #
@@ -210,13 +215,14 @@ charts.latency_percentiles({"GET": result}, title=title)
 # - **To stop the lab:** menu *File* → *Shut Down*, or press Ctrl-C in the terminal where you started
 #   it. This stops all notebooks too.
 # - **The workbook's own Valkey** stops by itself a few seconds after its last user has stopped.
-# - **Stuck in an exercise?** A solution of each exercise lies in the folder `solutions`, which the lab
-#   does not list: menu *File* → *Open from Path…*, `solutions/01_cache_aside.ipynb`.
+# - **Stuck in an exercise?** Each exercise has a solution in the folder `solutions`. The lab does
+#   not list this folder. To open a solution: menu *File* → *Open from Path…*,
+#   `solutions/01_cache_aside.ipynb`.
 # - **To begin again:** menu *Kernel* → *Restart Kernel and Run All Cells…*. Every cell of every
 #   chapter can run again.
 #
-# A notebook removes its own keys when its process stops. `kv.clear()` does so at once, and removes
-# the keys of this notebook and nothing else:
+# A notebook removes its own keys when its process stops. `kv.clear()` removes them at once.
+# `kv.clear()` removes the keys of this notebook and no other key:
 
 # %%
 print(kv.clear(), "keys removed")

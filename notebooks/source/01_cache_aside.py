@@ -3,12 +3,12 @@
 #
 # *45 minutes. Before it: chapter 0.*
 #
-# Look in the cache. On a miss load from the database, and put the value into the cache. Nearly
-# every application has these ten lines.
+# A program looks in the cache. On a miss the program loads the value from the database and stores
+# the value in the cache. Nearly every application has these ten lines.
 #
 # **The guarantee we want:**
 #
-# - one load for each key and miss, however many readers and processes ask;
+# - one load for each key and miss, also when many readers in many processes ask;
 # - after an invalidation, no reader is served a value that was loaded before it;
 # - an empty value, and "there is no such row", are cached like any other value.
 #
@@ -41,9 +41,10 @@ print(inspect.getsource(NaiveCacheAside.get))
 # look, load, store. In how many orders can these six steps come? In how many of the orders is the
 # row loaded twice?
 #
-# `explore` answers by trying. It runs both readers on a private server, once for **every** order of
-# their steps, and checks the invariant after each run. The database is one row in memory,
-# `SteppedRow`: each access to the row is a step too, so it can come at any time.
+# `explore` tries all orders. It runs both readers on a private server, once for **every** order of
+# their steps, and checks the invariant after each run. One order, with its faults if it has some,
+# is a **schedule**. The database is one row in memory, `SteppedRow`: each access to the row is a
+# step too, so it can come at any time.
 
 # %%
 from kvlab.instruments.explorer.stepped_row import SteppedRow
@@ -67,15 +68,16 @@ stampede_story = explore(readers, setup=db.reset, invariant=one_load)
 stampede_story
 
 # %% [markdown]
-# The first line counts the orders. The picture is the shortest one that breaks the invariant: time
-# goes down, and on the right stands what the server holds. There is only one load when one reader
-# has stored before the other one looks.
+# The first line counts the schedules. The picture shows the shortest schedule that breaks the
+# invariant. Time goes down, and the right column shows what the server holds. The row is loaded
+# only once when one reader has stored the row before the other reader looks.
 #
 # ## The fix: a lease
 #
 # `CacheAside.read` looks, and on a miss it takes a **lease** if the lease is free. This is one Lua
-# script, so nothing comes between looking and taking. The reader with the lease loads. The others
-# learn that somebody is loading, and how long the lease lives at most. They wait and look again.
+# script, so no other command runs between the look and the take. The reader with the lease loads.
+# The other readers learn that one reader loads the value, and how long its lease lives at most.
+# They wait, and then they look again.
 
 # %%
 cache = CacheAside("profiles", ttl=300)
@@ -88,10 +90,11 @@ print("second reader has the lease:", second.lease is not None)
 print(f"second reader waits: at most {second.wait:.0f} s")
 
 # %% [markdown]
-# The first reader must load, the second must not. `fetch` is the whole pattern as a flow: `read`,
-# then `load` and `fill`, or wait and read again.
+# The first reader must load the value. The second reader must not load the value. `fetch` is the
+# whole pattern as a flow: `read`, then `load` and `fill`, or wait and read again.
 #
-# Now the same two readers with leases, and one fault at every place where it can happen.
+# The next cell runs the same two readers with leases, and with one fault at every point where the
+# fault can happen.
 #
 # **Predict.** After which of the faults in the table must the row be loaded again?
 
@@ -110,10 +113,10 @@ table = explore_fault_by_fault([leased_reader] * 2, setup=db.reset, invariant=on
 table.style.hide(axis="index")
 
 # %% [markdown]
-# That is the promise with its small print: one load **while the lease lives**. If the reader with
-# the lease crashes, the others wait until the lease ends, and then one of them loads. An entry or a
-# lease that ends early costs a load too. A lost message costs none: the client retries the command,
-# and `read` finds its own lease.
+# That is the exact promise: one load **while the lease lives**. If the reader with the lease
+# crashes, the others wait until the lease ends, and then one of them loads. When an entry or a
+# lease ends early, the row is loaded once more. A lost message causes no further load: the client
+# retries the command, and `read` finds its own lease.
 #
 # ## Many readers
 #
@@ -137,14 +140,14 @@ title = f"64 readers of a cold key: {alone.loads} loads naive, {leased.loads} ha
 cold_key_chart({"naive": alone, "hardened": leased}, title=title)
 
 # %% [markdown]
-# 64 loads at once slow each other down, so the database is the slowest when it is needed the most.
-# With leases one reader loads, and the others wait for its value.
+# Without leases 64 loads run at once, and each load makes the other loads slower. With leases one
+# reader loads, and the other readers wait for its value.
 #
 # ## The stale fill
 #
 # **Predict.** A reader misses, loads and stores, as before. Meanwhile a writer updates the row and
 # deletes the key, as the textbook says. Is there an order after which the cache holds the old row?
-# If so: in how many of the orders, and who would notice?
+# If there is: in how many orders? And who would notice the old row?
 
 
 # %%
@@ -166,13 +169,14 @@ stale_story = explore(clients, setup=db.reset, invariant=cache_is_fresh)
 stale_story
 
 # %% [markdown]
-# The order is rare: a test that relies on luck will hardly meet it, and a busy site will. The old
-# row stays in the cache until its TTL ends, and nobody gets an error.
+# This order is rare. A test that relies on luck will hardly find it. A busy site will. The old row
+# stays in the cache until its TTL ends, and nobody gets an error.
 #
 # The fix costs no further round trip. `invalidate` deletes the entry **and the lease**. `fill` is a
-# script that stores only while its own lease is still there. Now the same meeting, with every kind
-# of fault. There is one exception: a writer that crashes between its update and its DEL cannot tell
-# the cache. Then the old row must at least end with its TTL.
+# script that stores only while its own lease is still there. The next cells run the same reader and
+# writer with every kind of fault. There is one exception: a writer that crashes between its update
+# and its invalidation cannot tell the cache. In this case the old row must at least end with its
+# TTL.
 
 
 # %%
@@ -200,7 +204,7 @@ fresh_story = explore(
 print(fresh_story.summary)
 
 # %% [markdown]
-# No order and no single fault leaves an old row in the cache.
+# No schedule with at most one fault leaves an old row in the cache.
 #
 # ## Your own code
 #
@@ -208,7 +212,8 @@ print(fresh_story.summary)
 # redis-py client. Give `explore` the other clients that touch the key, and say what must be true at
 # the end.
 #
-# Here stands a repair that is often proposed: fill with `NX`, only where nothing is. Does it help?
+# The cell holds a repair that people often propose: the reader stores with `NX`, so only if the key
+# does not exist. Does `NX` help?
 
 
 # %%
@@ -237,12 +242,13 @@ clients = {"reader": get_user, "writer": change_user}
 explore(clients, setup=db.reset, invariant=user_is_fresh)
 
 # %% [markdown]
-# `NX` does not help: the key is empty after the DEL, so the late fill stores.
+# `NX` does not help: the key does not exist after the DEL, so the late reader stores the old row.
 #
 # ## Empty values and absent rows
 #
-# `if cached:` takes 0, `""` and `[]` for a miss, and `if not user` never stores them. Whoever asks
-# for ids that do not exist reaches the database each time. Ten reads of each value:
+# The simple version has `if cached:`, so it treats 0, `""` and `[]` as a miss. It also has `if not
+# user`, so it never stores such a value. A client that asks for an id that does not exist reaches
+# the database each time. The table counts the loads of ten reads of each value:
 
 # %%
 from kvlab.chapters.cache_aside.empty_values import loads_of_ten_reads
@@ -265,13 +271,13 @@ trips = counted("cache-aside")
 trips.style.hide(axis="index")
 
 # %% [markdown]
-# A hit costs one round trip in both versions. The lease makes no operation dearer: it travels
-# together with the look and with the fill.
+# A hit costs one round trip in both versions. The lease costs no further round trip: it travels in
+# the same script as the look and in the same script as the fill.
 #
 # ## The cliff
 #
 # **Predict.** 40 entries are filled at the same moment, by a deploy or a batch job, with a TTL of
-# one second. What does the database see one second later? And two seconds later?
+# one second. How many loads does the database get one second later? And two seconds later?
 #
 # In the hardened version each entry loses a random part of its life, here up to one half
 # (`jitter=0.5`), so that entries that were filled together do not end together. 300 requests a
@@ -305,10 +311,10 @@ title = (
 filled_together_chart(cliff, title=title)
 
 # %% [markdown]
-# The naive entries end together, and their readers load together: first at 1 s, and again about a
-# second later, less sharply, because each key is asked for again at a moment of its own. With jitter
-# there is no such edge. Now the same two runs, as the readers felt them. A violation is a load that
-# began while the same row was being loaded already.
+# The naive entries end together, so their loads come together at 1 s. The second peak, about one
+# second later, is wider, because the entries were loaded at different moments. With jitter the
+# entries end at different moments. The next chart shows how long the readers of the same two runs
+# waited. A violation is a load that began while the same row was already being loaded.
 
 # %%
 from kvlab.instruments import charts
@@ -320,17 +326,18 @@ title = f"Loads of a row that was being loaded already: {overlaps}"
 charts.latency_percentiles(cliff, title=title)
 
 # %% [markdown]
-# The hardened version pays for its order: some entries end early, so more requests load, and the
-# readers of a row that is being loaded wait for it.
+# The hardened version has a price. Some entries end earlier, so more requests load a row. And a
+# reader waits when another reader loads the row.
 #
 # ## Renew before the end
 #
 # When a hot entry ends, all its readers wait for one load. `early` avoids this wait: shortly before
-# the end, each read draws a random number. The nearer the end and the longer a load takes, the more
-# likely the read wins (XFetch). The winner gets the value **and** a lease, and renews the entry. All
-# others get the value.
+# the end, each read draws a random number. The read wins with a certain probability. This
+# probability is higher near the end, and higher when a load takes long (XFetch). The winner gets
+# the value **and** a lease, and renews the entry. All other readers get the value.
 #
-# The random number comes from outside, so we can force it. `early=1e6` stands for "the end is near".
+# We can pass our own random number to `CacheAside`. With `early=1e6` a read behaves as if the end
+# were near.
 
 # %%
 calm = CacheAside("hot", ttl=60, jitter=0, early=0)
@@ -352,9 +359,9 @@ pd.DataFrame(rows, columns=["reader", "gets the value", "renews"]).style.hide(
 # **Predict.** You double the TTL. Do the misses halve?
 #
 # With Poisson requests at rate λ for a key and a TTL of T, each fill serves λT hits on average
-# before it ends. So the hit ratio is λT / (1 + λT), weighted over the keys by popularity. We measure
-# the real `CacheAside`: three skews of popularity, three TTLs, one TTL of warm-up, more than ten
-# TTLs of counting.
+# before it ends. So the hit ratio is λT / (1 + λT), weighted over the keys by popularity. We
+# measure the real `CacheAside` with three skews of popularity and three TTLs. The warm-up lasts one
+# TTL. We then count for more than ten TTLs.
 
 # %%
 from kvlab.chapters.cache_aside.hit_ratio import measure
@@ -378,12 +385,13 @@ title = f"No: twice the TTL leaves {least:.0%} to {most:.0%} of the misses, not 
 misses_by_ttl(ratios, title=title)
 
 # %% [markdown]
-# A rare key is asked for once, and its entry ends before the key is asked for again: a longer TTL
-# changes nothing for it. The measured points lie on the formula, within about one percentage point.
-# They leave it when the machine is busy: then many requests start late, and they come in bursts.
+# A rare key is requested once, and its entry ends before the next request for that key. A longer
+# TTL changes nothing for such a key. On a machine with free cores the measured points lie near the
+# formula. On a busy machine many requests start late and come in bursts, and then the points leave
+# the formula.
 #
-# Turn the knobs (they need a running notebook): which TTL gives nine hits of ten? And how old may a
-# value be meanwhile?
+# Turn the knobs (they need a running notebook). Which TTL gives nine hits of ten? And how old can a
+# value become with this TTL?
 
 # %%
 from ipywidgets import FloatLogSlider, FloatSlider, fixed, interact
@@ -395,21 +403,22 @@ _ = interact(knob, ratios=fixed(ratios), skew=skew, ttl=ttl)
 # %% [markdown]
 # ## The limits that remain
 #
-# - **A value is only as fresh as the invalidations that arrive.** If the server cannot be reached
-#   when the row changes, the old value lives until its TTL ends. The TTL is the bound: choose it as
-#   one.
-# - **One load only while the lease lives.** When a load takes longer than its `lease`, a second load
-#   joins it, and the fill of the first load is dropped.
-# - **A loader that reads a lagging replica** caches old rows, and no lease can see that.
-# - **A reader that crashes under its lease** keeps the others waiting until the lease ends.
-# - **A reader that loaded before the update still returns the old row.** The promise covers only
-#   what is served from the cache afterwards.
+# - **A lost invalidation leaves an old value.** If the server cannot be reached when the row
+#   changes, the old value lives until its TTL ends. So choose as the TTL the longest time for which
+#   you can accept an old value.
+# - **One load only while the lease lives.** When a load takes longer than its `lease`, another
+#   reader starts a second load, and the fill of the first load is refused.
+# - **A loader that reads a lagging replica** stores old rows in the cache. No lease can see that.
+# - **A reader that crashes while it has a lease** makes the other readers wait until the lease
+#   ends.
+# - **A reader that loaded before the update still returns the old row.** The promise is about later
+#   reads from the cache.
 
 # %% tags=["finding"]
 print(
     f"64 readers of a cold key: naive {alone.loads} loads, hardened {leased.loads}; "
-    f"stale fill in {stale_story.violations} of {stale_story.schedules} orders naive, "
-    f"{fresh_story.violations} of {fresh_story.schedules} hardened"
+    f"stale fill: naive in {stale_story.violations} of {stale_story.schedules} "
+    f"schedules, hardened in {fresh_story.violations} of {fresh_story.schedules}"
 )
 origin.close()
 

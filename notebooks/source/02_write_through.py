@@ -3,15 +3,15 @@
 #
 # *45 minutes. Before it: chapters 0 and 1.*
 #
-# Change the row in the database, then put the new row into the cache. Readers find the row there at
-# once, and nobody has to load it.
+# A writer changes the row in the database. Then the writer stores the new row in the cache. Readers
+# find the new row in the cache, and no reader has to load the row.
 #
 # **The guarantee we want:**
 #
 # - an older version never replaces a newer one in the cache;
 # - a deleted row does not come back;
-# - nothing is cached that the database refused;
-# - if the cache cannot be reached, the caller knows, and the old row ends with its TTL.
+# - a row that the database refused is not cached;
+# - if the cache cannot be reached, the caller learns this, and the old row ends with its TTL.
 #
 # The database is SQLite behind SQLAlchemy. Each write of a row gives the row its next **version**,
 # in the same transaction. A deletion raises the version too. The next cell opens this chapter's
@@ -43,8 +43,9 @@ print(inspect.getsource(NaiveWriteThrough.remove))
 # with another row than the database?
 #
 # `explore` runs both writers on a private server in **every** order of their steps, and checks the
-# invariant after each run. Its database is one row in memory, `SteppedRow`: the first write makes
-# the row "v1", the second "v2", and each write is a step too.
+# invariant after each run. One order, with its faults if it has some, is a **schedule**. The
+# database is one row in memory, `SteppedRow`. The first write makes the row "v1", and the second
+# write makes the row "v2". Each write is a step too.
 
 # %%
 from kvlab.instruments.explorer.stepped_row import SteppedRow
@@ -68,19 +69,19 @@ writers_story = explore(naive_writers, setup=db.reset, invariant=cache_has_the_r
 writers_story
 
 # %% [markdown]
-# The picture shows the shortest order that breaks the invariant: the writer that committed first
+# The picture shows the shortest schedule that breaks the invariant: the writer that committed first
 # stores last. The database has "v2", and every reader gets "v1" until the TTL ends.
 #
-# ## The fix: the version decides, and not who comes last
+# ## The fix: the version decides
 #
-# `save` is a flow: it runs your write, which returns **row and version**. Then it stores both with
-# one script, in one step on the server:
+# `save` is a flow: it runs your write, which returns **row and version**. Then `save` stores both
+# with one script, in one step on the server:
 #
-# 1. Is a newer version known? Then the script changes nothing and answers 0.
-# 2. Otherwise it stores the row, and the version beside the row. The version lives at least as long
-#    as the entry.
-# 3. It deletes the lease. A reader that is loading now may have read an older row; its fill will
-#    fail.
+# 1. If a newer version is known, the script changes nothing and answers 0.
+# 2. Otherwise the script stores the row, and the version beside the row. The version lives at least
+#    as long as the entry.
+# 3. The script deletes the lease. A reader that is loading at this moment may have an older row.
+#    Without the lease its fill fails.
 #
 # So the order in which writers reach the cache does not matter. In the order "0 1 1 0", writer 1
 # commits, writer 2 commits and stores, and writer 1 stores. This order broke the naive version:
@@ -112,8 +113,8 @@ replay(
 # %% [markdown]
 # The last script answers 0: a newer version is known, so the old row is not stored.
 #
-# Choose another order (the menus need a running notebook). Which rule tells you, from the digits
-# alone, that the naive cache ends stale?
+# Choose another order (the menus need a running notebook). How can you see from the digits that the
+# naive cache ends with an old row?
 
 # %%
 from ipywidgets import interact
@@ -129,18 +130,20 @@ orders = ["0 0 1 1", "0 1 0 1", "0 1 1 0", "1 0 0 1", "1 0 1 0", "1 1 0 0"]
 _ = interact(same_order, order=orders, version=["naive", "hardened"])
 
 # %% [markdown]
-# Now all orders, with one fault of every kind at every place where it can happen. There are two
-# exceptions, because no cache can do better: a writer that crashes between its commit and the cache,
-# and a server that loses the version. Then the row in the cache must at least end with its TTL.
+# The next cell runs all orders, with one fault of every kind at every point where the fault can
+# happen. Two faults are excused, because no cache can prevent their effect. The first is a writer
+# that crashes between its commit and the cache. The second is a server that loses the version. In
+# these two cases the row in the cache must at least end with its TTL.
 
 
 # %%
 def fresh_or_excused(world):
     """what is cached is the row, or a fault excuses it; every key has a TTL"""
     ends = all(0 < world.kv.ttl(key) <= 300 for key in world.kv.keys("*"))
-    excused = any(e.kind == "crash" or e.key.endswith(b"version") for e in world.trace)
+    crashed = any(event.kind == "crash" for event in world.trace)
+    version_lost = any(event.key.endswith(b"version") for event in world.trace)
     fresh = cache_is_fresh(world)
-    return ends and (fresh or excused)
+    return ends and (fresh or crashed or version_lost)
 
 
 settings = {"setup": db.reset, "invariant": fresh_or_excused, "faults": ALL_FAULTS}
@@ -148,13 +151,14 @@ ordered_story = explore(hardened_writers, reduce=True, **settings)
 print(ordered_story.summary)
 
 # %% [markdown]
-# No order and no single fault breaks the promise. (`reduce=True`: some runs differ only in the order
-# of two steps that touch different things. One of these runs is enough.)
+# No schedule with at most one fault breaks the promise. (`reduce=True`: some schedules differ only
+# in the order of two steps on different keys or rows. `explore` then runs one of these schedules.)
 #
 # ## A deleted row comes back
 #
-# **Predict.** A reader misses, loads and fills. Meanwhile the row is deleted, then its key, as in
-# `remove` above. Is there an order after which the next reader gets a row that does not exist?
+# **Predict.** A reader misses, loads and fills. Meanwhile another client deletes the row, and then
+# deletes the key, as in `remove` above. Is there an order after which the next reader gets a row
+# that does not exist?
 
 
 # %%
@@ -177,8 +181,8 @@ ghost_story
 # The reader loads before the deletion and fills after it: the cache serves a ghost for the whole TTL.
 #
 # The hardened `remove` does not delete the entry. It stores **the absence, with the version of the
-# deletion** (a tombstone), and ends the lease. A late fill and a late writer both fail against the
-# tombstone:
+# deletion** (a tombstone), and ends the lease. The tombstone has the newest version, so a late fill
+# and a late writer both fail:
 
 
 # %%
@@ -196,7 +200,7 @@ for late in (hardened_reader, hardened_writer):
     print(f"{late.__name__} and remover: {story.summary}")
 
 # %% [markdown]
-# Nothing that comes late gets past the tombstone.
+# No late fill and no late writer replaces the tombstone.
 #
 # ## Your own code
 #
@@ -204,8 +208,8 @@ for late in (hardened_reader, hardened_writer):
 # redis-py client. Give `explore` the other clients that touch the key, and say what must be true at
 # the end.
 #
-# Here stands a repair that is often proposed: look at the version in the cache, and store only what
-# is newer. Does it help?
+# The cell holds a repair that people often propose: the writer looks at the version in the cache,
+# and stores its row only if its version is newer. Does this help?
 
 
 # %%
@@ -226,13 +230,14 @@ clients = {"writer 1": save_user, "writer 2": save_user}
 explore(clients, setup=db.reset, invariant=user_is_fresh)
 
 # %% [markdown]
-# It does not help: both writers look, and both find no newer version. Look and store must be one
-# step.
+# This does not help: both writers look, and both find no newer version. The look and the store must
+# be one step.
 #
 # ## No such row, and a database that refuses
 #
-# `updated[0]` of an empty result is `undefined`, and the simple version caches that. And when the
-# database refuses the write? Then the simple version is right as well: it never reaches its SETEX.
+# The tutorial takes `updated[0]` of the result. If no row has this id, the result is empty, and the
+# simple version caches "null". If the database refuses the write, the simple version is right: it
+# never reaches its SETEX.
 
 # %%
 from kvlab.chapters.write_through.refusals import cached_after_no_write
@@ -244,8 +249,9 @@ cached_after_no_write(kv, origin).style.hide(axis="index")
 #
 # ## The cache is away after the commit
 #
-# The row is committed, and then the writer cannot reach the cache: a proxy before the server refuses
-# the writer's connections. Readers take another way and still reach the cache. The TTL is one second.
+# The writer commits the row, and then the writer cannot reach the cache: its connections go through
+# a proxy, and the proxy refuses them. Readers connect directly and still reach the cache. The TTL
+# is one second.
 
 # %%
 from kvlab.chapters.write_through.outage import save_without_cache
@@ -254,21 +260,23 @@ from kvlab.core.server_url import server_url
 save_without_cache(kv, server_url(), origin).style.hide(axis="index")
 
 # %% [markdown]
-# Both databases have the new row, and in both versions readers get the old row until the TTL ends. The
-# naive caller gets an exception and cannot know that the row is committed: a retry writes twice. The
-# hardened caller gets its row, and `cached=False` with the reason.
+# In both versions the database has the new row, and readers get the old row until the TTL ends. The
+# naive caller gets an exception and cannot know that the row is committed. If this caller retries,
+# the row is written twice. The hardened caller gets its row, and `cached=False` with the reason.
 #
 # ## Stale reads over time
 #
-# Now no order is forced. Several writers change a few hot rows, readers arrive in an open loop, and
-# every read is judged. **Stale** means: the read got a version older than a version that was
-# acknowledged before the read began (committed, and the writer's cache call had returned).
+# In the next experiment no order is forced. Several writers change a few rows that are read often.
+# Readers arrive in an open loop, and every read is judged. A version is **acknowledged** when the
+# writer has committed it and the writer's cache call has returned. A read is **stale** when it gets
+# a version older than a version that was acknowledged before the read began.
 #
-# Three variants get the same load: **cache-aside** as in chapter 1 (DEL after each write), **naive**
-# and **hardened** write-through. Between each answer of the database and the cache command after it
-# there is a random pause, drawn alike for all three, in writers and in readers that load. The pause
-# stands for what stops a busy process there: garbage collection, a lost core, a slow network. It
-# makes the window wide enough to see in seconds. Further down the pause is taken away.
+# Three variants get the same load: **cache-aside** as in chapter 1 (DEL after each write),
+# **naive** and **hardened** write-through. There is a random pause between each answer of the
+# database and the next cache command, in writers and in readers that load. All three variants draw
+# the pause in the same way. The pause stands for what can stop a busy process at that point:
+# garbage collection, a core that is busy with another process, a slow network. With the pause,
+# stale reads appear within seconds. A later cell measures without the pause.
 #
 # **Predict.** Which of the three serve stale reads? Which one loads most often?
 
@@ -290,8 +298,8 @@ stale = [f"{name} {run.per_1000:.0f}" for name, run in runs.items()]
 staleness_chart(runs, title=f"Stale reads per 1,000: {', '.join(stale)}")
 
 # %% [markdown]
-# Only the hardened version serves no stale read. How did one stale read come about? The threads took
-# notes. A step is noted when its call has returned:
+# The hardened version serves no stale read. How did a stale read happen in the other variants? The
+# threads took notes. A step is noted when its call has returned:
 
 # %%
 for name, run in runs.items():
@@ -300,9 +308,9 @@ for name, run in runs.items():
         print("  ", line)
 
 # %% [markdown]
-# Cache-aside with DEL fails by a late **fill**, naive write-through by a late **writer** or a late
-# fill. It is the same mistake: a value arrives and does not say how old it is. Is the pause to blame?
-# With the pause and without it:
+# Cache-aside with DEL fails by a late **fill**. Naive write-through fails by a late **writer** or a
+# late fill. The mistake is the same: a value arrives at the cache without its version. Does this
+# happen only because of the pause? The table has both, with the pause and without the pause:
 
 # %%
 from kvlab.chapters.write_through.staleness_chart import staleness_table
@@ -311,17 +319,18 @@ bare = measure_each(variants(kv), kv, origin, pause=0, duration=1.2)
 staleness_table({0.005: runs, 0: bare})
 
 # %% [markdown]
-# Where a naive variant shows 0 without the pause, that is luck: its window is smaller, and still
-# open. And hot rows heal with their next write. A quiet row that went stale stays stale until its
-# TTL ends.
+# If a naive variant shows 0 without the pause, that is luck: the moment in which the mistake can
+# happen is shorter, but it still exists. A row that is written often gets a fresh value with the
+# next write. A row that is written rarely stays stale until its TTL ends.
 #
-# **What it earns** stands in the same table: readers of write-through find what the writer stored,
-# so they load next to nothing. Cache-aside sends a reader to the database after every write.
+# **What it earns** is in the same table: readers of write-through find what the writer stored, so
+# they seldom load. In cache-aside a reader must load after every write.
 #
 # ## What it costs
 #
-# The time of one save without its database, hardened over naive, measured in turns. Then the round
-# trips after the database, counted by a proxy:
+# The first line is a ratio: the time of one hardened save over the time of one naive save, both
+# without the database, measured in turns. The table has the round trips after the database, counted
+# by a proxy:
 
 # %%
 from kvlab.chapters.write_through.costs import compare_saves
@@ -331,35 +340,37 @@ print("one save, hardened over naive:", compare_saves(kv))
 counted("write-through").style.hide(axis="index")
 
 # %% [markdown]
-# One round trip in both versions. The script costs the server a little more than a SETEX. And the
-# reads of the run above, with the violations of that same run:
+# A save is one round trip in both versions. The ratio says what the script costs more than a SETEX.
+# The next chart has the reads of the run above, with the violations of that same run:
 
 # %%
 from kvlab.instruments import charts
 
 reads = {name: run.reads for name, run in runs.items()}
 violations = [f"{name} {result.violations}" for name, result in reads.items()]
-title = f"Stale reads: {', '.join(violations)}; write-through readers rarely load"
+loads = [str(run.ledger.loads) for run in runs.values()]
+title = f"Stale reads: {', '.join(violations)}; loads: {', '.join(loads)}"
 charts.latency_percentiles(reads, title=title)
 
 # %% [markdown]
-# A read of cache-aside that loads meets the pause too, so its curve rises first.
+# A read that loads also waits for the pause, and cache-aside loads most often.
 #
 # ## The limits that remain
 #
-# The cache can order what it is told. It cannot know what nobody tells it:
+# The cache can order the versions that arrive. The cache cannot know a change that no client sends
+# to the cache:
 #
 # | no cache protocol gives, alone | why | what the database must do |
 # |---|---|---|
-# | the order of two commits | who reaches the cache first says nothing about it | a version per row, raised in the same transaction, by deletions too |
+# | the order of two commits | the writer that reaches the cache first need not have committed first | a version per row, raised in the same transaction, by deletions too |
 # | news of *every* commit | a writer can crash between database and cache | an outbox row in the transaction, or a change feed |
 # | news of writes that do not use `save` | nobody tells the cache | the same feed; or `invalidate` after them |
 # | a value that is true *when you act on it* | it was true when it was served | `UPDATE … WHERE version = …`: the database checks |
 # | fresh rows from a lagging replica | the row is old when it is loaded | return its version (`WriteThrough.fetch`), or read the primary |
 #
-# Without the database's help the TTL is the bound: choose it as the longest time for which you can
-# bear an old value. The explorer finds three of these limits in the hardened version, if we grant it
-# no exception:
+# Without the database's help only the TTL limits how long an old value lives. So choose the longest
+# time for which you can accept an old value. The explorer finds three of these limits in the
+# hardened version when no fault is excused:
 
 
 # %%
@@ -378,9 +389,10 @@ print(f"a write without save: {bypass.summary}; the shortest is {bypass.schedule
 # %% tags=["finding"]
 naive_rate, hardened_rate = (runs[name].per_1000 for name in ("naive", "hardened"))
 print(
-    f"two writers, stale in {writers_story.violations} of {writers_story.schedules} "
-    f"orders naive, {ordered_story.violations} of {ordered_story.schedules} hardened; "
-    f"stale reads per 1,000: {naive_rate:.0f} and {hardened_rate:.0f}"
+    f"two writers, cache stale: naive in {writers_story.violations} of "
+    f"{writers_story.schedules} schedules, hardened in {ordered_story.violations} of "
+    f"{ordered_story.schedules}; "
+    f"stale reads per 1,000: naive {naive_rate:.0f}, hardened {hardened_rate:.0f}"
 )
 origin.close()
 

@@ -3,15 +3,15 @@
 #
 # *About 45 minutes. Before this chapter: 00.*
 #
-# An API lets each customer make 10 requests in a minute. To count to ten is easy. This chapter is about
-# counting to ten when fifty requests arrive together and some clients crash.
+# An API lets each customer make 10 requests in a minute. Counting to ten is easy for one client.
+# This chapter counts to ten when fifty requests arrive together and some clients crash.
 #
 # **The guarantee that we want**, for any number of clients:
 #
-# - never more than the limit, by a bound that is written down;
+# - at most as many admitted requests as the limiter's written bound allows;
 # - a request that fits is admitted, and a denied request uses up nothing;
 # - "try again in 0.3 s" is true;
-# - a client that crashes, or a reply that is lost, leaves nothing broken behind.
+# - after a crash of a client or a lost reply the limiter still works.
 
 # %%
 from inspect import getsource
@@ -30,15 +30,18 @@ pd.Series(environment(kv), name="the numbers below were measured on").to_frame()
 # %% [markdown]
 # ## The simple version: a counter with a TTL
 #
-# The next cell prints the simple version: `INCR` counts, and `EXPIRE` follows when the answer is 1. Above
-# it stand a client, which makes one request at limit 1, and a sentence that must be true at the end.
+# The next cell prints the simple version: `INCR` counts, and `EXPIRE` follows when the answer is 1.
+# The same cell defines a client, which makes one request at limit 1, and a sentence that must be
+# true at the end.
 #
-# **Predict.** The process may be killed at any moment: a deploy, an out-of-memory kill. Which moment is the
-# worst? What happens then to this customer's next requests? And to the requests of next week?
+# **Predict.** The process may be killed at any moment: a deploy, an out-of-memory kill. Which
+# moment is the worst? What happens then to this customer's next requests? And what happens to the
+# requests of next week?
 #
-# We do not look for the moment by hand. `explore` runs the client again and again on a private server, and
-# with `crashes=True` the client crashes once after each of its commands. `invariant` is the sentence. The
-# shortest run that breaks the sentence is drawn.
+# We do not look for the moment by hand. `explore` runs the client again and again on a private
+# server, and with `crashes=True` the client crashes once after each of its commands. `invariant` is
+# the sentence. One order of the commands, with its faults if it has some, is a **schedule**. The
+# picture is the shortest schedule that breaks the sentence.
 
 
 # %%
@@ -62,8 +65,8 @@ print(f"12 more requests after the crash: {sum(admitted)} admitted, the others d
 crash
 
 # %% [markdown]
-# See the last column: the counter has no TTL, and no later request sets one. This customer is denied for
-# ever.
+# See the last column: the counter has no TTL, and no later request sets a TTL. This customer is
+# never admitted again.
 #
 # **Predict.** Nobody crashes. The network loses one reply, and redis-py does what it does by default: it
 # retries. How often is the request counted? And what happens to the TTL?
@@ -72,8 +75,8 @@ crash
 explore({"Ann": ann_asks}, invariant=every_key_expires, lost_replies=True)
 
 # %% [markdown]
-# See the second `INCRBY`: one request was counted twice. And the answer 2 is not the answer 1 after which
-# the code sets a TTL. One lost packet locks the customer out.
+# See the second `INCRBY`: one request was counted twice. The code sets the TTL only after the
+# answer 1, and the client got the answer 2. So one lost reply locks the customer out.
 #
 # ### Two bursts around the edge
 #
@@ -94,16 +97,18 @@ for requests, pause in ((1, 0.85), (9, 0.17), (10, 0)):
 charts.admissions_per_window(admitted, limit=10, window=1.0)
 
 # %% [markdown]
-# See the shaded part: nearly twice the limit. Only the request that opened the window is too old to count.
-# The code has no slip: every counter that starts again from zero allows this. A sliding window does not
-# start again.
+# See the shaded part: nearly twice the limit. Only the request that opened the window is too old to
+# count. This is not a mistake in the code: every counter that starts again from zero allows this. A
+# sliding window does not start again.
 #
 # ## The sliding version: look, then add
 #
-# Remove the old entries, count the rest (`ZCOUNT`), and add one if there is room (`ZADD`).
+# The sliding version removes the old entries, counts the other entries (`ZCOUNT`), and adds an
+# entry if there is room (`ZADD`).
 #
-# **Predict.** Two clients, limit 1, no fault at all. Take every order in which their commands can reach the
-# server. In how many orders are both admitted: in none, in a few, in most?
+# **Predict.** There are two clients and no faults, and the limit is 1. Their commands can reach the
+# server in several orders. In how many of the orders are both clients admitted: in none, in a few,
+# in most?
 
 
 # %%
@@ -120,14 +125,14 @@ def at_most_one(world):
 explore({"A": dan_asks, "B": dan_asks}, invariant=at_most_one)
 
 # %% [markdown]
-# See the count in the title: both are admitted in most orders. Between a look and the write that trusts the
-# look, another client can write.
+# See the count in the title: in most schedules both clients are admitted. A client looks first and
+# writes later. Another client can write between the two.
 #
-# And whose time is it? Each client removes "old" entries by its own clock.
+# The second problem is the clock. Each client decides by its own clock which entries are old.
 #
-# **Predict.** Somebody used up the limit a second ago. Nobody races: one client comes alone. What does its
-# first command do to the log when its clock is a minute and a second *ahead*? And what happens when its
-# clock is two seconds *behind*?
+# **Predict.** Another client used up the limit one second ago. Now one client comes alone. What
+# does this client's first command do to the log when the client's clock is 61 seconds *ahead*? And
+# what happens when the client's clock is two seconds *behind*?
 
 
 # %%
@@ -150,9 +155,10 @@ display(explore([dan_asks], clock_jumps=61, **clock))
 #
 # ## The fix: decide on the server, in one step
 #
-# A Lua script runs alone on the server: no client can come between its look and its write. Each of the four
-# limiters is one script and one round trip. The script reads the server's clock, computes what is left, and
-# if the cost fits writes the new state *with its TTL* in the same step.
+# A Lua script runs alone on the server: no client can come between its look and its write. Each of
+# the four limiters is one script and one round trip. The script reads the server's clock and
+# computes what is left. If the cost fits, the script writes the new state *with its TTL* in the
+# same step.
 #
 # | limiter | what it keeps | what it promises |
 # | --- | --- | --- |
@@ -181,10 +187,11 @@ def hit_once(limiter, kv, op_id=None):
 # %% [markdown]
 # See the two parts: the redis-cli line that the op stands for, and the decision that came back.
 #
-# Now two clients, limit 1, every order of their commands, and in each order one fault at each point: a
-# crash, a lost reply, a lost request, a client's clock that jumps, a TTL that ends, a server that forgets
-# its scripts. The naive limiters go through the same space. (`reduce=True`: of runs that differ only in the
-# order of two looks, one is made.)
+# The next cells run two clients at limit 1 in every order of their commands, with one fault at each
+# point: a crash, a lost reply, a lost request, a client's clock that jumps, a TTL that ends, a
+# server that forgets its scripts. The naive limiters and the hardened limiters get the same test.
+# (`reduce=True`: some schedules differ only in the order of two looks. `explore` then runs one of
+# these schedules.)
 
 
 # %%
@@ -207,18 +214,19 @@ for name, kind in KINDS.items():
     clients[name] = partial(hit_once, kind("two", limit=1, window=LONG))
 stories = {name: with_every_fault(client) for name, client in clients.items()}
 rows = [(story.violations, story.schedules) for story in stories.values()]
-table = pd.DataFrame(rows, index=list(stories), columns=["broken", "of runs"])
+table = pd.DataFrame(rows, index=list(stories), columns=["broken", "of schedules"])
 naive = "{} of {}".format(*table[:2].sum())
 hardened = "{} of {}".format(*table[2:].sum())
-summary = f"naive broken in {naive} runs, hardened in {hardened}"
-print("Two clients, limit 1, each order and fault:", summary)
+summary = f"naive broken in {naive} schedules, hardened in {hardened}"
+print("Two clients at limit 1, every fault:", summary)
 table
 
 # %% [markdown]
-# See the column of broken runs: only the naive limiters break.
+# See the column `broken`: only the naive limiters break.
 #
-# **Predict.** What two clients can do, fifty can do as well. Fifty clients stand before the command that
-# admits them, the limit is 10, and all go on together. How many does each limiter admit?
+# **Predict.** Now fifty clients come, and the limit is 10. A gate stops each client just before the
+# command that admits the client. Then all fifty continue together. How many clients does each
+# limiter admit?
 
 # %%
 from kvlab.chapters.rate_limiting import admissions
@@ -230,13 +238,15 @@ title = f"50 at once, limit 10: naive admits {most.naive}, hardened {most.harden
 charts.over_admission(crowd, title=title)
 
 # %% [markdown]
-# See the first bar: the naive limiter admits everybody, since everybody looked before anybody wrote.
+# See the first bar: the naive limiter admits all fifty clients, because every client looked before
+# any client wrote.
 #
-# ## A lost reply, once more
+# ## A lost reply again
 #
-# The hardened hit is one command, but one command too can be sent twice. **Without** `op_id` the command is
-# sent once, and the caller gets `OutcomeUnknown`: the hit may have been counted. **With** `op_id` the server
-# keeps its answer beside the count for a minute. A retry is safe then, so the executor retries.
+# The hardened hit is one command, but a client library can send one command twice. **Without**
+# `op_id` the executor sends the command once, and the caller gets `OutcomeUnknown`: the hit may
+# have been counted. **With** `op_id` the server keeps its answer beside the count for a minute. So
+# a retry is safe, and the executor retries.
 
 # %%
 limiter = FixedWindow("lost", limit=10, window=LONG)
@@ -253,14 +263,14 @@ for op_id in (None, "request-1"):
     display(replay("r0", [client], setup=load_script, invariant=counted_once))
 
 # %% [markdown]
-# See the two results: without an id the caller does not know, with an id the retry brings the first answer.
-# Both are counted once.
+# See the two results. Without an id the caller does not know the answer. With an id the retry gets
+# the first answer. In both cases the request is counted once.
 #
 # ## Your own limiter
 #
-# **Put your code in place of `check`.** It gets a redis-py client and a user, and returns whether it admits
-# the request. The code that stands there sets the TTL first, so that no crash leaves a counter without a
-# TTL. Is that enough?
+# **Put your code in place of `check`.** It gets a redis-py client and a user, and returns whether
+# it admits the request. The first version in the cell sets the TTL first, so that no crash leaves a
+# counter without a TTL. Is that enough?
 
 
 # %%
@@ -302,14 +312,15 @@ title = f"They differ: {fewest} to {top} within 0.5 s at limit 10, too many: {ov
 replay_chart(load, title=title)
 
 # %% [markdown]
-# See the labels: the log admits at most 10 in any half second, the others admit more and still keep what they
-# promise. Theory says how much more.
+# See the labels: the log admits at most 10 in any half second. The other limiters may admit more,
+# by their own bounds, and the count of "too many" is taken against these bounds.
 #
 # ## "Try again in …" must be true
 #
-# A denied decision says when the same hit fits. We use up all 10, ask for 5 more, and then look as often as
-# we can until each limiter says yes. The last "no" must lie before the promised moment, the first "yes" at
-# that moment or after it. The gap between the two is how often we looked.
+# A denied decision says when the same hit fits. We use up all 10 and ask for 5 more. Then we ask
+# again as often as we can, until each limiter says yes. The last "no" must come before the promised
+# moment. The first "yes" must come at that moment or after it. The time between the two depends on
+# how often we ask.
 
 # %%
 from kvlab.chapters.rate_limiting.waits import waits_of_all
@@ -326,8 +337,8 @@ waits_of_all(kv, limit=10, window=0.5, cost=5).round(3)
 #
 # ## Whose request is it?
 #
-# The tutorial limits by `X-Forwarded-For`. The client writes that header. Here one attacker writes another
-# name into each request, and our proxy appends the address that it saw.
+# The tutorial limits by `X-Forwarded-For`. The client writes that header. In the next cell one
+# attacker writes a new name into each request. Our proxy appends the real address of the attacker.
 
 # %%
 from kvlab.rate_limiting import client_address, naive_client_address
@@ -349,10 +360,11 @@ print(f"no header: everybody is {naive_client_address(None)!r}")
 #
 # - **Round trips**, counted by a proxy on the wire. The limit is 1, so the first request is admitted and the
 #   second request is denied.
-# - **Latency, with the violations of the same run.** The server is 4 ms away (the proxy delays). A closed loop
-#   of 6 workers on one key, seed 1, a warm-up of 50 calls, one repetition each. The naive version does not say
-#   when it decided, so only what is beyond doubt counts against it; the hardened version is judged more
-#   strictly.
+# - **Latency, with the violations of the same run.** The server is 4 ms away (the proxy delays).
+#   The load is a closed loop of 6 workers on one key, seed 1, with a warm-up of 50 calls, one
+#   repetition each. The naive version does not say when it decided. So an admission of the naive
+#   version counts as a violation only when no timing could excuse it. The hardened version is
+#   judged by its exact times.
 # - **Memory.** The log is exact because it remembers each admission.
 
 # %%
@@ -379,19 +391,23 @@ title = (
 charts.latency_percentiles(results, title=title)
 
 # %% [markdown]
-# See the two curves: the naive version pays for two to four round trips, and it still admits too many.
+# See the two curves and the counts: the naive version needs two to four round trips. It also admits
+# too many.
 #
-# Now the memory of one full key, beside the most that one interval may hold (`MEMORY USAGE`, in bytes):
+# The next table has the memory of one full key (`MEMORY USAGE`, in bytes), and the most requests
+# that one interval may hold:
 
 # %%
 memory = costs.memory_of_full_keys(kv, limits=(10, 100, 1000))
 memory.style.format(thousands=",")
 
 # %% [markdown]
-# See the second row: only the log grows with its limit, and only the log never exceeds the limit.
+# See the row of the log: only the memory of the log grows with the limit. And only the log never
+# exceeds the limit.
 #
-# Two knobs: what is the most that some interval of one window can hold, if the clients choose the worst
-# moments? Lower the burst of the bucket: it comes close to the log, at a fraction of the memory.
+# The next cell has two knobs. The bars show the most requests that one interval of a window's
+# length can hold, if the clients choose the worst moments. Lower the burst of the bucket: its bar
+# comes close to the bar of the log. The bucket needs much less memory than the log.
 
 # %%
 from ipywidgets import interact
@@ -400,18 +416,18 @@ display(worst_interval_chart(limit=20, burst=20))
 _ = interact(worst_interval_chart, limit=(1, 50), burst=(1, 50))
 
 # %% [markdown]
-# See the dashed line: three of the four bars end well above the limit.
+# See the dashed line, which is the limit. Only the bar of the log ends at the line.
 #
 # ## The limits that remain
 #
 # - **A failover forgets.** Replication is asynchronous: a new primary may lack the last hits, and admits them
 #   again. Eviction forgets too; use `noeviction` or `volatile-ttl`.
-# - **No fairness.** Of fifty clients that wait, any ten get in.
+# - **No fairness.** When fifty clients wait for ten places, any ten of them are admitted.
 # - **The server's clock is the clock.** If the clock jumps ahead, windows end early.
 # - **An address is not a person.** Many people share one address behind NAT. One IPv6 customer holds a whole
 #   /64 (`ipv6_prefix=64`).
-# - **When the server is down** somebody must choose: raise, let everybody in (`outage="open"`) or nobody
-#   (`outage="closed"`). No answer is right for every API.
+# - **When the server is down** you must choose: raise an error, admit everybody (`outage="open"`),
+#   or admit nobody (`outage="closed"`). No choice is right for every API.
 
 # %% [markdown] tags=["exercise"]
 # ## Exercises

@@ -3,15 +3,17 @@
 #
 # *About 45 minutes. Before this chapter: 00.*
 #
-# Who is this browser? HTTP forgets after each request. So the server gives the browser an id, in a cookie,
-# and keeps what belongs to the browser under that id.
+# HTTP does not say which browser sends a request. So the server gives each browser an id in a
+# cookie, and stores the browser's data under that id.
 #
 # **The guarantee that we want:**
 #
 # 1. An id is accepted only if the server made it. Nothing that the server stores is an id.
-# 2. A session ends after `idle` seconds without use, and after `absolute` seconds however much it is used.
-# 3. A session that has ended stays ended. Two writers of different fields both keep their field.
-# 4. A login gives a new id. The old id is dead at once.
+# 2. A session ends after `idle` seconds without use. A session that is used all the time ends after
+#    `absolute` seconds.
+# 3. A session that has ended stays ended. When two requests write different fields, both fields are
+#    stored.
+# 4. A login gives a new id. From this moment the old id is refused.
 #
 # The price for each request: one round trip.
 
@@ -31,9 +33,10 @@ pd.Series(environment(kv), name="the numbers below were measured on").to_frame()
 # %% [markdown]
 # ## The simple version
 #
-# `NaiveSessions` is what many tutorials show: a JSON text under a random id. Its time to live (TTL) is a
-# week, and each read renews the TTL. The next cell lists the commands of each call, for the simple version
-# and for the one that this chapter arrives at. Each command is one round trip.
+# `NaiveSessions` is what many tutorials show: a JSON text under a random id. Its time to live (TTL)
+# is a week, and each read renews the TTL. The next cell lists the commands of each call, for the
+# simple version and for the hardened version that this chapter builds. Each command is one round
+# trip.
 
 # %%
 from kvlab.chapters.sessions import costs
@@ -43,10 +46,11 @@ table = commands.pivot(index="op", columns="variant", values="commands")
 table.loc[list(costs.CALLS), ["naive", "hardened"]]
 
 # %% [markdown]
-# See the rows `read` and `update`: the simple version looks first and writes later, in commands of their own.
+# See the rows `read` and `update`: the simple version looks with one command and writes with a
+# later command.
 #
-# **Predict.** Somebody steals the cookie, and a script opens the page with it once a week, a minute before
-# the TTL ends. After how many weeks is the thief out?
+# **Predict.** A thief steals the cookie. A script of the thief opens the page with this cookie once
+# a week, one minute before the TTL ends. After how many weeks is the cookie refused?
 
 # %%
 naive = NaiveSessions(kv.client, prefix=kv.prefix)
@@ -61,14 +65,15 @@ print(f"after 52 weeks: user {session['userId']} is in, and has {days:.0f} days 
 print(f"lastActivity - createdAt: {unused} ms (lastActivity is never written)")
 
 # %% [markdown]
-# See the first line: never. The TTL counts from the last read, and each read starts the TTL again. Nothing
-# remembers the first read.
+# See the first line: the cookie is still accepted. The TTL counts from the last read, and each read
+# starts the TTL again. The session does not store a last moment.
 #
 # ## A second timeout
 #
-# **The fix** is a second timeout that no use prolongs. `SessionStore` writes both ends into the session:
-# `expires` slides with each read, `deadline` does not, and `expires` never passes `deadline`. One Lua script
-# reads the server's clock, decides, and slides. Here with short times, and read all the time:
+# **The fix** is a second timeout that a read does not extend. `SessionStore` writes both ends into
+# the session. Each read moves `expires` to a later time. No read moves `deadline`, and `expires` is
+# never later than `deadline`. One Lua script reads the server's clock, decides, and moves
+# `expires`. The next cell uses short timeouts, and reads the session again and again:
 
 # %%
 import time
@@ -82,23 +87,25 @@ while session is not None:
     reads += 1
     time.sleep(0.02)
 age = last.last_seen - last.created
-print(f"read {reads} times; last seen {age:.2f} s after its begin, absolute is 0.8 s")
+print(f"{reads} reads; last seen {age:.2f} s after its creation (absolute: 0.8 s)")
 
 # %% [markdown]
-# See the age: no pause was as long as `idle`, and the session ended all the same, at `absolute`.
+# See the age: the session was never unused for `idle` seconds. The session ended at `absolute`.
 #
-# ## Log out, and be logged in again
+# ## A log-out that does not last
 #
-# A request takes long: it reads the session, works, and writes the session back. Meanwhile the user clicks
-# "log out".
+# A slow request reads the session, works for some time, and writes the session back. While the
+# request works, the user clicks "log out".
 #
-# **Predict.** The log-out is done. Is the user out when the slow request has finished?
+# **Predict.** The log-out has finished. Later the slow request finishes too. Is the user logged out
+# then?
 #
-# We do not hope for bad luck. `explore` runs the two requests again and again on a private server, in every
-# order of their commands. It draws the shortest run after which the user is still in.
+# `explore` runs the two requests on a private server, in every order of their commands. One order,
+# with its faults if it has some, is a **schedule**. The picture is the shortest schedule after
+# which the user is still logged in.
 
 # %%
-sids = []  # the last one is the session of the present run
+sids = []  # the last id belongs to the schedule that runs now
 
 
 def log_in(kv):
@@ -117,7 +124,7 @@ def log_out(kv):
 
 
 def user_is_out(world):
-    """the user is out"""
+    """the user is logged out"""
     return NaiveSessions(world.kv).read(sids[-1]) is None
 
 
@@ -125,17 +132,18 @@ requests = {"write": slow_write, "log out": log_out}
 explore(requests, setup=log_in, invariant=user_is_out)
 
 # %% [markdown]
-# See the last command: `SETEX` does not ask whether a session is there, so the write makes a session out of
-# nothing.
+# See the last command: `SETEX` does not check whether the session exists, so the write creates the
+# session again.
 #
-# **The fix**: send the change and not the session. `update` is one script. The script looks for the session,
-# stops if there is none, merges the fields, and writes. No command comes between its steps.
+# **The fix**: send only the changed fields. `update` is one script. The script looks for the
+# session and stops if the session does not exist. Otherwise the script merges the fields and writes
+# the session. No other command runs between these steps.
 #
 # The next cell runs *the same two requests* on both stores, now also with one fault at each point: a lost
 # reply, a lost request, a server that has forgotten its scripts.
 #
-# **Predict.** Beside this race runs a second one: two requests write the fields `a` and `b`. Are both fields
-# there at the end?
+# **Predict.** The cell also tests a second pair of requests: one request writes the field `a`, the
+# other request writes the field `b`. Does the session have both fields at the end?
 
 # %% tags=["finding"]
 from kvlab.chapters.sessions import races
@@ -146,18 +154,19 @@ for name, sessions in (("naive", NaiveSessions), ("hardened", races.HardenedSess
     log_outs = races.log_out_beside_slow_write(sessions, LOSSES)
     writers = races.two_writers(sessions, LOSSES)
     broken[name] = [f"{s.violations} of {s.schedules}" for s in (log_outs, writers)]
-counts = f"naive {broken['naive'][0]}, hardened {broken['hardened'][0]}"
-print(f"Log-out beside a slow write, each order and loss; logged in again: {counts}")
+counts = [f"{name} in {found[0]} schedules" for name, found in broken.items()]
+print("A slow write undoes a log-out:", ", ".join(counts))
 pd.DataFrame(broken, index=["logged out, and in again", "a field is lost"])
 
 # %% [markdown]
-# See the two columns: the simple version breaks in most runs, the hardened one in none.
+# See the two columns. The simple version breaks in many schedules. The hardened version breaks in
+# no schedule.
 #
 # ## Your own session code
 #
-# **Put your code in place of the two functions.** They get a redis-py client. The session is the hash `s`,
-# which is there at the beginning and must be gone at the end. The code that stands there asks first whether
-# the session is still there, and writes only its own field. Is that enough?
+# **Put your code in place of the two functions.** The functions get a redis-py client. The session
+# is the hash `s`. The hash exists at the beginning and must not exist at the end. The first version
+# in the cell checks whether the session exists, and writes only its own field. Is that enough?
 
 
 # %%
@@ -174,22 +183,23 @@ def leave(kv):
 races.write_beside_leave(add_to_cart, leave)
 
 # %% [markdown]
-# See the order: `DEL` comes between the question and the write.
+# See the order: `DEL` comes between the check and the write.
 #
 # ## An id from before the login
 #
-# **Predict.** A shop gives everybody an anonymous session, for the cart. An attacker takes one and plants its
-# id in your browser (a link, a subdomain). You log in, and the site writes your user id into the session that
-# you came with. Who else is logged in now?
+# **Predict.** A shop gives every visitor an anonymous session for the cart. An attacker visits the
+# shop, gets a session, and puts the id of this session into your browser (by a link or from a
+# subdomain). You log in. The site writes your user id into the session that your browser sent. Who
+# else is logged in now?
 #
-# This is *session fixation*. The fix is a rule: **a login ends the session that the browser came with and
-# begins another.** Both steps travel together, as one transaction. Whoever looks, at whatever moment, finds
-# exactly one of the two alive.
+# This is *session fixation*. The fix is a rule: **a login ends the session that the browser came
+# with and begins another.** Both steps are one transaction. So at any moment exactly one of the two
+# sessions is alive.
 
 # %%
 planted = naive.create(user=None)
 naive.update(planted, userId=7)  # the victim logs in
-print("naive: who comes with the planted id is user", naive.read(planted)["userId"])
+print("naive: the planted id belongs to user", naive.read(planted)["userId"])
 store = SessionStore()
 
 
@@ -200,14 +210,15 @@ def log_in_hardened(kv, old_id):
 print("hardened:", races.login_beside_look(store, log_in_hardened, LOSSES).summary)
 
 # %% [markdown]
-# See both lines: the attacker is user 7 in the simple version. In the hardened version no order and no fault
-# shows both sessions alive, or neither.
+# See both lines. In the simple version the attacker is user 7. In the hardened version no schedule
+# shows both sessions alive, and no schedule shows both sessions ended.
 #
 # ## A copy of the database
 #
-# A backup lies in the wrong bucket, or somebody runs `MONITOR`. What do they see? Here is one session of each
-# kind. The naive key *is* the cookie. The hardened store keeps a SHA-256 of the id: `m:…` the times and the
-# user, `d:…` the data. The id has 256 random bits, so nobody can guess it from its hash.
+# A stranger reads a backup of the database, or runs `MONITOR`. What does the stranger see? The next
+# cell prints one session of each store. The naive key *is* the cookie. The hardened store keeps a
+# SHA-256 hash of the id. The field `m:…` has the times and the user. The field `d:…` has the data.
+# The id has 256 random bits, so nobody can guess it from its hash.
 
 # %%
 from kvlab.chapters.sessions import forgery
@@ -220,10 +231,10 @@ for text in dump:
     print("| ", " ".join(text.split()))
 
 # %% [markdown]
-# See the first line: what stands behind `session:` is a working cookie.
+# See the first line: the text after `session:` is a working cookie.
 #
-# Now we try every piece of the dump as a cookie, alone and behind the user's tag (the part of the id before
-# the dot). The control beside the zero: the browser's own cookie must be let in.
+# The next cell tries every piece of the dump as a cookie, alone and after the user's tag (the part
+# of the id before the dot). There is a control too: the store must accept the browser's own cookie.
 
 # %%
 tag = session.id.split(".")[0]
@@ -232,16 +243,18 @@ in_naive = sum(naive.read(cookie) is not None for cookie in cookies)
 found = kv.run([store.read(cookie) for cookie in cookies])
 in_hardened = sum(one is not None for one in found)
 own = kv.run(store.read(session.id))
-print(f"{len(cookies)} cookies: naive lets {in_naive} in, hardened {in_hardened}")
-print("control, the browser's own cookie:", "refused" if own is None else "let in")
+print(f"{len(cookies)} cookies: naive accepts {in_naive}, hardened {in_hardened}")
+print("control, the browser's own cookie:", "refused" if own is None else "accepted")
 
 # %% [markdown]
-# See the counts: the dump opens the naive store, and it does not open the hardened one.
+# See the counts: with the dump a stranger can log in to the naive store, and cannot log in to the
+# hardened store.
 #
 # ## Ids that no server made
 #
-# Cut off, a NUL byte inside, too long, the right user with a guessed secret, another user's tag, the hash of a
-# good id. The control: the good ids must be let in.
+# The next cell forges ids: ids that are cut off, have a NUL byte inside, or are too long, the right
+# user's tag with a guessed secret, another user's tag, the hash of a good id. The control is that
+# the store accepts the good ids.
 
 # %%
 good = [kv.run(store.create(user)).id for user in range(10)]
@@ -249,18 +262,21 @@ forged = forgery.forged_ids(good, times=50)
 let_in = sum(one is not None for one in kv.run([store.read(sid) for sid in forged]))
 control = sum(one is not None for one in kv.run([store.read(sid) for sid in good]))
 print(
-    f"{len(forged):,} forged ids: {let_in} let in. {len(good)} good: {control} let in."
+    f"{len(forged):,} forged ids: {let_in} accepted. "
+    f"{len(good)} good ids: {control} accepted."
 )
-print("ten million letters send:", store.read("x" * 10_000_000))
+print("the op for an id of ten million letters:", store.read("x" * 10_000_000))
 
 # %% [markdown]
-# See the last line too: an id of a wrong shape asks for the session of nobody, however long the id is.
+# See the counts, and then the last line. The store never sends an id of the wrong form. It reads
+# the key `{nobody}` instead, and this key never has a session.
 #
 # ## Change the id, see all devices, log out everywhere
 #
-# `rotate` gives the same session a new id, for a change of rights (a new password, admin mode). `list` shows a
-# user's sessions by *handle*: a handle names a session and lets nobody in. All sessions of a user are in one
-# hash, so "log out everywhere" is one command and misses none.
+# `rotate` gives the same session a new id, for a change of rights (a new password, admin mode).
+# `list` shows a user's sessions by *handle*: a handle names a session, and the store does not
+# accept a handle as an id. All sessions of a user are in one hash, so "log out everywhere" is one
+# command that ends every session.
 
 # %%
 devices = ("phone", "laptop", "tablet")
@@ -276,10 +292,12 @@ print("phone ended by handle:", kv.run(store.destroy_listed("ann", phone.handle)
 print("log out everywhere:", kv.run(store.destroy_all("ann")), "sessions ended")
 
 # %% [markdown]
-# See the two lines of the laptop: the new id carries the data, the old id is dead.
+# See the two lines of the laptop: the new id has the data, and the old id is refused.
 #
-# **The cookie.** `__Host-` and `Secure`: TLS only, and this host only, so no subdomain plants one. `HttpOnly`:
-# no script reads it. `SameSite=Lax`: forms of other sites do not carry it. `Max-Age`: what the session has left.
+# **The cookie.** `__Host-` and `Secure`: the browser sends the cookie only over TLS and only to
+# this host, and a subdomain cannot set the cookie. `HttpOnly`: no script reads the cookie.
+# `SameSite=Lax`: forms of other sites do not send the cookie. `Max-Age`: the seconds until the
+# session ends.
 
 # %%
 cookie = SessionCookie()
@@ -290,14 +308,14 @@ print("after a log-out:", cookie.expired())
 print("two values in one request:", cookie.parse("__Host-session=a; __Host-session=b"))
 
 # %% [markdown]
-# See the last line: a request with two values of the name comes from nobody.
+# See the last line: when a request has two cookies of this name, the store trusts neither of them.
 #
 # ## Who is still in?
 #
-# Many users with the same habits for both stores: pages at random moments (Poisson, seed 4, open loop). The
-# idle timeout is 1 s and the absolute timeout 3 s; they stand for 10 minutes and half an hour. A session ends
-# at its first pause longer than `idle`. The formula (dashes) says how many are left; the points are counted on the
-# server.
+# Many users open pages at random moments (Poisson, seed 4, open loop), with the same habits in both
+# stores. The idle timeout is 1 s and the absolute timeout is 3 s. They stand for 10 minutes and
+# half an hour. A session ends at its first pause longer than `idle`. The formula (dashes) says
+# which share of the sessions is alive. The points are counted on the server.
 
 # %%
 from kvlab.chapters.sessions.charts import alive_chart, logged_in_chart
@@ -307,15 +325,16 @@ habit = Habit(mean_gap=0.4, idle=1, absolute=3)
 alive = watch_both(kv, habit, users=80, seconds=4.4, every=0.25, seed=4)
 left = alive.groupby("store")["alive"].last()
 when = "At 4.4 s, after the absolute timeout"
-title = f"{when}: naive {left.naive:.0%} in, hardened {left.hardened:.0%}"
+title = f"{when}: logged in are naive {left.naive:.0%}, hardened {left.hardened:.0%}"
 alive_chart(alive, habit, title=title)
 
 # %% [markdown]
-# See the step at 3 s: only the hardened store takes it. Eighty users are few, so the points lie some percent
-# beside the formula.
+# See the step at 3 s: only the hardened store has this step. Eighty users are few, so the points
+# lie some percent away from the formula.
 #
-# Turn the knobs. How long is a user logged in, by your two timeouts? Find times with which somebody who opens a
-# page every ten minutes keeps the cart over lunch, and a forgotten browser in a library is out soon.
+# Turn the knobs. How long does a user stay logged in with your two timeouts? One user opens a page
+# every ten minutes and should stay logged in during lunch. Another user forgot to log out in a
+# library, and that session should end soon. Find two timeouts for both users.
 
 # %%
 from ipywidgets import interact
@@ -324,16 +343,17 @@ display(logged_in_chart(idle=30, absolute=480, gap=10))
 _ = interact(logged_in_chart, idle=(5, 120, 5), absolute=(30, 720, 30), gap=(1, 60))
 
 # %% [markdown]
-# See the title: both numbers answer the question. A browser that is left alone is out after `idle`.
+# See the two numbers in the title. The session of a browser without a user ends after `idle`.
 #
 # ## What it costs
 #
 # - **Round trips** of each call, from the same list of commands as at the beginning.
-# - **Memory.** The hardened session keeps a hash, its times, and the data.
-# - **Latency** of the reads, beside the log-outs of the same run. Four clients in a closed loop, four users, a
-#   seeded mix (seed 4): most requests read, some write, and sometimes a user logs out and in again. The stores
-#   take 5 turns of 500 requests, each after 50 requests of warm-up. At the end of a turn we try every id that was
-#   logged out. An id that works is a **violation**.
+# - **Memory.** A hardened session stores a hash of the id, its times, and the data.
+# - **Latency** of the reads, beside the log-outs of the same run. The load is four clients in a
+#   closed loop with four users, and a random mix of requests (seed 4). Most requests read, some
+#   requests write, and sometimes a user logs out and in again. Each store gets 5 turns of 500
+#   requests, and each turn has a warm-up of 50 requests. At the end of a turn we try every id that
+#   was logged out. An id that still works is a **violation**.
 
 # %%
 update = commands[commands.op == "update"].set_index("variant").round_trips
@@ -352,7 +372,8 @@ axes = {"x": "size", "xlabel": "data (bytes)", "ylabel": "memory of a session (b
 charts.bars(memory, y="bytes", by="variant", form="{:,.0f}", title=title, **axes)
 
 # %% [markdown]
-# See the distance of each pair: it is a hash and four times, and it does not grow with the data.
+# See the difference between the two bars of each pair: it is a hash and four times. The difference
+# does not grow with the data.
 
 # %%
 print("read, one client, hardened / naive:", costs.compare_reads(kv))
@@ -362,21 +383,23 @@ undone = [f"{r.reads.violations} of {r.logged_out} {n}" for n, r in runs.items()
 charts.latency_percentiles(reads, title=f"Log-outs undone: {' and '.join(undone)}")
 
 # %% [markdown]
-# See the ratio above the chart first: one read alone costs about the same in both stores. Then see the counts
-# beside the curves: only the naive store undoes log-outs.
+# See the counts beside the curves first: only the naive store undoes log-outs. The ratio above the
+# chart compares one read alone in the two stores.
 #
 # ## The limits that remain
 #
-# - **Whoever steals the cookie is in**, until the absolute timeout or a log-out everywhere.
-# - The server stores data and user ids in plain text, as the dump showed. And the tag is a hash of the user id:
-#   with a dump, guesses of user ids can be tested, unless the store has a `pepper`.
+# - **A thief who has the cookie is logged in**, until the absolute timeout or a log-out everywhere.
+# - The server stores data and user ids in plain text, as the dump showed. The tag is a hash of the
+#   user id. So a stranger with a dump can test guesses of user ids, unless the store has a
+#   `pepper`.
 # - `SameSite=Lax` lets links of other sites through: a GET must change nothing.
-# - A failover can lose the last writes, a log-out among them. If somebody sets the server's clock, durations
-#   are wrong.
-# - The data of a session that timed out leaves memory at that user's next `create` or `list`, or when the
-#   user's last session ends.
-# - When the server is down, `read` says None, so everybody is out. That is a choice: the safe one. Before a cookie
-#   is removed, ask with `strict=True`: then None means "ended", and an outage is raised.
+# - A failover can lose the last writes, and one of them may be a log-out. If somebody changes the
+#   server's clock, all timeouts are wrong.
+# - The data of a session that timed out stays in memory for some time: until the next `create` or
+#   `list` of that user, or until the user's last session ends.
+# - When the server is down, `read` returns None, so nobody is logged in. That is the safe choice.
+#   Before you remove a cookie, call `read` with `strict=True`: then None means "the session has
+#   ended", and an outage is raised as an error.
 
 # %% [markdown] tags=["exercise"]
 # ## Exercises

@@ -14,14 +14,13 @@
 # - a holder that has lost the lock learns it, and a resource can refuse the holder's late write.
 
 # %%
-from inspect import getsource
-
 import pandas as pd
 
-from kvlab import Kv, Lock, NaiveLock, fenced_get, fenced_set
+from kvlab import Kv, Lock, NaiveLock, fenced_set
+from kvlab.chapters.distributed_lock import promises
 from kvlab.chapters.opening import open_chapter
 from kvlab.core.server_url import server_url
-from kvlab.instruments import ALL_FAULTS, charts, environment, explore
+from kvlab.instruments import ALL_FAULTS, Faults, charts, environment, explore
 
 url = server_url()  # the embedded Valkey, or KVLAB_URL
 kv = open_chapter("ch05", url)
@@ -35,12 +34,16 @@ pd.Series(environment(kv), name="where the numbers below were measured").to_fram
 #
 # **Predict.** A worker dies right after `SETNX`. When can the next worker take the lock?
 #
-# We need not know the bad moment. `explore` runs a small program on a private server again and again:
-# in every order of its commands, and with `crashes=True` also with a death after each command. At the
-# end of each run it checks our **invariant**, a sentence that must be true. It draws the shortest run
-# that breaks the invariant: time goes down, and the right column shows what the keys hold from then on.
+# We do not have to know the bad moment. `explore` runs small programs on a private server, in every
+# order of their commands. With `crashes=True` a program also crashes, once after each of its
+# commands. One order, with its fault if it has one, is a **schedule**. At the end of each schedule
+# `explore` checks our **invariant**, a sentence that must be true. The picture is the shortest
+# schedule that breaks the invariant. Time goes down, and the right column shows what the keys hold
+# from then on.
 
 # %%
+from inspect import getsource
+
 for method in (NaiveLock.acquire, NaiveLock.release):
     print(getsource(method))
 
@@ -67,17 +70,16 @@ stuck_lock
 # **Predict.** A takes the lock, works, and gives the lock back: four commands. B takes the lock and
 # keeps it. A's TTL may end at any moment. Can B lose the lock that it holds? Who takes it away?
 #
-# A run has one fault at most. So when B takes the lock *after* a TTL has ended, no second TTL ends,
-# and B's lock must still be there at the end of the run.
+# A schedule has one fault at most. So when B takes the lock *after* a TTL has ended, no second TTL
+# ends. B's lock must then be there at the end.
 
 
 # %%
 def b_keeps_its_lock(world):
     """B took the lock after a TTL had ended, so B still has the lock"""
-    moved = [event.client for event in world.trace]  # None: no client, a TTL ended
-    b_came_later = None in moved[: moved.index(1)]
-    if b_came_later and world.results[1]:
-        return world.kv.exists("lock:orders", "kv:lock:{orders}:held") == 1
+    b_took_the_lock = world.results[1]  # what the client B returned
+    if b_took_the_lock and promises.began_after_expiry(world, client=1):
+        return promises.lock_is_taken(world)
     return True
 
 
@@ -105,9 +107,9 @@ theft
 #   fence below.)
 # - `release` is one script. It compares the owner and deletes. No command can come between the two.
 #
-# The same two clients and the same two questions, now with every fault that the explorer knows:
-# crashes, lost replies and requests, TTLs that end, a server that forgets its scripts. Each run has
-# one fault, and there is a run for each point at which the fault can happen.
+# The next cells ask the same two clients the same two questions, now with every fault that the
+# explorer knows: crashes, lost replies, lost requests, TTLs that end, a server that forgets its
+# scripts. Each fault happens once at each point where the fault can happen.
 
 # %%
 lock = Lock("orders", ttl=10)
@@ -125,7 +127,6 @@ def takes_and_releases_hardened(kv):
 
 
 # %%
-print(lock.try_acquire(), "\n")
 clients = {"A": takes_and_releases_hardened, "B": takes_hardened}
 never_stuck = explore(clients, invariant=every_key_expires, faults=ALL_FAULTS)
 no_theft = explore(clients, invariant=b_keeps_its_lock, faults=ALL_FAULTS)
@@ -135,11 +136,15 @@ print("B keeps its lock:   ", no_theft.summary)
 # %% [markdown]
 # See the two counts: no schedule breaks either promise.
 #
+# In the pictures below, `held` is the key of the lock: the fence, then the owner's token. `fence` keeps
+# the last fence. A release leaves a short-lived key `spent:…` with its answer, for a client that did not
+# get the answer and retries. `waiting` and `wake` are for clients that wait.
+#
 # ## The holder that freezes
 #
-# **Predict.** A holds the hardened lock and freezes: a long garbage collection, a laptop lid, a
-# virtual machine that moves. A's TTL ends. B takes the lock and writes. A wakes up, and A's next line
-# is a write. Does the lock stop this write?
+# **Predict.** A holds the hardened lock, and A's process stops for a while: a long garbage
+# collection, a closed laptop, a virtual machine that moves. A's TTL ends. B takes the lock and
+# writes. A wakes up, and A's next line is a write. Does the lock stop this write?
 #
 # Each worker notes its name when it has the lock, and then writes its name into a row. At the end the
 # row should name the worker that took the lock last. We try three pairs: the simple lock, the hardened
@@ -156,8 +161,8 @@ def forget_holders(kv):
 
 def last_holder_wrote_last(world):
     """the row names the worker that took the lock last"""
-    rows = [world.kv.get("row"), world.kv.run(fenced_get("row"))]
-    return not any(rows) or holders[-1].encode() in rows
+    row = promises.what_the_row_says(world)
+    return row is None or row == holders[-1]
 
 
 # %%
@@ -198,15 +203,17 @@ for worker in (naive_worker, hardened_worker, fencing_worker):
 stories["hardened_worker"]
 
 # %% [markdown]
-# See the last two writes: the row says A, although B took the lock after A. No lock can stop a write
-# that is on its way. Only the resource can stop it, and the fence says how.
+# See the last two writes: the row says A, although B took the lock after A. No lock can stop a
+# write that is already on its way. Only the resource can refuse the write, and the fence tells the
+# resource which write is old.
 #
-# One broken run shows a fault. Only all runs together can show that there is none:
+# One broken schedule shows a mistake. Only all schedules together can show that there is no
+# mistake:
 
 # %%
 found = {
-    "the lock stays for ever: naive": stuck_lock,
-    "the lock stays for ever: hardened": never_stuck,
+    "the lock is never free again: naive": stuck_lock,
+    "the lock is never free again: hardened": never_stuck,
     "A deletes B's lock: naive": theft,
     "A deletes B's lock: hardened": no_theft,
     "A writes late: naive lock, plain row": stories["naive_worker"],
@@ -222,8 +229,9 @@ pd.DataFrame(rows, columns=columns).style.hide(axis="index")
 #
 # ## Your own lock
 #
-# **Put your code between the two marks.** `kv` is your redis-py client, and the row is what the lock
-# protects. The lines that stand there now are what most of us write first. Are they enough?
+# **Put your code between the two marks.** `kv` is your redis-py client, and the row is what the
+# lock protects. The lines between the marks are a first version that many people write. Are these
+# lines enough?
 
 
 # %%
@@ -258,15 +266,17 @@ display(freeze_chart(ttl=5, pause=7))
 _ = interact(freeze_chart, ttl=(1.5, 15.0, 0.5), pause=(0.0, 15.0, 0.5))
 
 # %% [markdown]
-# See the two diamonds: A's write arrives after B's write, and A still believes that the lock is its own.
-# A longer TTL survives a longer pause; after a crash everybody waits for that TTL.
+# See the two diamonds: A's write arrives after B's write, and A still believes that the lock is its
+# own. A longer TTL survives a longer pause. But after a crash of the holder everybody waits until
+# the TTL ends.
 #
 # ## The body that notices
 #
-# `with kv.hold(lock) as held` runs a body under the lock. The body never starts without the lock, and
-# however the body ends, the lock is released. `held.check()` costs no round trip. It raises `LockLost`
-# from the moment at which the server may have given the lock away. So: **check after each slow step
-# and before each write.** Here we move the executor's clock by hand.
+# `with kv.hold(lock) as held` runs a body under the lock. The body never starts without the lock.
+# The lock is released when the body ends, also when the body raises. `held.check()` costs no round
+# trip. `held.check()` raises `LockLost` as soon as the server may have given the lock to another
+# client. So: **check after each slow step and before each write.** Here we move the executor's
+# clock by hand.
 
 # %%
 from kvlab.errors import LockLost
@@ -285,42 +295,49 @@ except LockLost as lost:
 # %% [markdown]
 # See the third line: after 12 s nothing is left of the 10 s, and the check stops the body.
 #
-# ## The answer that got lost
+# ## A lost answer
 #
 # **Predict.** The server gives you the lock, and the network loses the answer. The client library
 # retries. What does the server answer now?
 #
-# We compare redis-py's own `Lock`. When its key is there, some client should know that it is the owner.
+# We compare redis-py's own `Lock`. When its key is there, a client should know that this client is the
+# owner. A client that crashed (its result is a `ClientCrashed`) is excused.
 
 
 # %%
 def takes_redis_py(kv):
+    """takes redis-py's lock"""
     return kv.lock("peer", timeout=10).acquire(blocking=False)
 
 
 def the_owner_knows(world):
-    return any(world.results) or not world.kv.keys("*")
+    """if the lock is taken, a client knows that it is the owner, or it crashed"""
+    lock_is_free = not world.kv.keys("*")
+    return lock_is_free or any(world.results)
 
 
+# %%
 aware = explore([takes_hardened] * 2, invariant=the_owner_knows, faults=ALL_FAULTS)
 print("kvlab:", aware.summary)
 unaware = explore({"A": takes_redis_py}, invariant=the_owner_knows, faults=ALL_FAULTS)
 unaware
 
 # %% [markdown]
-# See the second `SET`: redis-py retries `SET NX` with the same token, finds its own key, and says no.
-# Nobody can release that key. In kvlab **the same op run again is the same hold**: the script knows the
-# token.
+# See the second `SET`: redis-py retries `SET NX` with the same token, finds its own key, and
+# answers False. No client knows that it may release this key. In kvlab **the same op run again is
+# the same hold**: the script recognises the token.
 #
 # ## Waiters are woken
 #
 # A refused waiter sleeps in `BLPOP` on the server, for at most the rest of the holder's TTL. The
-# release script pushes one item if somebody waits. Does everybody get in, also when the holder dies or
-# the release is lost? And what does one waiter send while a holder stays for half a second?
+# release script pushes one item to this list if a client waits. Does every client get the lock,
+# also when the holder crashes or the release is lost? And what does one waiter send while a holder
+# keeps the lock for half a second?
 
 
 # %%
 def waits(kv):
+    """waits for the lock, takes it, and gives it back"""
     held = kv.run(lock.acquire(wait=60))
     if held:
         kv.run(lock.release(held))
@@ -328,38 +345,32 @@ def waits(kv):
 
 
 def everybody_comes_in(world):
-    """nobody waits in vain, and nobody's time is up unless something failed"""
-    kinds = {event.kind for event in world.trace}
-    return None not in world.results and kinds != {"go", "time out"}
+    """every client gets the lock, and a release wakes the client that waits"""
+    in_vain = promises.waited_in_vain(world)
+    return None not in world.results and not in_vain
 
-
-# %%
-story = explore(
-    {"A": waits, "B": waits},
-    invariant=everybody_comes_in,
-    crashes=True,
-    lost_replies=True,
-    lost_requests=True,
-    progress=False,
-)
-print(story.summary)
 
 # %%
 from kvlab.chapters.distributed_lock import wake_ups
 
+losses = Faults(crashes=True, lost_replies=True, lost_requests=True)
+pair = {"A": waits, "B": waits}
+story = explore(pair, invariant=everybody_comes_in, faults=losses, progress=False)
+print("Does every client get the lock?", story.summary)
 wake_ups.commands_while_waiting(url, kv.prefix, lock, seconds=0.5)
 
 # %% [markdown]
-# See the column `sent`: redis-py's waiter asks about ten times a second. The woken waiter sends one
-# `BLPOP` and sleeps; its two EVALSHA are the try before the wait and the try after it.
+# See the column `sent`: redis-py's waiter asks about ten times a second. kvlab's waiter sends one
+# `BLPOP` and sleeps. Its two EVALSHA are the try before the sleep and the try after the sleep.
 #
-# **Predict.** redis-py asks every 100 ms. How long does its waiter wait after a release, in the median?
-# And how long does ours wait?
+# **Predict.** redis-py asks every 100 ms. How long does redis-py's waiter wait after a release, in
+# the median? And how long does kvlab's waiter wait?
 #
-# One client holds the lock and one waits. The holder's stay is random (seeded) between 50 and 150 ms, so
-# that the release meets the sleeping waiter at any point of its sleep. The naive lock cannot wait. People
-# write a loop around it, here with the same 100 ms. The three locks take turns; one turn of each is the
-# warm-up. A violation is a waiter that is inside before the holder has begun its release.
+# One client holds the lock and one client waits. The holder keeps the lock for a random time
+# (seeded) between 50 and 150 ms, so the release can come at any point of the waiter's sleep. The
+# naive lock has no wait: people write a loop with a sleep, here of 100 ms too. The three locks take
+# turns, and one turn of each is the warm-up. A violation is a waiter that has the lock before the
+# holder has begun its release.
 
 # %% tags=["finding"]
 woken = wake_ups.three_locks(kv, lock, turns=10, seed=5)
@@ -374,14 +385,14 @@ look = {"xlabel": "from release to entry (ms, log scale)", "form": "{:.3g} ms"}
 charts.dots(woken, x="ms", y="label", by="lock", title=title, logx=True, **look)
 
 # %% [markdown]
-# See the spread of the dots: a waiter that polls waits for the rest of its sleep, so its dots lie
-# anywhere up to 100 ms.
+# See the spread of the dots: a waiter that polls must finish its sleep first, so its dots lie
+# anywhere between 0 and about 100 ms.
 #
 # ## Fifty clients want the lock
 #
-# Fifty threads add one to a number: each reads it and writes it back. Without a lock we force the worst
-# case: everybody reads before anybody writes. With the lock we let the threads run. The threads note who
-# is inside; the lock is not asked.
+# Each of fifty threads reads a number, adds one, and writes the sum back. Without a lock we force
+# the worst case: every thread reads before any thread writes. With the lock we let the threads run.
+# The threads themselves note who is inside. We do not ask the lock.
 
 # %%
 from kvlab.chapters.distributed_lock import stays
@@ -396,15 +407,16 @@ title = f"{without}. Lock: {locked.most_inside} inside, sum {locked.number}"
 stays_chart(locked.stays, title=title)
 
 # %% [markdown]
-# See the blue steps: they never overlap. Each hand-over is one wake-up.
+# See the blue steps: they never overlap.
 #
 # ## What it costs
 #
 # - **Round trips** to take a free lock and to give it back, counted by a proxy between us and the server.
-# - **Latency** of the same two steps: one client in a closed loop, nobody waits, 8 turns of 120 calls
-#   for each lock, the locks in turns, a warm-up of 10 calls in each turn, seed 5. **Violations of the
-#   same run**: each turn ends with one late release. A's TTL ends just before the last command of A's
-#   release, and B takes the lock. It is a violation when A deletes B's lock.
+# - **Latency** of the same two steps: one client in a closed loop, and no client waits. Each lock
+#   gets 8 turns of 120 calls, and the locks alternate. Each turn has a warm-up of 10 calls. The
+#   seed is 5. **Violations of the same run**: each turn ends with one late release. A's TTL ends
+#   just before the last command of A's release, and B takes the lock. It is a violation when A
+#   deletes B's lock.
 
 # %%
 from kvlab.chapters.distributed_lock import costs
@@ -431,19 +443,21 @@ title = (
 charts.latency_percentiles(results, title=title)
 
 # %% [markdown]
-# See both curves and both counts: in the median the two locks cost about the same, and only the naive lock
-# deletes B's lock, in each of the 8 turns. A script costs the server more than `SETNX` does; the round trips
-# that it saves pay for that.
+# See both counts beside the curves: only the naive lock deletes B's lock, once in each of the 8 turns. A
+# script is more work for the server than `SETNX`, and the hardened lock needs fewer round trips. The two
+# medians in the title say which of these counts more on this machine.
 #
 # ## The limits that remain
 #
-# - **A frozen holder writes on.** `held.check()` narrows the gap. Only a resource that compares fences
-#   closes the gap, and only for writes that come after a higher fence has **written**.
+# - **A frozen holder writes on.** `held.check()` narrows the gap. Only a resource that compares
+#   fences closes the gap. A late write is refused after a write with a higher fence has
+#   **arrived**, and not before.
 # - **A failover can make two holders.** A replica that has not seen the acquire gives the lock away
 #   again. If two holders cost money, let a constraint in the database decide.
 # - **The server's clock counts.** When it jumps forward, TTLs end early. And `allkeys-*` eviction
 #   removes locks.
-# - **No fairness.** The waiter that has been blocked longest is woken, but a newcomer may be faster.
+# - **No fairness.** The release wakes the waiter that has waited longest. But a client that has
+#   just arrived may take the lock first.
 # - **A woken waiter that dies** keeps the others waiting for the rest of the last TTL that they saw.
 
 # %% [markdown] tags=["exercise"]

@@ -3,15 +3,15 @@
 #
 # *About 40 minutes. Before this chapter: 00.*
 #
-# Players, scores, ranks: "you are number 214, and these players are just above you". A sorted set
-# does nearly all of this.
+# A leaderboard tells a player: "you are number 214, and these players are just above you". A sorted
+# set does nearly all of this.
 #
 # **The guarantee we want:**
 #
-# - rank, neighbours and scores in one answer are from one instant;
-# - equal scores are ranked by a rule that somebody chose;
-# - a score comes back as it was submitted, or the score is refused;
-# - points that are submitted once count once, even when a reply is lost on the way.
+# - the rank, the neighbours and the scores in one answer are from one moment;
+# - equal scores are ranked by a rule that you choose;
+# - a read returns a score exactly as it was submitted, or the submission is refused;
+# - points that are submitted once count once, also when a reply is lost.
 
 # %%
 import pandas as pd
@@ -45,9 +45,10 @@ print(inspect.getsource(NaiveLeaderboard.get_player_context))
 # commands. Meanwhile three players pass her, one after the other: three commands. In how many
 # orders can the five commands run? In how many of these orders is Ann missing from her own list?
 #
-# We do not wait for bad luck. `explore` runs the two programs on a private server in every order of
-# their commands. At the end of each run `explore` asks our **invariant**. The picture shows the
-# shortest run that breaks the invariant: time goes down, and the keys stand on the right.
+# `explore` runs the two programs on a private server in every order of their commands. One order,
+# with its faults if it has some, is a **schedule**. At the end of each schedule `explore` checks
+# our **invariant**, a sentence that must be true. The picture shows the shortest schedule that
+# breaks the invariant. Time goes down, and the keys are on the right.
 
 # %%
 START = {"Ada": 80, "Ben": 75, "Cho": 72, "Ann": 70, "Dee": 60, "Eli": 55, "Fay": 50}
@@ -85,17 +86,17 @@ naive_story = explore(
 naive_story
 
 # %% [markdown]
-# Ann was number 4, so her client asks for the numbers 2 to 6. By then Ann is number 7. No error, no
-# warning: a list of five players, and none of them is Ann.
+# Ann was number 4, so her client asks for the numbers 2 to 6. At that moment Ann is already number
+# 7. The list has five players, and none of them is Ann. There is no error and no warning.
 #
 # ## The fix: one script
 #
 # `around` finds the position, reads the entries around that position and counts the rank of the
-# first entry, all in one Lua script (`leaderboard/read.lua`). The server runs a script alone, so
-# nothing comes between. The script is also one round trip in place of two.
+# first entry, all in one Lua script (`leaderboard/read.lua`). The server runs a script alone, so no
+# other command runs between its steps. The script is also one round trip instead of two.
 #
-# The next cell prints what is sent. The table shows what the script answers at the four moments of
-# this story: before anybody passes Ann, and after each of the three.
+# The next cell prints the op. The table shows what the script answers at four moments: before any
+# player passes Ann, and after each of the three players has passed her.
 
 # %%
 board = Leaderboard("game")
@@ -113,9 +114,9 @@ pd.Series(lists).to_frame("around Ann")
 # %% [markdown]
 # Ann is in each of the four lists.
 #
-# Now the same two programs in every order again, and with every fault that the explorer can make:
-# one fault in each run, at every point. The question is stricter, too: ranks, neighbours and scores
-# must **all be from one of these four moments**.
+# The next cells run the same two programs in every order again, with every fault that the explorer
+# knows: one fault in each schedule, at every point. The invariant is stricter than before: ranks,
+# neighbours and scores must **all be from one of these four moments**.
 
 
 # %%
@@ -149,12 +150,12 @@ print(hardened_story.summary)
 #
 # ## Points and a lost reply
 #
-# **Predict.** Ann wins a game: one point. The server adds the point, and the reply is lost on the
-# way. How many points does Ann have? The answer depends on who retries, and on whether the server
-# can tell a retry from a new game.
+# **Predict.** Ann wins a game: one point. The server adds the point, and the reply is lost. How
+# many points does Ann have? The answer depends on two things. Does the client retry? And can the
+# server distinguish a retry from a new game?
 #
-# `redis.Redis(host, port)` of redis-py 8.1 retries by itself, up to ten times, increments too. The
-# explorer may lose one reply, or one request.
+# `redis.Redis(host, port)` of redis-py 8.1 retries a command up to ten times, also an increment. In
+# each schedule the explorer loses at most one reply or one request.
 
 
 # %%
@@ -176,11 +177,12 @@ counted_twice
 # %% [markdown]
 # The second `ZINCRBY` is the retry, and Ann has two points for one game.
 #
-# A client that does not retry (`redis.Redis.from_url`) raises an error instead, and its caller cannot
-# know whether the point was added. A caller who then retries by hand is in the same place.
+# A client that does not retry (`redis.Redis.from_url`) raises an error instead. Its caller cannot
+# know whether the point was added. If this caller retries, the point may also count twice.
 #
-# `Leaderboard.submit` takes an `op_id`. The server keeps the answer under that id, and gives the same
-# answer to a retry. Now Ann plays two games on two devices, and two losses may happen in one run.
+# `Leaderboard.submit` takes an `op_id`. The server keeps the answer under that id, and gives the
+# same answer to a retry. In the next cell Ann plays two games on two devices, and two losses may
+# happen in one schedule.
 
 
 # %%
@@ -217,8 +219,7 @@ print(
 )
 
 # %% [markdown]
-# This line is the finding of the chapter, and the README takes the line from here: with an `op_id`
-# no loss counts a game twice.
+# With an `op_id` no lost message counts a game twice. (The README shows this line.)
 #
 # ## Ties
 #
@@ -239,14 +240,16 @@ for rule in ("first", "shared", "dense"):
 pd.DataFrame(ranks, index=pd.Index(scored, name="player"))
 
 # %% [markdown]
-# The naive board compares names as bytes: "9" is greater than "2", and "2" is greater than "10". The
-# order of arrival does not matter to the naive board. The three rules are those of games and sports:
+# The naive board compares names as bytes: "9" is greater than "2", and "2" is greater than "10".
+# The order of arrival does not matter to the naive board. The three rules of the hardened board
+# are:
 #
-# - `first`: the player who reached the score first is ahead, and nobody shares a rank;
-# - `shared`: 1, 2, 2, 2, 5, as in sports;
-# - `dense`: 1, 2, 2, 2, 3, no rank is skipped.
+# - `first`: the player who reached the score first is ahead, and no two players share a rank;
+# - `shared`: 1, 2, 2, 2, 5: equal scores share a rank, and the next ranks are skipped, as in
+#   sports;
+# - `dense`: 1, 2, 2, 2, 3: equal scores share a rank, and no rank is skipped.
 #
-# Turn the knobs: make everybody equal; let the last player win; change the rule.
+# Turn the knobs. Give all players the same score. Let the last player win. Change the rule.
 
 # %%
 from ipywidgets import Text, interact
@@ -267,8 +270,8 @@ def ranks_by_rule(rule, scores):
 # ## Numbers that are not what was submitted
 #
 # A sorted set stores a score as a double. Beyond 2⁵³ a double cannot hold every whole number, and a
-# double can be infinite. **Predict** what each board does with 2⁵³ + 1, with infinity, and with the
-# question for the top 0.
+# double can be infinite. **Predict.** What does each board do with the score 2⁵³ + 1? And with the
+# score infinity? And what does each board answer when you ask for the top 0 players?
 
 # %%
 for score in (2**53 + 1, float("inf")):
@@ -282,14 +285,15 @@ print(f"top 0\n  naive: {len(naive.get_top_players(0))} players")
 print(f"  hardened: {len(kv.run(board.top(0)))} players")
 
 # %% [markdown]
-# The naive board changes one score, accepts the other, and answers *everybody* when nobody is asked
-# for.
+# The naive board changes the first score and accepts the second score. When you ask for 0 players,
+# the naive board returns *all* players.
 #
 # ## Today's board, this week's board
 #
 # With `period`, a score goes to the board of the day or of the ISO week, by the **server's** clock.
-# Each board expires by itself, `keep` periods after its end. `at=` names another period: for a game
-# that ended before midnight and is reported after midnight. A period too far away is refused.
+# Each board expires by itself, `keep` periods after its end. A game can end before midnight, and
+# its score can arrive after midnight. For such a score `at=` names the period. A period too far
+# from now is refused.
 
 # %%
 from kvlab.chapters.leaderboard.periods import expires_in
@@ -304,13 +308,13 @@ for period, days in (("daily", 1), ("weekly", 7)):
 pd.DataFrame(expiry, index=pd.Index(steps, name="periods from now"))
 
 # %% [markdown]
-# With `keep=1` one past period is still open, and an older one is closed.
+# With `keep=1` the board of the last period still accepts scores, and older boards refuse scores.
 #
 # ## What it costs
 #
-# **Predict.** How many round trips does each question take, naive and hardened? "Submit, then my rank"
-# is `update_score` and `get_user_rank` of the naive board, and one `submit` of the hardened board. A
-# proxy between us and the server counts.
+# **Predict.** How many round trips does each question take, naive and hardened? "Submit, then my
+# rank" is `update_score` and `get_user_rank` of the naive board, and one `submit` of the hardened
+# board. A proxy between this notebook and the server counts the round trips.
 
 # %%
 from kvlab.chapters.leaderboard.round_trips import count_round_trips
@@ -320,14 +324,15 @@ count_round_trips(url, kv.prefix)
 # %% [markdown]
 # The hardened board answers each question in one round trip.
 #
-# And the time of a call? A quiz: with each question the scores of all 200 players change. A thread
-# writes the scores, question after question, and rests 5 ms between two questions. Both variants read the
-# **same** sorted set (a `shared` board is nothing else), five neighbours on each side. Nobody forces
-# the race this time.
+# The next cells measure the time of a call during a quiz. With each question of the quiz the scores
+# of all 200 players change. A thread writes the scores after each question, and sleeps 5 ms between
+# two questions. Both variants read the **same** sorted set (a `shared` board is a plain sorted
+# set), with five neighbours on each side. No order is forced this time.
 #
-# Closed loop, one reader, seed 6; five turns of 400 calls for each variant, alternating, after one turn
-# of warm-up and 50 calls of warm-up in each turn. The ratio is the median of the turns' ratios. A
-# violation is an answer without the player who asked.
+# The load is a closed loop of one reader, seed 6. Each variant gets five turns of 400 calls, and
+# the variants alternate. One turn is the warm-up, and each turn begins with 50 calls of warm-up.
+# The ratio is the median of the turns' ratios. A violation is an answer without the player who
+# asked.
 
 
 # %%
@@ -355,17 +360,17 @@ measured = read_during_quiz(kv, quiz, readers, turns=5)
 charts.latency_percentiles(measured.runs, title=measured.finding)
 
 # %% [markdown]
-# First read the violations beside the curves, then the times: the naive answer is the answer of two
-# moments. Reader and writer share one Python process, so both curves hold some waiting for the writer,
-# the same for both variants.
+# Read the violations beside the curves first, and then the times. The naive answer mixes two
+# moments. Reader and writer share one Python process, so in both variants a part of the time is
+# waiting for the writer.
 #
 # ## What it earns: a million members
 #
-# **Predict.** The board grows from a thousand members to a million. How much longer does "around me"
-# take: a thousand times, twice, or not at all?
+# **Predict.** The board grows from a thousand members to a million. How many times as long does
+# "around me" take then: a thousand times, twice, or once?
 #
-# To send a million pairs from Python takes a while, so `filled_board` makes the pairs in a script on
-# the server, a thousand in a call. Two members share each score.
+# Sending a million pairs from Python takes long. So `filled_board` makes the pairs in a script on
+# the server, a thousand pairs in a call. Each score belongs to two members.
 
 # %%
 from kvlab.chapters.leaderboard import charts as leaderboard_charts
@@ -379,23 +384,24 @@ times = time_by_size(calls, boards, turns=9, calls_per_turn=40, seed=6)
 leaderboard_charts.time_by_size(times)
 
 # %% [markdown]
-# A sorted set is a skip list: to find a rank is a walk of about log n steps. The dashes are the theory
-# that the walk is *all* of the time: then a million members take twice as long as a thousand. **Here
-# measurement and theory part**: the measured line stays below the dashes, because most of a call is
-# the way to the server and back, and this way does not grow.
+# A sorted set is a skip list: the server finds a rank in about log n steps. The dashed line assumes
+# that these steps are *all* of the time. Then a million members take twice as long as a thousand
+# members. **Measurement and theory differ here.** Most of the time of a call is the way to the
+# server and back. This way does not become longer with the board, so a measured line below the
+# dashes is what to expect.
 #
-# (Closed loop, one client, 40 calls a turn, one warm-up turn, sizes mixed call by call, seed 6. Each
-# answer is checked for the player who asked. Nobody writes here.)
+# (Closed loop, one client, 40 calls a turn, one warm-up turn, seed 6. The size changes from call to
+# call. Each answer must have the player who asked. No client writes during this measurement.)
 #
 # ## What a tie rule costs
 #
-# `shared` keeps nothing beside the sorted set. `first` puts 16 digits before each name and keeps a
-# hash of places. `dense` keeps a second sorted set of the distinct scores. **Predict:** which rule
-# needs the most memory for each member, and which rule loads slowest?
+# `shared` stores the sorted set only. `first` puts 16 digits before each name, and also stores a
+# hash of places. `dense` also stores a second sorted set of the distinct scores. **Predict:** which
+# rule needs the most memory for each member, and which rule loads slowest?
 #
-# The same 10,000 members are loaded by plain pipelines of `ZADD` and by `board.load`. `board.load` sends
-# 500 members in a script, so a pipeline of `ZADD` with 500 members each is the fair rival. Each ratio is
-# taken within a turn.
+# The next cell loads the same 10,000 members with plain pipelines of `ZADD` and with `board.load`.
+# `board.load` sends 500 members in a script. So the fair comparison is a pipeline of `ZADD` with
+# 500 members each. Each ratio compares two times of the same turn.
 
 # %%
 import random
@@ -408,23 +414,27 @@ loads = load_in_turns(kv, pairs, rules=("first", "shared", "dense"), turns=5)
 leaderboard_charts.price_of_ties(loads)
 
 # %% [markdown]
-# `shared` costs the memory of a plain sorted set, and the rule that remembers who was first costs most.
-# Every rule loads slower than the fair rival, since a script does more than `ZADD` does.
+# `shared` needs the memory of a plain sorted set. `first` needs the most memory, because it
+# remembers who was first. The ratios say how much longer each rule loads than the fair comparison:
+# a script does more work than `ZADD`.
 #
 # ## The limits that remain
 #
-# - **One answer is one instant; two answers are two.** Page 2 may repeat an entry of page 1.
+# - **One answer is from one moment. Two answers are from two moments.** Page 2 may repeat an entry
+#   of page 1.
 # - **Once within an hour.** The server remembers an `op_id` for `op_horizon` seconds (3,600). A retry
 #   after that time counts again.
 # - **A board is one key on one server.** A cluster does not split a board.
-# - **The board believes the score.** Whether Ann really has a million points is for your game to check.
-# - **An all-time board never expires**, and a server that evicts keys may evict the board: keep the
-#   scores in another place too.
+# - **The board does not check the score.** Your game must check whether Ann really has a million
+#   points.
+# - **A board without a period never expires.** A server that evicts keys may evict this board.
+#   Store the scores in a database too.
 #
 # ## Your own board
 #
-# Replace the body of `my_best` by your own way to keep a player's best score. `kv` is your redis-py
-# client. Two games of one player end at once. Does the better score stay?
+# Replace the body of `my_best` by your own code that keeps a player's best score. `kv` is your
+# redis-py client. Two games of one player end at the same time. Is the better score stored at the
+# end?
 
 
 # %%

@@ -3,17 +3,17 @@
 #
 # *About 40 minutes. Before this chapter: 00.*
 #
-# Send many commands, then read many replies: one round trip instead of many. Nothing else in this
-# workbook earns as much for as little code. A pipeline is also taken for something that it is not: a
-# transaction.
+# A pipeline sends many commands and then reads many replies: one round trip instead of many. Of all
+# patterns in this workbook this one saves the most time with the least code. But many people think
+# that a pipeline is a transaction, and it is not.
 #
 # **The guarantee we want:**
 #
 # - `kv.run(a, b)` is one round trip, and each reply reaches its op;
 # - one failing op fails alone;
-# - with `atomic=True` all ops are applied or none is, also when the connection is cut;
+# - with `atomic=True` all ops are applied or no op is applied, also when the connection breaks;
 # - a huge list travels in pieces that the server can hold;
-# - concurrent awaits travel together, without a change at the place that awaits (`AutoBatch`).
+# - concurrent awaits travel together, and the code that awaits stays as it is (`AutoBatch`).
 
 # %%
 import pandas as pd
@@ -40,8 +40,8 @@ print(inspect.getsource(NaivePipeline.dashboard))
 print(inspect.getsource(NaivePipeline.batch_update_counters))
 
 # %% [markdown]
-# Our dashboard is four ops, and `kv.run(*ops)` is the pipeline. Printed are the four commands and
-# their four replies.
+# Our dashboard is four ops, and `kv.run(*ops)` is the pipeline. The next cell prints the four
+# commands and their four replies.
 
 # %%
 from kvlab.pipeline import add_to_counters, dashboard
@@ -55,8 +55,8 @@ kv.run(
 print(*dashboard(7), "", *kv.run(*dashboard(7)), sep="\n")
 
 # %% [markdown]
-# **Predict.** How many round trips does the dashboard take, in four runs, by the tutorial and in one
-# run? A proxy counts what travels.
+# **Predict.** How many round trips does the dashboard take in three ways: with four runs, with the
+# tutorial's pipeline, and with one run? A proxy counts the round trips.
 
 # %%
 from kvlab.chapters.pipeline.round_trips import count_round_trips
@@ -64,16 +64,16 @@ from kvlab.chapters.pipeline.round_trips import count_round_trips
 count_round_trips(url, kv.prefix)
 
 # %% [markdown]
-# Four commands each time, and one round trip instead of four.
+# Each way sends four commands. The pipeline and the single run need one round trip.
 #
 # ## One round trip is not one step
 #
-# **Predict.** A client adds 1 to each of 1,000 counters in one pipeline. The client dies while it
-# sends: 154 commands have left, the 155th has not. How many counters has the server changed? Then the
-# client is started again and repeats the batch. What do the counters say?
+# **Predict.** A client adds 1 to each of 1,000 counters in one pipeline. The client crashes while
+# it sends: it has sent 154 commands and not the 155th. How many counters has the server changed?
+# Then the client starts again and repeats the batch. What do the counters say?
 #
-# A gate in the client stops it before the command that we name. So the client dies at the same place
-# in every run.
+# A gate in the client stops the client before a command that we choose. So the client crashes at
+# the same place each time.
 
 # %%
 from kvlab.chapters.pipeline.lost_connection import cut_and_repeated
@@ -90,16 +90,17 @@ naive_cut = cut_and_repeated(kv, url, "INCRBY", DIES_BEFORE, naive_batch, "c[0-9
 print(naive_cut)
 
 # %% [markdown]
-# Nothing failed in the server. A pipeline is many commands that travel together, and the server
-# applies each command when the server reads it. `kv.run(ops)` alone is the same in this respect.
+# The server made no mistake. A pipeline is many commands that travel together, and the server
+# applies each command as soon as it reads the command. `kv.run(ops)` without `atomic=True` does the
+# same.
 #
 # ## The fix: `atomic=True`
 #
-# MULTI goes before the ops and EXEC after them. The server keeps what comes between, and applies all of
-# it at EXEC, in one step. Without an EXEC the server forgets it.
+# MULTI goes before the ops and EXEC after them. The server keeps the ops between the two, and
+# applies all of them at EXEC, in one step. If no EXEC comes, the server forgets the ops.
 #
-# An op here is a small script, since the tutorial's counters also live for ever: INCRBY, then PEXPIRE
-# when the counter is new. Printed is one op, then the same schedule as above.
+# Each op here is a small script: INCRBY, and then PEXPIRE when the counter is new. (The tutorial's
+# counters have no TTL.) The next cell prints one op, and then makes the same crash as above.
 
 
 # %%
@@ -113,11 +114,14 @@ atomic_cut = cut_and_repeated(kv, url, "EVAL", DIES_BEFORE, atomic_batch, "count
 print(atomic_cut)
 
 # %% [markdown]
-# The cut batch changed nothing, so the repeated batch counts once.
+# The batch that was cut changed no counter, so after the repeated batch each counter has counted
+# once.
 #
-# That was a cut inside *one* write. `explore` finds what comes *between* writes. Two counters belong
-# together. One client adds 1 to both, another client looks at both. Commands and replies may be lost,
-# clients may crash, and the server may forget its scripts.
+# That was a cut inside *one* write. `explore` tests what can happen *between* writes. It runs two
+# clients in every order of their writes. One order, with its faults if it has some, is a
+# **schedule**. Two counters belong together. One client adds 1 to both counters, and another client
+# looks at both. Requests and replies may be lost, clients may crash, and the server may forget its
+# scripts.
 #
 # **Predict.** There are three ways to add: the tutorial's pipeline, one run for each counter, and
 # `atomic`. Which of them is wrong?
@@ -146,7 +150,7 @@ def looks(kv):
 
 
 def both_or_none(world):
-    """both counters say the same, 0 or 1, to the looker and at the end"""
+    """both counters say 0 or both say 1, to the other client and at the end"""
     return all(pair in ([0, 0], [1, 1]) for pair in (world.results[1], looks(world.kv)))
 
 
@@ -163,14 +167,16 @@ for adds in (naive_adds, adds_one_by_one, adds_atomically):
 stories[naive_adds]
 
 # %% [markdown]
-# The picture is the tutorial's batch. The batch is one write, so no order of writes tears it here. But
-# redis-py retries when the reply is lost, without a word, and everything is counted twice. One by one,
-# the looker comes between, and a crash leaves a half. `atomic` is whole in every run: after a lost
+# The picture is the tutorial's batch. The batch is one write, so the other client never sees half
+# of the batch here. But redis-py retries after a lost reply and does not report the retry, so both
+# counters count twice. With one run for each counter, the other client can look between the two
+# runs, and a crash leaves one counter without its 1. `atomic` holds in every schedule: after a lost
 # reply `kv.run` does not retry, and its `BatchFailed` says `OutcomeUnknown`.
 #
 # ## One failing op fails alone
 #
-# **Predict.** One of three counters holds text. What becomes of the two others? And with `atomic`?
+# **Predict.** One of three counters holds text. Are the two other counters changed? And are they
+# changed with `atomic=True`?
 
 # %%
 from kvlab.errors import BatchFailed
@@ -188,14 +194,15 @@ for atomic in (False, True):
 
 # %% [markdown]
 # Each op has its value or its error in `BatchFailed.results`. **MULTI does not roll back**: MULTI
-# promises that all ops are *tried* in one step. Where one op may forbid another, write a script that
-# looks first and writes after.
+# promises that all ops are *tried* in one step. If one op must not run when another op fails, write
+# a script that first checks and then writes.
 #
 # ## What it costs
 #
-# Batches of 50 counters, in three ways that take turns: the tutorial's pipeline, the same INCRBY in
-# MULTI, and the scripts with a TTL in MULTI. Closed loop of one client. Every 20th batch is sent by a
-# client that dies midway. A violation is a batch that is applied in part.
+# The next cells send batches of 50 counters in three ways, in turns: the tutorial's pipeline, the
+# same INCRBY in MULTI, and the scripts with a TTL in MULTI. The load is a closed loop of one
+# client. In every 20th batch the client crashes while it sends. A violation is a batch that is
+# applied in part.
 
 
 # %%
@@ -225,16 +232,18 @@ print(costs.table)
 charts.latency_percentiles(costs.runs, title=costs.finding)
 
 # %% [markdown]
-# The tutorial's pipeline leaves a half of every batch whose client died, the two others leave nothing.
-# The table says the price: the time over the tutorial's, with its interval.
+# When the client crashes, the tutorial's pipeline leaves a part of the batch, and the two other
+# ways leave nothing. The table has the price: the time of each way over the time of the tutorial's
+# pipeline, with its interval.
 #
-# Each of the three is one round trip. The difference is bytes and the server's work. In MULTI a script
-# travels as its text (EVAL), not as its hash: a hash that the server has forgotten would fail alone,
-# and the rest of the batch would be applied without it.
+# Each of the three ways is one round trip. They differ in their bytes and in the work of the
+# server. In MULTI a script travels as its text (EVAL), not as its hash. If the server had forgotten
+# a hash, this one op would fail, and the server would apply the rest of the batch.
 #
 # ## What it earns: trips × distance
 #
-# **Predict.** 100 values from a server 20 ms away, asked for one by one: how long? And in one run?
+# **Predict.** A server is 20 ms away. How long does it take to read 100 values one by one? And how
+# long in one run?
 
 # %%
 from kvlab.chapters.pipeline import charts as pipeline_charts
@@ -249,12 +258,13 @@ distance = time_by_distance(url, kv.prefix, *hundred, **knobs)
 pipeline_charts.time_by_distance(distance)
 
 # %% [markdown]
-# The dashed lines are arithmetic, and nothing is fitted: trips × distance. **That is why the pattern
-# exists.** Measurement and theory part near the server: what lies above the dashes is the work of the
-# client, the server and the proxy, for each command. No batch takes this work away.
+# The dashed lines are computed and not fitted: trips × distance. **This is the reason for
+# pipelines.** Measurement and theory differ near the server. The distance between a measured line
+# and its dashes is the work of the client, the server and the proxy for each command. A batch does
+# not save this work.
 #
-# How large should a batch be? **Predict** the size from which on a larger batch earns little. The
-# server is the nearest there is, without a proxy: 500 values in batches.
+# How large should a batch be? **Predict** the size at which a larger batch saves little time. The
+# next cell reads 500 values in batches. The server is on this machine, without a proxy.
 
 # %%
 from kvlab.chapters.pipeline.throughput import throughput_by_size
@@ -264,10 +274,11 @@ sizes = throughput_by_size(kv.run, reads, range(500), sizes=SIZES, turns=7)
 pipeline_charts.throughput_by_size(sizes)
 
 # %% [markdown]
-# Two numbers explain the curve: what a trip costs and what an op costs. When the ops of a batch cost
-# more than its trip, a larger batch earns little. A larger batch also has a price: see below.
+# Two numbers explain the curve: what a trip costs and what an op costs. When the ops of a batch
+# cost more than its trip, a larger batch saves little time. A larger batch also needs memory, as
+# the next section shows.
 #
-# Turn the knobs. Which batch is large enough at 1 ms? And at 20 ms?
+# Turn the knobs. Which size of a batch is large enough at 1 ms? And at 20 ms?
 
 # %%
 from ipywidgets import SelectionSlider, interact
@@ -283,11 +294,12 @@ def turn(batch=10, distance_ms=5):
 # %% [markdown]
 # ## A huge list is chunked
 #
-# A pipeline has one more cost: the server keeps every reply until the client reads it. The tutorial's
-# client reads after it has sent everything. `kv.run([ops])` sends 500 ops and reads 500 replies.
+# A pipeline has one more cost: the server keeps every reply until the client reads the reply. The
+# tutorial's client reads after it has sent everything. `kv.run([ops])` sends 500 ops, reads 500
+# replies, and then sends the next 500 ops.
 #
-# **Predict.** 5,000 replies of 8,000 bytes are 40 MB. How much of them does the server hold? We force
-# it: the client stops when it has read its first reply, and we ask the server.
+# **Predict.** 5,000 replies of 8,000 bytes are 40 MB. How many of these bytes does the server hold?
+# We make the client stop after its first reply, and ask the server.
 
 # %%
 kv.run(Op("SET", Key("big"), "x" * 8_000, "EX", 60))
@@ -318,12 +330,12 @@ for work in (tutorial, chunked):
 #
 # ## AutoBatch: batches out of awaits
 #
-# In a web server nobody has the list: each request awaits its own value. `AutoBatch` takes the place
-# of an `AsyncKv`. Everything that one turn of the event loop asks for leaves together. There is no
-# window and no timer.
+# In a web server there is no list of ops: each request awaits its own value. `AutoBatch` replaces
+# an `AsyncKv`. All ops that are awaited in one turn of the event loop leave together. `AutoBatch`
+# uses no timer.
 #
-# **Predict.** 200 tasks await one value each. How many round trips? And 200 awaits of one task, one
-# after the other?
+# **Predict.** 200 tasks await one value each. How many round trips do they need? And how many round
+# trips need 200 awaits of one task, one after the other?
 
 # %%
 import asyncio
@@ -348,11 +360,12 @@ executors = {"AsyncKv": akv, "AutoBatch": auto}
 await trips_of_awaits(awaits, executors, range(200))
 
 # %% [markdown]
-# A task that waits for each reply before its next question has nothing to share.
+# One task that awaits each reply before its next op gives `AutoBatch` one op at a time, so there is
+# no batch.
 #
-# **Predict.** 1,000 concurrent gets, each awaited by a task of its own: redis-py with a blocking pool
-# of 50 connections, which is the usual advice, against `AutoBatch`. How many times as fast is
-# `AutoBatch`? Closed load, bursts that take turns, every reply checked.
+# **Predict.** 1,000 tasks await one get each. redis-py does this with a blocking pool of 50
+# connections, as people usually advise. How many times as fast is `AutoBatch`? The load is closed,
+# the bursts of the two take turns, and every reply is checked.
 
 # %%
 N = 1_000
@@ -364,22 +377,25 @@ await akv.close()
 pipeline_charts.time_of_bursts(taken, N)
 
 # %% [markdown]
-# Both get every reply right. The pool of 50 pays a round trip for each get, `AutoBatch` pays a few.
+# Every reply was right in both. The pool of 50 needs a round trip for each get. `AutoBatch` needs a
+# few round trips for all gets.
 #
 # ## The limits that remain
 #
-# - **Not atomic unless you ask.** And atomic is not "all succeed": one op may fail, the rest stays.
-# - **A repeated batch counts twice** when the reply of EXEC was lost: `OutcomeUnknown`. MULTI cannot
-#   tell you; an `op_id` in a script can (see chapter 06).
-# - **A batch is as slow as all its ops.** One slow command holds up the replies behind it. Blocking
-#   ops are refused in a batch for that reason.
+# - **A batch is atomic only with `atomic=True`.** And atomic does not mean that all ops succeed: if
+#   one op fails, the other ops are still applied.
+# - **A repeated batch counts twice** when the reply of EXEC was lost: `OutcomeUnknown`. With MULTI
+#   alone you cannot find out. An `op_id` in a script prevents the second count (see chapter 06).
+# - **A batch is as slow as all its ops.** One slow command delays all later replies. For this
+#   reason a batch refuses blocking ops.
 # - **A list of more than 500 ops** is several writes, and other clients may come between them.
 # - **Memory.** The client holds a list of results as a whole. A tuple and an atomic batch are never
-#   chunked: the server holds them too, and answers nobody else while it applies an atomic batch.
+#   chunked, so the server holds all their replies. While the server applies an atomic batch, it
+#   answers no other client.
 # - **On Cluster** a batch is one round trip per node, and an atomic batch needs one slot.
 #
-# **Do commands of yours belong together?** Replace `order`, `look` and `setup` by your own code, and say
-# in the invariant what must add up. (Try two calls in place of one pipeline.)
+# **Do some of your commands belong together?** Replace `order`, `look` and `setup` by your own
+# code, and write the invariant for your values. (Try two calls instead of one pipeline.)
 
 
 # %%

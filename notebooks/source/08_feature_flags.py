@@ -3,16 +3,18 @@
 #
 # *About 40 minutes. Before this chapter: 00.*
 #
-# A flag turns code on without a deploy: for everybody, for nobody, or for some of the users. A page
-# asks for ten flags, a thousand pages a second ask, and somebody changes a flag meanwhile.
+# A flag turns code on without a deploy: for all users, for no user, or for some of the users. Each
+# page asks for ten flags, and there are a thousand pages a second. At the same time an engineer
+# changes a flag.
 #
 # **The guarantee we want:**
 #
-# - a check costs no round trip, and answers when the server is gone;
+# - a check costs no round trip, and the check answers also when the server is down;
 # - flags that change together are seen together: all of a change or none of it;
-# - a user who is in stays in while the percentage grows;
-# - who is in for one flag says nothing about another flag;
-# - a change reaches every process at once, and no lost message keeps an old answer alive.
+# - a user who has the feature keeps the feature while the percentage grows;
+# - one flag chooses its users independently of every other flag;
+# - a change reaches every process at once, and a lost message does not leave a process with the old
+#   answer.
 
 # %%
 import logging
@@ -32,7 +34,7 @@ pd.Series(environment(kv), name="the numbers below were measured on").to_frame()
 # ## The simple version: a hash of "1" and "0"
 #
 # **Predict.** We turn a flag on and ask whether it is on. What is the answer? The first client is
-# redis-py as it comes, the second decodes replies into text.
+# redis-py with its defaults. The second client decodes replies into text.
 
 # %%
 import inspect
@@ -48,17 +50,19 @@ for client in (kv.client, text_client):
     print(f"stored {stored!r:5} get_flag: {naive.get_flag('new-checkout')}")
 
 # %% [markdown]
-# The flag is on, and the first answer is `False`, always: redis-py answers bytes, and `b"1" == "1"` is
-# false in Python. No error and no log line: the new checkout never appears. From here on the naive
-# version gets a client that answers text.
+# The flag is on, and the first answer is always `False`: redis-py returns bytes, and `b"1" == "1"`
+# is false in Python. There is no error and no log line, and the new checkout never appears. From
+# here on the naive version gets the client that returns text.
 #
 # ### Half a change
 #
 # Two flags belong together: the new checkout writes orders that only the new receipt can print. A
-# page reads both flags, and a release turns both on. Two commands each, so there are six orders.
+# page reads both flags, and a release turns both flags on. Each needs two commands, so there are
+# six orders. One order, with its faults if it has some, is a **schedule**.
 #
-# **Predict.** In how many of the six orders does the page see one flag on and one off? And when the
-# release may be killed after its first command: when does the mixed page end?
+# **Predict.** In how many of the six orders does the page see one flag on and one flag off? The
+# release may also be killed after its first command. How long do the pages then see one flag on and
+# one flag off?
 
 # %%
 PAIR = ("new-checkout", "new-receipt")
@@ -101,12 +105,13 @@ killed = explore(
 killed
 
 # %% [markdown]
-# The mixed page does not end: every page from now on is mixed, and nothing says that a flag is missing.
+# The mixed state stays: from now on every page sees one flag on and one flag off. No error says
+# that a flag is missing.
 #
 # ## The fix: one commit, one snapshot
 #
-# - `set_many` is one Lua script. The script counts the version up, writes all the flags, and publishes
-#   the version on a channel. One step, one round trip.
+# - `set_many` is one Lua script. The script adds 1 to the version, writes all the flags, and
+#   publishes the version on a channel. This is one step and one round trip.
 # - `read_all` is one `HGETALL`. Its reply is a `FlagSnapshot`: all flags as of one version. A check
 #   looks into the snapshot and asks no server.
 # - Values are JSON, read as bytes: `true`, `false`, or a percentage.
@@ -125,12 +130,12 @@ except UnknownFlag as error:
     print(error)
 
 # %% [markdown]
-# The misspelt flag is an error, not "off".
+# A misspelt flag raises an error. The answer is not "off".
 #
 # ### Every order again
 #
-# The same page and the same release, now of one command each. And two faults may happen in one run:
-# a crash, a request or a reply that is lost, a server that forgets its scripts.
+# The page and the release do the same as before, each with one command. Two faults may happen in
+# one schedule: a crash, a lost request, a lost reply, a server that forgets its scripts.
 
 
 # %%
@@ -159,19 +164,20 @@ held = explore(
 
 # %%
 rows = [
-    ("naive", "none", "the page", mixed.violations, mixed.schedules),
-    ("naive", "a crash", "what is stored", killed.violations, killed.schedules),
+    ("naive", "no fault", "the page", mixed.violations, mixed.schedules),
+    ("naive", "one crash", "what is stored", killed.violations, killed.schedules),
     ("hardened", "two of any kind", "both", held.violations, held.schedules),
 ]
-columns = ["variant", "faults in a run", "looked at", "mixed in", "of schedules"]
+columns = ["variant", "faults", "looked at", "mixed in", "of schedules"]
 pd.DataFrame(rows, columns=columns).style.hide(axis="index")
 
 # %% [markdown]
-# A page that has its snapshot may be one version behind: whole, and old. That is the promise. Take
-# **one snapshot per request** and keep it: two snapshots in a request are two versions.
+# A page may have an old snapshot, but every snapshot has all flags of one version. That is the
+# promise. Take **one snapshot per request** and use this snapshot for the whole request: two
+# snapshots can have two versions.
 #
-# **Do two values of yours belong together?** Replace `change` and `read` by your own code, and say in
-# `PLANS` what may be seen. (Try `hset` twice instead of once.)
+# **Do two of your values belong together?** Replace `change` and `read` by your own code, and list
+# in `PLANS` what a reader may see. (Try `hset` twice instead of once.)
 
 # %%
 PLANS = ([None, None], [b"pro", b"20"])
@@ -188,15 +194,15 @@ def read(kv):
 explore([read, change], invariant=lambda w: w.results[0] in PLANS, crashes=True)
 
 # %% [markdown]
-# One `hset` of two fields is one step, so no schedule tears it.
+# One `hset` of two fields is one step, so no schedule shows half of the change.
 #
 # ## Who is in: a percentage
 #
-# `Flag(10)` is on for 10 % of the users. No list is stored: a user is in when
-# `hash(salt, user) mod 10,000` is below 1,000. The salt is the flag's name.
+# `Flag(10)` is on for 10 % of the users. There is no stored list of users. A user gets the feature
+# when `hash(salt, user) mod 10,000` is below 1,000. The salt is the flag's name.
 #
-# **Predict.** 100,000 users, a rollout of 10 %. How far from 10,000 may the count be, if the hash
-# is as good as a fair draw?
+# **Predict.** The rollout is 10 % of 100,000 users. How far from 10,000 may the count be, if the
+# hash is as good as a fair draw?
 
 # %%
 from kvlab.chapters.feature_flags import charts as feature_flags_charts
@@ -209,11 +215,12 @@ inside = users_in("new-checkout", 10, USERS)
 feature_flags_charts.evenness(places, 10, len(inside))
 
 # %% [markdown]
-# Every part of the scale holds about as many users as every other part.
+# Each part of the scale has about the same number of users.
 #
-# **Sticky and growing.** The bucket of a user does not change. Only the line moves, below which a user
-# is in. So a user who was in at a lower percentage is in at a higher one. The last two columns are the
-# version that many write first: draw again at each step (`random() < percent`).
+# **Sticky and growing.** The bucket of a user does not change. A higher percentage only raises the
+# limit for the bucket. So a user who has the feature at a lower percentage also has the feature at
+# a higher percentage. The last two columns show a version that many people write first. It draws
+# again at each step (`random() < percent`).
 
 # %%
 from kvlab.chapters.feature_flags.rollout import independence, rollout_by_steps
@@ -222,22 +229,23 @@ PERCENTS = (1, 5, 10, 20, 50, 100)
 rollout_by_steps("new-checkout", USERS[:20_000], PERCENTS, seed=8)
 
 # %% [markdown]
-# Nobody is thrown out by a flag that grows. The rollout that draws again throws users out at nearly
-# every step.
+# With the hash no user loses the feature while the flag grows. With a new draw many users lose the
+# feature.
 #
-# **Independent.** If two flags chose the same tenth of the users, this tenth would meet every
-# experiment, and no effect could be told from another. Two flags at 10 %, beside what independence
-# expects:
+# **Independent.** If two flags chose the same tenth of the users, the same users would be in both
+# experiments. Then we could not separate the effects of the two flags. The table has the counts for
+# two flags at 10 %, and the counts that independence predicts:
 
 # %%
 independence(*PAIR, 10, USERS).style.format(thousands=",", precision=0)
 
 # %% [markdown]
-# All four counts are within the bound of chance. Two flags that belong together get the same `salt`,
-# and then the same users.
+# Compare each count with its bound of chance. Two flags that belong together get the same `salt`,
+# and so the same users.
 #
-# Move the knobs below. Raise `now`: users join, nobody leaves. Lower `now` below `was`: those who joined
-# last leave first. Another salt is a new draw, and many are thrown out.
+# Move the knobs below. Raise `now`: users get the feature, and no user loses it. Lower `now` below
+# `was`: the users who got the feature last lose it first. Another salt is a new draw, and many
+# users lose the feature.
 
 # %%
 from ipywidgets import interact
@@ -256,11 +264,12 @@ step()
 # %% [markdown]
 # ## Informed of each change: the watcher
 #
-# A snapshot gets old. A `FlagWatcher` subscribes to the channel, waits until the server has confirmed
-# the subscription, and only then reads, so no change falls between. Each message makes the watcher
-# read everything again: a lost message costs time, never truth.
+# A snapshot gets old. A `FlagWatcher` subscribes to the channel and waits until the server has
+# confirmed the subscription. Only then the watcher reads the flags, so the watcher misses no change
+# between the two steps. After each message the watcher reads all flags again. So after a lost
+# message a watcher is late: it gets the change with the next message or the next resync.
 #
-# Now things break, in three steps. First, a change arrives.
+# The next three cells show three situations. First, a change arrives.
 
 # %%
 from kvlab.chapters.feature_flags.outage import WatcherBehindProxy
@@ -272,8 +281,9 @@ version = kv.run(flags.set("new-checkout", Flag(10)))
 print(f"version {version} is set; the watcher has it: {watcher.wait_for(version)}")
 
 # %% [markdown]
-# Second, the server ends the subscription (`CLIENT KILL`), and the next change is made while nobody
-# listens. **Predict** which version the watcher has when it is connected again.
+# Second, the server ends the subscription (`CLIENT KILL`), and the next change happens while the
+# watcher has no subscription. **Predict** which version the watcher has after it has connected
+# again.
 
 # %%
 outage.kill_subscription()
@@ -286,9 +296,10 @@ version = kv.run(flags.set("new-receipt", True))
 print(f"version {version} turns new-receipt on: {watcher.wait_for(version)}")
 
 # %% [markdown]
-# The message was lost, and the reading after the new subscription found the change.
+# The message was lost. The watcher read the flags after its new subscription, and so it found the
+# change.
 #
-# Third, the server is gone. `new-receipt` was turned on before, and its declared default is off.
+# Third, the server goes down. `new-receipt` is on, and its declared default is off.
 
 # %%
 outage.lose_server()
@@ -304,13 +315,14 @@ with outage, FlagWatcher(outage.kv, flags) as new_watcher:
         )
 
 # %% [markdown]
-# The page that asked the server has an error to handle. The watcher answers by what it last knew. A
-# process that has never reached the server answers by the declared default. `stale_since` says how
-# long a watcher has been out of touch.
+# The naive page gets an error. The watcher answers from its last snapshot. A watcher that has never
+# reached the server answers with the declared default. `stale_since` says since when a watcher has
+# had no connection.
 #
 # ## What it costs
 #
-# **Predict.** How many round trips does a page make for one check, and for ten checks? A proxy counts.
+# **Predict.** How many round trips does a page make for one check? And how many for ten checks? A
+# proxy counts the round trips.
 
 # %%
 from kvlab.chapters.feature_flags.round_trips import count_round_trips
@@ -320,11 +332,11 @@ count_round_trips(url, kv.prefix, flags, "new-checkout", checks=(1, 10))
 # %% [markdown]
 # A check in a snapshot makes no round trip.
 #
-# And the time of a check, **with the torn requests of the same run**. One reader, closed loop, reads
-# both flags of the pair. A writer turns both flags every 2 ms, for both variants. The variants take
-# turns: 9 turns after one of warm-up, and the ratio is taken within a turn. A torn request saw half a
-# change. No seed, since nothing is drawn. The watcher's own work, in a thread of this process, is part
-# of the hardened time.
+# The next cells measure the time of a check, **with the torn requests of the same run**. A torn
+# request saw half of a change. One reader in a closed loop reads both flags of the pair. A writer
+# changes both flags every 2 ms, for both variants. The variants take turns: one turn of warm-up,
+# and then 9 turns. The ratio compares the two times of a turn. There is no seed, because nothing is
+# random. The watcher works in a thread of this process, and its work is part of the hardened time.
 
 
 # %%
@@ -355,22 +367,22 @@ feature_flags_charts.time_of_a_check(reads)
 
 # %% tags=["finding"]
 print(
-    f"orders that mix two flags: naive {mixed.violations} of {mixed.schedules}, "
-    f"hardened {held.violations} of {held.schedules} with faults; a check "
-    f"{reads.cost.ratio:,.0f}x cheaper"
+    f"a page mixes two flags: naive in {mixed.violations} of {mixed.schedules} "
+    f"schedules, hardened, with faults, in {held.violations} of {held.schedules}; "
+    f"a hardened check is {reads.cost.ratio:,.0f} times as fast"
 )
 
 # %% [markdown]
-# The hardened reader never saw half a change, and its check needs no server.
+# The chart has the torn requests of both readers. A hardened check needs no server.
 #
 # ## How long a change takes to reach everybody
 #
-# 100 watchers, each a thread with a connection of its own, all in this process. One `set`, and the time
-# until each watcher has read the new version. Two changes of warm-up, then 20 changes; each begins when
-# the one before has arrived everywhere.
+# There are 100 watchers in this process. Each watcher is a thread with its own connection. We
+# measure the time from one `set` until each watcher has read the new version. There are two changes
+# of warm-up and then 20 changes. A change begins when every watcher has the change before.
 #
-# **Predict.** The server sends 100 messages and answers 100 readings. A microsecond, a
-# millisecond, a second?
+# **Predict.** The server sends 100 messages and answers 100 reads. How long does a change take:
+# microseconds, milliseconds, or seconds?
 
 # %%
 from kvlab.chapters.feature_flags.reach import delays_of_changes
@@ -380,20 +392,21 @@ delays = delays_of_changes(url, kv, flags, "new-checkout", **pair)
 feature_flags_charts.reach(delays)
 
 # %% [markdown]
-# Here all the threads share one interpreter and take turns, so a part of this time is theirs and not
-# the server's. This chapter does not measure how much.
+# All the threads share one interpreter and take turns. So a part of this time is the work of the
+# threads and not of the server. This chapter does not measure the size of that part.
 #
 # ## The limits that remain
 #
-# - **Not the same instant.** Two processes can differ for the time in the chart above. What must not
-#   mix between processes belongs in the data, not in a flag.
-# - **A silent network loss** is noticed only at the next resync (30 s unless you say otherwise) and
-#   its timeout.
-# - **A server that lost its data** starts again at version 1, and watchers follow it to the
-#   declared defaults. Declare what is safe.
-# - **A `set` whose reply was lost** may have run. Setting the flag again costs a version, unless somebody
-#   else has set the flag in between.
-# - **Percent is the only rule.** No lists, no countries; and flags are not secrets.
+# - **Not the same instant.** Two processes can differ for the time in the chart above. If two
+#   processes must never differ, store the value in the data and not in a flag.
+# - **A connection can break without a sign.** The watcher notices this at its next resync (by
+#   default every 30 s) and the timeout of the resync.
+# - **A server that lost its data** starts again at version 1, and the watchers then use the
+#   declared defaults. So declare safe defaults.
+# - **A `set` whose reply was lost** may have run. You may set the flag again: this adds one
+#   version. But the second `set` also replaces a change that another client made in between.
+# - **A percentage is the only rule.** There are no lists of users and no countries. And a flag is
+#   no place for a secret.
 
 # %% [markdown] tags=["exercise"]
 # ## Exercises

@@ -1,24 +1,24 @@
 # %% [markdown]
 # # Explore your own code
 #
-# *45 minutes. Before it: chapter 0. It is easier after one of the chapters 1 to 8.*
+# *45 minutes. Before it: chapter 0. This chapter is easier after one of the chapters 1 to 8.*
 #
-# The other chapters break our eight patterns. This chapter is for the function that *you* wrote last
-# week. You need no trick, no sleep and no luck: give the function to `explore`, and say what must be
-# true at the end. `explore` runs the function on a real server in **every order** of its commands.
+# The other chapters test our eight patterns. This chapter is for the function that *you* wrote last
+# week. You need no sleep and no luck. Give the function to `explore`, and say what must be true at
+# the end. `explore` runs the function on a real server in **every order** of its commands.
 #
-# Here are three functions of the kind that people write, all plain redis-py: a token that is made on
-# first use, a coupon counter, a queue of jobs. Each of them reads well. The explorer knows nothing
-# about them but the sentence that must be true at the end, and it breaks all three. Each function is
-# then repaired, and holds in all orders.
+# This chapter has three examples in plain redis-py: a token that is made on first use, a coupon
+# counter, and a queue of jobs. Each of them looks right. The explorer gets only the code and the
+# sentence that must be true at the end, and it breaks all three. Then we repair each function,
+# until the sentence holds in all orders.
 #
 # **The guarantee we want:** when `assert explore(...)` passes, no order of the commands of these
 # clients, and no fault that you have switched on, breaks your sentence.
 #
 # ## 1. Get, or create
 #
-# Each user has a token, which is made when it is first asked for. You have written this with a cart,
-# a profile or a counter in the place of the token.
+# Each user has a token. The first request that needs the token makes the token. You have probably
+# written this code for a cart, a profile or a counter.
 
 # %%
 import secrets
@@ -35,11 +35,11 @@ def get_or_create(kv):
 
 
 # %% [markdown]
-# `same_token` in the next cell is what we want of two requests: `world.results` are the values that
-# the clients returned, and `world.kv` is a client to look with.
+# `same_token` in the next cell is the sentence for two requests. `world.results` has the values
+# that the clients returned. `world.kv` is a client that can read the keys at the end.
 #
-# **Predict.** Ann opens two tabs: two requests, each of at most two commands. How many orders are
-# there? In how many of the orders do the tabs hold different tokens?
+# **Predict.** Ann opens two tabs. Each tab sends one request of at most two commands. In how many
+# orders can the commands run? In how many of the orders do the tabs have different tokens?
 
 
 # %%
@@ -57,23 +57,26 @@ token_story
 # %% [markdown]
 # ### How to read a story
 #
-# - **Top line:** the verdict over all orders that were run. The picture is the *shortest* run that
-#   breaks the sentence: fewest faults, then fewest steps, then fewest changes of client.
-# - **Time goes down.** A solid arrow is what a client sends, the dashed arrow is its reply. A number
-#   on the left is a **step**: one write to the server, and all that the client does until its next
+# - **Top line:** the verdict over all schedules. A **schedule** is one order of the steps, with its
+#   faults if it has some. The picture is the *shortest* schedule that breaks the sentence: the one
+#   with the fewest faults, then the fewest steps, then the fewest changes of client.
+# - **Time goes down.** A solid arrow is what a client sends. A dashed arrow is the reply. A number
+#   on the left is a **step**: one write to the server, and all that the client does before its next
 #   write. A pipeline or a MULTI is one step.
 # - **Right of the server:** the keys that this step has changed, and their TTL.
-# - **Below:** what each client returned, and which sentence is broken.
-# - **The last line** is the order itself: `0` is the next step of client 0.
+# - **Below the picture:** what each client returned, and which sentence is broken.
+# - **The last line** is the schedule: `0` is the next step of client 0.
 #
-# Both tabs look, both find nothing, both make a token, and the second `SET` wins. The tab that wrote
-# first holds a token that no server knows. There is no error and no log line. (`print(token_story)`
-# gives the same as text; `.holds`, `.schedules`, `.violations` and `.schedule` are its numbers.)
+# Both tabs look, both tabs find no token, and both tabs make a token. The second `SET` overwrites
+# the first token. So the tab that wrote first has a token that the server does not know. There is
+# no error and no log line. (`print(token_story)` prints the same as text. `.holds`, `.schedules`,
+# `.violations` and `.schedule` are the values in it.)
 #
 # ### Repair it, explore again
 #
-# "Look, then act" is two steps, and anything fits between them. So let the server decide: `SET NX`
-# writes only where nothing is. Then read what is there. `replay` runs one order:
+# "Look, then act" is two steps, and another client can write between them. So let the server
+# decide: `SET NX` writes only if the key does not exist. Then the function reads the key. `replay`
+# runs one schedule again:
 
 
 # %%
@@ -85,12 +88,13 @@ def set_then_get(kv):
 
 tabs = {"tab 1": set_then_get, "tab 2": set_then_get}
 again = replay(token_story.schedule, tabs, **token_question)
-print("the order that broke it:", again.summary)
-print("every order:", explore(tabs, **token_question).summary)
+print("the schedule that broke get_or_create:", again.summary)
+print("every schedule:", explore(tabs, **token_question).summary)
 
 # %% [markdown]
-# Is it done? The key has a TTL, and a TTL can end between any two steps. **`expiries=True`** lets it
-# end. A token that has ended may be replaced, so we ask for less: every tab gets *a* token.
+# Is the function right now? The key has a TTL, and a TTL can end between any two steps. With
+# **`expiries=True`** the explorer ends the TTL. A token that has ended may be replaced. So the
+# sentence now asks for less: every tab gets *a* token.
 #
 # **Predict.** Can `set_then_get` return `None`?
 
@@ -104,13 +108,14 @@ def all_have_a_token(world):
 explore(tabs, invariant=all_have_a_token, client_options=like_mine, expiries=True)
 
 # %% [markdown]
-# Yes: the TTL ends between the `SET` and the `GET`. Nothing can come between when there is **one
-# command**: `SET NX GET` (Redis 7.0, every Valkey) answers what was there.
+# Yes: the TTL ends between the `SET` and the `GET`. With **one command** this cannot happen: `SET
+# NX GET` (Redis 7.0, every Valkey) stores the token and returns the old value.
 #
-# Now let more happen: clients crash, requests are lost, replies are lost. redis-py retries a command
-# ten times when no reply comes, and does not tell you. A client that crashed has a `ClientCrashed`
-# for a result, and holds no token. **With a fault on, say what you want of the clients that did not
-# reach their end:** `never_two_tokens` asks only those that have a token.
+# The next cells add faults: clients crash, requests are lost, replies are lost. When no reply
+# comes, redis-py retries a command up to ten times and does not report the retries. The result of a
+# client that crashed is a `ClientCrashed`, and such a client has no token. **When you switch on a
+# fault, the sentence must also say what you want of a client that failed:** `never_two_tokens` asks
+# only the clients that have a token.
 
 
 # %%
@@ -122,7 +127,7 @@ def one_command(kv):
 
 
 def never_two_tokens(world):
-    """who holds a token holds the one that the server knows"""
+    """every client that has a token has the token that the server knows"""
     held = {result for result in world.results if isinstance(result, str)}
     return held <= {world.kv.get("token:ann")}
 
@@ -138,14 +143,16 @@ ended_story = explore([one_command] * 2, expiries=True, **all_have)
 print("TTLs that end:", ended_story.summary)
 
 # %% [markdown]
-# One command holds in every order, with two faults in one run too.
+# With one command the sentences hold in every schedule, also with two faults in one schedule.
 #
 # ### In your test suite
 #
-# `assert` on a broken story raises `Violated`, whose message is the timeline. `assert` on a story that
-# is not complete raises it too. So a test is one line. And a `replay` of the order that broke last
-# year is a regression test of milliseconds, **as long as the code sends the same commands**: after a
-# repair that sends fewer commands, `replay` says that the order does not fit. `explore` always fits.
+# `assert` on a broken story raises `Violated`, and the message of the error is the timeline.
+# `assert` on a story that is not complete raises `Violated` too. So a test is one line. A `replay`
+# of a schedule that was broken before is a regression test that takes milliseconds. But a `replay`
+# works **only while the code sends the same commands**. After a repair that sends fewer commands,
+# `replay` says that the schedule does not fit. `explore` always finds the schedules of the present
+# code.
 
 
 # %%
@@ -161,15 +168,15 @@ except Violated as failure:
     print(*str(failure).splitlines()[:4], "…", sep="\n")
 
 # %% [markdown]
-# The first two lines pass and print nothing. The third one fails as a test would.
+# The first two asserts pass and print nothing. The third assert fails, as a test would.
 #
 # ## 2. The last coupon
 #
-# `stock` counts down; there are two customers, and one coupon is left. `setup` puts the coupon there
-# before each run.
+# `stock` is the number of coupons that are left. There are two customers and one coupon. `setup`
+# writes the 1 before each schedule.
 #
-# **Predict.** Two commands again, and the second one is atomic: `DECR`. Can both customers get the
-# coupon?
+# **Predict.** `sell` has two commands, and the second command, `DECR`, is atomic. Can both
+# customers get the coupon?
 
 
 # %%
@@ -196,10 +203,12 @@ coupon_story = explore({"ann": sell, "bob": sell}, **coupons)
 coupon_story
 
 # %% [markdown]
-# Both look at the same coupon. The usual repair: take first, look at the answer, and **give back**
-# what was too much. `DECR` is one command, so no two customers see the same number.
+# Both customers see the same coupon. The usual repair has another order: take the coupon first,
+# look at the answer, and **give the coupon back** if there was none. `DECR` is one command, so no
+# two customers get the same number.
 #
-# **Predict.** Does the repair hold in every order? And when a process may be killed between two steps?
+# **Predict.** Does the sentence hold in every order? And does it hold when a process may be killed
+# between two steps?
 
 
 # %%
@@ -211,16 +220,16 @@ def give_back(kv):
 
 
 customers = {"ann": give_back, "bob": give_back}
-print("every order:", explore(customers, **coupons).summary)
+print("every schedule without a fault:", explore(customers, **coupons).summary)
 explore(customers, crashes=True, **coupons)
 
 # %% [markdown]
-# No order breaks it, and a crash does: between `DECR` and `INCR` the stock is one too low. If the
-# client crashes there, the stock stays too low for ever: put one coupon back on sale, and nobody can
-# buy it.
+# No order breaks the sentence, but a crash does. Between `DECR` and `INCR` the stock is too low by
+# one. If the client crashes there, no client corrects the stock. When the shop later adds one
+# coupon, the stock is 0, and no customer can buy this coupon.
 #
-# What must happen together goes into one step: a script. The server runs a script whole or not at
-# all.
+# Commands that must happen together belong in one step: a script. The server runs the whole script
+# or nothing of it.
 
 
 # %%
@@ -235,13 +244,14 @@ def in_a_script(kv):
 
 
 script_story = explore([in_a_script] * 2, crashes=True, lost_requests=True, **coupons)
-print("every order, a crash or a lost request at every step:", script_story.summary)
+print("a crash or a lost request at every step:", script_story.summary)
 
 # %% [markdown]
-# ### Ask for more, find more
+# ### A stricter question
 #
-# `not_oversold` accepts a coupon that is lost. Ask the stricter question, and lose a reply (`r0` in
-# the schedule). An `assert` in the invariant gives the verdict its words:
+# `not_oversold` is also true when a coupon is lost. The next cell asks a stricter question, and
+# lets the explorer lose a reply (`r0` in the schedule). When an `assert` in the invariant fails,
+# the verdict shows its message:
 
 
 # %%
@@ -256,17 +266,18 @@ stricter = coupons | {"invariant": none_missing}
 explore({"ann": in_a_script}, lost_replies=True, **stricter)
 
 # %% [markdown]
-# Ann's script ran, and its reply was lost. redis-py retried, and the second run answered "sold out".
-# **An exploration finds only what you ask for.** The repair is the exercise at the end of this
-# chapter.
+# Ann's script ran, and its reply was lost. redis-py retried, and the second run answered "sold
+# out". **An exploration finds only mistakes that your sentence forbids.** The repair is the
+# exercise at the end of this chapter.
 #
 # ## 3. A queue of jobs, and a server that is not Redis
 #
 # A worker takes a job and sends a mail. All workers share the mail service, and the explorer cannot
-# see it. Call **`step(label, what)`** before you touch such a thing (a row of your database, a file,
-# an API): what follows is then a step of its own, before or after the steps of other clients. Outside
-# an exploration `step` does nothing, so it may stay in your code. Here the mail service is a list,
-# and `setup` empties the list: **`explore` resets its server and nothing else.**
+# see the mail service. Call **`step(label, what)`** before you use such a shared thing (a row of
+# your database, a file, an API). The code after the call is then a separate step, and the explorer
+# runs this step before or after the steps of other clients. Outside an exploration `step` does
+# nothing, so the call may stay in your code. Here the mail service is a list, and `setup` empties
+# the list: **`explore` resets its server, and it resets nothing else.**
 
 # %%
 mails = []
@@ -297,18 +308,19 @@ def sent_once(world):
 queue = {"setup": one_job, "invariant": sent_once, "client_options": like_mine}
 
 # %%
-print("two workers, every order:", explore([pop] * 2, **queue).summary)
+print("two workers without a fault:", explore([pop] * 2, **queue).summary)
 popped_story = explore({"worker 1": pop, "worker 2": pop}, crashes=True, **queue)
 popped_story
 
 # %% [markdown]
-# `RPOP` gives the only copy of the job to a process, and the job dies with the process. The usual
-# repair: `LMOVE` (or `BLMOVE`, which waits) puts the job on a second list in the same step, and the
-# worker removes it from there after its work. The job of a crashed worker would stay in `working` for
-# ever, so a *reaper* moves what it finds there back to `jobs`.
+# `RPOP` gives the only copy of the job to a process. If the process crashes, the job is lost. The
+# usual repair uses `LMOVE` (or `BLMOVE`, which waits). `LMOVE` moves the job to a second list,
+# `working`, in one step. The worker removes the job from `working` after its work. The job of a
+# crashed worker stays in `working`, so a second program, the *reaper*, moves the jobs in `working`
+# back to `jobs`.
 #
-# **Predict.** What does a crash do without the reaper? What can go wrong with the reaper, without a
-# crash?
+# **Predict.** What happens after a crash if there is no reaper? And what can go wrong with a reaper
+# if there is no crash?
 
 
 # %%
@@ -332,14 +344,16 @@ def reap_all(kv):
 explore({"worker": move, "reaper": reap_all}, **queue)
 
 # %% [markdown]
-# The worker was alive, and had not finished. **A reaper must know who is dead.** So each worker gets a
-# list of its own, and sets a key that ends by itself before it takes a job. The reaper takes from a
-# list only when the worker has no such key. It looks and takes in one script: `EXISTS`, then `LMOVE`,
-# would be "look, then act" again.
+# The worker was alive, and it had not finished its work. **A reaper must know which worker is
+# dead.** So each worker gets a separate list. Before a worker takes a job, the worker sets a key
+# with a TTL. The reaper takes a job from the list of a worker only if the key of this worker does
+# not exist. The reaper looks and takes in one script. With two commands, `EXISTS` and then `LMOVE`,
+# this would be "look, then act" again.
 #
-# "No job is lost" is a sentence about the end of all things, so the invariant goes there: the TTL
-# ends, the reaper comes once more, and another worker does what is left. The invariant also reads
-# `world.trace`, the steps of the run: without a fault, nothing may be sent twice.
+# The sentence "no job is lost" is about a later moment: after the TTL has ended, after the reaper
+# has run once more, and after another worker has done the remaining jobs. So the invariant first
+# does these three things. The invariant also reads `world.trace`, the steps of the schedule:
+# without a fault, no mail may be sent twice.
 
 
 # %%
@@ -389,9 +403,10 @@ queue["invariant"] = sent_once_in_the_end
 explore({"worker": worker}, crashes=True, **queue)
 
 # %% [markdown]
-# The worker crashes after the mail and before `LREM`. No order of commands repairs that: two servers
-# have no common step. **A queue can promise "at least once"; "once" needs the other side:** send the
-# job's id with the mail, and let the mail service ignore an id that it has seen.
+# The worker crashes after the mail and before `LREM`. No order of commands can repair this, because
+# Redis and the mail service are two servers, and two servers have no common step. **A queue can
+# promise "at least once". For "exactly once" the mail service must help:** send the job's id with
+# the mail, and let the mail service ignore an id that it already knows.
 #
 # ## Which faults to switch on
 #
@@ -405,17 +420,19 @@ explore({"worker": worker}, crashes=True, **queue)
 # | `script_flushes` | the server forgets its scripts | uses `EVALSHA` |
 # | `clock_jumps=[60]` | `time.time()` jumps by so many seconds | writes its own time into keys |
 #
-# `faults=ALL_FAULTS` switches on all of them but the clock jumps. At most one fault happens in a run,
-# unless `max_faults` allows more.
+# `faults=ALL_FAULTS` switches on all faults except the clock jumps. At most one fault happens in a
+# schedule, unless `max_faults` allows more.
 #
 # ## How large may a program be?
 #
-# Two clients of n commands each have (2n)! / (n! n!) orders. Each order is a run on a real server, so
-# count before you explore: two clients find nearly every race, and so do few commands.
+# Two clients of n commands each have (2n)! / (n! n!) orders. Each order runs on a real server, so
+# count the orders before you explore. Most races need only two clients and a few commands.
 #
-# **`reduce=True`** makes one run of all those that differ only in the order of commands on different
-# keys, or of two reads. *Its condition:* the clients share nothing but the server, or say so by
-# `step`; and the invariant asks for results and data, not for the order in `world.trace`.
+# With **`reduce=True`** the explorer treats some schedules as equal: schedules that differ only in
+# the order of commands on different keys, or in the order of two reads. The explorer runs one of
+# them. *There are two conditions.* The clients share only the server, or they call `step` before
+# they use another shared thing. And the invariant asks for results and data, and not for the order
+# in `world.trace`.
 
 # %%
 from kvlab.chapters.explore_your_own_code.sizes import runs_by_size, runs_chart
@@ -426,27 +443,29 @@ title = f"2 clients of 5 commands: {every} orders, {reduced} that differ"
 runs_chart(sizes, title=title)
 
 # %% [markdown]
-# The clients meet at their last command only, so two orders differ, however long the clients are.
+# The clients use the same key only in their last command. So only two orders differ, and this
+# number does not grow with the number of commands.
 #
 # ## The limits that remain
 #
-# - **These clients, this start, this invariant.** Another start may have another race. Choose the
-#   smallest that can go wrong: one coupon, one job, two customers.
-# - **A step is one write.** Not explored: orders inside a pipeline that is no MULTI, replicas, pub/sub,
-#   the tasks of one asyncio client among themselves.
-# - **What `step` does not name is not seen:** two clients that change the same dict never meet there.
-# - **Clients must repeat themselves:** the same commands after the same replies, no threads, nothing
-#   that is kept from one run to the next.
-# - **Clocks.** `time.time()` stands still unless a client sleeps. The server's own clock goes on, so a
-#   script that works with `TIME` does not notice that a TTL was made to end.
-# - **A search that was cut** (`max_schedules`, by default 100,000) says "of at least", and `assert`
-#   fails; `story.holds` looks only at the runs that were made.
+# - **A story is about these clients, this start and this invariant.** Another start may have
+#   another race. Choose the smallest start that can go wrong: one coupon, one job, two customers.
+# - **A step is one write.** The explorer does not explore the orders inside a pipeline without
+#   MULTI, replicas, pub/sub, and the order of the tasks in one asyncio client.
+# - **The explorer sees only the server and the calls of `step`.** When two clients change the same
+#   dict without `step`, the explorer does not try the orders of these changes.
+# - **A client must be repeatable:** it sends the same commands after the same replies, it starts no
+#   threads, and it keeps no state from one schedule to the next.
+# - **Clocks.** `time.time()` stands still unless a client sleeps. The server's own clock continues.
+#   When the explorer ends a TTL, a script that uses `TIME` still gets the real time.
+# - **A search can end too early** (after `max_schedules`, by default 100,000). Its summary then
+#   says "of at least", and `assert` fails. `story.holds` is only about the schedules that were run.
 #
 # ## Your turn
 #
-# **Paste your own function in the place of `visit`, and change three things:** what is there before
-# (`setup`), who runs it (the list), what must be true at the end (`invariant`). Then switch on the
-# faults, one after the other. An `async def` gets a client of `redis.asyncio`.
+# **Put your own function in the place of `visit`, and change three things:** the keys at the start
+# (`setup`), the clients (the list), and the sentence that must be true at the end (`invariant`).
+# Then switch on the faults, one after the other. An `async def` gets a client of `redis.asyncio`.
 
 
 # %%
@@ -463,13 +482,13 @@ explore([visit] * 2, setup=lambda kv: kv.set("visits:home", 0), invariant=one_an
 
 # %% tags=["finding"]
 broken = (token_story, coupon_story, popped_story)
-shares = [f"{story.violations}/{story.schedules}" for story in broken]
+shares = [f"{story.violations} of {story.schedules}" for story in broken]
 repaired = (held_story, script_story, safe)
 violations = sum(story.violations for story in repaired)
 schedules = sum(story.schedules for story in repaired)
 print(
-    f"orders that break a token, a coupon, a queue: {' '.join(shares)}; "
-    f"repaired, with faults: {violations}/{schedules}"
+    f"a token, a coupon, a queue broken in {', '.join(shares)} schedules; "
+    f"repaired, with faults, in {violations} of {schedules}"
 )
 
 # %% [markdown] tags=["exercise"]

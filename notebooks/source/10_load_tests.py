@@ -3,20 +3,21 @@
 #
 # *About 45 minutes. Before this chapter: 03 and 06.*
 #
-# A load test says how fast a system is. A limiter that admits everybody is fast, and so is a
-# leaderboard that loses scores. So our load tests also say whether what happened was **allowed**.
+# A load test says how fast a system is. But a limiter that admits every request is fast, and a
+# leaderboard that loses scores is fast too. So our load tests also say whether each answer was
+# **allowed**.
 #
 # **The guarantee we want** of a load test:
 #
-# - it knows the right answer: one admission too many, or one score that is wrong, and the run fails;
-# - it would have noticed: the tutorial's version, under the same load, is caught;
-# - its latencies are those of people who come when they like, not when the server has time;
-# - it says when the generator was slow, and not the store.
+# - it knows the right answer: the run fails after one admission too many or one wrong score;
+# - it can fail: the tutorial's version fails under the same load;
+# - its latencies are those of users who do not wait until the server is ready;
+# - it says when the load generator was slow, and not the store.
 #
-# Each run here is Locust in a process of its own, for two to four seconds, with two or three more to
-# start. **All runs of the chapter together take more than a minute.** Each run prints a line when it is
-# done. In a terminal the same runs are `kvlab load rate-limiter` and `kvlab load leaderboard`. There a
-# run lasts as long as you like, and there is Locust's page (`--web`).
+# Each run in this chapter is a Locust process. A run lasts two to four seconds, and its start takes
+# some seconds more. **All runs of the chapter together take more than a minute.** Each run prints a
+# line when it is done. In a terminal you start the same runs with `kvlab load rate-limiter` and
+# `kvlab load leaderboard`. There you choose how long a run lasts, and `--web` opens Locust's page.
 
 # %%
 import pandas as pd
@@ -43,8 +44,9 @@ def load(name, **options):
 # %% [markdown]
 # ## 1. One run, and its verdict
 #
-# Twenty users hit a sliding log as fast as they are answered: 10 admissions per half second for
-# each of two keys. Closed loop, no warm-up, one repetition.
+# Twenty users hit a sliding log. Its limit is 10 admissions per half second for each of two keys.
+# Each user hits again as soon as it has its answer (a closed loop). There is no warm-up and one
+# repetition.
 #
 # Each decision carries the server's time. At the end an **oracle** takes all decisions and asks two
 # questions. Were there ever more than 10 admissions in half a second? And was anybody denied while
@@ -55,19 +57,20 @@ plain = load("rate-limiter", seconds=2, limit=10, window=0.5)
 print(summary(plain))
 
 # %% [markdown]
-# Two lines say `HOLDS`, each with what it has looked at. A line that has looked at nothing would be
-# worth nothing: a run in which nobody was denied ends with `SHOWS NOTHING`, and fails too.
+# Two lines say `HOLDS`. Each line says how much it has judged. A run in which no request was denied
+# cannot judge the denials. Such a run ends with `SHOWS NOTHING` and also fails.
 #
-# ### Whose speed is that?
+# ### Is the generator fast enough?
 #
-# A load generator is a program as well. Before each run the generator makes calls that do nothing, with
-# the same loop and the same recording: it cannot be faster than that. And the generator looks at its own
-# CPU time. Near a whole core, users wait for the generator, and the summary warns.
+# A load generator is a program too. Before each run the generator makes calls that do nothing, with
+# the same loop and the same recording. This gives the highest rate that the generator can reach.
+# The generator also measures its own CPU time. If it uses nearly a whole core, the users wait for
+# the generator, and the summary warns.
 #
 # ## 2. What a run leaves behind
 #
-# A folder, written whole or not at all. `report.html` is for people: open it in a browser. The tables
-# are for pandas or a spreadsheet.
+# A run leaves a folder with all its files, or no folder. `report.html` is for people: open the file
+# in a browser. The tables are for pandas or a spreadsheet.
 
 # %%
 import tempfile
@@ -83,27 +86,28 @@ timeline.head(4).style.hide(axis="index").format(precision=2, na_rep="")
 
 # %% [markdown]
 # `timeline` has a row for each quarter of a second (for each second in runs longer than 20 s).
-# `windows` has a row for each key and window of the clock: how many were admitted, how many may be, and
-# `busiest`: the most in any interval of a window's length that ends in this window.
+# `windows` has a row for each key and each window of the clock: how many requests were admitted,
+# how many may be admitted, and `busiest`. `busiest` is the highest count in any interval of a
+# window's length that ends in this window.
 
 # %%
 windows.head(3).style.hide(axis="index").format(precision=2)
 
 # %% [markdown]
-# The runs draw themselves:
+# A chart of the same run:
 
 # %%
 load_charts.latency_over_time(plain)
 
 # %% [markdown]
-# ## 3. Would it have noticed?
+# ## 3. Can the test fail?
 #
-# A test that has never failed may be a test that cannot fail. So here one user of five takes the
-# tutorial's sliding window, on a key of its own: **the control**. A run in which the control is not
-# caught shows nothing about the others.
+# A test that has never failed is perhaps a test that cannot fail. So in the next run one user of
+# five uses the tutorial's sliding window, on a separate key. This is **the control**. If the run
+# does not catch the control, the run says nothing about the hardened limiter.
 #
-# **Predict.** Limit 2 in 0.1 s. Forty users share the hardened limiter, ten the naive one. Will the
-# ten be caught within two seconds? How often?
+# **Predict.** The limit is 2 in 0.1 s. Forty users share the hardened limiter, and ten users share
+# the naive limiter. Will the run catch the naive limiter within two seconds? In how many windows?
 
 # %%
 limits = {"limit": 2, "window": 0.1, "keys": 1}
@@ -112,14 +116,14 @@ print(findings_text(both))
 load_charts.admissions(both)
 
 # %% [markdown]
-# The naive limiter does not say *when* it admitted. So only what is beyond doubt counts against it:
-# calls that began and ended within one window's length. The naive limiter is caught all the same.
+# The naive limiter does not say *when* it admitted. So only calls that began and ended within one
+# window's length count against the naive limiter. These calls are enough to catch it.
 #
 # ### Scores, and answers that are lost
 #
-# Players submit scores to a leaderboard, and ask for ranks and neighbours. One answer of fifty is lost on
-# its way: the server has done the command, and the client does not know. redis-py retries what failed.
-# The hardened board gives each submission an id, so that a retry does not count again.
+# Players submit scores to a leaderboard, and ask for ranks and neighbours. One reply of fifty is
+# lost: the server has run the command, and the client does not know this. redis-py then retries the
+# command. The hardened board gives each submission an id, so that a retry does not count again.
 #
 # **Predict.** No exception reaches the caller in either version. Which scores are wrong at the
 # end, and by how much?
@@ -136,15 +140,15 @@ for name, run in boards.items():
 # %% [markdown]
 # Two questions were asked of each board:
 #
-# - **Scores.** Is each score the sum of what was acknowledged? A submission whose answer never came may
-#   count once or not at all, so then the right answer is a range.
-# - **Order.** Beside the load, four clients play on a small board and write down what they asked and what
-#   they were answered. Is there *one* order of all their calls that explains every answer? (This is
-#   linearizability; `kvlab.instruments.judge_history` decides it.) Printed is the smallest
-#   window that no order explains.
+# - **Scores.** Is each score the sum of the acknowledged submissions? A submission without an
+#   answer may count once or not at all. So in this case every score in a range is right.
+# - **Order.** During the load, four clients play on a small board and record each call and its
+#   answer. Is there *one* order of all their calls that explains every answer? (This is
+#   linearizability. `kvlab.instruments.judge_history` decides it.) The output shows the smallest
+#   group of calls that no order explains.
 #
-# And only now the speed, with the verdict beside it. The lower curve is not the better board if its
-# scores are wrong.
+# The next chart has the speed, with the verdict beside it. A board with wrong scores is not better,
+# even if its curve is lower.
 
 # %%
 load_charts.compare_latency(boards)
@@ -152,12 +156,13 @@ load_charts.compare_latency(boards)
 # %% [markdown]
 # ## 4. Four algorithms, one load
 #
-# Limit 20 in 0.3 s, two keys. An open loop with a **spike**: 100 requests a second, and 500 in the middle
-# fifth of the run. Arrivals come by chance (a Poisson process), and no two runs see the same arrivals:
-# compare what a limiter *may* do with what it did, not the counts of two limiters.
+# The limit is 20 in 0.3 s for each of two keys. The load is an open loop with a **spike**: 100
+# requests a second, and 500 a second in the middle fifth of the run. Arrivals are random (a Poisson
+# process), and no two runs have the same arrivals. So do not compare the counts of two limiters.
+# Compare the count of a limiter with the most that this limiter *may* admit.
 #
-# **Predict.** All four keep their promise. How many requests does each let through in the busiest
-# 0.3 s: 20, or more?
+# **Predict.** All four limiters keep their promise. How many requests does each limiter admit in
+# its busiest 0.3 s: 20, or more?
 
 # %%
 from kvlab.chapters.load_tests.tables import LIMITERS, accuracy, accuracy_chart
@@ -168,36 +173,38 @@ table = accuracy(kv, runs, limit=20, window=0.3)
 table.style.hide(axis="index").format(thousands=",")
 
 # %% [markdown]
-# The table has what each algorithm let through, and the most that it may let through by theory.
+# The table has the requests that each algorithm admitted, and the most that the algorithm may admit
+# by theory.
 
 # %%
 accuracy_chart(table, limit=20)
 
 # %% [markdown]
-# A judge that knows only "limit 20" would call correct limiters broken. The log is exact, and pays for
-# it: the log remembers every admission. Which one is *right* is for you to say: may two windows' worth
-# come at once?
+# A judge that knows only "limit 20" would call correct limiters broken. The log is exact, and its
+# price is memory: the log stores every admission. You must choose the right algorithm. May twice
+# the limit arrive at the same time? If not, choose the log.
 #
-# Now latency. Each hit is one round trip and one script. **Predict** how far the four curves lie apart.
+# The next chart has the latency. Each hit is one round trip and one script. **Predict** how much
+# the four curves differ.
 
 # %%
 load_charts.compare_latency(runs)
 
 # %% [markdown]
-# The curves lie close together, and their order changes from run to run: this order is noise, the
-# verdicts are not.
+# Run the cells again: the order of the curves can change from run to run. So a small difference
+# between the curves means nothing. The verdicts stay the same.
 #
 # ## 5. The slow moments that nobody measured
 #
-# The server stands still for half a second: a fork, a swap, a slow command. We do this (SIGSTOP, on a
-# server of its own) in two runs of two seconds:
+# A server can stop for half a second: a fork, swapping, a slow command. We stop a separate server
+# for half a second (with SIGSTOP), in two runs of two seconds:
 #
-# - **closed loop:** 20 users, each calls again after its answer;
-# - **open loop:** 500 calls a second are due, whatever the answers take, and a latency begins at the
-#   **intended start** of the call.
+# - **closed loop:** there are 20 users, and each user calls again after its answer;
+# - **open loop:** 500 calls a second are due, also when the answers are slow. A latency begins at
+#   the **intended start** of the call.
 #
-# **Predict.** The server was away for a quarter of the run. What does each loop report as its 99th
-# percentile?
+# **Predict.** The server was stopped for a quarter of the run. Which 99th percentile does each loop
+# report?
 
 # %%
 pause = {"seconds": 2, "fault": ["pause@0.7:0.5"]}
@@ -211,14 +218,15 @@ from kvlab.chapters.load_tests.tables import p99_of_a_pause, slow_calls, users_b
 slow_calls({"closed loop": closed, "open loop": opened})
 
 # %% [markdown]
-# In the closed loop each of 20 users had *one* slow call, and waited for its answer. The calls that users
-# would have made meanwhile are missing: **coordinated omission** (Gil Tene's name for it). The users of
-# a web site do not wait for each other.
+# In the closed loop each of the 20 users had at most *one* slow call in the pause, and waited for
+# its answer. The calls that the users would have made during the pause are missing. Gil Tene calls
+# this **coordinated omission**. The users of a web site do not wait for each other.
 #
-# The arithmetic, for a server that pauses once in a run. Closed: as many slow calls as users, among
-# all calls. Open: one per cent of the calls were due in the first moments of the pause, so the 99th
-# percentile is the pause, less one per cent of the run. Move the users: the closed loop's number says
-# how many users you took, not how long the pause was.
+# The next cell computes both percentiles for a server that pauses once in a run. In a closed loop
+# there are as many slow calls as users, among all calls. In an open loop one per cent of the calls
+# were due in the first moments of the pause. So the 99th percentile is the length of the pause
+# minus one per cent of the run. Move the knob `users`: the number of the closed loop depends on the
+# number of users, and not on the length of the pause.
 
 # %%
 from ipywidgets import interact
@@ -234,12 +242,12 @@ knob()
 # %% [markdown]
 # ## 6. Straight to the store, or through the app
 #
-# `POST /api/work` of the sample app: a web server, JSON, session, flags and limit. Limit, session and
-# flags of one request travel in one round trip to the store. The oracle is the same: the answer carries
-# the time of the decision.
+# `POST /api/work` of the sample app: a web server, JSON, session, flags and limit. Limit, session
+# and flags of one request travel in one round trip to the store. The oracle is the same, because
+# the answer of the app has the time of the decision.
 #
-# **Predict.** The same 20 users in a closed loop. How many times slower is a call? And how many calls a
-# second are left?
+# **Predict.** The same 20 users call in a closed loop. How many times as long does a call take? And
+# how many calls a second do the users make?
 
 # %%
 through = load("rate-limiter", seconds=2, limit=10, window=0.5, app=True)
@@ -250,17 +258,17 @@ load_charts.compare_latency(paths)
 users_by_rate(paths, users=20).style.format(precision=2, thousands=",")
 
 # %% [markdown]
-# In a closed loop, **users ÷ rate is the time of one round of a user** (Little's law). A part of this time
-# is the call. The rest is a user who waits for the generator's one core until it may call again, and no
-# latency shows that. So in a closed loop latency and throughput are one number in two forms. To
-# learn how long a call takes at a load that you expect, fix the rate: `--rate`.
+# In a closed loop, **users ÷ rate is the time of one round of a user** (Little's law). A part of
+# this time is the call. In the rest of this time the user waits for the generator's one core, and
+# no latency shows that wait. So in a closed loop the throughput follows from the time of a round.
+# If you want the latency at a load that you expect, fix the rate with `--rate`.
 #
 # ## 7. One generator, or two
 #
-# Python runs on one core. `--processes 2` starts two generators. What both generators saw is merged,
-# histogram by histogram, before the verdict.
+# One Python process uses one core. `--processes 2` starts two generators. Before the verdict the
+# records of both generators are merged, and their histograms are added.
 #
-# **Predict.** Do two generators make twice the calls?
+# **Predict.** Do two generators make twice as many calls?
 
 # %%
 two = load("rate-limiter", seconds=2, limit=10, window=0.5, processes=2)
@@ -274,17 +282,19 @@ print(
 print(f"Findings broken, from what both saw: {two.broken} of {len(two.findings)}.")
 
 # %% [markdown]
-# On one small machine such a number says little: the generators and the server share its cores, so
-# the second generator takes from the server what it adds. To find what a *server* can do, put the
-# generators on other machines (`--master`, `--worker`) and add generators until the rate no longer grows.
+# On one small machine this number says little. The generators and the server share the cores, so a
+# second generator leaves less CPU time for the server. To find the limit of a *server*, run the
+# generators on other machines (`--master`, `--worker`), and add generators until the rate no longer
+# grows.
 #
 # ## 8. A restart in the middle
 #
-# The server is killed (`kill -9`) and comes back a second later from its append-only file, while 20 users
-# go on. Hits whose answer never came may have counted or not, and the oracle allows for both.
+# The next run kills the server (`kill -9`). The server starts again one second later from its
+# append-only file. The 20 users continue all the time. A hit without an answer may have counted or
+# not, and the oracle accepts both.
 #
-# **Predict.** What does the limiter answer meanwhile? After the restart: is a customer who had used up
-# the limit admitted again?
+# **Predict.** What does the limiter answer while the server is down? One customer has used up the
+# limit before the restart. Is this customer admitted again after the restart?
 
 # %%
 restart = load("rate-limiter", seconds=4, fault=["restart@1:1"])
@@ -292,21 +302,24 @@ print(findings_text(restart))
 load_charts.throughput(restart)
 
 # %% [markdown]
-# The counts survived with the file. What was sent while nobody listened failed with `ServerUnavailable`:
-# no admission is guessed. (You may tell a limiter to admit everybody, or nobody: `outage="open"` or
-# `"closed"`.)
+# The server read the counts from its file. While the server was down, a hit raised
+# `ServerUnavailable`: the limiter did not guess an answer. (With `outage="open"` a limiter admits
+# every request in an outage, and with `outage="closed"` no request.)
 #
 # ## The limits that remain
 #
-# - **Passing is not proof.** A load meets the orders that happen; chapter 09 tries *every* order of
-#   a few clients. A race of one in a million needs a million calls, or the explorer.
-# - **The oracle judges one key's record.** The oracle needs the server's times; a clock that is set back
-#   ends what the oracle can say.
-# - **Seconds, on a shared machine.** Runs this short show what breaks and what a pause does. For numbers
-#   to quote, take minutes, several repetitions, and generators on machines of their own.
-# - **A killed process is not a power cut.** `kill -9` loses nothing that the operating system holds.
-# - **An app that fails open** is not over-admission by the limiter, and the oracle counts no decision
-#   that no server made.
+# - **A passed test is not a proof.** A load test sees only the schedules that happen. Chapter 09
+#   tries *every* schedule of a few clients. A race that happens once in a million calls needs a
+#   million calls, or the explorer.
+# - **The oracle needs the server's times.** It judges each key alone. After the server's clock was
+#   set back, the oracle can no longer judge.
+# - **These runs last seconds, on a shared machine.** Short runs show what breaks, and what a pause
+#   does. For numbers that you publish, use runs of minutes, several repetitions, and generators on
+#   separate machines.
+# - **A killed process is not a power cut.** After `kill -9` the operating system still writes the
+#   data that it has in memory.
+# - **An app may admit requests in an outage.** The oracle counts only the decisions that a server
+#   made, so it does not count these admissions.
 
 # %% tags=["finding"]
 over = over_bound(both)

@@ -120,7 +120,7 @@ def hardened_late_release(url: str, prefix: str) -> str | None:
 
 
 def _variants(kv: Kv) -> dict[str, tuple[Callable[[], object], Callable[..., object]]]:
-    """How each lock is taken, and how what that returned is given back."""
+    """For each lock: the call that takes the lock, and the call that gives it back."""
     naive, lock = NaiveLock(kv.client, kv.prefix), Lock("cost", TTL)
     return {
         "naive": (
@@ -142,11 +142,11 @@ def _load_scripts(kv: Kv, lock: Lock) -> None:
 
 @contextmanager
 def _stopped(client: GatedRedis, call: Callable[[], object]) -> Iterator[None]:
-    """Run ``call`` in a thread that stops at the client's gate; it goes on after the body."""
+    """Run ``call`` in a thread. The client's gate stops the thread until the body has ended."""
     thread = Thread(target=call, daemon=True)
     thread.start()
     if not client.gate.reached.wait(AT_MOST):
-        raise TimeoutError(f"A did not come to its gate within {AT_MOST:g} s")
+        raise TimeoutError(f"client A did not reach its gate within {AT_MOST:g} s")
     try:
         yield
     finally:

@@ -126,7 +126,7 @@ def _counts(proxy: Proxy, *names: str) -> str:
 def polling(
     acquire: Callable[[], Any], release: Callable[[Any], object], *, every: float
 ) -> Iterator[Any]:
-    """A waiting lock made of one that cannot wait: try, sleep ``every`` seconds, try again."""
+    """A loop that waits for a lock without a wait: try, sleep ``every`` seconds, try again."""
     while (token := acquire()) is None:
         time.sleep(every)
     try:

@@ -26,12 +26,12 @@ from kvlab.instruments.palette import COLOURS, IDLE, INK, OTHERS
 PARTS = 20
 
 _FATES = {
-    (True, True): ("stayed in", COLOURS["hardened"]),
-    (False, True): ("joined", OTHERS[3]),
-    (True, False): ("thrown out", COLOURS["naive"]),
-    (False, False): ("out", IDLE),
+    (True, True): ("kept it", COLOURS["hardened"]),
+    (False, True): ("got it", OTHERS[3]),
+    (True, False): ("lost it", COLOURS["naive"]),
+    (False, False): ("never had it", IDLE),
 }
-"""Name and colour of a user, by whether she was in and is in."""
+"""Label and colour of a user, by whether the user had the feature and has it now."""
 
 
 def evenness(places: npt.ArrayLike, percent: float, inside: int) -> Figure:
@@ -64,7 +64,7 @@ def evenness(places: npt.ArrayLike, percent: float, inside: int) -> Figure:
 
 
 def who_is_in(before: Sequence[bool], after: Sequence[bool], step: str) -> Figure:
-    """A square for each user: stayed in, joined, thrown out, or out all the time.
+    """A square for each user: kept the feature, got it, lost it, or never had it.
 
     ``step`` names what changed, such as "10 % to 20 %".
     """
@@ -76,7 +76,7 @@ def who_is_in(before: Sequence[bool], after: Sequence[bool], step: str) -> Figur
     pairs = [(bool(was), bool(now)) for was, now in zip(before, after, strict=True)]
     joined, out = pairs.count((False, True)), pairs.count((True, False))
     wide = math.ceil(math.sqrt(len(pairs) * 1.56))
-    title = f"{step} of {len(pairs)} users: {joined} join, {out} are thrown out"
+    title = f"{step} of {len(pairs)} users: {joined} get it, {out} lose it"
     with drawing(title) as (figure, axes):
         rows, columns = zip(*(divmod(i, wide) for i in range(len(pairs))), strict=True)
         shades = [_FATES[pair][1] for pair in pairs]

@@ -60,7 +60,7 @@ class WatcherBehindProxy:
         self._admin.close()
 
     def _pause(self, seconds: float) -> None:
-        """The watcher's own pause before it connects again: until it may, then as it asks for."""
+        """The watcher's wait before it connects again: until ``reconnect``, then a short time."""
         self._lost.set()
         if self._may_reconnect.is_set():
             threading.Event().wait(min(seconds, 0.1))

@@ -15,7 +15,7 @@ from kvlab import Flag
 from kvlab.core.checks import real, whole
 
 SIGMAS = 4.0
-"""A fair draw is further off than this once in some 16,000 times."""
+"""A fair draw exceeds this bound about once in 16,000 draws."""
 
 
 def binomial_bound(n: int, share: float, sigmas: float = SIGMAS) -> tuple[float, float]:
@@ -36,8 +36,8 @@ def rollout_by_steps(
 ) -> pd.DataFrame:
     """Raise a flag step by step, beside a rollout that draws again at each step.
 
-    A row for each percentage: how many users are in, and how many of those who were in before are
-    thrown out; then the same for the rollout that draws again.
+    A row for each percentage: how many users have the feature, and how many lost it in this step.
+    Two more columns have the same counts for the rollout that draws again.
     """
     draw = random.Random(seed)
     was_in: set[int] = set()
@@ -50,7 +50,7 @@ def rollout_by_steps(
             (percent, len(now_in), len(was_in - now_in), len(drawn), len(was_drawn - drawn))
         )
         was_in, was_drawn = now_in, drawn
-    names = ["percent", "in", "thrown out", "drawn again: in", "drawn again: thrown out"]
+    names = ["percent", "have it", "lost it", "drawn again: have it", "drawn again: lost it"]
     return pd.DataFrame(rows, columns=names).set_index("percent")
 
 

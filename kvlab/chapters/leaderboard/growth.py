@@ -19,7 +19,7 @@ from kvlab.core.op import Script
 from kvlab.instruments.measure.turns import turns_within
 
 Call = Callable[[Leaderboard, str], list[str]]
-"""Reads something about a member of a board; the answer must name the member."""
+"""Reads from a board for one member; the answer must have the member's name."""
 
 _CHUNK = 1_000
 _FILL = Script(

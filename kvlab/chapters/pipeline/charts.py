@@ -140,7 +140,7 @@ def _values(frame: pd.DataFrame) -> int:
 
 
 def _seconds_of_an_op(frame: pd.DataFrame) -> float:
-    """The least that one value cost beside its share of the way."""
+    """The least time for one value, without its share of the round trip."""
     whole = frame[frame["size"] == frame["size"].max()]
     return max(float(((whole["seconds"] - whole["network"]) / _values(frame)).min()), 0.0)
 

@@ -21,11 +21,11 @@ from kvlab.instruments.faults.client_gate import ClientCrashed, gated
 Work = Callable[[redis.Redis], object]
 
 AT_MOST = 30.0
-"""Seconds to wait for the server to come to a state."""
+"""Seconds to wait until the server reaches a state."""
 
 
 class NotObserved(KvlabError):
-    """The server did not come to the state that was waited for."""
+    """The server did not reach the expected state in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +75,10 @@ def cut_and_repeated(
     both = counters(kv, pattern)
     begun = "MULTI and " if "MULTI" in sent else ""
     steps = (
-        f"client: {begun}{sent.count(command)} {command} leave, and the client dies",
+        f"client: sends {begun}{sent.count(command)} {command}, then crashes",
         f"server: has applied {len(first)} of {len(both)}",
-        "client: is started again, repeats the batch, gets no error",
-        f"server: {both.count(1)} counters say 1, {both.count(2)} say 2",
+        "client: starts again, repeats the batch, and gets no error",
+        f"server: {both.count(1)} counters are 1, {both.count(2)} are 2",
     )
     return CutBatch(steps, len(first))
 
@@ -100,4 +100,4 @@ def wait_for_server(url: str, met: Callable[[redis.Redis], bool], what: str) -> 
     with redis.Redis.from_url(url) as admin:
         while not met(admin):
             if time.monotonic() > deadline:
-                raise NotObserved(f"waited {AT_MOST:g} s in vain for {what}")
+                raise NotObserved(f"waited {AT_MOST:g} s for {what}, without success")

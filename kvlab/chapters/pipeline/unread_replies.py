@@ -40,7 +40,7 @@ def bytes_held(url: str, command: str, work: Work) -> int:
     seen: list[tuple[int, int]] = []
 
     def settled(admin: redis.Redis) -> bool:
-        """Three equal looks: the same bytes wait for the client, and no command of it waits."""
+        """Whether three samples in a row were equal, and the server has read every command."""
         seen.extend((int(row["omem"]), int(row["qbuf"])) for row in clients_named(admin, name))
         return len(seen) >= 3 and len(set(seen[-3:])) == 1 and seen[-1][1] == 0
 

@@ -38,7 +38,7 @@ KINDS: Mapping[str, Callable[..., Any]] = {
 }
 """The four limiters by the names that the judge gives to their bounds."""
 LONG = 10_000_000
-"""Seconds: a window in which no limiter gives anything back while we look."""
+"""Seconds: a window so long that no limiter frees a place during the measurement."""
 
 
 # --- a crowd that asks at once -----------------------------------------------------------------

@@ -1,12 +1,12 @@
-"""Who did what with which version of a row: decides which reads were stale, and explains one.
+"""Records what each client did with the versions of a row, and judges which reads were stale.
 
 A read is **stale** when it is served a version older than a version that was acknowledged before
-the read began: the writer had committed it, and its call to the cache had returned. A version
-that has not been acknowledged yet makes no read stale.
+the read began. A version is acknowledged when the writer has committed the version and the
+writer's call to the cache has returned.
 
-Guarantee: no fresh read is counted as stale. The ledger notes what a reader may expect before the
-reader asks, and what a writer has done after its call returned: a late note can hide a stale
-read, and never invents one.
+Guarantee: no fresh read is counted as stale. The ledger notes the expected version before the
+reader asks. It notes what a writer did after the writer's call has returned. So a late note can
+hide a stale read, and it never makes a fresh read stale.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ Did = Literal["committed", "acknowledged", "loaded", "filled"]
 
 _SENTENCES: dict[Did, str] = {
     "committed": "commits version {}; the cache does not know it yet",
-    "acknowledged": "has updated the cache after version {}, the call returns",
+    "acknowledged": "has updated the cache for version {}; the call has returned",
     "loaded": "finds nothing in the cache, loads version {}",
-    "filled": "fills version {}, the call returns",
+    "filled": "has stored version {}; the call has returned",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Deed:
-    """At second ``at`` somebody had done this with this version of a row."""
+    """The client ``who`` had done this with this version of a row at the time ``at`` (seconds)."""
 
     at: float
     who: str
@@ -40,7 +40,7 @@ class Deed:
 
 @dataclass(frozen=True, slots=True)
 class StaleRead:
-    """The read got version ``served``; version ``expected`` was acknowledged before it began."""
+    """A read that got version ``served``, after version ``expected`` had been acknowledged."""
 
     began: float
     who: str
@@ -50,7 +50,7 @@ class StaleRead:
 
 
 class Ledger:
-    """Notes who has done what, and the version of each row that readers may expect."""
+    """The deeds of all clients, and the version of each row that a reader may expect."""
 
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
         self._now = now
@@ -60,14 +60,14 @@ class Ledger:
         self.stale: list[StaleRead] = []
 
     def note(self, who: str, did: Did, key: int, version: int) -> None:
-        """This has been done. "acknowledged" raises the version that later readers may expect."""
+        """Record a deed. "acknowledged" raises the version that later readers may expect."""
         with self._lock:
             self.deeds.append(Deed(self._now(), who, did, key, version))
             if did == "acknowledged":
                 self._expected[key] = max(self._expected.get(key, 0), version)
 
     def begin(self, key: int) -> tuple[int, float]:
-        """The oldest version that a read may get which begins now, and this moment."""
+        """The oldest version that a read may get when the read begins now, and the time now."""
         with self._lock:
             return self._expected.get(key, 0), self._now()
 
@@ -86,9 +86,10 @@ class Ledger:
         return sum(deed.did == "loaded" for deed in self.deeds)
 
     def explain(self) -> list[str]:
-        """How one stale read came about, a line per step; empty when no read can be explained.
+        """How one stale read happened, a line per step; empty when no stale read can be explained.
 
-        Of the stale reads whose cause was over before they began, the one with the fewest lines.
+        Only a stale read whose cause had ended before the read began can be explained. Of these
+        reads the one with the fewest lines is chosen.
         """
         stories = [story for read in self.stale if (story := self._story(read))]
         return min(stories, key=len) if stories else []
@@ -131,7 +132,7 @@ def _lines(steps: list[Deed], read: StaleRead) -> list[str]:
         for step in steps
     ]
     lines.append(
-        f"{(read.began - zero) * 1e3:6.1f} ms  {read.who}: asks, and is served version "
+        f"{(read.began - zero) * 1e3:6.1f} ms  {read.who}: reads, and gets version "
         f"{read.served}: STALE, version {read.expected} was acknowledged"
     )
     return lines

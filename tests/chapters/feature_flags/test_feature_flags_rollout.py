@@ -30,9 +30,9 @@ def test_the_bound_is_the_binomials() -> None:
 
 def test_a_flag_that_grows_throws_nobody_out_and_another_draw_does() -> None:
     steps = rollout_by_steps("new", range(2_000), (10, 20, 50), seed=8)
-    assert list(steps["thrown out"]) == [0, 0, 0]
-    assert steps["drawn again: thrown out"].iloc[1] > 0
-    assert list(steps["in"]) == [len(users_in("new", p, range(2_000))) for p in (10, 20, 50)]
+    assert list(steps["lost it"]) == [0, 0, 0]
+    assert steps["drawn again: lost it"].iloc[1] > 0
+    assert list(steps["have it"]) == [len(users_in("new", p, range(2_000))) for p in (10, 20, 50)]
 
 
 def test_two_flags_are_independent_and_flags_that_share_their_users_are_found(
@@ -64,7 +64,7 @@ def test_who_is_in_has_a_colour_for_each_fate() -> None:
     shades = [to_hex(shade).upper() for shade in squares.get_facecolors()]
     assert len(set(shades)) == 4
     assert shades[:2] == [COLOURS["hardened"], COLOURS["naive"]]
-    assert figure.axes[0].get_title(loc="left").endswith("1 join, 1 are thrown out")
+    assert figure.axes[0].get_title(loc="left").endswith("1 get it, 1 lose it")
     with pytest.raises(InvalidArgument):
         who_is_in([True], [], "1 % to 2 %")
 

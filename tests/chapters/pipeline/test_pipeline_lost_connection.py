@@ -26,7 +26,7 @@ def test_a_cut_is_where_it_is_wanted(
 
     cut = cut_and_repeated(kv, server.url, "INCRBY", 4, work, "t:*")
     assert cut.applied == applied
-    assert cut.steps[-1] == f"server: {10 - applied} counters say 1, {applied} say 2"
+    assert cut.steps[-1] == f"server: {10 - applied} counters are 1, {applied} are 2"
     assert str(cut).splitlines()[3] == f"4. {cut.steps[-1]}"
 
 

@@ -51,9 +51,9 @@ def test_a_late_writer_is_explained_step_by_step(ledger: Ledger) -> None:
     assert ledger.explain() == [
         "   0.0 ms  w1: commits version 4; the cache does not know it yet",
         "   1.0 ms  w2: commits version 5; the cache does not know it yet",
-        "   2.0 ms  w2: has updated the cache after version 5, the call returns",
-        "   4.0 ms  w1: has updated the cache after version 4, the call returns",
-        "   5.0 ms  r: asks, and is served version 4: STALE, version 5 was acknowledged",
+        "   2.0 ms  w2: has updated the cache for version 5; the call has returned",
+        "   4.0 ms  w1: has updated the cache for version 4; the call has returned",
+        "   5.0 ms  r: reads, and gets version 4: STALE, version 5 was acknowledged",
     ]
 
 
