@@ -173,6 +173,11 @@ class CacheAside:
                 waiter = waiter or (yield from Waiting(self.key(key, "entry").name))
                 yield from Wait(min(step, found.wait))
                 step = min(step * 1.5, LONGEST_STEP)
+        except (Exception, GeneratorExit):
+            raise  # who had a lease has given it back; after the latter nothing can run
+        except BaseException as problem:  # interrupted, wherever it was: it may have a lease
+            yield from self._give_back(key, nonce, problem)
+            raise
         finally:
             if waiter is not None:
                 waiter.leave()
@@ -188,9 +193,7 @@ class CacheAside:
             return (yield from self._read(key, nonce, unreadable))
         except Outage:
             return None
-        except GeneratorExit:
-            raise
-        except BaseException as problem:  # cancelled: the answer may have been a lease
+        except Exception as problem:  # the answer may have been a lease
             yield from self._give_back(key, nonce, problem)
             raise
 
@@ -211,11 +214,9 @@ class CacheAside:
         try:
             # Not shared: a call that began under an earlier lease may have read an older row.
             loaded: Any = yield from Call(load, name=self.key(key, "entry").name)
-        except GeneratorExit:
-            raise
-        except BaseException as problem:
+        except Exception as problem:
             yield from self._give_back(key, found.lease, problem)
-            if not found.hit or not isinstance(problem, Exception):
+            if not found.hit:
                 raise
             old: T = found.value
             return old
@@ -228,9 +229,7 @@ class CacheAside:
                 yield from self._give_back(key, found.lease, refused)
             except Outage:
                 pass  # the lease cannot be given back either
-        except GeneratorExit:
-            raise
-        except BaseException as problem:
+        except Exception as problem:
             yield from self._give_back(key, found.lease, problem)
             raise
         return value

@@ -29,7 +29,7 @@ from kvlab.core.connections import (
 )
 from kvlab.core.executor import Answer, Doubt, Executor, Request, Running, Trip
 from kvlab.core.flow import Call, Flow, Wait
-from kvlab.core.hold import HoldableLock, Holding, ahold, holdable
+from kvlab.core.hold import AsyncHold, HoldableLock, Holding
 from kvlab.core.op import A, B, C, D, Op, Raw
 from kvlab.core.server_url import server_url
 from kvlab.core.settings import DEADLINE, TIMEOUT, Settings, Trace
@@ -230,7 +230,7 @@ class AsyncKv(Executor):
     ) -> AbstractAsyncContextManager[Holding]:
         """:meth:`Kv.hold`, for ``async with``."""
         wait = seconds("wait", wait, 0, infinite=True)
-        return ahold(self, holdable(lock), wait, boolean("renew", renew))
+        return AsyncHold(self, lock, wait, boolean("renew", renew))
 
     def within(self, part: str) -> AsyncKv:
         """An executor for a namespace inside this one: a participant, a test, a run."""

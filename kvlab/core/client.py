@@ -30,7 +30,7 @@ from kvlab.core.connections import (
 )
 from kvlab.core.executor import Answer, Doubt, Executor, Request, Running, Trip
 from kvlab.core.flow import Call, Flow, Wait
-from kvlab.core.hold import HoldableLock, Holding, hold, holdable
+from kvlab.core.hold import Hold, HoldableLock, Holding
 from kvlab.core.op import A, B, C, D, Op, Raw
 from kvlab.core.pool import Connections, done
 from kvlab.core.server_url import server_url
@@ -152,21 +152,23 @@ class Kv(Executor):
     def _fulfil(self, running: Running[T]) -> T:
         answer: Any = None
         problem: BaseException | None = None
-        try:
-            while True:
-                request = running.send(answer) if problem is None else running.throw(problem)
-                try:
+        while True:
+            try:  # around the loop: what interrupts it anywhere is thrown into the generator
+                while True:
+                    request = running.send(answer) if problem is None else running.throw(problem)
                     answer, problem = self._answer(request), None
-                except GeneratorExit as raised:  # the user's: a flow would take it for its own end
-                    answer, problem = None, RuntimeError("a call raised GeneratorExit")
+            except BaseException as raised:
+                if running.gi_frame is None:  # type: ignore[attr-defined]  # it has ended
+                    if isinstance(raised, StopIteration):
+                        result: T = raised.value
+                        return result
+                    raise
+                answer, problem = None, raised
+                if isinstance(
+                    raised, GeneratorExit
+                ):  # the user's: a flow would take it for its end
+                    problem = RuntimeError("a call raised GeneratorExit")
                     problem.__cause__ = raised
-                except BaseException as raised:
-                    answer, problem = None, raised
-        except StopIteration as done:
-            result: T = done.value
-            return result
-        finally:
-            running.close()
 
     def _answer(self, request: Request) -> Any:
         match request:
@@ -221,7 +223,7 @@ class Kv(Executor):
         ``kvlab.core.hold``.
         """
         wait = seconds("wait", wait, 0, infinite=True)
-        return hold(self, holdable(lock), wait, boolean("renew", renew))
+        return Hold(self, lock, wait, boolean("renew", renew))
 
     def within(self, part: str) -> Kv:
         """An executor for a namespace inside this one: a participant, a test, a run."""

@@ -205,16 +205,18 @@ class Executor:
         problem: BaseException | None = None
         try:
             while True:
-                step = steps.send(value) if problem is None else steps.throw(problem)
-                try:
-                    value, problem = (yield from self._step(step)), None
-                except GeneratorExit:
-                    raise
+                try:  # around the loop: what interrupts it anywhere is thrown into the flow
+                    while True:
+                        step = steps.send(value) if problem is None else steps.throw(problem)
+                        value, problem = (yield from self._step(step)), None
                 except BaseException as raised:
+                    ended = steps.gi_frame is None  # type: ignore[attr-defined]
+                    if ended and isinstance(raised, StopIteration):
+                        result: T = raised.value
+                        return result
+                    if ended or isinstance(raised, GeneratorExit):
+                        raise
                     value, problem = None, raised
-        except StopIteration as done:
-            result: T = done.value
-            return result
         finally:
             steps.close()
 

@@ -26,13 +26,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+import weakref
+from collections.abc import Callable, Generator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from kvlab.core.checks import shown
-from kvlab.core.cleanup import ended, insist, left_behind
+from kvlab.core.cleanup import ended, left_behind
 from kvlab.core.flow import Flow, Now, Wait, flow
 from kvlab.core.op import Op
 from kvlab.errors import InvalidArgument, KvlabError, LockLost, LockNotAcquired
@@ -52,23 +53,6 @@ class Held:
     token: str = field(repr=False)
     fence: int
     since: float | None = field(default=None, compare=False)
-
-
-class SyncExecutor(Protocol):
-    """The part of an executor that ``hold`` needs: ``kvlab.Kv``."""
-
-    @property
-    def clock(self) -> Callable[[], float]: ...
-    def run(self, what: Any, /) -> Any: ...
-
-
-class AsyncExecutor(Protocol):
-    """The part of an executor that ``ahold`` needs: ``kvlab.AsyncKv``."""
-
-    @property
-    def clock(self) -> Callable[[], float]: ...
-    def run(self, what: Any, /) -> Coroutine[Any, Any, Any]: ...
-    def finish(self, flow: Any, /) -> Coroutine[Any, Any, Any]: ...
 
 
 class HoldableLock(Protocol):
@@ -93,15 +77,25 @@ def holdable(lock: HoldableLock) -> HoldableLock:
 class Holding:
     """The lock as the body of ``hold`` sees it."""
 
-    def __init__(self, lock: HoldableLock, held: Held, clock: Callable[[], float]) -> None:
-        self.lock, self.held = lock, held
-        self._clock = clock
-        self._until = (clock() if held.since is None else held.since) + lock.ttl
-        self._gone = False
+    def __init__(self, lock: HoldableLock, held: Held | None, clock: Callable[[], float]) -> None:
+        self.lock, self._held, self._clock = lock, held, clock
+        self._since = clock()
+        self._gone = self._over = False
         self._trouble: Exception | None = None
 
     def __repr__(self) -> str:
         return f"<holding {self.lock!r}, fence {self.fence}, {self.remaining:.3f} s left>"
+
+    @property
+    def held(self) -> Held:
+        """The hold, with its token."""
+        assert self._held is not None
+        return self._held
+
+    @property
+    def taken(self) -> bool:
+        """Whether the lock was acquired, and nothing answered its release yet."""
+        return self._held is not None and not self._over
 
     @property
     def fence(self) -> int:
@@ -111,7 +105,7 @@ class Holding:
     @property
     def remaining(self) -> float:
         """Seconds for which the lock is certainly held; 0 when it may be lost."""
-        return 0.0 if self._gone else max(0.0, self._until - self._clock())
+        return 0.0 if self._gone else max(0.0, self._since + self.lock.ttl - self._clock())
 
     def check(self) -> None:
         """Raise :class:`~kvlab.errors.LockLost` if the lock may have another holder by now.
@@ -120,12 +114,21 @@ class Holding:
         """
         if self._gone:
             raise self.lost("a renewal found it gone") from self._trouble
-        if self._clock() >= self._until:
+        if not self.remaining:
             raise self.lost(f"its {self.lock.ttl:g} s have passed") from self._trouble
 
     def lost(self, how: str) -> LockLost:
         """The error for this hold; ``how`` says how the lock was lost."""
         return LockLost(self.lock.name, self.fence, how)
+
+    @flow
+    def begin(self, wait: float) -> Generator[Any, Any, None]:
+        """Acquire the lock; :class:`~kvlab.errors.LockNotAcquired` if it does not get free."""
+        # Kept in the step in which it comes: an interrupt would lose what a call returns.
+        self._held = yield from self.lock.acquire(wait)
+        if self._held is None:
+            raise LockNotAcquired(self.lock.name, wait)
+        self._since = self._clock() if self._held.since is None else self._held.since
 
     @flow
     def renewal(self) -> Generator[Any, Any, bool]:
@@ -137,7 +140,7 @@ class Holding:
             self._trouble = problem
             return True
         if renewed:
-            self._until, self._trouble = asked + self.lock.ttl, None
+            self._since, self._trouble = asked, None
         else:
             self._gone = True
         return renewed
@@ -154,14 +157,16 @@ class Holding:
     def end(self, problem: BaseException | None) -> Generator[Any, Any, None]:
         """Release. A failed release becomes a note of ``problem``, which ended the body."""
         try:
-            released = yield from insist(self.lock.release(self.held))
+            released = yield from self.lock.release(self.held)
         except KvlabError as failure:
+            self._over = True
             if problem is not None:
                 left_behind(problem, f"releasing lock {self.lock.name!r:.80} failed: {failure}")
                 return
             self._trouble = failure
             self.check()  # the time is over, and no answer says that the release came before
             raise
+        self._over = True
         if released:
             return
         if problem is None:
@@ -170,70 +175,96 @@ class Holding:
             problem.add_note(str(self.lost("the release found it gone")))
 
 
-@contextmanager
-def hold(kv: SyncExecutor, lock: HoldableLock, wait: float, renew: bool) -> Iterator[Holding]:
-    """See :meth:`kvlab.Kv.hold`."""
-    held = kv.run(lock.acquire(wait))
-    if held is None:
-        raise LockNotAcquired(lock.name, wait)
-    holding = Holding(lock, held, kv.clock)
-    try:
-        if renew:
-            with _renewing(kv, holding):
-                yield holding
-        else:
-            yield holding
-    except BaseException as problem:
-        kv.run(holding.end(problem))
-        raise
-    kv.run(holding.end(None))
+class _Hold:
+    """The common part of both context managers. Each body has a ``Holding`` of its own."""
+
+    def __init__(self, kv: Any, lock: HoldableLock, wait: float, renew: bool) -> None:
+        self._kv, self._lock, self._wait, self._renew = kv, holdable(lock), wait, renew
+        self._holding = Holding(lock, None, kv.clock)
+
+    def _new(self) -> Holding:
+        if self._holding.taken:
+            raise InvalidArgument("this hold has a body; make a hold for each body")
+        self._holding = Holding(self._lock, None, self._kv.clock)
+        return self._holding
 
 
-@contextmanager
-def _renewing(kv: SyncExecutor, holding: Holding) -> Iterator[None]:
-    ended = threading.Event()
+class Hold(_Hold, AbstractContextManager[Holding]):
+    """See :meth:`kvlab.Kv.hold`. Not a generator: of an interrupt there only its end is noticed."""
 
-    def renew() -> None:
-        while not ended.wait(holding.lock.ttl / RENEWALS_PER_TTL):
-            if not kv.run(holding.renewal()):
-                return
+    _thread: threading.Thread | None = None
 
-    thread = threading.Thread(target=renew, name=f"renew {holding.lock.name:.40}", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+    def __enter__(self) -> Holding:
+        holding = self._new()
+        try:
+            self._kv.run(holding.begin(self._wait))
+            if self._renew:
+                self._start_renewals(holding)
+            return holding
+        except BaseException as problem:
+            self.__exit__(type(problem), problem, None)
+            raise
+
+    def __exit__(self, _: object, problem: BaseException | None, __: object) -> None:
+        try:
+            self._end(problem)
+        except BaseException as interrupt:
+            if self._holding.taken:  # the release may not have been sent
+                self._end(interrupt)
+            raise
+
+    def _end(self, problem: BaseException | None) -> None:
+        if self._thread is not None:
+            self._ended.set()
+            if self._thread.ident is not None:  # else it was interrupted before it began
+                self._thread.join()
+        if self._holding.taken:
+            self._kv.run(self._holding.end(problem))
+
+    def _start_renewals(self, holding: Holding) -> None:
+        ended, kv = threading.Event(), self._kv
+        self._ended, with_statement = ended, weakref.ref(self)
+
+        def renew() -> None:
+            while not ended.wait(holding.lock.ttl / RENEWALS_PER_TTL):
+                # None: an interrupt came just before __exit__, so nobody will release.
+                if with_statement() is None or not kv.run(holding.renewal()):
+                    return
+
+        name = f"renew {self._lock.name:.40}"
+        self._thread = threading.Thread(target=renew, name=name, daemon=True)
+        self._thread.start()
 
 
-@asynccontextmanager
-async def ahold(
-    kv: AsyncExecutor, lock: HoldableLock, wait: float, renew: bool
-) -> AsyncIterator[Holding]:
+class AsyncHold(_Hold, AbstractAsyncContextManager[Holding]):
     """See :meth:`kvlab.AsyncKv.hold`."""
-    held = await kv.run(lock.acquire(wait))
-    if held is None:
-        raise LockNotAcquired(lock.name, wait)
-    holding = Holding(lock, held, kv.clock)
-    try:
-        if renew:
-            async with _arenewing(kv, holding):
-                yield holding
-        else:
-            yield holding
-    except BaseException as problem:
-        await kv.finish(holding.end(problem))
-        raise
-    await kv.run(holding.end(None))
 
+    _renewals: asyncio.Task[None] | None = None
 
-@asynccontextmanager
-async def _arenewing(kv: AsyncExecutor, holding: Holding) -> AsyncIterator[None]:
-    task = asyncio.create_task(kv.run(holding.renewals()))
-    try:
-        yield
-    finally:
-        task.cancel()
-        if cancelled := await ended(task):
-            raise cancelled
+    async def __aenter__(self) -> Holding:
+        holding = self._new()
+        try:
+            await self._kv.run(holding.begin(self._wait))
+            if self._renew:
+                self._renewals = asyncio.create_task(self._kv.run(holding.renewals()))
+            return holding
+        except BaseException as problem:
+            await self.__aexit__(type(problem), problem, None)
+            raise
+
+    async def __aexit__(self, _: object, problem: BaseException | None, __: object) -> None:
+        try:
+            await self._end(problem)
+        except BaseException as interrupt:
+            if self._holding.taken:
+                await self._end(interrupt)
+            raise
+
+    async def _end(self, problem: BaseException | None) -> None:
+        if self._renewals is not None:
+            self._renewals.cancel()
+            if cancelled := await ended(self._renewals):
+                raise cancelled
+        if self._holding.taken:
+            run = self._kv.run if problem is None else self._kv.finish
+            await run(self._holding.end(problem))

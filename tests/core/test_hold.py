@@ -12,9 +12,15 @@ import pytest
 import redis
 import redis.asyncio
 
-from kvlab import AsyncKv, Held, Kv, Lock, Op
+from kvlab import AsyncKv, Flow, Held, Kv, Lock, Op
 from kvlab.core.wire import RoundTrip
-from kvlab.errors import LockLost, LockNotAcquired, OutcomeUnknown, ServerUnavailable
+from kvlab.errors import (
+    InvalidArgument,
+    LockLost,
+    LockNotAcquired,
+    OutcomeUnknown,
+    ServerUnavailable,
+)
 from kvlab.instruments.faults.proxy import Proxy
 from kvlab.server.running_server import RunningServer
 from tests.support import twin
@@ -322,6 +328,50 @@ def test_time_counts_from_before_the_acquire_was_sent(kv: Kv) -> None:
         assert clock.now >= 10
         assert held.remaining == 60 - clock.now
     timed.close()
+
+
+def test_a_renewal_counts_from_before_it_was_sent(kv: Kv) -> None:
+    clock = Clock()
+
+    def slow_answer(trip: RoundTrip) -> None:
+        clock.now += 5
+
+    timed = Kv(kv.client, prefix=kv.prefix, clock=clock, trace=slow_answer)
+    with timed.hold(LOCK) as held:
+        clock.now = 30
+        assert timed.run(held.renewal())
+        assert held.remaining == 90 - clock.now < 60
+        clock.now = 89.999
+        held.check()
+        clock.now = 90
+        with pytest.raises(LockLost, match="its 60 s have passed"):
+            held.check()
+    timed.close()
+
+
+def test_a_lock_without_a_time_of_its_own_counts_from_its_answer(kv: Kv) -> None:
+    clock = Clock()
+
+    class Timeless(Lock):
+        def acquire(self, wait: float) -> Any:
+            return Flow(lambda: iter(self.try_acquire()))
+
+    with Kv(kv.client, prefix=kv.prefix, clock=clock) as timed:
+        clock.now = 7
+        with timed.hold(Timeless("orders", 60)) as held:
+            assert (held.held.since, held.remaining) == (None, 60)
+
+
+def test_a_hold_has_one_body_at_a_time(kv: Kv) -> None:
+    hold = kv.hold(LOCK, wait=0)
+    with hold as first:
+        with pytest.raises(InvalidArgument, match="has a body"):
+            hold.__enter__()
+        first.check()
+    assert is_free(kv)
+    with hold as second:
+        assert second.fence > first.fence
+    assert is_free(kv)
 
 
 def test_a_loss_is_raised_at_the_end(kv: Kv) -> None:

@@ -11,6 +11,7 @@ RELEASE = "kvlab/distributed_lock/release.lua"
 FENCED_SET = "kvlab/distributed_lock/fenced_set.lua"
 TESTS = ("tests/distributed_lock/test_distributed_lock.py",)
 HOLD_TESTS = ("tests/core/test_hold.py",)
+TIMES_TESTS = ("tests/distributed_lock/test_lock_times.py",)
 
 MUTANTS = (
     Mutant(
@@ -148,7 +149,7 @@ MUTANTS = (
         removed="the end of a hold's time in check()",
         promise="a body learns that its lock may have another holder",
         file=HOLD,
-        old="if self._clock() >= self._until:",
+        old="if not self.remaining:",
         new="if False:",
         tests=HOLD_TESTS,
         words="time_is_over",
@@ -158,10 +159,41 @@ MUTANTS = (
         removed="counting a hold's time from before the acquire was sent",
         promise="the body's time is never later over than the server's",
         file=HOLD,
-        old="(clock() if held.since is None else held.since)",
-        new="clock()",
+        old="self._clock() if self._held.since is None else self._held.since",
+        new="self._clock()",
         tests=HOLD_TESTS,
         words="time_counts",
+    ),
+    Mutant(
+        PATTERN,
+        removed="counting a renewal's time from before the renewal was sent",
+        promise="the body's time is never later over than the server's",
+        file=HOLD,
+        old="self._since, self._trouble = asked, None",
+        new="self._since, self._trouble = self._clock(), None",
+        tests=HOLD_TESTS,
+        words="renewal_counts",
+    ),
+    Mutant(
+        PATTERN,
+        removed="the second release when the first was interrupted",
+        promise="an interrupt at any point of a hold leaves no lock",
+        file=HOLD,
+        old="            if self._holding.taken:  # the release may not have been sent\n"
+        "                self._end(interrupt)\n",
+        new="",
+        tests=("tests/core/test_interrupts.py",),
+        words="lock",
+    ),
+    Mutant(
+        PATTERN,
+        removed="the time of the attempt that got the lock: the time of the first attempt",
+        promise="a waiter's hold counts from its own attempt",
+        file=MODULE,
+        old="return replace(answer, since=asked)",
+        new="return replace(answer, since=began)",
+        tests=TIMES_TESTS,
+        words="counts",
     ),
     Mutant(
         PATTERN,
