@@ -120,7 +120,10 @@ def frozen(server: RunningServer) -> Iterator[str]:
 @contextmanager
 def dead(server: RunningServer) -> Iterator[str]:
     server.kill()
-    yield server.url
+    with socket.socket() as holds_the_port:  # so that no other server gets it meanwhile
+        holds_the_port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holds_the_port.bind((server.host, server.port))
+        yield server.url
     server.restart()
 
 
