@@ -311,8 +311,8 @@ title = (
 filled_together_chart(cliff, title=title)
 
 # %% [markdown]
-# The naive entries end together, so their loads come together at 1 s. The second peak, about one
-# second later, is wider, because the entries were loaded at different moments. With jitter the
+# The naive entries end together, so their loads come together at 1 s. Later peaks are lower and
+# wider, because after the first peak the entries were loaded at different moments. With jitter the
 # entries end at different moments. The next chart shows how long the readers of the same two runs
 # waited. A violation is a load that began while the same row was already being loaded.
 
