@@ -276,9 +276,7 @@ load_charts.compare_throughput({"one process": plain, "two processes": two})
 
 # %%
 cores = two.generator.cpu_share * two.generator.processes
-print(
-    f"Two processes used {cores:.1f} of {two.machine['cpus']} cores; so did the server."
-)
+print(f"The two generators used {cores:.1f} of {two.machine['cpus']} cores.")
 print(f"Findings broken, from what both saw: {two.broken} of {len(two.findings)}.")
 
 # %% [markdown]
