@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
@@ -21,6 +22,7 @@ from kvlab.distributed_lock import NaiveLock
 from kvlab.instruments import Story, explore, replay, step
 from kvlab.instruments.explorer.timeline.shapes import Text
 from kvlab.instruments.explorer.timeline.timeline import Timeline
+from kvlab.instruments.picture import png_of
 from kvlab.rate_limiting import NaiveFixedWindow, NaiveSlidingWindow
 from kvlab.sessions import NaiveSessions
 
@@ -193,39 +195,50 @@ def timeline_of(story: Story) -> Timeline:
     return story.shortest
 
 
+@pytest.fixture(scope="module")
+def figure(story: Story) -> Figure:
+    return timeline_of(story).figure(story.summary)
+
+
+@pytest.fixture(scope="module")
 def extents(figure: Figure) -> list[tuple[str, Any]]:
     """Each text with the box that it takes on the page."""
-    canvas = figure.canvas
-    canvas.draw()
-    return [(text.get_text(), text.get_window_extent()) for text in figure.axes[0].texts]
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    return [(text.get_text(), text.get_window_extent(renderer)) for text in figure.axes[0].texts]
 
 
-def test_it_fits_a_cell(story: Story) -> None:
-    png, shown = story._repr_png_()  # type: ignore[misc]
+def test_it_fits_a_cell(figure: Figure) -> None:
+    png, shown = png_of(figure)
     assert shown["width"] <= 960
     high, wide, _ = imread(io.BytesIO(png)).shape
     assert (wide, high) == pytest.approx((2 * shown["width"], 2 * shown["height"]), abs=2)
 
 
-def test_no_text_leaves_it_or_meets_another(story: Story) -> None:
-    figure = timeline_of(story).figure(story.summary)
+def test_a_story_shows_this_picture() -> None:
+    story = crash_with_the_widest_text()
+    png, shown = png_of(timeline_of(story).figure(story.summary))
+    assert story._repr_png_() == (png, shown)
+
+
+def test_no_text_leaves_it_or_meets_another(figure: Figure, extents: list[tuple[str, Any]]) -> None:
     wide, high = figure.get_size_inches() * figure.dpi
-    texts = extents(figure)
-    assert len(texts) > 5
-    for words, box in texts:
+    assert len(extents) > 5
+    for words, box in extents:
         assert box.x0 >= 0, words
         assert box.x1 <= wide, words
         assert box.y0 >= 0, words
         assert box.y1 <= high, words
-    for (one, box), (other, its_box) in itertools.combinations(texts, 2):
+    for (one, box), (other, its_box) in itertools.combinations(extents, 2):
         apart = box.x1 <= its_box.x0 or its_box.x1 <= box.x0
         assert apart or box.y1 <= its_box.y0 + 1 or its_box.y1 <= box.y0 + 1, (one, other)
 
 
-def test_a_text_is_as_wide_as_it_was_taken_for(story: Story) -> None:
-    timeline = timeline_of(story)
-    taken = [s for s in timeline.diagram().shapes if isinstance(s, Text) and s.words.strip()]
-    drawn = [(words, box) for words, box in extents(timeline.figure()) if words.strip()]
+def test_a_text_is_as_wide_as_it_was_taken_for(
+    story: Story, extents: list[tuple[str, Any]]
+) -> None:
+    shapes = timeline_of(story).diagram(story.summary).shapes
+    taken = [s for s in shapes if isinstance(s, Text) and s.words.strip()]
+    drawn = [(words, box) for words, box in extents if words.strip()]
     for text, (words, box) in zip(taken, drawn, strict=True):
         assert text.words == words
         assert box.width <= text.width + 2
