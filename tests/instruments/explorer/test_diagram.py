@@ -20,9 +20,9 @@ from matplotlib.image import imread
 from kvlab import CacheAside, FeatureFlags, Leaderboard, Lock, SessionStore, WriteThrough
 from kvlab.distributed_lock import NaiveLock
 from kvlab.instruments import Story, explore, replay, step
+from kvlab.instruments.explorer.timeline.drawing import spell
 from kvlab.instruments.explorer.timeline.shapes import Text
 from kvlab.instruments.explorer.timeline.timeline import Timeline
-from kvlab.instruments.picture import png_of
 from kvlab.rate_limiting import NaiveFixedWindow, NaiveSlidingWindow
 from kvlab.sessions import NaiveSessions
 
@@ -175,10 +175,21 @@ def a_long_run() -> Story:
     return replay("0", [counts])
 
 
+def characters_of_all_kinds() -> Story:
+    """Wide ones, combining ones, and some that no font here has."""
+
+    def buys(kv: Any) -> None:
+        kv.set("库存:苹果", "三十个苹果 🍎 " * 9)
+        kv.get("emoji:😀:👩‍👩‍👧 cafe\u0301 ☃")
+
+    return replay("0 1", {"顾客一号的手机": buys, "😀": buys, "x": lambda kv: kv.get("한국어")})
+
+
 STORIES: list[Callable[[], Story]] = [
     three_in_a_window, thirteen_clients, stale_fill, session_with_long_ids, naive_session,
     stolen_lock, hardened_lock, blocked_and_timed_out, leaderboard, flags_in_one_commit,
     write_through, transaction, crash_with_the_widest_text, eighty_keys, a_long_run,
+    characters_of_all_kinds,
 ]  # fmt: skip
 
 
@@ -208,16 +219,23 @@ def extents(figure: Figure) -> list[tuple[str, Any]]:
 
 
 def test_it_fits_a_cell(figure: Figure) -> None:
-    png, shown = png_of(figure)
-    assert shown["width"] <= 960
+    assert figure.get_size_inches()[0] * figure.dpi <= 960
+
+
+@pytest.mark.parametrize("make", [crash_with_the_widest_text, thirteen_clients])
+def test_the_png_has_twice_the_pixels(make: Callable[[], Story]) -> None:
+    story = make()
+    png, shown = story._repr_png_()  # type: ignore[misc]
+    figure = timeline_of(story).figure(story.summary)
+    wide, high = figure.get_size_inches() * figure.dpi
+    assert (shown["width"], shown["height"]) == (round(wide), round(high))
     high, wide, _ = imread(io.BytesIO(png)).shape
     assert (wide, high) == pytest.approx((2 * shown["width"], 2 * shown["height"]), abs=2)
 
 
-def test_a_story_shows_this_picture() -> None:
-    story = crash_with_the_widest_text()
-    png, shown = png_of(timeline_of(story).figure(story.summary))
-    assert story._repr_png_() == (png, shown)
+def test_a_character_without_a_glyph_is_an_escape() -> None:
+    assert spell("plain é ☃") == "plain é ☃"
+    assert spell("\U000e0123 \u0378") == r"\u{E0123} \u{378}"
 
 
 def test_no_text_leaves_it_or_meets_another(figure: Figure, extents: list[tuple[str, Any]]) -> None:
@@ -236,7 +254,7 @@ def test_no_text_leaves_it_or_meets_another(figure: Figure, extents: list[tuple[
 def test_a_text_is_as_wide_as_it_was_taken_for(
     story: Story, extents: list[tuple[str, Any]]
 ) -> None:
-    shapes = timeline_of(story).diagram(story.summary).shapes
+    shapes = timeline_of(story).diagram(story.summary, spell).shapes
     taken = [s for s in shapes if isinstance(s, Text) and s.words.strip()]
     drawn = [(words, box) for words, box in extents if words.strip()]
     for text, (words, box) in zip(taken, drawn, strict=True):

@@ -185,3 +185,38 @@ def test_of_a_very_long_run_the_middle_is_left_out() -> None:
     assert f"{HEAD + 1:3} client 0" not in str(timeline)
     assert "100 client 0  INCRBY n 1 → 100" in str(timeline)
     assert f"… {100 - HEAD - TAIL} more steps" in words(timeline)
+
+
+def test_keys_that_differ_in_the_middle_stay_different() -> None:
+    keys = [f"tenant:4711:orders:{state}:by-customer:0815:page:1" for state in ("open", "done")]
+
+    def client(kv: Any) -> None:
+        kv.mset(dict.fromkeys(keys, "v"))
+        kv.delete(keys[0])
+
+    timeline = shown("0", client)
+    for part in ("open", "done"):
+        assert any(part in change for change in timeline._rows[0].changes)
+    gone = next(line for line in str(timeline).splitlines() if "is gone" in line)
+    assert "open" in gone
+    assert gone.split()[0] in str(timeline).split("MSET")[1].split("→")[0]  # one name for each
+
+
+@pytest.mark.parametrize("size", [30, 300])
+@pytest.mark.parametrize("transaction", [True, False])
+def test_of_a_long_batch_the_command_that_matters_is_shown(size: int, transaction: bool) -> None:
+    def sells(kv: Any) -> None:
+        pipe = kv.pipeline(transaction)
+        for number in range(size):
+            pipe.incr(f"counter:{number}")
+            if number == size // 2:
+                pipe.set("stock", -1)
+        pipe.execute()
+
+    timeline = shown("0", sells, lambda kv: kv.get("stock"))
+    (request,) = [text for text in str(timeline).splitlines() if "counter:0 1;" in text]
+    assert "SET stock -1" in request
+    assert ("MORE" in request) is (size > 40)
+    assert len(request) < 1500
+    if size < MAX_KEYS:
+        assert timeline._rows[0].changes[0] == "stock = -1  no TTL"

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from kvlab.instruments.explorer.run.steps import Step
-from kvlab.instruments.explorer.timeline.shapes import SMALL, columns_in, widest, wrapped
+from kvlab.instruments.explorer.timeline.shapes import (
+    SMALL,
+    columns_in,
+    columns_of,
+    fitting,
+    widest,
+    wrapped,
+)
 from kvlab.instruments.explorer.timeline.wording import line_of, reply_of, request_of
 
 WIDTH = 960.0
@@ -18,10 +25,15 @@ _LANE, _LANES = 96.0, 470.0  # from lane to lane, and all of them, at most
 _TEXT, _KEYS = 320.0, 290.0  # a text between lanes, and the column of the keys, at least
 
 
+Spell = Callable[[str], str]
+"""How a text is spelled with the characters that can be drawn."""
+
+
 class Columns:
     """Where the columns stand: as near to each other as their texts allow."""
 
-    def __init__(self, names: Sequence[str], steps: Sequence[Step]) -> None:
+    def __init__(self, names: Sequence[str], steps: Sequence[Step], spell: Spell) -> None:
+        self._spell = spell
         left = MARGIN + NUMBERS
         gap = min(_LANES / len(names), max(_LANE, widest(names) + 24))
         self.gap = gap
@@ -31,10 +43,14 @@ class Columns:
             self.lanes[step.client] + 24 + widest(self.lines(step.client, text))
             for step in steps
             if step.client is not None
-            for text in texts_of(step)
+            for text in self.texts_of(step)
         ]
         self.server = min(most, max([self.lanes[-1] + 150, *needed]))
         self.keys = self.server + 14
+
+    def texts_of(self, step: Step) -> tuple[str, ...]:
+        """See :func:`texts_of`, spelled as it will be drawn."""
+        return tuple(map(self._spell, texts_of(step)))
 
     def lines(self, client: int, text: str) -> list[str]:
         """The text in lines that fit between the client's lane and the server."""
@@ -48,8 +64,10 @@ def name_lines(name: str, room: float, size: float) -> list[str]:
     """A client's name in two lines at most; of a longer one its end, where names differ."""
     columns = columns_in(room - (6 if size == SMALL else 16), size)
     lines = wrapped(name, room - 16, indent="") if columns >= 6 else [name]
-    fits = len(lines) <= 2 and max(map(len, lines)) <= columns
-    return lines if fits else ["…" + name[-max(1, columns - 1) :].lstrip()]
+    if len(lines) <= 2 and max(map(columns_of, lines)) <= columns:
+        return lines
+    end = max(1, fitting(name[::-1], columns - 1))
+    return ["…" + name[-end:].lstrip()]
 
 
 def texts_of(step: Step) -> tuple[str, ...]:

@@ -17,8 +17,8 @@ from kvlab.instruments.explorer.timeline.columns import (
     NUMBERS,
     WIDTH,
     Columns,
+    Spell,
     name_lines,
-    texts_of,
 )
 from kvlab.instruments.explorer.timeline.shapes import (
     LINE,
@@ -33,7 +33,6 @@ from kvlab.instruments.explorer.timeline.shapes import (
     widest,
     wrapped,
 )
-from kvlab.instruments.explorer.timeline.wording import line_of
 from kvlab.instruments.palette import COLOURS, FAINT, INK, OTHERS
 
 _FAULT = COLOURS["naive"]
@@ -67,6 +66,7 @@ class Content:
     verdict: str
     broken: bool
     schedule: str
+    spell: Spell = str
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class _Sheet:
     def __init__(self, content: Content) -> None:
         self._content = content
         steps = [row.step for row in content.rows if row.step is not None]
-        self._columns = Columns(content.names, steps)
+        self._columns = Columns(content.names, steps, content.spell)
         self._shapes: list[Shape] = []
         self._bands: list[tuple[float, float]] = []
         self._y = MARGIN
@@ -163,7 +163,8 @@ class _Sheet:
         if step.client is None:
             x = self._columns.server
             self._shapes.append(Mark(x, top + LINE - 4, _FAULT, cross=True))
-            self._text(x - 14, top + LINE, line_of(step), _FAULT, align="right")
+            (text,) = self._columns.texts_of(step)
+            self._text(x - 14, top + LINE, text, _FAULT, align="right")
             return top + LINE + 4
         woken = step.client in self._waiting
         self._waiting.discard(step.client)
@@ -179,7 +180,7 @@ class _Sheet:
         x, server = self._columns.lanes[client], self._columns.server
         colour = _lane_colour(client) if step.kind == "go" else _FAULT
         self._shapes.append(Mark(x, top + LINE - 4, colour, cross=step.kind == "crash"))
-        (text,) = texts_of(step)
+        (text,) = self._columns.texts_of(step)
         lines = self._columns.lines(client, text)
         fits_right = x + 14 + widest(lines) <= server - 9
         left_end = x + 14 if fits_right else max(MARGIN, x - 14 - widest(lines))
@@ -189,7 +190,7 @@ class _Sheet:
         """A request and its reply. ``woken``: an earlier step was the request."""
         x, server, colour = self._columns.lanes[client], self._columns.server, _lane_colour(client)
         middle = (x + server) / 2
-        request, *reply = texts_of(step)
+        request, *reply = self._columns.texts_of(step)
         y = self._beside(client, request, top, colour)
         if step.kind == "lose request":
             y += 6  # its text stands beside the arrow, not over it

@@ -2,24 +2,61 @@
 
 from __future__ import annotations
 
+import functools
+from contextlib import suppress
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, fontManager, get_font
+from matplotlib.ft2font import FT2Font
 from matplotlib.patches import FancyBboxPatch, Polygon
 
 from kvlab.instruments.explorer.timeline.diagram import Diagram
-from kvlab.instruments.explorer.timeline.shapes import Box, Line, Mark, Shape, Text
+from kvlab.instruments.explorer.timeline.shapes import (
+    Box,
+    Line,
+    Mark,
+    Shape,
+    Text,
+    columns_of,
+)
 
 _DPI = 100
 _POINTS = 72 / _DPI  # of a pixel
-_STYLE: Any = {"font.family": "DejaVu Sans Mono", "figure.dpi": _DPI, "path.simplify": False}
+_FONT = "DejaVu Sans Mono"
+_STYLE: Any = {"figure.dpi": _DPI, "path.simplify": False}
+
+
+def spell(text: str) -> str:
+    """The text with an escape, as \\u{1F600}, for each character that no font here can draw."""
+    if text.isascii():
+        return text
+    return "".join(c if _font_of(c) else f"\\u{{{ord(c):X}}}" for c in text)
+
+
+@functools.cache
+def _font_of(character: str) -> str | None:
+    """The family that draws the character. A narrow one must have the width of our own font."""
+    if get_font(findfont(_FONT)).get_char_index(ord(character)):
+        return _FONT
+    if columns_of(character) < 2:
+        return None
+    for entry in fontManager.ttflist:
+        if entry.name.startswith("Last Resort"):  # which draws a box for any character
+            continue
+        with suppress(RuntimeError, OSError):  # a font of coloured bitmaps
+            if FT2Font(entry.fname).get_char_index(ord(character)):
+                return str(entry.name)
+    return None
 
 
 def drawn(diagram: Diagram) -> Figure:
     """The figure, as large as the diagram at 100 dots an inch."""
-    with mpl.rc_context(_STYLE):
+    texts = "".join(shape.words for shape in diagram.shapes if isinstance(shape, Text))
+    others = {} if texts.isascii() else dict.fromkeys(filter(None, map(_font_of, texts)))
+    with mpl.rc_context(_STYLE | {"font.family": list(dict.fromkeys([_FONT, *others]))}):
         size = (diagram.width / _DPI, diagram.height / _DPI)
         figure = Figure(figsize=size, facecolor="none")
         axes = figure.add_axes((0, 0, 1, 1))

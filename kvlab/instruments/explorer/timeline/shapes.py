@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -75,7 +77,26 @@ Shape = Text | Line | Mark | Box
 
 
 def width_of(words: str, size: float = SIZE) -> float:
-    return len(words) * _CHARACTER * size
+    return columns_of(words) * _CHARACTER * size
+
+
+def columns_of(words: str) -> int:
+    """A wide character (Chinese, an emoji) takes two columns, a combining one takes none."""
+    return len(words) if words.isascii() else sum(map(_columns, words))
+
+
+def _columns(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def fitting(words: str, columns: int) -> int:
+    """How many characters of the words fit."""
+    if words.isascii():
+        return min(len(words), columns)
+    ends = itertools.accumulate(map(_columns, words))
+    return sum(1 for end in ends if end <= columns)
 
 
 def columns_in(room: float, size: float = SIZE) -> int:
@@ -91,8 +112,8 @@ def wrapped(words: str, room: float, *, size: float = SIZE, indent: str = "  ") 
     """The words in lines no wider than ``room``, all but the first indented."""
     columns = max(6, columns_in(room, size))
     lines = []
-    while len(words) > columns:
-        at = _break(words, columns)
+    while columns_of(words) > columns:
+        at = _break(words, max(fitting(words, columns), len(indent) + 1))
         lines.append(words[:at].rstrip())
         words = indent + words[at:].lstrip()
     return [*lines, words]

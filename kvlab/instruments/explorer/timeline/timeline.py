@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kvlab.instruments.explorer.run.steps import Step, Unfinished
 from kvlab.instruments.explorer.shortening import shortened
+from kvlab.instruments.explorer.timeline.columns import Spell
 from kvlab.instruments.explorer.timeline.diagram import Content, Diagram, Row, laid_out
+from kvlab.instruments.explorer.timeline.names import Shown, shown
 from kvlab.instruments.explorer.timeline.wording import State, changes, ending, line_of
 
 if TYPE_CHECKING:
@@ -47,9 +50,13 @@ class Timeline:
     def verdict(self) -> str:
         return "holds" if self.problem is None else f"broken: {shortened(self.problem)}"
 
+    @functools.cached_property
+    def _shown(self) -> Shown:
+        return shown(self.trace, self.states, self.problem or "")
+
     @property
     def _at_first(self) -> list[str]:
-        return changes({}, self.states[0])
+        return changes({}, self._shown.states[0], self._shown.matter)
 
     @property
     def _endings(self) -> list[str]:
@@ -60,37 +67,39 @@ class Timeline:
     @property
     def _rows(self) -> list[Row]:
         """The steps; of a very long run the middle is left out."""
+        states, matter = self._shown.states, self._shown.matter
         rows = [
-            Row(number, step, changes(self.states[number - 1], self.states[number]))
-            for number, step in enumerate(self.trace, 1)
+            Row(number, step, changes(states[number - 1], states[number], matter))
+            for number, step in enumerate(self._shown.trace, 1)
         ]
         left_out = len(rows) - HEAD - TAIL
         if left_out > 0:
             rows[HEAD:-TAIL] = [Row(left_out, None)]
         return rows
 
-    def diagram(self, title: str = "") -> Diagram:
+    def diagram(self, title: str = "", spell: Spell = str) -> Diagram:
         """What stands where in the sequence diagram."""
         waiting = [isinstance(result, Unfinished) for result in self.results]
         return laid_out(
             Content(
-                title=title,
-                names=self.names,
-                at_first=self._at_first,
-                rows=self._rows,
+                title=spell(title),
+                names=[spell(name) for name in self.names],
+                at_first=[spell(change) for change in self._at_first],
+                rows=[replace(row, changes=list(map(spell, row.changes))) for row in self._rows],
                 waiting=frozenset(number for number, waits in enumerate(waiting) if waits),
-                endings=self._endings,
-                verdict=self.verdict,
+                endings=[spell(ending) for ending in self._endings],
+                verdict=spell(self.verdict),
                 broken=self.problem is not None,
                 schedule=self.schedule,
+                spell=spell,
             )
         )
 
     def figure(self, title: str = "") -> Figure:
         """The sequence diagram as a matplotlib figure, at most 960 pixels wide."""
-        from kvlab.instruments.explorer.timeline.drawing import drawn  # no matplotlib before
+        from kvlab.instruments.explorer.timeline.drawing import drawn, spell  # no matplotlib before
 
-        return drawn(self.diagram(title))
+        return drawn(self.diagram(title, spell))
 
     def png(self, title: str = "") -> tuple[bytes, dict[str, int]]:
         """The sequence diagram as a PNG, and its width and height on the page."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -29,7 +29,7 @@ _SCRIPTS = {b"EVALSHA", b"EVALSHA_RO", b"EVAL", b"EVAL_RO"}
 def state_of(client: redis.Redis) -> State:
     """Every key of the client's database, ``MAX_KEYS`` of them at most."""
     names: list[bytes] = sorted(client.keys("*"))  # type: ignore[arg-type]
-    return {_quoted(_printable(name)): _value(client, name) for name in names[:MAX_KEYS]}
+    return {_quoted(printable(name)): _value(client, name) for name in names[:MAX_KEYS]}
 
 
 def _value(client: redis.Redis, name: bytes) -> tuple[str, float | None]:
@@ -69,7 +69,7 @@ def line_of(step: Step) -> str:
         case "time out":
             return f"{request} times out → {reply}"
         case "expire":
-            return f"the TTL of {_word(step.key, 40)} ends"
+            return f"the TTL of {word(step.key, 40)} ends"
         case "flush":
             return "forgets its scripts"
     if not step.commands:
@@ -82,8 +82,8 @@ def request_of(step: Step) -> str:
     commands = list(step.commands)
     if len(commands) > 2 and commands[0][0].upper() == b"MULTI":
         inner = "; ".join(map(_command, commands[1:-1]))
-        return _cut(f"MULTI {inner} EXEC", LINE)
-    return _cut("; ".join(map(_command, commands)), LINE)
+        return f"MULTI {inner} EXEC"
+    return "; ".join(map(_command, commands))
 
 
 def reply_of(step: Step) -> str:
@@ -95,21 +95,21 @@ def reply_of(step: Step) -> str:
 
 
 def _command(command: Command) -> str:
-    name, rest = command[0].decode("latin-1").upper(), command[1:]
+    name, rest = command[0].decode("utf-8", "replace").upper(), command[1:]
     if command[0].upper() in _SCRIPTS:
         count = int(command[2])
-        values = map(_word, rest[2 + count :])
+        values = map(word, rest[2 + count :])
         return _joined([_script(command[0], command[1]), *_keys(rest[2 : 2 + count]), "|", *values])
-    return _joined([name, *map(_word, rest)])
+    return _joined([name, *map(word, rest)])
 
 
 def _keys(names: Sequence[bytes]) -> list[str]:
     """The keys of a command; of keys after the first, only what differs from its name."""
     shared = names[0][: names[0].rfind(b":") + 1] if names else b""
     return [
-        "…" + _word(name[len(shared) :])
+        "…" + word(name[len(shared) :])
         if at and shared and name.startswith(shared)
-        else _word(name, NAME)
+        else word(name, NAME)
         for at, name in enumerate(names)
     ]
 
@@ -143,7 +143,7 @@ def _reply(reply: Any) -> str:
         case BaseException():
             return f"error {reply}"
         case bytes() | str():
-            return _word(reply)
+            return word(reply)
         case list() | tuple() | set() | frozenset():
             return "[" + ", ".join(map(_reply, reply)) + "]"
         case dict():
@@ -158,19 +158,19 @@ def _number(score: float) -> str:
     return f"{score:.0f}" if score.is_integer() and abs(score) < 1e17 else repr(score)
 
 
-def _word(raw: Any, most: int = WORD) -> str:
+def word(raw: Any, most: int = WORD) -> str:
     """A short form of a word, quoted where needed."""
-    text = shortened(_printable(raw))
+    text = shortened(printable(raw))
     if len(text) > most:  # names that are alike differ at their end
         text = f"{text[: most // 2]}…{text[-(most - most // 2 - 1) :]}"
     return _quoted(text)
 
 
 def _whole(raw: Any) -> str:
-    return _quoted(_cut(_printable(raw), WHOLE))
+    return _quoted(_cut(printable(raw), WHOLE))
 
 
-def _printable(raw: Any) -> str:
+def printable(raw: Any) -> str:
     text = raw.decode("utf-8", "backslashreplace") if isinstance(raw, bytes) else str(raw)
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
@@ -184,12 +184,13 @@ def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def changes(before: State, after: State) -> list[str]:
-    """The keys that have changed. A TTL that only ran on has not changed."""
-    gone = [f"{_named(name)} is gone" for name in before if name not in after]
+def changes(before: State, after: State, matter: Collection[str] = ()) -> list[str]:
+    """The keys that have changed, those that ``matter`` first. A TTL that only ran on has not
+    changed."""
+    gone = [f"{named(name)} is gone" for name in before if name not in after]
     return gone + [
-        f"{_named(name)} = {_about(before.get(name, ('', None))[0], value)}  {_left(left)}"
-        for name, (value, left) in after.items()
+        f"{named(name)} = {_about(before.get(name, ('', None))[0], value)}  {_left(left)}"
+        for name, (value, left) in sorted(after.items(), key=lambda one: one[0] not in matter)
         if name not in before or before[name][0] != value or _jumped(before[name][1], left)
     ]
 
@@ -205,7 +206,7 @@ def _about(before: str, value: str) -> str:
     return _cut(value if at <= 0 or len(value) <= VALUE else "…" + value[at:], VALUE)
 
 
-def _named(key: str) -> str:
+def named(key: str) -> str:
     """A key's name; of a long name both ends, since names of related keys differ at the end."""
     key = shortened(key)
     return key if len(key) <= NAME else f"{key[: NAME // 2 - 1]}…{key[-NAME // 2 :]}"
