@@ -71,6 +71,7 @@ class Lifecycle:
             self.target.close()
             raise
         self._listen()
+        self._exit_with(ExitCode.SHOWS_NOTHING)  # until a run is judged
         if not settings.headless:
             print(f"Locust's page: {page_address(self.options)}", flush=True)
 
@@ -226,10 +227,13 @@ class Lifecycle:
             last, code = f"NO REPORT: {problem}", code or ExitCode.REPORT
         # Of several runs, by Locust's page, one that does not hold is enough.
         self.code = self.code or code
-        self.environment.process_exit_code = self.code + (JUDGED if PARENT in os.environ else 0)
+        self._exit_with(self.code)
         self.report = f"\n{summary(run, last)}"
         if not settings.headless:
             print(self.report, flush=True)
+
+    def _exit_with(self, code: ExitCode) -> None:
+        self.environment.process_exit_code = code + (JUDGED if PARENT in os.environ else 0)
 
     # --- the end ---
 

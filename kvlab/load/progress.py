@@ -33,11 +33,12 @@ def show_progress(
     """Print the progress of a run until its end. ``began``: seconds of ``clock``."""
     out = out or sys.stdout
     every = max(_SHORTEST, (seconds or 0) / _MOST_LINES)
-    before, after, pause = ("\r", "", 1.0) if out.isatty() else ("", "\n", every)
-    while True:
+    begin, end, pause = ("\r", "", 1.0) if out.isatty() else ("", "\n", every)
+    try:
         sleep(pause)
-        passed = clock() - began
-        if seconds and passed >= seconds:
-            return
-        out.write(f"{before}{progress(passed, seconds, evidence())}{after}")
-        out.flush()
+        while not seconds or clock() - began < seconds:
+            out.write(f"{begin}{progress(clock() - began, seconds, evidence())}{end}")
+            out.flush()
+            sleep(pause)
+    finally:
+        out.write("\n" if begin else "")

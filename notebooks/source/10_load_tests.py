@@ -45,8 +45,8 @@ def load(name, **options):
 # ## 1. One run, and its verdict
 #
 # Twenty users hit a sliding log. Its limit is 10 admissions per half second for each of two keys.
-# Each user hits again as soon as it has its answer (a closed loop). There is no warm-up and one
-# repetition.
+# Each user hits again as soon as it has its answer (a closed loop). The first call of each user is a
+# warm-up, which no figure counts. There is one repetition.
 #
 # Each decision carries the server's time. At the end an **oracle** takes all decisions and asks two
 # questions. Were there ever more than 10 admissions in half a second? And was anybody denied while
@@ -62,7 +62,7 @@ print(summary(plain))
 #
 # ### Is the generator fast enough?
 #
-# A load generator is a program too. Before each run the generator makes calls that do nothing, with
+# A load generator is a program too. After each run the generator makes calls that do nothing, with
 # the same loop and the same recording. This gives the highest rate that the generator can reach.
 # The generator also measures its own CPU time. If it uses nearly a whole core, the users wait for
 # the generator, and the summary warns.

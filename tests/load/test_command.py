@@ -131,7 +131,7 @@ class _Screen(io.StringIO):
             io.StringIO(),
             "  5 of 12 s: 1 calls, 1 errors\n  10 of 12 s: 1 calls, 1 errors\n",
         ),
-        (2.0, _Screen(), "\r  1 of 2 s: 1 calls, 1 errors"),
+        (2.0, _Screen(), "\r  1 of 2 s: 1 calls, 1 errors\n"),
         (2.0, io.StringIO(), ""),
     ],
 )
