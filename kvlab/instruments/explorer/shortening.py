@@ -23,7 +23,7 @@ _TOKEN = re.compile(
 )
 _TIME = re.compile(r"(?<![\d.])1\d{12}(\d{3})?(?!\d)")  # in ms or in µs
 _DATE = re.compile(r"\d\d:\d\d:\d\d(\.\d+)?|\d{4}-\d\d-\d\d|1\d{9,}(\.\d+)?")
-_DIGITS, _LETTER = re.compile(r"\d+"), re.compile("[A-Za-z]")
+_NUMBERED, _LETTER = re.compile(r"[\w-]*\d[\w-]*"), re.compile("[A-Za-z]")
 _FRACTION = re.compile(r"(\d\.\d{4})\d{5,}")
 
 
@@ -38,4 +38,4 @@ def essence(text: str) -> str:
     """What stays the same in each run when clocks go on and tokens are drawn: by chance, or as
     "token 7" by a counter."""
     text = _DATE.sub("…", _TOKEN.sub("…", text))
-    return _DIGITS.sub("…", text) if _LETTER.search(text) else text
+    return _NUMBERED.sub("…", text) if _LETTER.search(text) else text

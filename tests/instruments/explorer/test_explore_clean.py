@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import functools
 import itertools
+import secrets
 import threading
 import time
 import uuid
@@ -220,6 +221,22 @@ def test_times_and_tokens_may_differ(value: Callable[[], Any]) -> None:
         kv.set("m", value())
 
     assert explore([client, two])
+
+
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_secrets_are_the_same_in_the_first_run_too(way: str) -> None:
+    drawn = []
+
+    def client(kv: Any) -> Any:
+        drawn.append(secrets.token_hex(4))
+        return kv.incr("n")
+
+    async def async_client(kv: Any) -> Any:
+        await client(kv)
+
+    assert explore([client if way == "sync" else async_client, two])
+    assert len(drawn) > 3
+    assert len(set(drawn)) == 1
 
 
 def test_what_follows_from_an_answer_may_differ() -> None:

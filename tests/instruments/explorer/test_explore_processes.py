@@ -164,9 +164,6 @@ class Meeting:
             {"invariant": lambda w: abs(w.results[0] - 5) < 1, "clock_jumps": [60, -60]},
             id="clocks",
         ),
-        pytest.param(
-            [lost_update] * 2, {"invariant": all_counted, "engine": "fakeredis"}, id="fakeredis"
-        ),
     ],
 )
 def test_it_is_the_same_story(clients: Any, options: dict[str, Any]) -> None:
@@ -190,9 +187,9 @@ def test_every_run_is_made_once_and_each_process_makes_some(tmp_path: Path, proc
             file.write(f"{os.getpid()} {order} {sorted(allowed())}\n")
         return True
 
-    assert explore([thrice] * 3, invariant=invariant, processes=processes).schedules == 1680
+    assert explore([lost_update] * 3, invariant=invariant, processes=processes).schedules == 90
     lines = [line.split(maxsplit=2) for line in made.read_text().splitlines()]
-    assert len(lines) == len({order for _, order, _ in lines}) == 1680
+    assert len(lines) == len({order for _, order, _ in lines}) == 90
     assert len({pid for pid, _, _ in lines}) == processes
     assert len({cores for _, _, cores in lines}) == min(processes, len(allowed()) or 1)
     assert here == [], "no run in this process"

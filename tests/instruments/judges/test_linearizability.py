@@ -401,7 +401,7 @@ def hard_history(seed: int, clients: int, each: int, lost: float) -> list[Operat
     return history
 
 
-@pytest.mark.parametrize(("clients", "each", "lost"), [(5, 40, 0.2), (10, 15, 0.1), (12, 10, 0)])
+@pytest.mark.parametrize(("clients", "each", "lost"), [(5, 30, 0.2), (10, 10, 0.1), (11, 10, 0)])
 def test_a_hard_history_is_decided(clients: int, each: int, lost: float) -> None:
     for seed in range(2):
         history = hard_history(seed, clients, each, lost)

@@ -43,6 +43,7 @@ class ClientProgram:
             return self._runner.run(self._perform_async())
         if self._client is None:
             self._client = stepped(self._server, self.thread, **self._options)
+            self.thread.random_again()
         self._client.kv.round_trips = 0
         value = self._program(self._client)
         if inspect.iscoroutine(value):
@@ -56,6 +57,7 @@ class ClientProgram:
     async def _perform_async(self) -> Any:
         if self._client is None:
             self._client = stepped_async(self._server, self.thread, **self._options)
+            self.thread.random_again()
         self._client.kv.round_trips = 0
         try:
             return await self._program(self._client)

@@ -191,12 +191,12 @@ class ClientThread:
             self.park(ReadsClock())
         return self.clock.time + self._ahead
 
-    def random_bytes(self, size: int) -> bytes:
-        """The same bytes in every run, call by call.
+    def random_again(self) -> None:
+        """Begin again: redis-py has drawn for a pool that is not made in every run."""
+        self._random.clear()
 
-        Each size has a sequence of its own: redis-py draws 4 bytes for a connection pool, which
-        is made in the first run and kept.
-        """
+    def random_bytes(self, size: int) -> bytes:
+        """The same bytes in every run, call by call; each size has a sequence of its own."""
         if size not in self._random:
             self._random[size] = random.Random(f"client {self.number}, {size} bytes")
         return self._random[size].randbytes(size)
