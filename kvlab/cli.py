@@ -144,7 +144,7 @@ def load(
     --lose-replies 100          every 100th reply is lost
     --app                       load the pattern through the sample web app
     --processes 2               two processes of users
-    --host redis://…            another server (valkey://…), or http://… for a running app
+    --host valkey://…           another server; http://… for a running app
     --algorithm --limit --window --keys --control      of the rate limiter
     --members --skew --mode --ties                     of the leaderboard
     --print-stats               Locust's own tables too, before the verdict
