@@ -62,6 +62,12 @@ def lab(
     folder: Annotated[
         Path | None, typer.Option(help="Where your copy lies. [default: ./kvlab-workbook]")
     ] = None,
+    room: Annotated[
+        str | None, typer.Option(help="Take part in a trainer's room: http://HOST:PORT/CODE.")
+    ] = None,
+    name: Annotated[
+        str, typer.Option(help="Your name in the room. [default: your login name]")
+    ] = "",
 ) -> None:
     """Open your copy of the workbook in JupyterLab; the first time, make that copy.
 
@@ -70,7 +76,7 @@ def lab(
     """
     from kvlab.workshop.lab import open_lab
 
-    raise typer.Exit(open_lab(context.args, folder))
+    raise typer.Exit(open_lab(context.args, folder, room, name))
 
 
 @app.command()
@@ -105,6 +111,20 @@ def check(
         print(report.summary if every else f"{report}\n", flush=True)
         solved = solved and report.passed
     raise typer.Exit(int(not solved))
+
+
+@app.command()
+def room(
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; participants elsewhere need one.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port to listen on.")] = 8765,
+    folder: Annotated[Path, typer.Option(help="Where the room is kept.")] = Path("kvlab-room"),
+) -> None:
+    """Open a room for a workshop: who has solved what, hints and solutions, a clock."""
+    from kvlab.workshop.room.command import serve
+
+    serve(folder, host, port)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import json
 import os
 import signal
@@ -20,21 +21,29 @@ from kvlab.server import embedded
 from kvlab.server.guarded_process import Guarded
 from kvlab.server.running_server import free_port
 from kvlab.workshop import jupyter
+from kvlab.workshop.learner.membership import taking_part
 from kvlab.workshop.workbook import FIRST_CHAPTER, WorkingCopy, working_copy
 
 _END_SECONDS = 30.0
 _HIDDEN = {"source", "solutions", "__pycache__", "*.pyc", "*~", ".DS_Store"}
 
 
-def open_lab(arguments: Sequence[str], folder: Path | None = None) -> int:
+def open_lab(
+    arguments: Sequence[str], folder: Path | None = None, room: str | None = None, name: str = ""
+) -> int:
     """Open the working copy in JupyterLab, wait for its end, return its exit status.
 
     ``arguments`` are JupyterLab's own. ``folder`` is the working copy's, when it is not the usual
-    one. Raises :class:`KvlabError` when the server in use or the folder cannot be used.
+    one. With ``room``, an address that ``kvlab room`` has printed, the progress of the copy is
+    shown there under ``name`` as long as the lab runs. Raises :class:`KvlabError` when the server
+    in use or the folder cannot be used, and when the room refuses.
     """
     copy = WorkingCopy(folder.resolve()) if folder else working_copy(Path.cwd())
     say(_server_in_use())
     _lay(copy)
+    if room is not None:
+        taking_part(copy, room, name or getpass.getuser())
+        say(f"your results, and no code of yours, are shown in the room at {room}")
     environment = jupyter.environment()
     jupyter.trust(
         [path for path in copy.unchanged() if path.suffix == ".ipynb"],

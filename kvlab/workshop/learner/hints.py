@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 
 import nbformat
 
-from kvlab.errors import InvalidArgument
+from kvlab.errors import InvalidArgument, KvlabError
 from kvlab.workshop import exercises, workbook
 from kvlab.workshop.exercises.exercise import Exercise
+from kvlab.workshop.learner.membership import membership_of
 from kvlab.workshop.learner.progress import added_up, log_here
+from kvlab.workshop.workbook import working_copy
 
 SOLUTION = 4
 """The rung above the three hints."""
@@ -52,7 +55,7 @@ def hint(exercise: str, rung: int | None = None) -> Hint:
 
     ``rung`` chooses one. Without ``rung`` it is the rung after the highest that was opened in this
     working copy; without a working copy, the first. Raises InvalidArgument for an unknown exercise
-    or rung.
+    or rung, KvlabError for what the trainer of a room has not opened.
     """
     chosen = exercises.find(exercise)
     log = log_here()
@@ -60,10 +63,20 @@ def hint(exercise: str, rung: int | None = None) -> Hint:
     rung = min(opened + 1, SOLUTION) if rung is None else rung
     if rung not in range(1, SOLUTION + 1):
         raise InvalidArgument(f"rung must be from 1 to {SOLUTION}, not {rung!r:.40}")
+    _must_be_open(chosen, rung)
     if log and rung > opened:
         log.note("hint", exercise=chosen.number, rung=rung)
     text = solution(chosen) if rung == SOLUTION else chosen.hints[rung - 1]
     return Hint(chosen.number, rung, text)
+
+
+def _must_be_open(exercise: Exercise, rung: int) -> None:
+    """In a room the trainer opens hints and solutions."""
+    copy = working_copy(Path.cwd())
+    member = membership_of(copy) if copy.exists else None
+    if member and not member.may_open(exercise.number, rung):
+        what = "solution" if rung == SOLUTION else "hints"
+        raise KvlabError(f"the trainer has not opened the {what} of {exercise.number} yet")
 
 
 def solution(exercise: Exercise) -> str:
