@@ -30,8 +30,7 @@ from kvlab.load.options import (
     check_reports,
     page_address,
 )
-from kvlab.load.phases import Phases
-from kvlab.load.process import Process, share
+from kvlab.load.process import Phases, Process, share
 from kvlab.load.progress import show_progress
 from kvlab.load.record.files import reserved_folder
 from kvlab.load.record.run import LoadRun

@@ -10,8 +10,7 @@ import pytest
 from support.load_samples import limiter_settings
 
 from kvlab.load.evidence import Evidence
-from kvlab.load.phases import Phases
-from kvlab.load.process import Process
+from kvlab.load.process import Phases, Process
 from kvlab.load.rate_limiter.decisions import Decisions
 
 
