@@ -32,6 +32,10 @@ PREFIX = "kv:"
 RETRIES = 10
 """As many as ``redis.Redis()`` makes by default; here without a pause between them."""
 
+MOST = 16
+"""Connections of one client, which is one thread; a client with places for more takes longer to
+make."""
+
 K = TypeVar("K", Kv, AsyncKv)
 
 
@@ -121,6 +125,7 @@ def stepped(server: ServerSide, thread: ClientThread, **options: Any) -> KvRedis
 
 
 def _of(pool: redis.ConnectionPool, unclean: set[object], **time: Any) -> KvRedis:
+    pool.max_connections = min(pool.max_connections, MOST)
     client = KvRedis(connection_pool=pool)
     client.auto_close_connection_pool = True  # or close() would leave the sockets open
     client.unclean = unclean
@@ -150,7 +155,8 @@ def _link(pool: Any, tcp: type, unix: type, **links: Any) -> None:
     """Let the pool make connections of these classes, with these arguments too."""
     by_path = "path" in pool.connection_kwargs
     pool.connection_class = unix if by_path else tcp
-    pool.connection_kwargs |= links
+    # Without the library's name: redis-py would read it from its package for each connection.
+    pool.connection_kwargs = {"driver_info": None} | pool.connection_kwargs | links
 
 
 def _unnamed(kv: K) -> K:
