@@ -44,14 +44,8 @@ def count_round_trips(url: str, prefix: str) -> pd.DataFrame:
     with Proxy(url) as proxy, kvlab.connect(proxy.url, prefix=prefix) as kv:
         naive = NaiveLeaderboard(kv.client, kv.prefix)
         for question, (ask, op) in questions.items():
-            plain = _count(proxy, partial(ask, naive))
-            trips[question] = (plain, _count(proxy, partial(kv.run, op)))
+            plain, _ = proxy.trips(partial(ask, naive))
+            hardened, _ = proxy.trips(partial(kv.run, op))
+            trips[question] = (plain, hardened)
     table = pd.DataFrame.from_dict(trips, orient="index", columns=["naive", "hardened"])
     return table.rename_axis("round trips")
-
-
-def _count(proxy: Proxy, call: Callable[[], object]) -> int:
-    call()  # connects, and loads the script
-    proxy.reset()
-    call()
-    return proxy.requests

@@ -21,13 +21,6 @@ def count_round_trips(url: str, prefix: str) -> pd.DataFrame:
             "tutorial": lambda: naive.dashboard(7),
             "one run": lambda: kv.run(*dashboard(7)),
         }
-        counts = {name: _count(proxy, read) for name, read in reads.items()}
+        counts = {name: proxy.trips(read) for name, read in reads.items()}
     names = ["round trips", "commands"]
     return pd.DataFrame.from_dict(counts, orient="index", columns=names).rename_axis("dashboard")
-
-
-def _count(proxy: Proxy, read: Callable[[], object]) -> tuple[int, int]:
-    read()  # connects
-    proxy.reset()
-    read()
-    return proxy.requests, len(proxy.commands)

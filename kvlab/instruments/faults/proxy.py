@@ -22,7 +22,7 @@ import asyncio
 import selectors
 import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -84,6 +84,16 @@ class Proxy:
             traffic.commands, traffic.requests, traffic.swallowed = [], 0, 0
 
         self._call(forget())
+
+    def trips(self, call: Callable[[], object]) -> tuple[int, int]:
+        """Call twice, and count the second call: its round trips, and its commands.
+
+        The first call connects, and loads scripts.
+        """
+        call()
+        self.reset()
+        call()
+        return self.requests, len(self.commands)
 
     def delay(self, seconds: float) -> None:
         """Add ``seconds`` to each round trip, half in each direction."""
