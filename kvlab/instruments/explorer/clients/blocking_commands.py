@@ -30,14 +30,22 @@ def waits_in(commands: Sequence[Command]) -> tuple[Command, float] | None:
     return without_timeout(commands[0]) if len(commands) == 1 else None
 
 
-def refuse_pipelined(commands: Sequence[Command]) -> None:
-    """Raises Refused for a blocking command that travels with others, and not in a MULTI."""
-    if len(commands) == 1 or commands[0][0].upper() == b"MULTI":
+def refuse_waits(commands: Sequence[Command], *, unseen: bool) -> None:
+    """Raises Refused for a blocking command that travels with others, and not in a MULTI.
+
+    ``unseen``: the server does not tell which clients wait; then for every blocking command.
+    """
+    alone = len(commands) == 1
+    if commands[0][0].upper() == b"MULTI" or (alone and not unseen):
         return
+    why = (
+        "on fakeredis, which does not tell who waits"
+        if alone
+        else "inside a pipeline: send it alone"
+    )
     for command in commands:
         if without_timeout(command):
-            name = command[0].decode().upper()
-            raise Refused(f"{name} cannot be explored inside a pipeline: send it alone")
+            raise Refused(f"{command[0].decode().upper()} cannot be explored {why}")
 
 
 def without_timeout(command: Command) -> tuple[Command, float] | None:

@@ -12,7 +12,7 @@ from typing import Any
 import hiredis
 import redis
 
-from kvlab.instruments.explorer.clients.blocking_commands import refuse_pipelined, waits_in
+from kvlab.instruments.explorer.clients.blocking_commands import refuse_waits, waits_in
 from kvlab.instruments.explorer.clients.client_thread import ClientThread
 from kvlab.instruments.explorer.clients.leftovers import Refused
 from kvlab.instruments.explorer.clients.server_side import ServerSide
@@ -84,7 +84,7 @@ class SteppedConnectionBase(Noting):
         happen to them."""
         try:
             commands = self.commands_of(packed)
-            refuse_pipelined(commands)
+            refuse_waits(commands, unseen=not self.server.tells_who_waits)
         except Refused as problem:
             self.client_thread.misuse = problem
             raise

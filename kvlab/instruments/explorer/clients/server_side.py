@@ -13,15 +13,18 @@ _FLAGS = re.compile(rb" flags=(\S+)")
 
 
 class ServerSide:
-    """``leftovers`` notes what the connections leave there; ``answers``: what setup was told.
+    """``leftovers`` notes what the connections leave there; ``answers``: what setup was told;
+    ``tells_who_waits``: fakeredis does not.
 
     Questions go by a connection of their own: bytes that have left the server can lie in a
     socket, an event loop or a parser, and not all of them are a reply; so only the server knows
     whether a client waits.
     """
 
-    def __init__(self, url: str, client: redis.Redis, leftovers: Leftovers) -> None:
-        self.url, self.leftovers = url, leftovers
+    def __init__(
+        self, url: str, client: redis.Redis, leftovers: Leftovers, *, tells_who_waits: bool = True
+    ) -> None:
+        self.url, self.leftovers, self.tells_who_waits = url, leftovers, tells_who_waits
         self.answers: list[Any] = []
         self._client = client
 

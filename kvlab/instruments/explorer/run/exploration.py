@@ -81,7 +81,8 @@ def prepared(settings: Settings) -> Iterator[Exploration]:
         clean_start = CleanStart(server, leftovers, private=private)
         if not private:
             ends.callback(clean_start.put_back)
-        side = ServerSide(url, server, leftovers)
+        fake = private and settings.engine == "fakeredis"
+        side = ServerSide(url, server, leftovers, tells_who_waits=not fake)
         programs: list[ClientProgram] = []
         for number, program in enumerate(settings.clients.values()):
             programs.append(ClientProgram(number, program, side, settings.client_options))
