@@ -10,6 +10,7 @@ import jupytext
 import pytest
 from workshop.answers import ANSWERS
 from workshop.answers.answer import Answer
+from workshop.trainer_guide import GUIDE, line_of
 
 from kvlab import flow
 from kvlab.server.running_server import RunningServer
@@ -38,6 +39,9 @@ def test_an_answer_gets_its_report(answer: Answer, server: RunningServer) -> Non
     assert not report.passed, str(report)
     seen = [check.seen for check in report.checks if not check.passed]
     assert any(answer.seen in words for words in seen), str(report)
+    assert line_of(answer, report) in GUIDE.read_text(encoding="utf-8"), (
+        "run workshop.trainer_guide"
+    )
 
 
 def test_every_exercise_has_enough_answers() -> None:

@@ -41,9 +41,7 @@ def in_every_order(hit: Any, explore: Explore) -> Story:
 def every_window_ends(hit: Any, explore: Explore) -> Story:
     def has_ttl(world: World) -> bool:
         for key in data(world).keys("*"):
-            assert data(world).ttl(key) > 0, (
-                f"{key} has no TTL: after {{limit}} hits closed for ever"
-            )
+            assert data(world).ttl(key) > 0, f"{key} has no TTL: after its last hit closed for ever"
         return True
 
     return explore({"Ann": lambda kv: hit(kv, "ann", 2)}, invariant=has_ttl, crashes=True,
