@@ -5,8 +5,10 @@ Guarantee, for every process that uses one ``CacheAside`` name on one server:
 * One load per key and miss while the lease lives. The first caller that misses gets the lease; the
   other callers wait for its value. When the load raises, every caller of the same executor that
   waits for this load raises the same error, and the lease is given back: one caller of another
-  process loads at once. When the process dies, the others wait until the lease ends. No caller
-  waits longer than two leases: after that it loads for itself and leaves the cache alone.
+  process loads at once. A load that is interrupted or cancelled gives the lease back too; a lease
+  that could not be given back is a note on the error and a warning in the log ``kvlab``. When the
+  process dies, the others wait until the lease ends. No caller waits longer than two leases: after
+  that it loads for itself and leaves the cache alone.
 * A loader that fetches its own key raises ``LoadsItself``, on the first miss already.
 * A fill never lands over a later invalidation: the invalidation takes the lease away.
 * ``None`` (no such row) is cached for ``negative_ttl``. 0, "", [] and False are cached like any
@@ -43,8 +45,9 @@ entry costs one more.
 Not promised: freshness without an invalidation, or when the invalidation cannot reach the server;
 one load when the load outlives the lease; fresh values from a loader that reads a lagging replica.
 A server that loses its keys (eviction, failover) loses values and leases: that costs loads, and a
-fill whose lease was lost is dropped. While the server is down, callers share a load that may have
-begun before they asked.
+fill whose lease was lost is dropped. A read that is cancelled on its way may be overtaken by the
+return of its lease: the lease then stays for its time. While the server is down, callers share a
+load that may have begun before they asked.
 """
 
 from __future__ import annotations

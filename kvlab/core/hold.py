@@ -2,10 +2,10 @@
 
 Guarantee:
 
-* The body starts only while the lock is held, and every end of the body releases the lock: a
-  cancellation too, once or at every await (anyio), for which an async release has the executor's
-  ``deadline``. A release that failed is a note on the body's error and a warning in the log
-  ``kvlab``.
+* The body starts only while the lock is held, and every end of the body releases the lock: an
+  interrupt (Ctrl-C) at any point too, and a cancellation, once or at every await (anyio), for
+  which an async release has the executor's ``deadline``. A release that failed is a note on the
+  body's error and a warning in the log ``kvlab``.
 * A loss reaches the body. ``held.check()`` raises :class:`~kvlab.errors.LockLost` as soon as the
   server may have given the lock away. On exit the body raises the same error when the release
   finds that the lock was lost. The time is counted on the executor's monotonic clock, from before
@@ -16,7 +16,9 @@ ends with the body. A renewal without an answer is retried at the next third. A 
 the lock gone is the last one. In both cases the body learns of it by ``held.check()`` and on exit.
 The body is not interrupted: neither a thread nor a cancellation can stop a write on its way.
 
-Not promised: that a body stops in time if it does not call ``held.check()``, or is frozen after
+Not promised: a release when Ctrl-C comes in the instant between the body's last step and the first
+of ``__exit__``, which no Python code can guard; renewals end then, and the TTL frees the lock. Nor
+that a body stops in time if it does not call ``held.check()``, or is frozen after
 the call. Only a resource that compares ``held.fence`` stops such a write.
 
 Every lock with the members of :class:`HoldableLock` can be held.
@@ -25,10 +27,11 @@ Every lock with the members of :class:`HoldableLock` can be held.
 from __future__ import annotations
 
 import asyncio
+import queue
 import threading
 import weakref
 from collections.abc import Callable, Generator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -215,21 +218,24 @@ class Hold(_Hold, AbstractContextManager[Holding]):
 
     def _end(self, problem: BaseException | None) -> None:
         if self._thread is not None:
-            self._ended.set()
-            if self._thread.ident is not None:  # else it was interrupted before it began
+            self._ended.put(None)
+            if self._thread.is_alive():  # else its start was interrupted
                 self._thread.join()
         if self._holding.taken:
             self._kv.run(self._holding.end(problem))
 
     def _start_renewals(self, holding: Holding) -> None:
-        ended, kv = threading.Event(), self._kv
-        self._ended, with_statement = ended, weakref.ref(self)
+        # Not an Event: interrupted, that leaves its lock held for ever.
+        ended: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._ended, kv, with_statement = ended, self._kv, weakref.ref(self)
 
         def renew() -> None:
-            while not ended.wait(holding.lock.ttl / RENEWALS_PER_TTL):
+            while True:
+                with suppress(queue.Empty):
+                    return ended.get(timeout=holding.lock.ttl / RENEWALS_PER_TTL)
                 # None: an interrupt came just before __exit__, so nobody will release.
                 if with_statement() is None or not kv.run(holding.renewal()):
-                    return
+                    return None
 
         name = f"renew {self._lock.name:.40}"
         self._thread = threading.Thread(target=renew, name=name, daemon=True)
