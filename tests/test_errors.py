@@ -28,6 +28,8 @@ FACTS: dict[str, tuple[Any, ...]] = {
     "LockNotAcquired": ("j", 1.0),
     "LockLost": ("j", 7, "its 1 s have passed"),
     "ScoreOutOfRange": ("too much", 9.5),
+    "Refused": (409, "somebody else has this name", 2.0),
+    "RoomRefused": (409, "somebody else has this name"),
 }
 """The arguments of the errors that carry facts; every other error takes a message."""
 
