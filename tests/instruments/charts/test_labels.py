@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from itertools import combinations
 
@@ -79,6 +80,14 @@ HARD = [
 ]
 
 
+@functools.cache
+def drawn(draw: Callable[[], Figure]) -> Figure:
+    """The figure, laid out once for all tests that look at it."""
+    figure = draw()
+    FigureCanvasAgg(figure).draw()
+    return figure
+
+
 def shown(figure: Figure) -> list[Text]:
     """Every text that can be seen: of ticks, those within the axis."""
     texts = [text for legend in figure.legends for text in legend.get_texts()]
@@ -95,8 +104,7 @@ def shown(figure: Figure) -> list[Text]:
 
 @pytest.mark.parametrize("draw", HARD, ids=lambda draw: draw.__name__)
 def test_no_two_texts_overlap_and_none_is_cut(draw: Callable[[], Figure]) -> None:
-    figure = draw()
-    FigureCanvasAgg(figure).draw()
+    figure = drawn(draw)
     boxes = {text: text.get_window_extent() for text in shown(figure)}
     assert len(boxes) > 8
     for one, other in combinations(boxes, 2):
@@ -113,8 +121,7 @@ def test_no_two_texts_overlap_and_none_is_cut(draw: Callable[[], Figure]) -> Non
 
 @pytest.mark.parametrize("draw", [lines_that_end_alike, dots_far_apart, two_panels])
 def test_a_long_title_has_lines_of_about_one_length(draw: Callable[[], Figure]) -> None:
-    figure = draw()
-    FigureCanvasAgg(figure).draw()
+    figure = drawn(draw)
     title = figure.get_suptitle() or figure.axes[0].get_title(loc="left")
     first, second = title.split("\n")
     assert f"{first} {second}" == LONG
@@ -123,8 +130,7 @@ def test_a_long_title_has_lines_of_about_one_length(draw: Callable[[], Figure]) 
 
 @pytest.mark.parametrize("draw", [lines_that_end_alike, bars_below_their_limit])
 def test_no_number_stands_on_the_line_of_the_limit(draw: Callable[[], Figure]) -> None:
-    figure = draw()
-    FigureCanvasAgg(figure).draw()
+    figure = drawn(draw)
     axes = figure.axes[0]
     numbers = [text for text in axes.texts if text.get_text().isdigit()]
     assert len(numbers) == (4 if draw is bars_below_their_limit else 0)
