@@ -175,7 +175,6 @@ CASES: dict[str, Case] = {
         {
             "a": ITEMS,
             "b": ITEMS,
-            "seed": COUNT,
             "confidence": (*NUMBER, 0, 1),
             "measure": FUNCTION,
         },
@@ -208,6 +207,7 @@ CASES: dict[str, Case] = {
         {
             "variants": (*MAPPING, {"a": 5}, None),
             "turns": (*COUNT, 0),
+            "seed": COUNT,
             "warmup": COUNT,
             "seconds": (*NUMBER, -1),
         },

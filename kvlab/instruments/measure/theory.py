@@ -7,6 +7,7 @@ Chances are arrays that sum to 1, rates are requests a second, times are seconds
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -95,6 +96,42 @@ def token_bucket_worst(burst: int, rate: float, seconds: float) -> int:
     """``burst + rate·t``: a full bucket, and the tokens added in less than ``seconds``."""
     added = real("rate", rate, 0, above=True) * real("seconds", seconds, 0)
     return whole("burst", burst, 1) + max(math.ceil(round(added, 9)) - 1, 0)
+
+
+# How far a mean of few noisy numbers may be from the truth.
+
+
+def student_t(chance: float, freedom: int) -> float:
+    """The quantile of Student's t distribution; ``chance`` is from 0.5 up to, but below, 1.
+
+    The closed form for whole degrees of freedom (Abramowitz and Stegun, "Handbook of Mathematical
+    Functions", 26.7.3 and 26.7.4), inverted by bisection.
+    """
+    real("chance", chance, 0.5)
+    whole("freedom", freedom, 1)
+    if chance >= 1:
+        raise InvalidArgument(f"chance must be below 1, got {chance!r}")
+    return _quantile(chance, freedom)
+
+
+@cache
+def _quantile(chance: float, freedom: int) -> float:
+    low, high = 0.0, math.pi / 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _within_t(middle, freedom) < 2 * chance - 1 else (low, middle)
+    return math.tan(low) * math.sqrt(freedom)
+
+
+def _within_t(angle: float, freedom: int) -> float:
+    """The chance of |t| < tan(``angle``)·√``freedom``."""
+    odd, sine, cosine = freedom % 2, math.sin(angle), math.cos(angle)
+    term = sine * (cosine if odd else 1.0)
+    terms = 0.0
+    for k in range(1 + odd, freedom, 2):
+        terms += term
+        term *= cosine * cosine * k / (k + 1)
+    return 2 / math.pi * (angle + terms) if odd else terms
 
 
 # The wait in a percentile of a server that answers at once, except during one pause.

@@ -1,7 +1,9 @@
 """Variants take turns, and the runs of one variant become one result.
 
-Machines drift, so what is compared is measured A B A B …: what a busy machine does to one variant
-of a turn, the machine does to the next variant as well. The first turn is warm-up and thrown away.
+Machines drift, so what is compared is measured side by side: what a busy machine does to one
+variant of a turn, the machine does to the next variant as well. The order within a turn is drawn at
+random, with a seed, and the turn after has the opposite order: A B, B A, then a new order and its
+opposite. So no variant is always first. The first turn is warm-up and thrown away.
 
     runs = in_turns({"naive": run_naive, "hardened": run_hardened}, turns=9)
     results = {name: merged(of_variant) for name, of_variant in runs.items()}
@@ -14,8 +16,9 @@ result's environment is the number of turns. A benchmark has no limit (``seconds
 
 from __future__ import annotations
 
+import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -47,25 +50,52 @@ def turns_within(turns: int, *, warmup: int = 1, seconds: float = AT_MOST) -> It
         yield turn >= warmup
 
 
+class Taken(list[T]):
+    """What one variant returned, turn by turn. ``places``: the variant's place in each turn."""
+
+    def __init__(self, values: Iterable[T] = (), places: Iterable[int] = ()) -> None:
+        super().__init__(values)
+        self.places = [*places]
+
+    def add(self, value: T, place: int) -> None:
+        """Append what the variant returned in one more turn."""
+        self.append(value)
+        self.places.append(place)
+
+
+def orders(names: Iterable[str], seed: int) -> Iterator[list[str]]:
+    """The order of the names in each turn, without end: a random order, then its opposite."""
+    named, chance = [*names], random.Random(seed)
+    while True:
+        order = chance.sample(named, len(named))
+        yield order
+        yield order[::-1]
+
+
 def in_turns(
     variants: Mapping[str, Callable[[], T]],
     *,
     turns: int,
     warmup: int = 1,
     seconds: float = AT_MOST,
-) -> dict[str, list[T]]:
+    seed: int = 0,
+) -> dict[str, Taken[T]]:
     """In each of ``turns`` turns, call each variant once; returns what each variant returned.
 
-    ``warmup`` turns come first and are thrown away. No turn begins after ``seconds``, except the
-    first two that count.
+    The order within a turn is random, drawn with ``seed``. ``warmup`` turns come first and are
+    thrown away. No turn begins after ``seconds``, except the first two that count.
     """
     for name, variant in mapping("variants", variants).items():
         function(f"variants[{name!r}]", variant)
-    taken = [
-        {name: call() for name, call in variants.items()}
-        for _ in turns_within(turns, warmup=warmup, seconds=seconds)
-    ]
-    return {name: [turn[name] for turn in taken[warmup:]] for name in variants}
+    taken: dict[str, Taken[T]] = {name: Taken() for name in variants}
+    drawn = orders(variants, whole("seed", seed, 0))
+    for counts in turns_within(turns, warmup=warmup, seconds=seconds):
+        # Warm-up has the order of the arguments, so that the counted turns begin with a pair.
+        for place, name in enumerate(next(drawn) if counts else variants):
+            value = variants[name]()
+            if counts:
+                taken[name].add(value, place)
+    return taken
 
 
 def merged(runs: Sequence[Result]) -> Result:

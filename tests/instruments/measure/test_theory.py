@@ -16,6 +16,7 @@ from kvlab.instruments.measure.theory import (
     open_loop_pause,
     sliding_counter_worst,
     sliding_log_worst,
+    student_t,
     token_bucket_worst,
     ttl_hit_ratio,
 )
@@ -104,3 +105,17 @@ def test_a_pause_as_both_loops_see_it(users: int, pause: float) -> None:
 def test_chances_must_be_chances(chances: list[float]) -> None:
     with pytest.raises(InvalidArgument):
         ttl_hit_ratio(chances, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("chance", "freedom", "quantile"),
+    [
+        (0.975, 1, 12.7062),
+        (0.975, 2, 4.30265),
+        (0.975, 5, 2.57058),
+        (0.8, 3, 0.97847),
+        (0.995, 30, 2.75),
+    ],
+)
+def test_quantiles_of_student(chance: float, freedom: int, quantile: float) -> None:
+    assert student_t(chance, freedom) == pytest.approx(quantile, rel=1e-5)
