@@ -93,12 +93,18 @@ kv.run([Op("GET", Key(f"number:{number}")) for number in range(3)])
 print("one run of three ops:", kv.round_trips - before, "round trip")
 
 # %% [markdown]
-# **Predict.** A page needs ten values. Your server is 5 ms away. How long does the page wait if the
-# page asks for the values one by one? And how long if it asks for all ten in one `run`? Write your
-# answer down, then run the next cells.
-#
 # A proxy between this notebook and the server delays every reply. So a laptop can show the network
 # of a data centre (0.5 to 1 ms) and the network between two regions (20 ms).
+
+# %% tags=["predict"]
+from kvlab.workshop import predict
+
+page_guess = predict(
+    "00-page",
+    "A page needs ten values. Your server is 5 ms away. How long does the page wait "
+    "if it asks for the values one by one?",
+    unit="ms",
+)
 
 # %%
 ops = [Op("GET", Key(f"number:{number}")) for number in range(10)]
@@ -156,6 +162,9 @@ charts.lines(
     ylabel="time for ten values (ms)",
 )
 
+# %% tags=["predict"]
+page_guess.measured(round(at_5_ms.iloc[0], 1))
+
 # %% [markdown]
 # The dashed lines are computed: round trips × distance. The measured lines rise with the dashed
 # lines. The gap between a measured line and its dashed line is the work of client, proxy and server
@@ -207,6 +216,17 @@ charts.latency_percentiles({"GET": result}, title=title)
 # own code: it runs any function that uses redis-py in every order of the commands. Chapter 10 is
 # about load tests with Locust that know the right answer.
 #
+# ## Exercises, hints, and what you have done
+#
+# Each chapter ends with two exercises, a short one and a longer one. `check` tries your function, and
+# `hint` helps. Your checks, hints and predictions are kept in your copy of the workbook:
+
+# %%
+from kvlab.workshop import progress
+
+progress()
+
+# %% [markdown]
 # ## Start and stop
 #
 # - **Closing a page stops nothing.** JupyterLab keeps the Python process of every notebook that you

@@ -37,14 +37,21 @@ print(inspect.getsource(NaiveCacheAside.get))
 # %% [markdown]
 # ## Two readers, one cold key
 #
-# **Predict.** Two readers ask for the same key, which is not cached. Each reader has three steps:
-# look, load, store. In how many orders can these six steps come? In how many of the orders is the
-# row loaded twice?
-#
 # `explore` tries all orders. It runs both readers on a private server, once for **every** order of
 # their steps, and checks the invariant after each run. One order, with its faults if it has some,
 # is a **schedule**. The database is one row in memory, `SteppedRow`: each access to the row is a
 # step too, so it can come at any time.
+
+# %% tags=["predict"]
+from kvlab.workshop import predict
+
+cold = predict(
+    "01-cold-key",
+    "Two readers ask for the same key, which is not cached. Each reader has three "
+    "steps: look, load, store. These six steps can come in 20 orders. In how many "
+    "of the orders is the row loaded twice?",
+    unit="orders",
+)
 
 # %%
 from kvlab.instruments.explorer.stepped_row import SteppedRow
@@ -66,6 +73,9 @@ def one_load(world):
 readers = {"reader 1": naive_reader, "reader 2": naive_reader}
 stampede_story = explore(readers, setup=db.reset, invariant=one_load)
 stampede_story
+
+# %% tags=["predict"]
+cold.measured(stampede_story.violations)
 
 # %% [markdown]
 # The first line counts the schedules. The picture shows the shortest schedule that breaks the
@@ -144,10 +154,15 @@ cold_key_chart({"naive": alone, "hardened": leased}, title=title)
 # reader loads, and the other readers wait for its value.
 #
 # ## The stale fill
-#
-# **Predict.** A reader misses, loads and stores, as before. Meanwhile a writer updates the row and
-# deletes the key, as the textbook says. Is there an order after which the cache holds the old row?
-# If there is: in how many orders? And who would notice the old row?
+
+# %% tags=["predict"]
+stale = predict(
+    "01-stale-fill",
+    "A reader misses, loads and stores, as before. Meanwhile a writer updates the "
+    "row and deletes the key, as the textbook says. These five steps can come in 10 "
+    "orders. After how many of the orders does the cache hold the old row?",
+    unit="orders",
+)
 
 
 # %%
@@ -167,6 +182,9 @@ def cache_is_fresh(world):
 clients = {"reader": naive_reader, "writer": naive_writer}
 stale_story = explore(clients, setup=db.reset, invariant=cache_is_fresh)
 stale_story
+
+# %% tags=["predict"]
+stale.measured(stale_story.violations)
 
 # %% [markdown]
 # This order is rare. A test that relies on luck will hardly find it. A busy site will. The old row
@@ -356,12 +374,17 @@ pd.DataFrame(rows, columns=["reader", "gets the value", "renews"]).style.hide(
 #
 # ## What it earns: the hit ratio
 #
-# **Predict.** You double the TTL. Do the misses halve?
-#
 # With Poisson requests at rate λ for a key and a TTL of T, each fill serves λT hits on average
 # before it ends. So the hit ratio is λT / (1 + λT), weighted over the keys by popularity. We
 # measure the real `CacheAside` with three skews of popularity and three TTLs. The warm-up lasts one
 # TTL. We then count for more than ten TTLs.
+
+# %% tags=["predict"]
+halved = predict(
+    "01-double-ttl",
+    "You double the TTL. Do the misses halve?",
+    ["yes", "no: more than half are left", "no: fewer than half are left"],
+)
 
 # %%
 from kvlab.chapters.cache_aside.hit_ratio import measure
@@ -383,6 +406,9 @@ from kvlab.chapters.cache_aside.hit_ratio_charts import knob, misses_by_ttl
 least, most = ratios.misses_left
 title = f"No: twice the TTL leaves {least:.0%} to {most:.0%} of the misses, not 50%"
 misses_by_ttl(ratios, title=title)
+
+# %% tags=["predict"]
+halved.measured("no: more than half are left" if least > 0.5 else "yes")
 
 # %% [markdown]
 # A rare key is requested once, and its entry ends before the next request for that key. A longer

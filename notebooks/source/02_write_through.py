@@ -38,14 +38,21 @@ print(inspect.getsource(NaiveWriteThrough.remove))
 # %% [markdown]
 # ## Two writers
 #
-# **Predict.** Two writers change the same row. Each writer commits, then stores its own row in the
-# cache. In how many orders can these four steps come? In how many of the orders does the cache end
-# with another row than the database?
-#
 # `explore` runs both writers on a private server in **every** order of their steps, and checks the
 # invariant after each run. One order, with its faults if it has some, is a **schedule**. The
 # database is one row in memory, `SteppedRow`. The first write makes the row "v1", and the second
 # write makes the row "v2". Each write is a step too.
+
+# %% tags=["predict"]
+from kvlab.workshop import predict
+
+writers = predict(
+    "02-two-writers",
+    "Two writers change the same row. Each writer commits, then stores its own row "
+    "in the cache. These four steps can come in 6 orders. In how many of the orders "
+    "does the cache end with another row than the database?",
+    unit="orders",
+)
 
 # %%
 from kvlab.instruments.explorer.stepped_row import SteppedRow
@@ -67,6 +74,9 @@ def cache_has_the_row(world):
 naive_writers = {"writer 1": naive_writer, "writer 2": naive_writer}
 writers_story = explore(naive_writers, setup=db.reset, invariant=cache_has_the_row)
 writers_story
+
+# %% tags=["predict"]
+writers.measured(writers_story.violations)
 
 # %% [markdown]
 # The picture shows the shortest schedule that breaks the invariant: the writer that committed first
@@ -155,10 +165,15 @@ print(ordered_story.summary)
 # in the order of two steps on different keys or rows. `explore` then runs one of these schedules.)
 #
 # ## A deleted row comes back
-#
-# **Predict.** A reader misses, loads and fills. Meanwhile another client deletes the row, and then
-# deletes the key, as in `remove` above. Is there an order after which the next reader gets a row
-# that does not exist?
+
+# %% tags=["predict"]
+ghost = predict(
+    "02-ghost",
+    "A reader misses, loads and fills. Meanwhile another client deletes the row, "
+    "and then deletes the key, as in `remove` above. Can the next reader get a row "
+    "that does not exist?",
+    ["no", "yes"],
+)
 
 
 # %%
@@ -176,6 +191,9 @@ def naive_remover(client):
 clients = {"reader": naive_reader, "remover": naive_remover}
 ghost_story = explore(clients, setup=db.reset, invariant=cache_has_the_row)
 ghost_story
+
+# %% tags=["predict"]
+ghost.measured("no" if ghost_story.holds else "yes")
 
 # %% [markdown]
 # The reader loads before the deletion and fills after it: the cache serves a ghost for the whole TTL.

@@ -34,14 +34,20 @@ pd.Series(environment(kv), name="the numbers below were measured on").to_frame()
 # The same cell defines a client, which makes one request at limit 1, and a sentence that must be
 # true at the end.
 #
-# **Predict.** The process may be killed at any moment: a deploy, an out-of-memory kill. Which
-# moment is the worst? What happens then to this customer's next requests? And what happens to the
-# requests of next week?
-#
 # We do not look for the moment by hand. `explore` runs the client again and again on a private
 # server, and with `crashes=True` the client crashes once after each of its commands. `invariant` is
 # the sentence. One order of the commands, with its faults if it has some, is a **schedule**. The
 # picture is the shortest schedule that breaks the sentence.
+
+# %% tags=["predict"]
+from kvlab.workshop import predict
+
+killed = predict(
+    "03-crash",
+    "The limit is 1. Ann's process is killed at the worst moment of her request: a "
+    "deploy, an out-of-memory kill. For how long are her next requests refused?",
+    ["until the window ends", "for ever"],
+)
 
 
 # %%
@@ -63,6 +69,9 @@ later = replay(crash.schedule, [ann_asks] * 13, invariant=every_key_expires)
 admitted = later.shortest.results[1:]
 print(f"12 more requests after the crash: {sum(admitted)} admitted, the others denied")
 crash
+
+# %% tags=["predict"]
+killed.measured("until the window ends" if crash.holds else "for ever")
 
 # %% [markdown]
 # See the last column: the counter has no TTL, and no later request sets a TTL. This customer is
@@ -223,10 +232,15 @@ table
 
 # %% [markdown]
 # See the column `broken`: only the naive limiters break.
-#
-# **Predict.** Now fifty clients come, and the limit is 10. A gate stops each client just before the
-# command that admits the client. Then all fifty continue together. How many clients does each
-# limiter admit?
+
+# %% tags=["predict"]
+fifty = predict(
+    "03-fifty",
+    "Now fifty clients come, and the limit is 10. A gate stops each client just "
+    "before the command that admits the client. Then all fifty continue together. "
+    "How many clients does the naive limiter admit?",
+    unit="clients",
+)
 
 # %%
 from kvlab.chapters.rate_limiting import admissions
@@ -236,6 +250,9 @@ crowd = admissions.admitted_at_once(kv, url, clients=50, limit=10)
 most = crowd.groupby("variant")["admitted"].max()
 title = f"50 at once, limit 10: naive admits {most.naive}, hardened {most.hardened}"
 charts.over_admission(crowd, title=title)
+
+# %% tags=["predict"]
+fifty.measured(int(most.naive))
 
 # %% [markdown]
 # See the first bar: the naive limiter admits all fifty clients, because every client looked before

@@ -48,9 +48,17 @@ table.loc[list(costs.CALLS), ["naive", "hardened"]]
 # %% [markdown]
 # See the rows `read` and `update`: the simple version looks with one command and writes with a
 # later command.
-#
-# **Predict.** A thief steals the cookie. A script of the thief opens the page with this cookie once
-# a week, one minute before the TTL ends. After how many weeks is the cookie refused?
+
+# %% tags=["predict"]
+from kvlab.workshop import predict
+
+thief = predict(
+    "04-thief",
+    "A thief steals the cookie. A script of the thief opens the page with this "
+    "cookie once a week, one minute before the TTL ends. After how many weeks is "
+    "the cookie refused?",
+    ["after one week", "after some weeks", "after a year: it still works"],
+)
 
 # %%
 naive = NaiveSessions(kv.client, prefix=kv.prefix)
@@ -63,6 +71,9 @@ days = kv.client.ttl(key) / 86400
 unused = session["lastActivity"] - session["createdAt"]
 print(f"after 52 weeks: user {session['userId']} is in, and has {days:.0f} days left")
 print(f"lastActivity - createdAt: {unused} ms (lastActivity is never written)")
+
+# %% tags=["predict"]
+thief.measured("after a year: it still works" if session else "after some weeks")
 
 # %% [markdown]
 # See the first line: the cookie is still accepted. The TTL counts from the last read, and each read
@@ -187,14 +198,19 @@ races.write_beside_leave(add_to_cart, leave)
 #
 # ## An id from before the login
 #
-# **Predict.** A shop gives every visitor an anonymous session for the cart. An attacker visits the
-# shop, gets a session, and puts the id of this session into your browser (by a link or from a
-# subdomain). You log in. The site writes your user id into the session that your browser sent. Who
-# else is logged in now?
-#
 # This is *session fixation*. The fix is a rule: **a login ends the session that the browser came
 # with and begins another.** Both steps are one transaction. So at any moment exactly one of the two
 # sessions is alive.
+
+# %% tags=["predict"]
+fixation = predict(
+    "04-fixation",
+    "A shop gives every visitor an anonymous session for the cart. An attacker "
+    "visits the shop, gets a session, and puts the id of this session into your "
+    "browser (by a link or from a subdomain). You log in. The site writes your user "
+    "id into the session that your browser sent. Who else is logged in now?",
+    ["nobody", "the attacker"],
+)
 
 # %%
 planted = naive.create(user=None)
@@ -208,6 +224,10 @@ def log_in_hardened(kv, old_id):
 
 
 print("hardened:", races.login_beside_look(store, log_in_hardened, LOSSES).summary)
+
+# %% tags=["predict"]
+user = naive.read(planted)["userId"]
+fixation.measured("nobody" if user is None else "the attacker")
 
 # %% [markdown]
 # See both lines. In the simple version the attacker is user 7. In the hardened version no schedule

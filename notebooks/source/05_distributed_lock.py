@@ -32,14 +32,21 @@ pd.Series(environment(kv), name="where the numbers below were measured").to_fram
 # The next cell prints the simple version. `SETNX` takes the lock and `EXPIRE` gives it a TTL. `GET`
 # asks who the owner is and `DEL` gives the lock back.
 #
-# **Predict.** A worker dies right after `SETNX`. When can the next worker take the lock?
-#
 # We do not have to know the bad moment. `explore` runs small programs on a private server, in every
 # order of their commands. With `crashes=True` a program also crashes, once after each of its
 # commands. One order, with its fault if it has one, is a **schedule**. At the end of each schedule
 # `explore` checks our **invariant**, a sentence that must be true. The picture is the shortest
 # schedule that breaks the invariant. Time goes down, and the right column shows what the keys hold
 # from then on.
+
+# %% tags=["predict"]
+from kvlab.workshop import predict
+
+stuck = predict(
+    "05-stuck",
+    "A worker dies right after `SETNX`. When can the next worker take the lock?",
+    ["at once", "after 10 s", "never"],
+)
 
 # %%
 from inspect import getsource
@@ -62,16 +69,25 @@ def every_key_expires(world):
 stuck_lock = explore({"A": takes}, invariant=every_key_expires, crashes=True)
 stuck_lock
 
+# %% tags=["predict"]
+stuck.measured("after 10 s" if stuck_lock.holds else "never")
+
 # %% [markdown]
 # See the last column: the key has no TTL, so no worker can ever take the lock again.
 #
 # ## The wrong lock is deleted
 #
-# **Predict.** A takes the lock, works, and gives the lock back: four commands. B takes the lock and
-# keeps it. A's TTL may end at any moment. Can B lose the lock that it holds? Who takes it away?
-#
 # A schedule has one fault at most. So when B takes the lock *after* a TTL has ended, no second TTL
 # ends. B's lock must then be there at the end.
+
+# %% tags=["predict"]
+stolen = predict(
+    "05-theft",
+    "A takes the lock, works, and gives the lock back: four commands. B takes the "
+    "lock and keeps it. A's TTL may end at any moment. Can B lose the lock that it "
+    "holds?",
+    ["no", "yes: A deletes it"],
+)
 
 
 # %%
@@ -95,6 +111,9 @@ def takes_and_releases(kv):
 clients = {"A": takes_and_releases, "B": takes}
 theft = explore(clients, invariant=b_keeps_its_lock, expiries=True)
 theft
+
+# %% tags=["predict"]
+stolen.measured("no" if theft.holds else "yes: A deletes it")
 
 # %% [markdown]
 # See A's last two commands: `GET` answered that the lock is A's. That was true, and then A's TTL
@@ -297,11 +316,16 @@ except LockLost as lost:
 #
 # ## A lost answer
 #
-# **Predict.** The server gives you the lock, and the network loses the answer. The client library
-# retries. What does the server answer now?
-#
 # We compare redis-py's own `Lock`. When its key is there, a client should know that this client is the
 # owner. A client that crashed (its result is a `ClientCrashed`) is excused.
+
+# %% tags=["predict"]
+unanswered = predict(
+    "05-lost-answer",
+    "The server gives you the lock, and the network loses the answer. redis-py's "
+    "own lock retries. What does the server answer now?",
+    ["the lock is yours", "the lock is taken"],
+)
 
 
 # %%
@@ -321,6 +345,9 @@ aware = explore([takes_hardened] * 2, invariant=the_owner_knows, faults=ALL_FAUL
 print("kvlab:", aware.summary)
 unaware = explore({"A": takes_redis_py}, invariant=the_owner_knows, faults=ALL_FAULTS)
 unaware
+
+# %% tags=["predict"]
+unanswered.measured("the lock is yours" if unaware.holds else "the lock is taken")
 
 # %% [markdown]
 # See the second `SET`: redis-py retries `SET NX` with the same token, finds its own key, and
@@ -363,14 +390,19 @@ wake_ups.commands_while_waiting(url, kv.prefix, lock, seconds=0.5)
 # See the column `sent`: redis-py's waiter asks about ten times a second. kvlab's waiter sends one
 # `BLPOP` and sleeps. Its two EVALSHA are the try before the sleep and the try after the sleep.
 #
-# **Predict.** redis-py asks every 100 ms. How long does redis-py's waiter wait after a release, in
-# the median? And how long does kvlab's waiter wait?
-#
 # One client holds the lock and one client waits. The holder keeps the lock for a random time
 # (seeded) between 50 and 150 ms, so the release can come at any point of the waiter's sleep. The
 # naive lock has no wait: people write a loop with a sleep, here of 100 ms too. The three locks take
 # turns, and one turn of each is the warm-up. A violation is a waiter that has the lock before the
 # holder has begun its release.
+
+# %% tags=["predict"]
+wake_up = predict(
+    "05-wake-up",
+    "redis-py asks every 100 ms. How long does redis-py's waiter wait after a "
+    "release, in the median?",
+    unit="ms",
+)
 
 # %% tags=["finding"]
 woken = wake_ups.three_locks(kv, lock, turns=10, seed=5)
@@ -383,6 +415,9 @@ print(f"A deletes B's lock: {naive}, {hardened}; wake-up {ours}, redis-py {peer}
 title = f"A woken waiter waits {ours}, redis-py's waiter {peer}"
 look = {"xlabel": "from release to entry (ms, log scale)", "form": "{:.3g} ms"}
 charts.dots(woken, x="ms", y="label", by="lock", title=title, logx=True, **look)
+
+# %% tags=["predict"]
+wake_up.measured(round(median["redis-py Lock"]))
 
 # %% [markdown]
 # See the spread of the dots: a waiter that polls must finish its sleep first, so its dots lie

@@ -41,14 +41,22 @@ print(inspect.getsource(NaiveLeaderboard.get_player_context))
 # %% [markdown]
 # ## Who is around me?
 #
-# **Predict.** Ann is fourth of seven players. She asks for two neighbours on each side: two
-# commands. Meanwhile three players pass her, one after the other: three commands. In how many
-# orders can the five commands run? In how many of these orders is Ann missing from her own list?
-#
 # `explore` runs the two programs on a private server in every order of their commands. One order,
 # with its faults if it has some, is a **schedule**. At the end of each schedule `explore` checks
 # our **invariant**, a sentence that must be true. The picture shows the shortest schedule that
 # breaks the invariant. Time goes down, and the keys are on the right.
+
+# %% tags=["predict"]
+from kvlab.workshop import predict
+
+missing = predict(
+    "06-missing",
+    "Ann is fourth of seven players. She asks for two neighbours on each side: two "
+    "commands. Meanwhile three players pass her, one after the other: three "
+    "commands. The five commands can run in 10 orders. In how many of the orders is "
+    "Ann missing from her own list?",
+    unit="orders",
+)
 
 # %%
 START = {"Ada": 80, "Ben": 75, "Cho": 72, "Ann": 70, "Dee": 60, "Eli": 55, "Fay": 50}
@@ -84,6 +92,9 @@ naive_story = explore(
     invariant=ann_is_listed,
 )
 naive_story
+
+# %% tags=["predict"]
+missing.measured(naive_story.violations)
 
 # %% [markdown]
 # Ann was number 4, so her client asks for the numbers 2 to 6. At that moment Ann is already number

@@ -122,9 +122,16 @@ print(atomic_cut)
 # **schedule**. Two counters belong together. One client adds 1 to both counters, and another client
 # looks at both. Requests and replies may be lost, clients may crash, and the server may forget its
 # scripts.
-#
-# **Predict.** There are three ways to add: the tutorial's pipeline, one run for each counter, and
-# `atomic`. Which of them is wrong?
+
+# %% tags=["predict"]
+from kvlab.workshop import predict
+
+ways = predict(
+    "07-three-ways",
+    "There are three ways to add: the tutorial's pipeline, one run for each "
+    "counter, and `atomic`. How many of the three are wrong?",
+    unit="ways",
+)
 
 # %%
 PAIR = add_to_counters("pair", {"a": 1, "b": 1})
@@ -165,6 +172,9 @@ for adds in (naive_adds, adds_one_by_one, adds_atomically):
     print(f"{adds.__name__:15} {story.summary}")
     stories[adds] = story
 stories[naive_adds]
+
+# %% tags=["predict"]
+ways.measured(sum(not story.holds for story in stories.values()))
 
 # %% [markdown]
 # The picture is the tutorial's batch. The batch is one write, so the other client never sees half

@@ -59,10 +59,15 @@ for client in (kv.client, text_client):
 # Two flags belong together: the new checkout writes orders that only the new receipt can print. A
 # page reads both flags, and a release turns both flags on. Each needs two commands, so there are
 # six orders. One order, with its faults if it has some, is a **schedule**.
-#
-# **Predict.** In how many of the six orders does the page see one flag on and one flag off? The
-# release may also be killed after its first command. How long do the pages then see one flag on and
-# one flag off?
+
+# %% tags=["predict"]
+from kvlab.workshop import predict
+
+mixture = predict(
+    "08-mixed",
+    "In how many of the six orders does the page see one flag on and one flag off?",
+    unit="orders",
+)
 
 # %%
 PAIR = ("new-checkout", "new-receipt")
@@ -91,6 +96,9 @@ TEXT = {"decode_responses": True}
 clients = {"page": naive_page, "release": naive_release}
 mixed = explore(clients, invariant=page_sees_one_release, client_options=TEXT)
 mixed
+
+# %% tags=["predict"]
+mixture.measured(mixed.violations)
 
 
 # %%

@@ -37,9 +37,17 @@ def get_or_create(kv):
 # %% [markdown]
 # `same_token` in the next cell is the sentence for two requests. `world.results` has the values
 # that the clients returned. `world.kv` is a client that can read the keys at the end.
-#
-# **Predict.** Ann opens two tabs. Each tab sends one request of at most two commands. In how many
-# orders can the commands run? In how many of the orders do the tabs have different tokens?
+
+# %% tags=["predict"]
+from kvlab.workshop import predict
+
+two_tabs = predict(
+    "09-two-tabs",
+    "Ann opens two tabs. Each tab sends one request of at most two commands. These "
+    "can run in 6 orders. In how many of the orders do the tabs have different "
+    "tokens?",
+    unit="orders",
+)
 
 
 # %%
@@ -53,6 +61,9 @@ token_question = {"invariant": same_token, "client_options": like_mine}
 tabs = {"tab 1": get_or_create, "tab 2": get_or_create}
 token_story = explore(tabs, **token_question)
 token_story
+
+# %% tags=["predict"]
+two_tabs.measured(token_story.violations)
 
 # %% [markdown]
 # ### How to read a story
@@ -174,9 +185,14 @@ except Violated as failure:
 #
 # `stock` is the number of coupons that are left. There are two customers and one coupon. `setup`
 # writes the 1 before each schedule.
-#
-# **Predict.** `sell` has two commands, and the second command, `DECR`, is atomic. Can both
-# customers get the coupon?
+
+# %% tags=["predict"]
+coupon = predict(
+    "09-coupon",
+    "`sell` has two commands, and the second command, `DECR`, is atomic. Can both "
+    "customers get the coupon?",
+    ["no", "yes"],
+)
 
 
 # %%
@@ -201,6 +217,9 @@ def not_oversold(world):
 coupons = {"setup": one_coupon, "invariant": not_oversold, "client_options": like_mine}
 coupon_story = explore({"ann": sell, "bob": sell}, **coupons)
 coupon_story
+
+# %% tags=["predict"]
+coupon.measured("no" if coupon_story.holds else "yes")
 
 # %% [markdown]
 # Both customers see the same coupon. The usual repair has another order: take the coupon first,

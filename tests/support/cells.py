@@ -7,7 +7,8 @@ line of the source.
 
 What is banned, and why:
 
-* a cell of more than 12 lines, a chapter of more than 40 cells: too much for one look;
+* a cell of more than 12 lines, a chapter of more than 40 cells: too much for one look (a cell that
+  asks or answers a prediction is not counted: it is a line of prose that takes an answer);
 * ``# fmt``, ``# noqa`` and other remarks to a tool: no reader needs them;
 * a lambda that is assigned to a name: a ``def`` has a name and a docstring;
 * ``:=`` and ``;``: two acts in one line;
@@ -43,7 +44,7 @@ _REMARK = re.compile(
     r"\s*# ?(?:fmt:|yapf:|(?:ruff: ?)?noqa\b|isort:|pylint:|mypy:|type: ?ignore)[^#\n]*",
     re.IGNORECASE,
 )
-_NOT_IN_CHAPTER = ("stub", "solution", "check", "exercise-setup")
+_NOT_IN_CHAPTER = ("stub", "solution", "check", "exercise-setup", "predict")
 
 
 @dataclass(frozen=True, slots=True)

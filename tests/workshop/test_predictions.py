@@ -23,7 +23,7 @@ def test_without_a_person_the_question_is_text_and_nothing_is_kept() -> None:
     asked = predict("05-stuck", QUESTION, CHOICES)
     assert asked._repr_markdown_().startswith(f"**Predict.** {QUESTION}\n\n- **a)** at once")
     assert "  c) never" in str(asked)
-    assert str(asked.measured("never")) == "not answered. Measured: never"
+    assert str(asked.measured("never")) == "Not answered. Measured: never"
     assert progress().predictions == {}
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from string import ascii_lowercase
 from typing import Any
 
-from kvlab.core.checks import text
+from kvlab.core.checks import instance, text
 from kvlab.errors import InvalidArgument
 from kvlab.workshop.learner.progress import Log, log_here
 
@@ -37,7 +37,8 @@ def predict(name: str, question: str, choices: Sequence[str] = (), *, unit: str 
     if len(choices) == 1 or len(set(choices)) < len(choices):
         raise InvalidArgument(f"choices must be several, each another one, not {choices!r:.80}")
     text("name", name)
-    asked = Prediction(name, text("question", question), tuple(choices), unit, log_here())
+    instance("question", question, str, "a text")
+    asked = Prediction(name, question, tuple(choices), unit, log_here())
     asked.show()
     return asked
 
@@ -133,9 +134,11 @@ class Comparison:
         return abs(self.answer - self.value) <= abs(self.value) * _CLOSE
 
     def __str__(self) -> str:
-        words = {None: "not answered", True: "right", False: "not so"}[self.right]
-        said = "" if self.answer is None else f"You said {self._shown(self.answer)}: "
-        return f"{said}{words}. Measured: {self._shown(self.value)}"
+        measured = f"Measured: {self._shown(self.value)}"
+        if self.answer is None:
+            return f"Not answered. {measured}"
+        words = "right" if self.right else "not so"
+        return f"You said {self._shown(self.answer)}: {words}. {measured}"
 
     __repr__ = __str__
 
