@@ -2,8 +2,9 @@
 
 Each algorithm has a bound of its own, so each algorithm is judged by its own bound: a fixed window
 may admit twice its limit across an edge and keep its promise. Times are seconds of the server's
-clock (``at`` of a decision). They are judged in whole microseconds, the clock's resolution, and by
-the arithmetic of the limiters' own scripts, so no tolerance is needed.
+clock (``at`` of a decision). They are judged in whole microseconds, the clock's resolution, and
+with whole numbers, so there is no tolerance. (The script of the counter rounds where limit times
+window is above 2^53 µs, as 100,000 in a day; there it may admit a microsecond early.)
 
 A record is of one key, begins when nothing was used, and every hit has a cost of 1. Not judged: a
 clock that was set back, after which times no longer give the order.
@@ -30,6 +31,7 @@ from kvlab.instruments.judges.algorithms import (
     checked_rules,
     earliest,
     in_micros,
+    weighed,
 )
 from kvlab.instruments.numbers import pairs
 
@@ -96,9 +98,9 @@ def _counter(moments: Micros, limit: int, width: int, burst: int) -> AdmissionVe
     started = np.searchsorted(windows, windows, "left")
     current = np.arange(1, len(moments) + 1) - started
     previous = started - np.searchsorted(windows, windows - 1, "left")
-    estimate = previous * (width - moments % width) / width + current
-    worst = float(estimate.max(initial=0))
-    return _verdict(bound, limit, worst, moments, estimate > limit * (1 + 1e-9))
+    faded = weighed(previous, width - moments % width, width)
+    worst = float((faded / width + current).max(initial=0))
+    return _verdict(bound, limit, worst, moments, -(-faded // width) + current > limit)
 
 
 def _bucket(moments: Micros, limit: int, width: int, burst: int) -> AdmissionVerdict:

@@ -54,6 +54,16 @@ def bucket_levels(moments: Micros, scale: int, drain: int, most: int | None = No
     return levels
 
 
+def weighed(previous: Micros, left: Micros, width: int) -> Micros:
+    """``previous`` · ``left``, exactly: units of a window times the microseconds that it has left.
+
+    In units of 1/``width``. Python's integers where 64 bits are too few.
+    """
+    if int(previous.max(initial=0)) * width > FAR_FUTURE:
+        previous = previous.astype(object)
+    return previous * left
+
+
 def bucket_units(limit: int, width: int) -> tuple[int, int]:
     """One unit, and what drains in a microsecond, both as whole numbers."""
     common = math.gcd(limit, width)

@@ -27,6 +27,7 @@ from kvlab.instruments.judges.algorithms import (
     checked_rules,
     earliest,
     in_micros,
+    weighed,
 )
 from kvlab.instruments.numbers import pairs
 
@@ -140,8 +141,9 @@ def _used_counter(record: _Record, now: Micros, limit: int, width: int, burst: i
     current = record.within(start, now)
     # An unknown hit that fits in both windows counts in the current window, where it weighs more.
     previous = np.minimum(record.within(start - width, now) - current, limit)
-    weighted = previous.astype(np.float64) * (width - elapsed) / width
-    return weighted + current, weighted <= limit - current - 1
+    faded = weighed(previous, width - elapsed, width)
+    room = -(-faded // width) + current < limit
+    return (faded / width + current).astype(np.float64), room.astype(np.bool_)
 
 
 def _used_bucket(record: _Record, now: Micros, limit: int, width: int, burst: int) -> _Used:

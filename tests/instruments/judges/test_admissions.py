@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.judges.admissions import BOUNDS, certain_overlap, judge
+from kvlab.instruments.judges.denials import judge_denials
 
 EDGE = [59.9] * 10 + [60.1] * 10
 
@@ -63,6 +65,30 @@ def test_only_what_is_beyond_doubt_is_counted() -> None:
     # Two windows, each over by five.
     later = [(a + 100, b + 100) for a, b in spans]
     assert certain_overlap(spans + later, limit=10, window=60).over == 10
+
+
+@pytest.mark.parametrize("window", [1, 86_400, 366 * 86_400])
+@pytest.mark.parametrize("limit", [3, 1_000])
+def test_a_counter_one_microsecond_early_is_seen_in_every_window(window: int, limit: int) -> None:
+    # One unit less fits in the new window than in the old one, so one unit of those must fade.
+    width = window * 1_000_000
+    right = 3 * width + -(-width // limit)
+    for moment, over in ((right, 0), (right - 1, 1)):
+        times = np.array([*[2 * width] * limit, moment]) / 1e6
+        verdict = judge("sliding-counter", times, limit=limit, window=window)
+        assert verdict.over == over
+        denied = judge_denials(
+            "sliding-counter", times[:-1], times[-1:], limit=limit, window=window
+        )
+        assert denied.unjustified == 1 - over
+
+
+def test_a_counter_of_any_size_is_judged() -> None:
+    day = 86_400.0
+    times = [day] * 200_000 + [day * 2] * 2
+    assert judge("sliding-counter", times, limit=2**53, window=day).holds
+    assert judge("sliding-counter", times, limit=200_000, window=366 * day).over == 2
+    assert judge("sliding-counter", times, limit=200_000, window=day).over == 2
 
 
 @pytest.mark.parametrize("algorithm", BOUNDS)
