@@ -79,6 +79,7 @@ class AsyncFlagWatcher(Watched):
 
     async def __aenter__(self) -> Self:
         if self._process != os.getpid():
+            self._parents_task = self._task  # kept: its end would close the parent's connection
             self._process, self._news = os.getpid(), asyncio.Condition()
         self._task = asyncio.create_task(self._watch())
         return self
@@ -118,6 +119,6 @@ class AsyncFlagWatcher(Watched):
         except TimeoutError:
             await connection.send_command("PING")
             while (await connection.read_response())[0] != b"pong":
-                self._parents_task = self._task
+                pass
         while await connection.can_read():
             await connection.read_response()
