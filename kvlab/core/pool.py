@@ -196,7 +196,6 @@ class Connections(Pool):
             self._turns.put(_Turn(self._turns))
         if self._process != os.getpid():  # forked: the parent's sockets are not ours
             self.health.witness = None
-            self._generation += 1
             self._process = os.getpid()
 
     def get(self, *, extra: bool = False) -> Any:

@@ -268,12 +268,27 @@ def test_when_all_connections_are_busy_nothing_is_sent(server: RunningServer) ->
         aclient = redis.asyncio.Redis(port=server.port, max_connections=1)
         async with aclient, AsyncKv(aclient, deadline=0.05) as akv:
             kept = await akv._connections.get()
-            with pytest.raises(ServerUnavailable, match="all 1 connections busy"):
-                await akv.run(Op("PING"))
+            async with asyncio.timeout(30):
+                with pytest.raises(ServerUnavailable, match="all 1 connections busy"):
+                    await akv.run(Op("PING"))
             await akv._connections.put(kept, complete=True)
             assert await akv.run(Op("PING")) == b"PONG"
 
     asyncio.run(main())
+
+
+def test_an_idle_connection_that_another_thread_took_first_is_replaced(
+    server: RunningServer,
+) -> None:
+    class Robbed(list[Any]):
+        def pop(self, *_: Any) -> Any:
+            self.clear()
+            return super().pop()
+
+    with server.client() as client, Kv(client) as kv:
+        kv.run(Op("PING"))
+        kv._connections._idle = Robbed(kv._connections._idle)
+        assert kv.run(Op("PING")) == b"PONG"
 
 
 def test_threads_never_have_more_connections_than_the_client_may() -> None:

@@ -102,6 +102,28 @@ def test_at_each_line_of_a_thread_of_the_parent(server: RunningServer, kv: Kv) -
     run(server, kv, EVERY_LINE)
 
 
+JOINED = """
+from kvlab.core.calls import Calls
+
+calls, begun, go_on = Calls(), threading.Event(), threading.Event()
+
+def load():
+    begun.set()
+    go_on.wait()
+
+parents = threading.Thread(target=calls.run, args=("n", load), kwargs={"join": True})
+parents.start()
+begun.wait()
+in_child(lambda: calls.run("n", int, join=True))    # the parent's load never ends here
+go_on.set()
+parents.join()
+"""
+
+
+def test_a_load_of_the_parent_is_not_waited_for(server: RunningServer, kv: Kv) -> None:
+    run(server, kv, JOINED)
+
+
 FLAG_WATCHER = """
 flags = FeatureFlags("f")
 kv.run(flags.set("x", Flag(100)))
@@ -179,3 +201,35 @@ asyncio.run(main())
 
 def test_beside_an_event_loop(server: RunningServer, kv: Kv) -> None:
     run(server, kv, IN_AN_EVENT_LOOP)
+
+
+OUTAGE = """
+import redis, socket
+
+with socket.create_server(("127.0.0.1", 0)) as silent:
+    there = Kv(redis.Redis(port=silent.getsockname()[1], driver_info=None), timeout=0.1)
+
+    def fails(error):
+        try:
+            there.run(Op("PING"))
+        except error:
+            return
+        raise AssertionError
+
+    fails(OutcomeUnknown)
+    peer, _ = silent.accept()
+    peer.recv(100)
+    peer.sendall(b"+PONG\\r\\n")               # a late answer, to the parent
+    in_child(lambda: fails(ServerUnavailable))
+    peer.setblocking(False)
+    try:
+        raise AssertionError(peer.recv(1))     # the child closed the parent's connection
+    except BlockingIOError:
+        pass
+"""
+
+
+def test_an_outage_in_a_child_leaves_the_parents_connection_alone(
+    server: RunningServer, kv: Kv
+) -> None:
+    run(server, kv, OUTAGE)

@@ -6,12 +6,14 @@ Each test runs on threads, on asyncio, and on asyncio in batches. Clocks are set
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import socket
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -56,6 +58,17 @@ class Way:
             self.kv = AsyncKv(self.client, sleep=self._asleep, **settings)
         if kind == "batches":
             self.kv = AutoBatch(self.kv)
+        pool, self.made = self.kv._connections, list[Any]()
+        pool._make = functools.partial(self._make, pool._make)
+
+    def _make(self, make: Callable[[], Any]) -> Any:
+        self.made.append(make())
+        return self.made[-1]
+
+    @property
+    def open(self) -> int:
+        """How many connections are open."""
+        return sum(connection.is_connected for connection in self.made)
 
     @property
     def unanswered_hello(self) -> int:
@@ -76,7 +89,8 @@ class Way:
         async def main() -> Any:
             for _ in range(3):
                 await asyncio.sleep(0)  # the loop reads what has come while it stood still
-            return await self.kv.run(*ops, **how)
+            async with asyncio.timeout(30):  # what hangs for ever must fail
+                return await self.kv.run(*ops, **how)
 
         return self.loop.run_until_complete(main())
 
@@ -267,9 +281,38 @@ def test_a_try_that_is_interrupted_is_followed_by_another(
             calls.run(INCR)
         monkeypatch.setattr(calls.kv._health, "witness", None)  # no late answer helps
     calls.now += 4 * TIMEOUT
-    assert calls.run(PING) == b"PONG"
-    assert calls.kv.outage is None
+    connection = calls.take()
+    assert calls.kv.outage is None  # at once, though the call that tries may block for long
+    calls.give_back(connection)
     assert calls.free_turns() == 20
+
+
+def test_a_silent_connection_that_ends_is_an_answer(
+    way: Ways, own: RunningServer, proxy: Proxy
+) -> None:
+    calls = way(proxy.port)
+    calls.run(PING)
+    with paused(own.pid):
+        assert calls.failures(INCR, 1) == [OutcomeUnknown]
+        proxy.cut()
+    assert calls.run(PING) == b"PONG"  # no pause had to pass
+
+
+def test_what_refuses_every_new_connection_is_not_silent(
+    way: Ways, own: RunningServer, proxy: Proxy
+) -> None:
+    with own.client() as direct:
+        calls = way(proxy.port)
+        calls.run(PING)
+        proxy.swallow_replies(1, then="hang")
+        direct.config_set("requirepass", "new")
+        try:
+            assert calls.failures(INCR, 2) == [OutcomeUnknown, ServerRefused]
+            assert calls.kv.outage is None
+        finally:
+            direct.config_set("requirepass", "")
+    assert calls.run(INCR) == 2
+    assert calls.open == 1
 
 
 def test_a_silent_server_gets_no_op_to_run_later(
@@ -282,6 +325,7 @@ def test_a_silent_server_gets_no_op_to_run_later(
         assert calls.failures(INCR, 1) == [OutcomeUnknown]
         calls.now += 4 * TIMEOUT
         assert calls.failures(INCR, 3) == [ServerUnavailable] * 3
+        assert calls.open == 1  # the one that was silent, whose late answer counts
     _until_it_has_answered(proxy)
     assert calls.run(INCR) == 2
     assert calls.kv.outage is None
@@ -293,12 +337,19 @@ def test_an_outage_outlives_its_event_loop(own: RunningServer) -> None:
     akv = AsyncKv(client, prefix="recovery", timeout=TIMEOUT, clock=lambda: now)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # the first loop leaves its sockets open
-        with paused(own.pid):
-            for expected in (ServerUnavailable, ServerUnavailable):
-                with pytest.raises(expected):
-                    asyncio.run(akv.run(INCR))
+        with ExitStack() as frozen:
+
+            async def freeze() -> None:
+                await akv.run(PING)
+                frozen.enter_context(paused(own.pid))
+                with pytest.raises(OutcomeUnknown):
+                    await akv.run(INCR)
+
+            asyncio.run(freeze())
+            with pytest.raises(ServerUnavailable, match="next try"):
+                asyncio.run(akv.run(INCR))
         now += 4 * TIMEOUT
-        assert asyncio.run(akv.run(INCR)) == 1
+        assert asyncio.run(akv.run(INCR)) == 2
         assert akv.outage is None
         asyncio.run(akv.close())
         gc.collect()
@@ -333,6 +384,23 @@ def test_a_connection_that_hangs_alone_is_no_outage(way: Ways, own: RunningServe
     assert calls.failures(slow, 1) == [OutcomeUnknown]
     assert calls.kv.outage is None
     assert calls.run(INCR) == 1
+    assert calls.open == 1
+
+
+@pytest.mark.parametrize("way", ["asyncio"], indirect=True)
+def test_a_caller_that_is_cancelled_while_it_connects_leaves_nothing_open(way: Ways) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        calls = way(nobody.getsockname()[1], timeout=30)
+
+        async def main() -> None:
+            call = asyncio.create_task(calls.kv.run(INCR))
+            while not calls.open:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            call.cancel()
+            await asyncio.wait([call])
+
+        calls.loop.run_until_complete(main())
+        assert (calls.open, calls.free_turns()) == (0, 20)
 
 
 # --- dead connections ----------------------------------------------------------------------
@@ -361,8 +429,17 @@ def test_a_connection_that_was_idle_for_long_is_asked_first(way: Ways, proxy: Pr
     assert proxy.commands == ["INCR", "PING", "INCR"]
     proxy.blackhole()
     calls.now += 30
+    pool, waits = calls.kv._connections, list[float]()
+    reply = pool._reply
+
+    def noted(connection: Any, wait: float) -> Any:
+        waits.append(wait)
+        return reply(connection, wait)
+
+    pool._reply = noted
     assert calls.failures(INCR) == []
     assert calls.kv.outage is None
+    assert waits == [LONGER / 2]  # one PING without an answer, for all twelve
 
 
 # --- a server that is no primary any more --------------------------------------------------
@@ -523,6 +600,7 @@ def test_refused_connects_take_no_turn_though_their_errors_are_kept(
     calls = way(own.port, client={"password": "wrong", "username": "nobody"})
     kept = [attempt(calls.run, INCR) for _ in range(25)]
     assert {type(k) for k in kept} == {ServerRefused}
+    assert calls.kv.outage is None  # a refusal is an answer
     assert calls.free_turns() == 20
 
 

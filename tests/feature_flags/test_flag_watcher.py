@@ -149,6 +149,42 @@ def test_a_lost_message_is_healed_by_the_resync(kv: Kv) -> None:
         assert watcher.wait_for(2)
 
 
+class Silent:
+    """A subscription on which nothing comes; remembers for how long it was listened to."""
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+
+    def can_read(self, timeout: float) -> bool:
+        self.waits.append(timeout)
+        return False
+
+    def send_command(self, *_: str) -> None: ...
+
+    def read_response(self) -> list[bytes]:
+        return [b"pong", b""]
+
+
+def test_without_a_word_it_reads_every_thirty_seconds(kv: Kv) -> None:
+    silent = Silent()
+    with FlagWatcher(kv, FLAGS) as watcher:
+        watcher._await_message(silent)
+    assert silent.waits == [30, 0]
+
+
+def test_without_a_word_it_reads_every_thirty_seconds_on_asyncio(kv: Kv) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        time = loop.time
+        async with twin(kv) as akv, AsyncFlagWatcher(akv, FLAGS) as watcher:
+            assert await watcher.wait_until(in_touch)
+            kv.run(Op("HSET", FLAGS.values, "", 1))  # nobody is told
+            loop.time = lambda: time() + 31  # type: ignore[method-assign]
+            assert await watcher.wait_for(1)
+
+    asyncio.run(main())
+
+
 def test_a_swallowed_message_and_a_hanging_connection_are_noticed(
     kv: Kv, server: RunningServer
 ) -> None:

@@ -1,0 +1,71 @@
+"""Calls under a name, on threads and on asyncio: no caller waits for itself or in vain."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from typing import Any
+
+import pytest
+
+from kvlab.core.calls import AsyncCalls, Calls
+from kvlab.errors import LoadsItself
+
+
+def at_once(*calls: Callable[[], Any]) -> list[Any]:
+    """What each gets on a thread of its own, an error as a value; None if it never ends."""
+    results: list[Any] = [None] * len(calls)
+
+    def one(number: int) -> None:
+        try:
+            results[number] = calls[number]()
+        except Exception as problem:
+            results[number] = problem
+
+    threads = [threading.Thread(target=one, args=(n,), daemon=True) for n in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    return results
+
+
+def test_a_call_that_joins_itself_is_told() -> None:
+    calls, acalls = Calls(), AsyncCalls()
+
+    async def inner() -> Any:
+        return await acalls.run("n", inner, join=True)
+
+    async def main() -> None:
+        async with asyncio.timeout(10):
+            await inner()
+
+    (told,) = at_once(lambda: calls.run("n", lambda: calls.run("n", list, join=True), join=True))
+    assert isinstance(told, LoadsItself)
+    with pytest.raises(LoadsItself):
+        asyncio.run(main())
+
+
+def test_an_error_that_looks_like_a_cancellation_is_shared_like_any_other() -> None:
+    calls, joined = Calls(), threading.Event()
+    runs: list[int] = []
+
+    def fail() -> None:
+        runs.append(1)
+        assert joined.wait(10)
+        raise CancelledError("of something else")
+
+    def first() -> None:
+        calls.run("n", fail, join=True)
+
+    def second() -> None:
+        while not runs:
+            pass
+        (future,) = calls._joined.values()
+        future.result = lambda: (joined.set(), type(future).result(future))[1]  # type: ignore
+        first()
+
+    assert [type(r) for r in at_once(first, second)] == [CancelledError] * 2
+    assert len(runs) == 1
