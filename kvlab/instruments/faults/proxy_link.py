@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from kvlab.core.checks import one_of, text
@@ -72,10 +73,10 @@ class Link:
             there, back = Pipe(upstream), Pipe(self._writer)
             self._work = asyncio.ensure_future(
                 _first_to_end(
-                    self._requests(there),
-                    self._replies(server_reader, back),
-                    there.pump(),
-                    back.pump(),
+                    partial(self._requests, there),
+                    partial(self._replies, server_reader, back),
+                    there.pump,
+                    back.pump,
                 )
             )
             with suppress(asyncio.CancelledError, OSError):
@@ -158,9 +159,9 @@ class Pipe:
                 self._filled.clear()
 
 
-async def _first_to_end(*work: Coroutine[Any, Any, None]) -> None:
+async def _first_to_end(*work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run all; when one ends, or the caller is cancelled, cancel the others and raise its error."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
+    tasks = [asyncio.ensure_future(begin()) for begin in work]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
