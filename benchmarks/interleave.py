@@ -5,11 +5,10 @@ schedules a second are medians over the turns, with the lowest and the highest v
 that takes longest is explored by one process and by two, in turn; their seconds include the start
 of the two processes.
 
-The peer is frontrun, which interleaves threads by their
-bytecode and by the keys of redis-py's commands. It explores the same naive functions, with a
-redis-py client for each thread and a Valkey on loopback; measured are the seconds and the runs
-until the first order that breaks the invariant. frontrun has no crashes and no lost replies: a
-program that only these break holds under frontrun.
+The peer is frontrun, which interleaves threads by their bytecode and by the keys of redis-py's
+commands. It explores the same naive functions, with a redis-py client for each thread and a Valkey
+on loopback; measured are the seconds and the runs until the first order that breaks the invariant.
+frontrun has no crashes and no lost replies: a program that only these break holds under frontrun.
 """
 
 from __future__ import annotations
