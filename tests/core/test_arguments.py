@@ -104,6 +104,7 @@ FILLED_IDS: Calls = {"Lock name": lambda bad: Lock(bad, 10)}
 FILLED_IDS_OR_NONE: Calls = {
     "Leaderboard.submit op_id": lambda bad: BOARD.submit("ann", 1, op_id=bad)
 }
+ALL_IDS = IDS | IDS_OR_NONE | FILLED_IDS | FILLED_IDS_OR_NONE
 NAMES: Calls = {
     "CacheAside name": lambda bad: CacheAside(bad, 60),
     "Leaderboard name": Leaderboard,
@@ -336,10 +337,9 @@ def seen(made: object) -> object:
     return [seen(op) for op in made] if isinstance(made, list | tuple) else made
 
 
-@pytest.mark.parametrize(
-    "call", (IDS | IDS_OR_NONE | FILLED_IDS | FILLED_IDS_OR_NONE).values(), ids=str
-)
-def test_an_id_has_one_text_whatever_its_kind(call: Callable[[Any], object]) -> None:
+@pytest.mark.parametrize("argument", ALL_IDS)
+def test_an_id_has_one_text_whatever_its_kind(argument: str) -> None:
+    call = ALL_IDS[argument]
     for text, kinds in ONE_ID:
         for kind in kinds:
             assert seen(call(kind)) == seen(call(text))

@@ -9,7 +9,7 @@ EXECUTOR = "kvlab/core/executor.py"
 WIRE = "kvlab/core/wire.py"
 CONNECTIONS = "kvlab/core/connections.py"
 AUTO_BATCH = "kvlab/core/auto_batch.py"
-RECOVERY = ("tests/core/test_recovery.py",)
+RECOVERY = ("tests/core/test_connection_recovery.py",)
 WIRE_TESTS = ("tests/core/test_wire.py",)
 
 
