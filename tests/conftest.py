@@ -181,6 +181,8 @@ def leaves_nothing_behind(server: RunningServer) -> Iterator[None]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first: whichever worker is free takes the next, and no long one begins last."""
+    for item in items:
+        assert " at 0x" not in item.nodeid, f"workers would not agree on the name {item.nodeid}"
     items.sort(key=lambda item: not item.nodeid.startswith(LONG))
 
 
