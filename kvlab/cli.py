@@ -120,11 +120,15 @@ def room(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen on.")] = 8765,
     folder: Annotated[Path, typer.Option(help="Where the room is kept.")] = Path("kvlab-room"),
+    server: Annotated[
+        str | None,
+        typer.Option(help="One server for all: its URL, with a user that may use ACL."),
+    ] = None,
 ) -> None:
     """Open a room for a workshop: who has solved what, hints and solutions, a clock."""
     from kvlab.workshop.room.command import serve
 
-    serve(folder, host, port)
+    serve(folder, host, port, server)
 
 
 @app.command()

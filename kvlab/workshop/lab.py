@@ -39,11 +39,14 @@ def open_lab(
     in use or the folder cannot be used, and when the room refuses.
     """
     copy = WorkingCopy(folder.resolve()) if folder else working_copy(Path.cwd())
-    say(_server_in_use())
-    _lay(copy)
-    if room is not None:
-        taking_part(copy, room, name or getpass.getuser())
+    if room is None:
+        say(_server_in_use())
+        _lay(copy)
+    else:
+        _lay(copy)
+        os.environ |= taking_part(copy, room, name or getpass.getuser()).environment
         say(f"your results, and no code of yours, are shown in the room at {room}")
+        say(_server_in_use())
     environment = jupyter.environment()
     jupyter.trust(
         [path for path in copy.unchanged() if path.suffix == ".ipynb"],

@@ -50,7 +50,6 @@ cold = predict(
     "Two readers ask for the same key, which is not cached. Each reader has three "
     "steps: look, load, store. These six steps can come in 20 orders. In how many "
     "of the orders is the row loaded twice?",
-    unit="orders",
 )
 
 # %%
@@ -161,7 +160,6 @@ stale = predict(
     "A reader misses, loads and stores, as before. Meanwhile a writer updates the "
     "row and deletes the key, as the textbook says. These five steps can come in 10 "
     "orders. After how many of the orders does the cache hold the old row?",
-    unit="orders",
 )
 
 

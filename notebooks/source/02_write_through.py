@@ -51,7 +51,6 @@ writers = predict(
     "Two writers change the same row. Each writer commits, then stores its own row "
     "in the cache. These four steps can come in 6 orders. In how many of the orders "
     "does the cache end with another row than the database?",
-    unit="orders",
 )
 
 # %%

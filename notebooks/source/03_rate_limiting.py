@@ -239,7 +239,6 @@ fifty = predict(
     "Now fifty clients come, and the limit is 10. A gate stops each client just "
     "before the command that admits the client. Then all fifty continue together. "
     "How many clients does the naive limiter admit?",
-    unit="clients",
 )
 
 # %%

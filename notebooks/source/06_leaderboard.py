@@ -55,7 +55,6 @@ missing = predict(
     "commands. Meanwhile three players pass her, one after the other: three "
     "commands. The five commands can run in 10 orders. In how many of the orders is "
     "Ann missing from her own list?",
-    unit="orders",
 )
 
 # %%

@@ -130,7 +130,6 @@ ways = predict(
     "07-three-ways",
     "There are three ways to add: the tutorial's pipeline, one run for each "
     "counter, and `atomic`. How many of the three are wrong?",
-    unit="ways",
 )
 
 # %%

@@ -66,7 +66,6 @@ from kvlab.workshop import predict
 mixture = predict(
     "08-mixed",
     "In how many of the six orders does the page see one flag on and one flag off?",
-    unit="orders",
 )
 
 # %%

@@ -46,7 +46,6 @@ two_tabs = predict(
     "Ann opens two tabs. Each tab sends one request of at most two commands. These "
     "can run in 6 orders. In how many of the orders do the tabs have different "
     "tokens?",
-    unit="orders",
 )
 
 

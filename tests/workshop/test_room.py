@@ -16,14 +16,17 @@ from typing import Any
 
 import httpx
 import pytest
+import redis
 
 import kvlab
 from kvlab import Kv
 from kvlab.errors import KvlabError
+from kvlab.server import engines
 from kvlab.server.running_server import RunningServer
 from kvlab.workshop import hint
 from kvlab.workshop.learner.membership import (
     Line,
+    Membership,
     RoomRefused,
     follow,
     membership,
@@ -31,6 +34,7 @@ from kvlab.workshop.learner.membership import (
 )
 from kvlab.workshop.learner.progress import log_of
 from kvlab.workshop.room import app, events
+from kvlab.workshop.room.one_server import OneServer
 from kvlab.workshop.room.room import Room
 from kvlab.workshop.workbook import WorkingCopy
 
@@ -257,6 +261,36 @@ def test_the_page_shows_text_and_loads_nothing(in_room: Any) -> None:
         assert (await room.http.get("/", headers=foreign)).status_code == 400
 
     in_room(work)
+
+
+def test_one_server_keeps_participants_apart() -> None:
+    async def work() -> None:
+        options = {"requirepass": "admin"}
+        with engines.start("valkey", options=options) as running:
+            url = running.url.replace("redis://", "redis://:admin@")
+            async with await kvlab.aconnect(url, prefix="room") as akv:
+                room = Room(akv, CODE, KEY, one_server=OneServer(akv, url, KEY))
+                names = ("A", "A", "B")
+                joined = [await room.join(CODE, name, name * 20, "address") for name in names]
+            line = Line(Membership("", CODE, "A", ""), server=joined[0]["server"])
+            assert line.environment["KVLAB_PREFIX"] == joined[0]["server"]["prefix"]
+            assert joined[0]["server"] == joined[1]["server"]
+            _is_kept_apart(joined[0]["server"], joined[2]["server"])
+
+    asyncio.run(work())
+
+
+def _is_kept_apart(ann: dict[str, str], bob: dict[str, str]) -> None:
+    put, lock = kvlab.Op("SET", kvlab.Key("k"), 1, "EX", 60), kvlab.Lock("l", 10)
+    with kvlab.connect(**ann) as mine, kvlab.connect(**bob) as other:
+        for kv in (mine, other):
+            assert kv.run(put, lock.try_acquire())[1] is not None
+            assert "redis_version" in kv.client.info("server")
+        assert mine.clear() >= 2
+        assert other.run(kvlab.Op("GET", kvlab.Key("k"))) == b"1"
+        for command in (["GET", f"{other.prefix}k"], ["FLUSHALL"], ["KEYS", "*"], ["ACL", "LIST"]):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                mine.client.execute_command(*command)
 
 
 # --- the real command, and a participant's side ---

@@ -9,7 +9,8 @@ Guarantee:
 * A function that does not end is stopped, and the report says where it was. The promises after it
   are not tried.
 
-Not promised: a right solution that needs more than ``MAX_SCHEDULES`` orders is tried in so many.
+Not promised: that prints are shown (a function runs many times); that more than ``MAX_SCHEDULES``
+orders are tried; that a loop is stopped where a process cannot fork (Windows).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import secrets
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -95,12 +95,22 @@ class Line:
     member: Membership
     token: str = ""
     wanted: int = 0
+    server: Mapping[str, str] | None = None
 
     def join(self) -> None:
         """Raises RoomRefused for a wrong code or a name that is taken, OSError without a room."""
         member = self.member
         facts = {"code": member.code, "name": member.name, "secret": member.secret}
-        self.token = str(self._post("join", facts)["token"])
+        said = self._post("join", facts)
+        self.token, self.server = str(said["token"]), said.get("server")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For the kernels: the one server of the room, where the room has one."""
+        if not self.server:
+            return {}
+        url, prefix = self.server["url"], self.server["prefix"]
+        return {"KVLAB_URL": url, "KVLAB_PREFIX": prefix, "KVLAB_ALLOW_REMOTE": "1"}
 
     def exchange(self, events: Sequence[Event]) -> Mapping[str, Any]:
         """Send what the room does not know of ``events``; what the room answered at last."""
@@ -148,20 +158,14 @@ def follow(copy: WorkingCopy, line: Line, ended: threading.Event) -> None:
             _keep(copy, line.member)
 
 
-def taking_part(copy: WorkingCopy, room: str, name: str) -> Callable[[], None]:
-    """Join a room and keep it up to date in a thread; returns what ends that.
+def taking_part(copy: WorkingCopy, room: str, name: str) -> Line:
+    """Join a room and keep it up to date in a thread, as long as this process lives.
 
     Raises KvlabError when the room refuses; without an answer the thread tries again.
     """
     line = Line(membership(copy, room, name))
     with contextlib.suppress(OSError):
         line.join()
-    ended = threading.Event()
-    thread = threading.Thread(target=follow, args=(copy, line, ended), daemon=True, name="room")
-    thread.start()
-
-    def end() -> None:
-        ended.set()
-        thread.join(_TIMEOUT)
-
-    return end
+    never = threading.Event()
+    threading.Thread(target=follow, args=(copy, line, never), daemon=True, name="room").start()
+    return line

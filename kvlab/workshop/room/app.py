@@ -33,8 +33,7 @@ def app_of(room: Room, hosts: frozenset[str] = frozenset()) -> FastAPI:
     async def join(request: Request) -> dict[str, Any]:
         said = await _object(request)
         address = request.client.host if request.client else "unknown"
-        token = await room.join(said.get("code"), said.get("name"), said.get("secret"), address)
-        return {"token": token}
+        return await room.join(said.get("code"), said.get("name"), said.get("secret"), address)
 
     @app.post("/events")
     async def events(request: Request) -> dict[str, Any]:

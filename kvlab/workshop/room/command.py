@@ -8,7 +8,7 @@ import os
 import secrets
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import kvlab
 from kvlab.errors import KvlabError
 from kvlab.server import engines
 from kvlab.workshop.room.app import app_of
+from kvlab.workshop.room.one_server import OneServer
 from kvlab.workshop.room.room import Room
 
 _LETTERS = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"
@@ -60,20 +61,34 @@ def store(folder: Path) -> Iterator[str]:
         yield server.url
 
 
-def serve(folder: Path, host: str, port: int) -> None:
-    """Serve the room until SIGINT or SIGTERM. Raises KvlabError when the room cannot be opened."""
+def serve(folder: Path, host: str, port: int, server: str | None = None) -> None:
+    """Serve the room until SIGINT or SIGTERM.
+
+    ``server``: the URL of one server for all participants, with a user that may use ACL. Raises
+    KvlabError when the room cannot be opened.
+    """
     entry = entry_of(folder)
     with store(folder) as url, _listening(host, port) as listening:
         address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
         print(f"the trainer's page: {address}/#{entry.key}")
         print(f"participants:       kvlab lab --room {address}/{entry.code} --name NAME")
         print(f"the room is kept in {folder.resolve()}; Ctrl-C closes it", flush=True)
-        asyncio.run(_serve(url, entry, host, listening))
+        asyncio.run(_serve(url, entry, frozenset({host}), listening, server))
 
 
-async def _serve(url: str, entry: Entry, host: str, listening: socket.socket) -> None:
-    async with await kvlab.aconnect(url, prefix=os.environ.get("KVLAB_PREFIX", "room")) as kv:
-        app = app_of(Room(kv, entry.code, entry.key), frozenset({host}))
+async def _serve(
+    url: str, entry: Entry, hosts: frozenset[str], listening: socket.socket, server: str | None
+) -> None:
+    async with AsyncExitStack() as ends:
+        prefix = os.environ.get("KVLAB_PREFIX", "room")
+        kv = await ends.enter_async_context(await kvlab.aconnect(url, prefix=prefix))
+        one_server = None
+        if server is not None:
+            admin = await kvlab.aconnect(server, prefix=prefix, allow_remote=True)
+            await ends.enter_async_context(admin)
+            await admin.run(kvlab.Op("ACL", "WHOAMI"))  # what is wrong with it shows here
+            one_server = OneServer(admin, server, entry.key)
+        app = app_of(Room(kv, entry.code, entry.key, one_server=one_server), hosts)
         config = uvicorn.Config(
             app,
             proxy_headers=False,  # otherwise uvicorn believes X-Forwarded-For of any peer

@@ -15,6 +15,7 @@ from kvlab import AsyncKv, FeatureFlags, FixedWindow, Key, Leaderboard, Op, Sess
 from kvlab.errors import KvlabError
 from kvlab.workshop import exercises
 from kvlab.workshop.room.events import MAX_EVENTS, checked_event, checked_name, row_of
+from kvlab.workshop.room.one_server import OneServer
 
 LIFE = 7 * 86_400
 BATCH = 100
@@ -34,9 +35,15 @@ class Room:
     """One room. ``code`` lets participants in; ``key`` is the trainer's."""
 
     def __init__(
-        self, kv: AsyncKv, code: str, key: str, clock: Callable[[], float] = time.time
+        self,
+        kv: AsyncKv,
+        code: str,
+        key: str,
+        clock: Callable[[], float] = time.time,
+        one_server: OneServer | None = None,
     ) -> None:
         self._kv, self._code, self._key, self._clock = kv, code, key, clock
+        self._one_server = one_server
         self._sessions = SessionStore("room", idle=LIFE, absolute=LIFE)
         self._board = Leaderboard("room", ties="first", op_horizon=LIFE)
         self._flags = FeatureFlags("room", defaults=_closed_solutions())
@@ -46,8 +53,13 @@ class Room:
 
     # --- participants ---
 
-    async def join(self, code: object, name: object, secret: object, address: str) -> str:
-        """The token of a participant. Raises Refused for a wrong code or somebody else's name."""
+    async def join(
+        self, code: object, name: object, secret: object, address: str
+    ) -> dict[str, Any]:
+        """A participant's token, and the own access to the one server, where there is one.
+
+        Raises Refused for a wrong code or somebody else's name.
+        """
         await self._within(self._joins, address)
         if not (isinstance(code, str) and _same(code.upper(), self._code)):
             raise Refused(403, "this is not the code of the room")
@@ -61,7 +73,8 @@ class Room:
             raise Refused(409, "somebody else in this room has this name")
         await self._kv.run(*(Op("EXPIRE", key, LIFE) for key in (_NAMES, _SHOWN)))
         session = await self._kv.run(self._sessions.create(own))
-        return session.id
+        server = await self._one_server.access(own) if self._one_server else None
+        return {"token": session.id, "server": server}
 
     async def report(self, token: str, first: int, events: Sequence[object]) -> dict[str, Any]:
         """Take events number ``first`` and following; what is known already counts once.
