@@ -12,8 +12,8 @@ from typing import Any, Literal, Self, TypeVar, overload
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
+from kvlab.core.async_link import alinked
 from kvlab.core.async_pool import AsyncConnections, adone
 from kvlab.core.calls import AsyncCalls
 from kvlab.core.checks import boolean, function, seconds
@@ -21,7 +21,6 @@ from kvlab.core.cleanup import uncancelled
 from kvlab.core.connections import (
     BROKEN,
     MAX_CONNECTIONS,
-    error_reply,
     not_connected,
     own_connection,
     packed,
@@ -100,8 +99,7 @@ class AsyncKv(Executor):
         make = own_connection(client, settings.timeout, Retry(NoBackoff(), 0), awaited=True)
         # With a timeout redis-py sends by asyncio.wait_for, which loses cancellations before 3.12.
         make.keywords["socket_timeout"] = None
-        self._packer = make()
-        self._connections = AsyncConnections(make, *self._pool_settings)
+        self._connections = AsyncConnections(alinked(make), *self._pool_settings)
         self._shared = AsyncCalls()
 
     @overload
@@ -196,27 +194,15 @@ class AsyncKv(Executor):
                 return await adone(self._connections.doubt())
 
     async def _trip(self, commands: list[Command], blocking: float | None) -> Answer:
-        request = packed(self._packer, commands)
-        extra = blocking is not None
-        timeout = self.settings.timeout
-        wait = timeout if blocking is None else patience(blocking, timeout)
+        request, wait = packed(commands), patience(blocking, self.settings.timeout)
         try:
-            connection = await self._connections.get(extra=extra)
+            connection = await self._connections.get(extra=blocking is not None)
         except BROKEN as problem:
             return [], not_connected(problem, self.where)
-        now = asyncio.get_running_loop().time
         replies: list[Raw] = []
         complete = False
         try:
-            # One timer, which is moved sometimes: to set it takes longer than to read a reply.
-            async with asyncio.timeout(wait) as limit:
-                moved = now()
-                await connection.send_packed_command(request)
-                for _ in commands:
-                    replies.append(await _reply(connection))
-                    if wait is not None and now() > moved + wait / 4:
-                        moved = now()
-                        limit.reschedule(moved + wait)
+            await connection.round_trip(request, len(commands), replies, wait)
             complete = True
             return replies, None
         except BROKEN as problem:
@@ -254,13 +240,6 @@ class AsyncKv(Executor):
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
-
-
-async def _reply(connection: Any) -> Raw:
-    try:
-        return await connection.read_response(disable_decoding=True, disconnect_on_error=False)
-    except RedisError as problem:
-        return error_reply(problem)
 
 
 async def _called(call: Call[T]) -> Any:

@@ -52,13 +52,13 @@ class AsyncConnections(Pool):
             return await adone(self._connected(self._make(), trying))
         connection = self._idle.pop()
         try:
-            if not await connection.can_read() and (
+            if not await connection.has_news() and (
                 not self._check or await adone(self._is_alive(connection))
             ):
                 return connection
         except BROKEN:
             pass  # the server closed it
-        await connection.disconnect(nowait=True)
+        await connection.disconnect()
         return await adone(self._connected(connection))
 
     async def _turn(self) -> None:
@@ -78,17 +78,9 @@ class AsyncConnections(Pool):
         if complete and self.health.outage is not None:
             await adone(self._answered())
         if not self._is_kept(connection, complete):
-            await connection.disconnect(nowait=True)
+            await connection.disconnect()
         if turn is not None:
             turn.release()
-
-    async def _open(self, connection: Any, wait: float) -> None:
-        async with asyncio.timeout(wait):
-            await connection.connect()
-
-    async def _reply(self, connection: Any, wait: float) -> None:
-        async with asyncio.timeout(wait):
-            await connection.read_response(disable_decoding=True, disconnect_on_error=False)
 
     def close(self) -> Steps[None]:
         """See :meth:`Connections.close`."""

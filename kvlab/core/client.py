@@ -14,7 +14,6 @@ from typing import Any, Literal, Self, TypeVar, overload
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from kvlab.core.calls import Calls
@@ -22,7 +21,6 @@ from kvlab.core.checks import boolean, function, seconds
 from kvlab.core.connections import (
     BROKEN,
     MAX_CONNECTIONS,
-    error_reply,
     not_connected,
     own_connection,
     packed,
@@ -31,6 +29,7 @@ from kvlab.core.connections import (
 from kvlab.core.executor import Answer, Doubt, Executor, Request, Running, Trip
 from kvlab.core.flow import Call, Flow, Wait
 from kvlab.core.hold import Hold, HoldableLock, Holding
+from kvlab.core.link import linked
 from kvlab.core.op import A, B, C, D, Op, Raw
 from kvlab.core.pool import Connections, done
 from kvlab.core.server_url import server_url
@@ -106,8 +105,7 @@ class Kv(Executor):
         self.client = client
         self._on_close = None if on_close is None else function("on_close", on_close)
         make = own_connection(client, settings.timeout, Retry(NoBackoff(), 0), awaited=False)
-        self._packer = make()
-        self._connections = Connections(make, *self._pool_settings)
+        self._connections = Connections(linked(make), *self._pool_settings)
         self._shared = Calls()
 
     @overload
@@ -185,25 +183,15 @@ class Kv(Executor):
                 return done(self._connections.doubt())
 
     def _trip(self, commands: list[Command], blocking: float | None) -> Answer:
-        request = packed(self._packer, commands)
-        extra = blocking is not None
-        wait = {} if blocking is None else {"timeout": patience(blocking, self.settings.timeout)}
+        request, wait = packed(commands), patience(blocking, self.settings.timeout)
         try:
-            connection = self._connections.get(extra=extra)
+            connection = self._connections.get(extra=blocking is not None)
         except BROKEN as problem:
             return [], not_connected(problem, self.where)
         replies: list[Raw] = []
         complete = False
         try:
-            connection.send_packed_command(request)
-            for _ in commands:
-                try:
-                    reply = connection.read_response(
-                        disable_decoding=True, disconnect_on_error=False, **wait
-                    )
-                except RedisError as problem:
-                    reply = error_reply(problem)
-                replies.append(reply)
+            connection.round_trip(request, len(commands), replies, wait)
             complete = True
             return replies, None
         except BROKEN as problem:

@@ -19,7 +19,6 @@ from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
     BusyLoadingError,
-    DataError,
     RedisError,
     ResponseError,
 )
@@ -68,17 +67,14 @@ def is_sentinel(pool: Any) -> bool:
     return hasattr(pool, "sentinel_manager")
 
 
-def packed(connection: Any, commands: list[Command]) -> Any:
-    try:
-        if len(commands) == 1:
-            return connection.pack_command(*commands[0])
-        try:  # in C; on asyncio redis-py packs in Python
-            pack = hiredis.pack_command
-            return [b"".join([pack((*c[0].encode().split(), *c[1:])) for c in commands])]
-        except TypeError:  # an argument that only redis-py's packer knows, or no packer
-            return connection.pack_commands(commands)
-    except (DataError, TypeError, UnicodeEncodeError) as problem:
-        raise InvalidArgument(f"an argument cannot be sent: {problem}") from problem
+def packed(commands: list[Command]) -> bytes:
+    """The commands as the server reads them."""
+    return b"".join([hiredis.pack_command((*_words(name), *args)) for name, *args in commands])
+
+
+@functools.lru_cache(maxsize=1000)
+def _words(name: str) -> tuple[bytes, ...]:
+    return tuple(name.encode().split())  # CONFIG GET is two
 
 
 def not_connected(problem: Exception, where: str) -> TransportError:
@@ -87,12 +83,7 @@ def not_connected(problem: Exception, where: str) -> TransportError:
     return transport_error(problem, sent=False, where=where)
 
 
-def error_reply(problem: RedisError) -> RedisError:
-    """The error as a reply, if the server sent it; any other error is raised."""
-    if isinstance(problem, ResponseError) or problem.status_code is not None:
-        return problem.with_traceback(None)
-    raise problem
-
-
-def patience(blocking: float, timeout: float) -> float | None:
+def patience(blocking: float | None, timeout: float) -> float | None:
+    if blocking is None:
+        return timeout
     return None if math.isinf(blocking) else blocking + timeout

@@ -13,9 +13,9 @@ import weakref
 from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
-from redis.exceptions import MaxConnectionsError, RedisError
+from redis.exceptions import MaxConnectionsError
 
-from kvlab.core.connections import BROKEN, REFUSED, error_reply
+from kvlab.core.connections import BROKEN, REFUSED, packed
 from kvlab.core.health import Health, is_silence
 from kvlab.errors import Closed
 
@@ -43,23 +43,17 @@ class Pool:
         self._generation = 0
         self._process = os.getpid()
 
-    def _open(self, connection: Any, wait: float) -> Any:
-        raise NotImplementedError
-
-    def _reply(self, connection: Any, wait: float) -> Any:
-        raise NotImplementedError
-
     def _connected(self, connection: Any, trying: bool = False) -> Steps[Any]:
         if not trying and self.health.outage is not None:
             trying = yield from self._is_try()  # it began while this call waited for its turn
         connection.generation, connection.turn = self._generation, None
         began = self.health.clock()
         try:
-            yield self._open(connection, self.health.timeout)
+            yield connection.connect(self.health.timeout)
             if trying:
                 yield from self._ping(connection, self.health.timeout)
         except BaseException as problem:
-            yield connection.disconnect(nowait=True)
+            yield connection.disconnect()
             if isinstance(problem, BROKEN) and not isinstance(problem, REFUSED):
                 self.health.failed(began, problem)
             raise
@@ -68,11 +62,7 @@ class Pool:
         return connection
 
     def _ping(self, connection: Any, wait: float) -> Steps[None]:
-        yield connection.send_packed_command(connection.pack_command("PING"))
-        try:
-            yield self._reply(connection, wait)
-        except RedisError as problem:
-            error_reply(problem)
+        yield connection.round_trip(packed([("PING",)]), 1, [], wait)  # an error is an answer
 
     def _is_alive(self, connection: Any) -> Steps[bool]:
         if self.health.clock() - connection.used < self._check:
@@ -88,7 +78,7 @@ class Pool:
         witness = self.health.witness
         if witness is not None:
             try:
-                spoke = not witness.is_connected or (yield witness.can_read())
+                spoke = not witness.is_connected or (yield witness.has_news())
             except BROKEN:
                 spoke = True
             if spoke:
@@ -102,14 +92,14 @@ class Pool:
     def _witness_closed(self) -> Steps[None]:
         witness, self.health.witness = self.health.witness, None
         if witness is not None:
-            yield witness.disconnect(nowait=True)
+            yield witness.disconnect()
 
     def doubt(self) -> Steps[None]:
         """Let no connection that there is now be used again."""
         self._generation += 1
         idle, self._idle = self._idle, []
         for connection in idle:
-            yield connection.disconnect(nowait=True)
+            yield connection.disconnect()
 
     def lost(self, connection: Any, problem: Exception) -> Steps[None]:
         """The connection ended, or did not answer in time: is it the connection or the server?"""
@@ -119,14 +109,14 @@ class Pool:
         if self.health.outage is None or not self.health.outage.pause:
             began, asking = self.health.clock(), self._make()
             try:
-                yield self._open(asking, self.health.quick)
+                yield asking.connect(self.health.quick)
                 yield from self._ping(asking, self.health.quick)
             except REFUSED:
                 pass  # an answer
             except BROKEN as silence:
                 self.health.failed(began, silence)
             finally:
-                yield asking.disconnect(nowait=True)
+                yield asking.disconnect()
         if self.health.outage is not None and self.health.witness is None:
             self.health.witness = connection
 
@@ -232,7 +222,7 @@ class Connections(Pool):
         except IndexError:  # another thread was faster
             return done(self._connected(self._make()))
         try:
-            if not connection.can_read() and (not self._check or done(self._is_alive(connection))):
+            if not connection.has_news() and (not self._check or done(self._is_alive(connection))):
                 return connection
         except BROKEN:
             pass  # the server closed it
@@ -248,10 +238,3 @@ class Connections(Pool):
             connection.disconnect()
         if turn is not None:
             self._turns.put(turn)
-
-    def _open(self, connection: Any, wait: float) -> None:
-        connection.socket_timeout = connection.socket_connect_timeout = wait
-        connection.connect()
-
-    def _reply(self, connection: Any, wait: float) -> None:
-        connection.read_response(disable_decoding=True, disconnect_on_error=False, timeout=wait)

@@ -357,25 +357,6 @@ def test_an_interrupted_read_never_leaves_its_answer_to_the_next(kv: Kv) -> None
     assert interrupted > 100
 
 
-@pytest.mark.parametrize("where", ["send_packed_command", "read_response"])
-def test_an_interrupt_at_each_call_drops_the_connection(kv: Kv, where: str) -> None:
-    kv.run(Op("PING"))
-    (connection,) = kv._connections._idle
-    real = getattr(connection, where)
-
-    def interrupted(*args: Any, **kwargs: Any) -> Any:
-        if where == "send_packed_command":
-            real(*args, **kwargs)
-        raise KeyboardInterrupt
-
-    setattr(connection, where, interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        kv.run(Op("ECHO", "old"))
-    assert not connection.is_connected
-    assert kv._connections._idle == []
-    assert kv.run(Op("ECHO", "new")) == b"new"
-
-
 def test_threads_get_their_own_replies(kv: Kv) -> None:
     start = threading.Barrier(32)
     before = kv.round_trips

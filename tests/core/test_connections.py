@@ -22,6 +22,7 @@ import redis.asyncio.sentinel
 import redis.sentinel
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
+from support import own_road
 
 from kvlab import AsyncKv, Key, Kv, Op, aconnect, connect
 from kvlab.core.connections import patience
@@ -173,6 +174,7 @@ def test_tls(tls: tuple[int, str]) -> None:
     port, trusted = tls
     with redis.Redis(port=port, ssl=True, ssl_ca_certs=trusted) as client:
         check(client)
+        check(own_road(client))
     client = redis.asyncio.Redis(port=port, ssl=True, ssl_ca_certs=trusted)
     asyncio.run(acheck(client))
     with connect(f"rediss://localhost:{port}?ssl_ca_certs={trusted}") as kv:
@@ -244,7 +246,7 @@ def test_no_setting_that_retries_or_asks_for_health_is_taken_over(server: Runnin
     retry = Retry(ExponentialBackoff(), 9)
     errors = [redis.TimeoutError]
     with server.client(retry=retry, retry_on_error=errors, health_check_interval=5) as client:
-        connection = Kv(client)._connections.get()
+        connection = Kv(client)._connections.get().connection
         assert connection.retry._retries == 0
         assert connection.health_check_interval == 0
         assert (connection.socket_timeout, connection.protocol) == (2.0, 2)
@@ -295,8 +297,8 @@ def test_threads_never_have_more_connections_than_the_client_may() -> None:
     class Counted:
         here, most, lock = 0, 0, threading.Lock()
 
-        def connect(self) -> None: ...
-        def can_read(self) -> bool:
+        def connect(self, timeout: float) -> None: ...
+        def has_news(self) -> bool:
             return False
 
         def disconnect(self) -> None: ...
@@ -331,6 +333,7 @@ def test_a_pool_said_to_be_endless_costs_nothing() -> None:
 def test_patience() -> None:
     assert patience(float("inf"), 2) is None
     assert patience(30, 2) == 32
+    assert patience(None, 2) == 2
 
 
 # --- where the server is -------------------------------------------------------------------

@@ -62,6 +62,19 @@ def twin(kv: Kv, **settings: Any) -> AsyncKv:
     return AsyncKv(client, prefix=kv.prefix, **settings)
 
 
+def own_road(client: Any) -> Any:
+    """The client, whose connections have a send of their own from now on."""
+    pool = client.connection_pool
+    send = pool.connection_class.send_packed_command
+
+    def own_send(connection: Any, *given: Any, **how: Any) -> Any:
+        return send(connection, *given, **how)
+
+    kind = type("Own", (pool.connection_class,), {"send_packed_command": own_send})
+    pool.connection_class = kind
+    return client
+
+
 class SteppedClock:
     """The clock of one server, set by libfaketime: it stands still, within 2 ms, until stepped."""
 
