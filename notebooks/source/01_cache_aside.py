@@ -468,7 +468,7 @@ from kvlab.workshop import check, hint
 #
 # 1. The function returns the value of `key`: from the cache, or from `load()`. A value is loaded once,
 #    also when it is `0`, `""`, `[]` or `None` (no such row). Values are JSON.
-# 2. Every key has a TTL of at most 60 s, also when you crash in the middle.
+# 2. Every key has a TTL of at most 60 s, also when you crash in the middle. A TTL may end at any moment.
 # 3. An error of `load()` reaches the caller, and nothing is cached.
 #
 # Stuck? Run `hint("01-short")`: three hints, then a solution.

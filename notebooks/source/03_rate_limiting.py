@@ -466,7 +466,7 @@ from kvlab.workshop import check, hint
 # admitted. `kv` is a redis-py client. Let the TTL of a key be the end of its window.
 #
 # 1. At most `limit` get in, and no fewer, in every order of the clients.
-# 2. Every key has a TTL, also when you crash in the middle.
+# 2. Every key has a TTL, also when you crash in the middle. A TTL may end at any moment.
 # 3. The window does not move: who is refused and knocks again gets in within 60 s.
 #
 # Stuck? Run `hint("03-short")`: three hints, then a solution.

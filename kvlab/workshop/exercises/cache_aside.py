@@ -40,6 +40,20 @@ def every_key_ends(remember: Any, explore: Explore) -> Story:
                    invariant=has_ttl, crashes=True, client_options=TEXT)  # fmt: skip
 
 
+@promise("a TTL that ends in the middle", "the reader gets the value, from the cache or from load")
+def ends_in_the_middle(remember: Any, explore: Explore) -> Story:
+    def reads(kv: Any) -> Any:
+        return remember(kv, "user:7", lambda: "Ada")
+
+    def got_it(world: World) -> bool:
+        assert world.results == ["Ada"], f"the value is 'Ada', and the reader got {world.results}"
+        return True
+
+    return explore(
+        {"reader": reads}, setup=reads, invariant=got_it, expiries=True, client_options=TEXT
+    )
+
+
 @promise("a failed load", "the error reaches the caller, and the next caller loads again")
 def failed_load(remember: Any, explore: Explore) -> Story:
     def reads(kv: Any) -> str:
@@ -172,7 +186,7 @@ EXERCISES = (
             "found = kv.get(key); if found is not None: return json.loads(found). Otherwise load, "
             "and kv.set(key, json.dumps(value), ex=60): value and TTL in one command.",
         ),
-        promises=(loaded_once, every_key_ends, failed_load),
+        promises=(loaded_once, every_key_ends, ends_in_the_middle, failed_load),
     ),
     Exercise(
         number="01",

@@ -108,7 +108,7 @@ def customer_crashes(sell: Any, explore: Explore) -> Story:
 
 @promise("a lost reply", "redis-py retries, and the order takes one coupon")
 def reply_lost(sell: Any, explore: Explore) -> Story:
-    return _two_customers(sell, explore, lost_replies=True, lost_requests=True)
+    return _two_customers(sell, explore, lost_replies=True)
 
 
 @promise("a double click", "the same order gets the same coupon, and not another one")

@@ -37,7 +37,7 @@ def in_every_order(hit: Any, explore: Explore) -> Story:
                    client_options=TEXT)  # fmt: skip
 
 
-@promise("every window ends", "after a crash, wherever it happens, each key has a TTL")
+@promise("every window ends", "each key has a TTL, wherever a crash or the end of a TTL comes")
 def every_window_ends(hit: Any, explore: Explore) -> Story:
     def has_ttl(world: World) -> bool:
         for key in data(world).keys("*"):
@@ -45,6 +45,7 @@ def every_window_ends(hit: Any, explore: Explore) -> Story:
         return True
 
     return explore({"Ann": lambda kv: hit(kv, "ann", 2)}, invariant=has_ttl, crashes=True,
+        expiries=True,
                    client_options=TEXT)  # fmt: skip
 
 

@@ -23,13 +23,12 @@ def remember_with_set_ex(kv, key, load):
 
 @ANSWERS.right("01-short")
 def remember_in_a_transaction(kv, key, load):
-    if kv.exists(key):
-        return json.loads(kv.get(key))
-    value = load()
     with kv.pipeline(transaction=True) as pipe:
-        pipe.set(key, json.dumps({"value": value}["value"]))
-        pipe.expire(key, 60)
-        pipe.execute()
+        there, found = pipe.exists(key).get(key).execute()
+        if there:
+            return json.loads(found)
+        value = load()
+        pipe.set(key, json.dumps(value)).expire(key, 60).execute()
     return value
 
 
@@ -40,6 +39,16 @@ def remember_in_a_box_by_recursion(kv, key, load):
         return json.loads(box)[0]
     kv.setex(key, 60, json.dumps([load()]))
     return remember_in_a_box_by_recursion(kv, key, load)
+
+
+@ANSWERS.wrong("01-short", "reader raised TypeError: the JSON object must be")
+def remember_exists_then_get(kv, key, load):
+    """EXISTS, then GET: the TTL ends between the two."""
+    if kv.exists(key):
+        return json.loads(kv.get(key))
+    value = load()
+    kv.set(key, json.dumps(value), ex=60)
+    return value
 
 
 @ANSWERS.wrong("01-short", "three reads of None took 3 loads")

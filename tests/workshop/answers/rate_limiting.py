@@ -52,6 +52,13 @@ def hit_incr_then_expire(kv, key, limit):
     return count <= limit
 
 
+@ANSWERS.wrong("03-short", "ann has no TTL")
+def hit_set_then_incr(kv, key, limit):
+    """SET NX EX, then INCR: when the TTL ends between the two, INCR makes a key for ever."""
+    kv.set(key, 0, ex=60, nx=True)
+    return kv.incr(key) <= limit
+
+
 @ANSWERS.wrong("03-short", "the limit is 2, and 3 of three clients got in")
 def hit_looks_first(kv, key, limit):
     """Looks, then counts: everybody looks before anybody counts."""
