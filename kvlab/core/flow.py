@@ -23,7 +23,7 @@ class Call(Generic[T]):
     ``then`` makes the result that they get.
     """
 
-    function: Callable[..., Any | Awaitable[Any]]
+    function: Callable[..., T | Awaitable[T]]
     args: tuple[Any, ...] = ()
     name: str | None = None
     join: bool = False
