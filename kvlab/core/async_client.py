@@ -146,8 +146,6 @@ class AsyncKv(Executor):
         except StopIteration as done:
             result: T = done.value
             return result
-        finally:
-            running.close()
 
     async def finish(self, flow: Flow[T]) -> T:
         """Run a flow that cleans up, as :meth:`run` does after a cancellation: see the class."""
@@ -176,8 +174,6 @@ class AsyncKv(Executor):
         except StopIteration as done:
             result: T = done.value
             return result
-        finally:
-            running.close()
 
     async def _answer(self, request: Request) -> Any:
         match request:

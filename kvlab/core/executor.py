@@ -203,22 +203,18 @@ class Executor:
         steps = iter(flow)
         value: Any = None
         problem: BaseException | None = None
-        try:
-            while True:
-                try:  # around the loop: what interrupts it anywhere is thrown into the flow
-                    while True:
-                        step = steps.send(value) if problem is None else steps.throw(problem)
-                        value, problem = (yield from self._step(step)), None
-                except BaseException as raised:
-                    ended = steps.gi_frame is None  # type: ignore[attr-defined]
-                    if ended and isinstance(raised, StopIteration):
+        while True:
+            try:  # around the loop: what interrupts it anywhere is thrown into the flow
+                while True:
+                    step = steps.send(value) if problem is None else steps.throw(problem)
+                    value, problem = (yield from self._step(step)), None
+            except BaseException as raised:
+                if steps.gi_frame is None:  # type: ignore[attr-defined]  # it has ended
+                    if isinstance(raised, StopIteration):
                         result: T = raised.value
                         return result
-                    if ended or isinstance(raised, GeneratorExit):
-                        raise
-                    value, problem = None, raised
-        finally:
-            steps.close()
+                    raise
+                value, problem = None, raised
 
     def _step(self, step: Any) -> Running[Any]:
         match step:

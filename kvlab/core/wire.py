@@ -142,7 +142,6 @@ class Exchange:
         for i in unanswered:
             # An op that was sent once and is not retried is unknown, not unsent.
             self.results[i] = OutcomeUnknown(str(error)) if i in self._sent else error
-        self.pending.sort()
 
     def refuse(self, refused: ServerRefused) -> None:
         """No pending op was sent; an op that was sent before and lost stays unknown."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError
@@ -69,3 +70,27 @@ def test_an_error_that_looks_like_a_cancellation_is_shared_like_any_other() -> N
 
     assert [type(r) for r in at_once(first, second)] == [CancelledError] * 2
     assert len(runs) == 1
+
+
+def test_a_failure_reaches_those_who_wait_for_that_name_and_nobody_else() -> None:
+    calls = Calls()
+    mine, others = calls.waiter("n"), calls.waiter("other")
+    with pytest.raises(ZeroDivisionError):
+        calls.run("n", lambda: 1 // 0, join=True)
+    assert isinstance(mine.failure, ZeroDivisionError)
+    assert others.failure is None
+
+
+def test_a_failure_that_nobody_else_waits_for_is_no_complaint_of_asyncio() -> None:
+    async def fail() -> None:
+        raise LookupError
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, what: complaints.append(what))
+        with pytest.raises(LookupError):
+            await AsyncCalls().run("n", fail, join=True)
+        gc.collect()
+
+    complaints: list[Any] = []
+    asyncio.run(main())
+    assert complaints == []

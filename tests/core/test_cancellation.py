@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from typing import Any
 
 import anyio
@@ -21,7 +21,9 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Route
 from support import twin
 
-from kvlab import AsyncKv, AutoBatch, CacheAside, Held, Kv, Lock, Op
+from kvlab import AsyncKv, AutoBatch, CacheAside, Held, Key, Kv, Lock, Op, Wait, flow
+from kvlab.core.cleanup import insist
+from kvlab.errors import ServerUnavailable
 from kvlab.instruments.faults.paused import paused
 from kvlab.server import engines
 
@@ -290,6 +292,63 @@ def test_in_each_turn_of_the_loop(kv: Kv, work: Any, batching: bool, ending: boo
             break
         assert left(kv) == 0, turns
     assert turns > 3
+
+
+def test_the_end_of_the_loop_does_not_reach_the_clean_up(kv: Kv) -> None:
+    @flow
+    def cleaning(op: Op[Any]) -> Generator[Any, Any, None]:
+        try:
+            yield Wait(1000)
+        finally:
+            yield from op
+
+    async def main() -> None:
+        akv, cleans = twin(kv), asyncio.Event()
+        trip = akv._trip
+
+        async def endless_at_first(*what: Any) -> Any:
+            if not cleans.is_set():
+                cleans.set()
+                await asyncio.Event().wait()
+            return await trip(*what)
+
+        akv._trip = endless_at_first  # type: ignore[method-assign]
+        task = asyncio.create_task(akv.run(cleaning(Op("SET", Key("cleaned"), 1, idempotent=True))))
+        await asyncio.sleep(0)
+        task.cancel()
+        await cleans.wait()
+
+    asyncio.run(main())
+    assert kv.run(Op("GET", Key("cleaned"))) == b"1"
+
+
+def test_a_close_that_is_cancelled_closes_and_is_cancelled_then(kv: Kv) -> None:
+    async def main() -> None:
+        closes, go_on, closed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def on_close() -> None:
+            closes.set()
+            await go_on.wait()
+            closed.set()
+
+        task = asyncio.create_task(AsyncKv(twin(kv).client, on_close=on_close).close())
+        await closes.wait()
+        task.cancel()
+        await asyncio.sleep(0)
+        go_on.set()
+        await asyncio.wait([task])
+        assert closed.is_set()
+        assert task.cancelled()
+
+    asyncio.run(main())
+
+
+def test_clean_up_that_the_executor_gave_up_is_not_tried_again() -> None:
+    op: Op[Any] = Op("PING")
+    steps = insist(op)
+    assert next(steps) is op
+    with pytest.raises(ServerUnavailable):
+        steps.throw(ServerUnavailable("gone"))
 
 
 # --- clean-up that cannot be done -----------------------------------------------------------

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from typing import Any
@@ -637,8 +638,11 @@ def test_an_async_loader_is_refused_by_the_sync_executor(kv: Kv) -> None:
         def asking(how: str | None) -> Generator[Any, Any, Any]:
             return (yield from Call(load, name=how, join=True))
 
-        with pytest.raises(InvalidArgument, match="AsyncKv"):
-            kv.run(asking(name))
+        with warnings.catch_warnings(record=True) as never_awaited:
+            warnings.simplefilter("always")
+            with pytest.raises(InvalidArgument, match="AsyncKv"):
+                kv.run(asking(name))
+        assert never_awaited == []
 
 
 # --- blocking ops --------------------------------------------------------------------------

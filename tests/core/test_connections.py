@@ -254,6 +254,12 @@ def test_no_setting_that_retries_or_asks_for_health_is_taken_over(server: Runnin
         connection.disconnect()
 
 
+def test_the_hello_is_text(server: RunningServer) -> None:
+    """hiredis ends the process when it packs a number while a signal is pending."""
+    with server.client(db=3) as client, Kv(client) as kv:
+        assert kv._connections.get().db == "3"
+
+
 # --- the pool ------------------------------------------------------------------------------
 
 

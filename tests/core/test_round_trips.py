@@ -62,6 +62,7 @@ def test_on_the_wire(make: Callable[[str], AbstractContextManager[Run]]) -> None
         assert cost(*THREE, atomic=True) == (1, 1, 6)
         assert cost([Op("GET", Key("k"))] * 1200)[0] == 3
         assert proxy.commands.count("GET") == 1200
+        assert cost([Op("GET", Key("k"))] * 1200, atomic=True) == (1, 1, 1202)
         assert cost([]) == (0, 0, 0)
 
 

@@ -26,7 +26,7 @@ from kvlab import Flow, Key, Op, Script, Wait
 from kvlab.core.executor import CHUNK, PAUSE, Doubt, Executor, Trip
 from kvlab.core.key import checked_prefix
 from kvlab.core.settings import Settings
-from kvlab.core.wire import Command, RoundTrip, encode, refusal
+from kvlab.core.wire import Command, RoundTrip, condemns, encode, refusal
 from kvlab.errors import (
     CANNOT_SERVE,
     BatchFailed,
@@ -536,3 +536,10 @@ def test_commands_are_what_the_type_says() -> None:
     play.run(ADD)
     command: Command = play.sent[0][0]
     assert command == ("INCR", "p:n")
+
+
+@pytest.mark.parametrize("code", sorted(CANNOT_SERVE))
+def test_a_connection_is_condemned_by_what_another_server_would_not_say(code: str) -> None:
+    assert condemns(ServerRefused(f"{code} said so")) == (
+        code in {"READONLY", "MASTERDOWN", "NOREPLICAS"}
+    )

@@ -139,6 +139,8 @@ class Pipe:
         self._filled = asyncio.Event()
 
     def put(self, data: bytes, delay: float) -> None:
+        if self._writer.is_closing():
+            return  # the other end is gone; asyncio would complain of the fifth loss
         if delay or self._waiting:
             self._waiting.append((asyncio.get_running_loop().time() + delay, data))
             self._filled.set()
