@@ -467,7 +467,7 @@ ATOMIC = {"atomic": True}
 def test_twelve_connections_to_a_demoted_primary_fail_no_call(
     way: Ways, proxy: Proxy, moved: Callable[..., None]
 ) -> None:
-    calls = way(proxy.port)
+    calls = way(proxy.port, timeout=LONGER)
     calls.fill(12)
     in_use = calls.take()
     moved()
