@@ -21,7 +21,7 @@ from kvlab.server import embedded
 from kvlab.server.guarded_process import Guarded
 from kvlab.server.running_server import free_port
 from kvlab.workshop import jupyter
-from kvlab.workshop.learner.membership import taking_part
+from kvlab.workshop.learner.membership import leave, taking_part
 from kvlab.workshop.workbook import FIRST_CHAPTER, WorkingCopy, working_copy
 
 _END_SECONDS = 30.0
@@ -42,6 +42,7 @@ def open_lab(
     if room is None:
         say(_server_in_use())
         _lay(copy)
+        leave(copy)
     else:
         _lay(copy)
         os.environ |= taking_part(copy, room, name or getpass.getuser()).environment

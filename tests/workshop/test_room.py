@@ -29,6 +29,7 @@ from kvlab.workshop.learner.membership import (
     Membership,
     RoomRefused,
     follow,
+    leave,
     membership,
     membership_of,
 )
@@ -245,6 +246,7 @@ def test_the_trainer_opens_and_starts_the_clock_and_nobody_else(in_room: Any) ->
         assert "solution-05" in said["open"]
         assert "solution-01" not in said["open"]
         assert said["ends"] - said["now"] == 15 * 60
+        assert (await room.http.get("/openings")).json()["ends"] == said["ends"]
         wrong = [("/release", opening | {"exercise": "x"}), ("/clock", {"minutes": -1})]
         for path, body in [*wrong, ("/clock", {"minutes": "soon"})]:
             assert (await room.post(path, body, KEY)).status_code == 422
@@ -355,6 +357,9 @@ def test_killed_in_the_middle_nothing_is_lost(
     assert hint("05").rung == 1
     with pytest.raises(KvlabError, match="the trainer has not opened the solution of 05"):
         hint("05", 4)
+    leave(copy)
+    assert "def job(" in hint("05", 4).text
+    assert membership(copy, room, "Ann").secret == line.member.secret
 
 
 def test_an_address_without_a_code_is_told(copy: WorkingCopy) -> None:

@@ -39,18 +39,22 @@ class RoomRefused(KvlabError):
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """Where a participant takes part, and as whom. ``opened``: what the trainer has opened."""
+    """Where a participant takes part, and as whom.
+
+    ``opened``: what the trainer has opened. ``away``: the lab runs without the room now.
+    """
 
     address: str
     code: str
     name: str
     secret: str
     opened: tuple[str, ...] = ()
+    away: bool = False
 
     def may_open(self, exercise: str, rung: int) -> bool:
         """Whether the trainer has opened this rung of the hints; rung 4 is the solution."""
         what = "solution" if rung > 3 else "hints"
-        return f"{what}-{exercise}" in self.opened
+        return self.away or f"{what}-{exercise}" in self.opened
 
 
 def membership_of(copy: WorkingCopy) -> Membership | None:
@@ -74,11 +78,20 @@ def membership(copy: WorkingCopy, room: str, name: str) -> Membership:
         raise KvlabError(f"--room must be http://HOST:PORT/CODE, not {room!r:.80}")
     address = f"{parts.scheme}://{parts.netloc}"
     before = membership_of(copy)
-    if before and (before.address, before.code, before.name) == (address, code, name):
-        return before
     new = Membership(address, code, name, secrets.token_hex(16))
+    if before and (before.address, before.code, before.name) == (address, code, name):
+        new = replace(before, away=False)
     _keep(copy, new)
     return new
+
+
+def leave(copy: WorkingCopy) -> None:
+    """The copy goes on without its room: hints and solutions are the learner's own affair again.
+
+    The secret stays, so that the same name can come back.
+    """
+    if member := membership_of(copy):
+        _keep(copy, replace(member, away=True))
 
 
 def _keep(copy: WorkingCopy, member: Membership) -> None:

@@ -43,6 +43,10 @@ def app_of(room: Room, hosts: frozenset[str] = frozenset()) -> FastAPI:
             raise Refused(422, "first is a number, and events are a list")
         return await room.report(_bearer(request), first, sent)
 
+    @app.get("/openings")
+    async def openings() -> dict[str, Any]:
+        return await room.openings()
+
     @app.get("/state")
     async def state(request: Request) -> dict[str, Any]:
         _must_be_trainer(room, request)
