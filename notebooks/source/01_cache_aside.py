@@ -128,11 +128,15 @@ table.style.hide(axis="index")
 # retries the command, and `read` finds its own lease.
 #
 # ## Many readers
-#
-# **Predict.** The entry of a popular customer has just ended. 64 threads ask for it at the same
-# moment. How many loads does the database see, and how long does the last reader wait: without
-# leases, and with them? A load begins only when all 64 have looked, so that the cache decides the
-# number of loads and not the thread scheduler.
+
+# %% tags=["predict"]
+many = predict(
+    "01-many",
+    "The entry of a popular customer has just ended. 64 threads ask for it at the "
+    "same moment, without leases. A load begins only when all 64 have looked, so "
+    "that the cache decides the number of loads and not the thread scheduler. How "
+    "many loads does the database see?",
+)
 
 # %% tags=["cover"]
 from kvlab.chapters.cache_aside.cold_key import read_cold_key
@@ -147,6 +151,9 @@ alone = read_cold_key(64, naive.get, origin.profile)
 leased = read_cold_key(64, fetch, origin.profile, kv=kv)
 title = f"64 readers of a cold key: {alone.loads} loads naive, {leased.loads} hardened"
 cold_key_chart({"naive": alone, "hardened": leased}, title=title)
+
+# %% tags=["predict"]
+many.measured(alone.loads)
 
 # %% [markdown]
 # Without leases 64 loads run at once, and each load makes the other loads slower. With leases one

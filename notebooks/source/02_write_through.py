@@ -294,8 +294,12 @@ save_without_cache(kv, server_url(), origin).style.hide(axis="index")
 # the pause in the same way. The pause stands for what can stop a busy process at that point:
 # garbage collection, a core that is busy with another process, a slow network. With the pause,
 # stale reads appear within seconds. A later cell measures without the pause.
-#
-# **Predict.** Which of the three serve stale reads? Which one loads most often?
+
+# %% tags=["predict"]
+stale_variants = predict(
+    "02-stale",
+    "How many of the three serve stale reads?",
+)
 
 # %%
 from kvlab.chapters.write_through.staleness import measure_each
@@ -313,6 +317,9 @@ from kvlab.chapters.write_through.staleness_chart import staleness_chart
 
 stale = [f"{name} {run.per_1000:.0f}" for name, run in runs.items()]
 staleness_chart(runs, title=f"Stale reads per 1,000: {', '.join(stale)}")
+
+# %% tags=["predict"]
+stale_variants.measured(sum(run.per_1000 > 0 for run in runs.values()))
 
 # %% [markdown]
 # The hardened version serves no stale read. How did a stale read happen in the other variants? The

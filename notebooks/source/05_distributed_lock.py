@@ -161,14 +161,20 @@ print("B keeps its lock:   ", no_theft.summary)
 #
 # ## The holder that freezes
 #
-# **Predict.** A holds the hardened lock, and A's process stops for a while: a long garbage
-# collection, a closed laptop, a virtual machine that moves. A's TTL ends. B takes the lock and
-# writes. A wakes up, and A's next line is a write. Does the lock stop this write?
-#
 # Each worker notes its name when it has the lock, and then writes its name into a row. At the end the
 # row should name the worker that took the lock last. We try three pairs: the simple lock, the hardened
 # lock, and the hardened lock with a row that **checks fences**. `fenced_set` is the smallest such
 # resource: a script that refuses a write whose fence is lower than a fence that it has seen.
+
+# %% tags=["predict"]
+late = predict(
+    "05-freeze",
+    "A holds the hardened lock, and A's process stops for a while: a long garbage "
+    "collection, a closed laptop, a virtual machine that moves. A's TTL ends. B "
+    "takes the lock and writes. A wakes up, and A's next line is a write. Does the "
+    "lock stop this write?",
+    ["yes", "no"],
+)
 
 # %%
 holders = []  # the workers, in the order in which they took the lock
@@ -220,6 +226,9 @@ for worker in (naive_worker, hardened_worker, fencing_worker):
         expiries=True,
     )
 stories["hardened_worker"]
+
+# %% tags=["predict"]
+late.measured("yes" if stories["hardened_worker"].holds else "no")
 
 # %% [markdown]
 # See the last two writes: the row says A, although B took the lock after A. No lock can stop a

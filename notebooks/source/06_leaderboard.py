@@ -160,12 +160,16 @@ print(hardened_story.summary)
 #
 # ## Points and a lost reply
 #
-# **Predict.** Ann wins a game: one point. The server adds the point, and the reply is lost. How
-# many points does Ann have? The answer depends on two things. Does the client retry? And can the
-# server distinguish a retry from a new game?
-#
 # `redis.Redis(host, port)` of redis-py 8.1 retries a command up to ten times, also an increment. In
 # each schedule the explorer loses at most one reply or one request.
+
+# %% tags=["predict"]
+points = predict(
+    "06-lost-reply",
+    "Ann wins a game: one point. The server adds the point, and the reply is lost. "
+    "The client retries. How many points does Ann have?",
+    ["none", "one", "two"],
+)
 
 
 # %%
@@ -183,6 +187,9 @@ def one_point(world):
 LOSSES = Faults(lost_replies=True, lost_requests=True)
 counted_twice = explore({"Ann": naive_win}, invariant=one_point, faults=LOSSES)
 counted_twice
+
+# %% tags=["predict"]
+points.measured("one" if counted_twice.holds else "two")
 
 # %% [markdown]
 # The second `ZINCRBY` is the retry, and Ann has two points for one game.
