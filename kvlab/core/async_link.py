@@ -1,20 +1,24 @@
-"""One connection for asyncio. Its twin is ``link``."""
+"""One connection for asyncio, with two ways to speak on it. Its twin is ``link``."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import redis.asyncio
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from kvlab.core.link import error_reply
+from kvlab.core.link import CLOSED, MORE, error_reply, is_plain, new_reader, settled
 from kvlab.core.op import Raw
 
 
-def alinked(make: Callable[[], Any]) -> Callable[[], AsyncBorrowed]:
+def alinked(make: partial[Any]) -> Callable[[], AsyncBorrowed]:
     """Makes the executor's connections out of redis-py's."""
-    return lambda: AsyncBorrowed(make())
+    kind = AsyncLink if is_plain(make, redis.asyncio.Connection) else AsyncBorrowed
+    return lambda: kind(make())
 
 
 class AsyncBorrowed:
@@ -65,3 +69,100 @@ class AsyncBorrowed:
 
     async def disconnect(self) -> None:
         await self.connection.disconnect(nowait=True)
+
+
+class AsyncLink(AsyncBorrowed, asyncio.Protocol):
+    """A connection whose transport is spoken to through hiredis."""
+
+    _timer: asyncio.TimerHandle | None = None
+    _wait: float | None = None
+
+    async def connect(self, timeout: float) -> None:
+        """See :meth:`AsyncBorrowed.connect`."""
+        await super().connect(timeout)
+        self._loop, self._reader = asyncio.get_running_loop(), new_reader()
+        self._answered: asyncio.Future[Exception | None] | None = None  # of the request under way
+        self._news = False
+        self._transport = self.connection._writer.transport
+        self._transport.set_protocol(self)
+        if self.connection._reader.at_eof():
+            raise RedisConnectionError(CLOSED)
+
+    async def has_news(self) -> bool:
+        """See :meth:`AsyncBorrowed.has_news`."""
+        return self._news
+
+    async def round_trip(
+        self, request: bytes, count: int, replies: list[Raw], wait: float | None
+    ) -> None:
+        """See :meth:`AsyncBorrowed.round_trip`."""
+        if self._news:
+            raise RedisConnectionError(CLOSED)
+        self._replies, self._due = replies, count
+        self._answered = answered = self._loop.create_future()
+        self._heard = self._loop.time()
+        if self._timer is None or wait != self._wait:
+            self._set_timer(wait)
+        self._transport.write(request)
+        # An error comes as a value: asyncio complains about one that a cancelled caller leaves.
+        if (problem := await answered) is not None:
+            raise problem
+
+    def _set_timer(self, wait: float | None) -> None:
+        # One timer for many requests: to set it takes longer than to read a reply.
+        if self._timer is not None:
+            self._timer.cancel()
+        self._wait, self._timer = wait, None
+        if wait is not None:
+            self._timer = self._loop.call_later(wait, self._check)
+
+    def _check(self) -> None:
+        self._timer = None
+        if self._wait is None or self._answered is None:
+            return
+        if (left := self._heard + self._wait - self._loop.time()) > 0:
+            self._timer = self._loop.call_later(left, self._check)
+        else:
+            self._end(TimeoutError())
+
+    def data_received(self, data: bytes) -> None:
+        """Add the replies that have come; the last one ends the round trip."""
+        if self._answered is None:  # a late answer, or what nobody asked for
+            self._news = True
+            return
+        self._heard = self._loop.time()
+        try:
+            self._reader.feed(data)
+            while self._due:
+                if (reply := self._reader.gets(False)) is MORE:
+                    return
+                self._replies.append(reply if type(reply) is bytes else settled(reply))
+                self._due -= 1
+        except RedisError as problem:
+            self._end(problem)
+        else:
+            self._news = bool(self._reader.has_data())
+            self._end(None)
+
+    def eof_received(self) -> None:
+        """The server has closed the connection."""
+        self._news = True
+        self._end(RedisConnectionError(CLOSED))
+
+    def connection_lost(self, problem: Exception | None) -> None:
+        """The connection has ended."""
+        self._news = True
+        said = CLOSED if problem is None else f"Error while reading from socket: {problem.args}"
+        self._end(RedisConnectionError(said))
+
+    def _end(self, problem: Exception | None) -> None:
+        answered, self._answered = self._answered, None
+        if answered is not None and not answered.done():  # else its caller was cancelled
+            answered.set_result(problem)
+
+    async def disconnect(self) -> None:
+        """Close the connection now."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        await super().disconnect()

@@ -177,6 +177,8 @@ def test_tls(tls: tuple[int, str]) -> None:
         check(own_road(client))
     client = redis.asyncio.Redis(port=port, ssl=True, ssl_ca_certs=trusted)
     asyncio.run(acheck(client))
+    client = redis.asyncio.Redis(port=port, ssl=True, ssl_ca_certs=trusted)
+    asyncio.run(acheck(own_road(client)))
     with connect(f"rediss://localhost:{port}?ssl_ca_certs={trusted}") as kv:
         assert kv.run(Op("PING")) == b"PONG"
     untrusting = connect(f"rediss://localhost:{port}")

@@ -23,7 +23,7 @@ from support import own_road
 
 from kvlab import AsyncKv, Key, Kv, Op
 from kvlab.core import link
-from kvlab.core.async_link import AsyncBorrowed
+from kvlab.core.async_link import AsyncBorrowed, AsyncLink
 from kvlab.core.link import Borrowed, Link, is_plain
 from kvlab.errors import ServerRefused
 from kvlab.instruments.explorer.clients.async_connections import SteppedAsyncConnection
@@ -319,6 +319,10 @@ def of_class(kind: type) -> redis.Redis:
         (own_road(redis.Redis()), Borrowed),
         (fakeredis.FakeRedis(), Borrowed),
         (load_client("redis://localhost", retry=None), Borrowed),  # type: ignore[arg-type]
+        (redis.asyncio.Redis(), AsyncLink),
+        (redis.asyncio.Redis(ssl=True), AsyncLink),
+        (redis.asyncio.Redis(unix_socket_path="/tmp/s"), AsyncLink),
+        (sentinel_client(redis.asyncio.sentinel), AsyncLink),
         (own_road(redis.asyncio.Redis()), AsyncBorrowed),
         (fakeredis.FakeAsyncRedis(), AsyncBorrowed),
     ],
