@@ -39,6 +39,7 @@ RUN = {
     "setup": FUNCTION,
     "invariant": FUNCTION,
     "clock_jumps": ("soon", b"ab", [NAN], {"a": 1}, True, None),
+    "expected": (5, "ValueError", [ValueError], None, (5,)),
     "max_steps": (*COUNT, 0),
     "engine": TEXT,
     "url": TEXT,

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from redis.exceptions import NoScriptError
+
 from kvlab import Key, NaivePipeline, Op
 from kvlab.errors import BatchFailed, OutcomeUnknown
 from kvlab.instruments import Story, World, explore, replay
@@ -151,7 +153,7 @@ def test_a_forgotten_script_in_multi_leaves_the_rest_applied() -> None:
             pipeline.execute()
 
     assert explore([by_hash], invariant=both_or_none)
-    story = explore([by_hash], invariant=both_or_none, script_flushes=True)
+    story = explore([by_hash], invariant=both_or_none, script_flushes=True, expected=NoScriptError)
     assert why(story) == {"a is 0, b is 1": 1}
 
 

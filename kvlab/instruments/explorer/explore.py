@@ -75,6 +75,7 @@ def explore(
     script_flushes: bool = False,
     clock_jumps: float | Sequence[float] = (),
     max_faults: int = 1,
+    expected: type[BaseException] | tuple[type[BaseException], ...] = (),
     reduce: bool = False,
     max_schedules: int = 100_000,
     max_seconds: float = 300.0,
@@ -95,9 +96,11 @@ def explore(
     put back. A command whose effect cannot be put back (CLIENT PAUSE, SHUTDOWN …) is refused.
 
     ``invariant(world)`` is asked at the end of each run, with a :class:`World`: it returns whether
-    all is well, or raises AssertionError. A client that raises breaks the story too, except for a
-    redis-py or kvlab error in a run with a fault or a time-out. So does a deadlock, and a run of
-    more than ``max_steps``.
+    all is well, or raises AssertionError. A deadlock breaks the story, and so does a client that
+    raises: except for the classes in ``expected``, and, in a run with a fault or a time-out, for
+    an error that says that no answer came (ConnectionError, TimeoutError, OutcomeUnknown,
+    ServerUnavailable). ``story.excused`` counts them. A run of more than ``max_steps`` is broken
+    off: the story is then undecided.
 
     ``faults``: the kinds of fault that are allowed, such as ``ALL_FAULTS`` or
     ``Faults(crashes=True)``; at most ``max_faults`` of them happen in one run. The arguments
@@ -138,6 +141,7 @@ def explore(
         invariant=invariant,
         faults=faults | allowed if isinstance(faults, Faults) else faults,
         max_faults=max_faults,
+        expected=expected,  # type: ignore[arg-type]
         reduce=reduce,
         max_schedules=max_schedules,
         max_seconds=max_seconds,
@@ -158,6 +162,7 @@ def replay(
     invariant: Invariant | None = None,
     setup: Callable[[KvRedis], object] | None = None,
     clock_jumps: float | Sequence[float] = (),
+    expected: type[BaseException] | tuple[type[BaseException], ...] = (),
     max_steps: int = 1000,
     engine: str = "valkey",
     url: str | None = None,
@@ -183,6 +188,7 @@ def replay(
         invariant=invariant,
         faults=ALL_FAULTS | Faults(clock_jumps=_several(clock_jumps)),
         max_faults=len(tokens),
+        expected=expected,  # type: ignore[arg-type]
         max_steps=max_steps,
         engine=engine,
         url=url,
@@ -193,8 +199,8 @@ def replay(
         while not rehearse(exploration, tokens):
             pass
         shown = recorded(exploration, Spelled(tokens))
-    broken = Counter() if shown.problem is None else Counter([shown.problem])
-    return Story(1, 1, True, time.perf_counter() - began, broken, shown)
+    broken, undecided = (Counter([why] if why else []) for why in (shown.problem, shown.undecided))
+    return Story(1, 1, True, time.perf_counter() - began, broken, shown, undecided)
 
 
 def _explored(settings: Settings) -> Story:
@@ -208,9 +214,18 @@ def _explored(settings: Settings) -> Story:
             made_again(exploration, found)
         _all_must_have_moved(found, settings)
         shown = _shown(found, exploration)
-    at_least = found.schedules + found.unexplored
-    complete = not found.unexplored
-    return Story(found.schedules, at_least, complete, found.seconds, found.broken, shown)
+    return Story(
+        schedules=found.schedules,
+        at_least=found.schedules + found.unexplored,
+        complete=not found.unexplored,
+        seconds=found.seconds,
+        broken=found.broken,
+        shortest=shown,
+        undecided=found.undecided,
+        faults=found.faults,
+        absent=tuple(kind for kind in settings.faults.kinds if kind not in found.faults),
+        excused=found.excused,
+    )
 
 
 def _shown(found: Findings, exploration: Exploration) -> Timeline | None:
@@ -222,16 +237,18 @@ def _shown(found: Findings, exploration: Exploration) -> Timeline | None:
         while not rehearse(exploration, tokens):
             pass  # until this server knows the scripts too
     shown = recorded(exploration, along(path))
-    if shown.problem is None:
+    was = "broken" if found.broken else "undecided"
+    if not shown.verdict.startswith(was):
+        why = next(iter(found.broken or found.undecided))
         raise Nondeterministic(
-            f"a run that was broken holds when it is made again ({next(iter(found.broken))}); "
+            f"a run that was {was} ({why}) is another when it is made again ({shown.verdict}); "
             + ADVICE
         )
     return shown
 
 
 def _all_must_have_moved(found: Findings, settings: Settings) -> None:
-    if found.unexplored or found.broken:
+    if found.unexplored or found.broken or found.undecided:
         return
     for number, name in enumerate(settings.names):
         if number not in found.moved:

@@ -9,25 +9,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from kvlab.instruments.explorer.invariants import broken_by, failure_of
-from kvlab.instruments.explorer.run.choices import Choice
+from kvlab.instruments.explorer.invariants import Verdict, judged
+from kvlab.instruments.explorer.run.choices import FAULT_NAMES, Choice
 from kvlab.instruments.explorer.run.exploration import Exploration
 from kvlab.instruments.explorer.run.run import Run
 from kvlab.instruments.explorer.run.steps import Done
 from kvlab.instruments.explorer.search import Search
+from kvlab.instruments.explorer.shortening import steady
 from kvlab.instruments.measure.progress import progress_bar
 
+_FAULTS = FAULT_NAMES | {"time out": "expiries"}
 RunSearch = Search[Choice, Done, Run]
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Rank:
-    """Which of the runs that break the invariant is shown: the one with the least rank.
+    """Which run is shown, of those that break the invariant, or else of those that did not end:
+    the one with the least rank.
 
     No two runs have the same ``place``, so that the same run is shown in whatever order the runs
     are found.
     """
 
+    undecided: bool
     faults: int
     steps: int
     turns: int
@@ -49,32 +53,40 @@ class Findings:
     ``broken``: how many runs broke the invariant, by the problem; ``moved``: the clients that did
     anything; ``best``: the path of the run to show, and its rank; ``first``: the
     first run that held, or else the first run; ``denied``: the invariant has said no to a run.
+    ``undecided``: how many runs were broken off, by the reason; ``faults``: how many had a fault,
+    by its kind; ``excused``: in how many a client raised what it may raise, by the class.
     """
 
     seconds: float = 0.0
     schedules: int = 0
     unexplored: int = 0
     broken: Counter[str] = field(default_factory=Counter)
+    undecided: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    excused: Counter[str] = field(default_factory=Counter)
     moved: set[int | None] = field(default_factory=set)
     best: tuple[Rank, tuple[Choice, ...]] | None = None
     first: MadeRun | None = None
     denied: bool = False
 
-    def note(
-        self, path: tuple[Choice, ...], run: Run, problem: str | None, search: RunSearch
-    ) -> None:
-        """Add one run. ``problem``: why it does not hold, if it does not."""
+    def note(self, path: tuple[Choice, ...], run: Run, verdict: Verdict, search: RunSearch) -> None:
+        """Add one run."""
         self.schedules += 1
         self.moved.update(step.client for step in run.trace)
-        if problem is not None:
-            self.broken[problem] += 1
-            self._offer(_rank(path, search.place), path)
+        self.faults.update({_FAULTS[one.kind] for one in path if one.kind in _FAULTS})
+        self.excused.update(set(verdict.excused))
+        if (why := verdict.problem or verdict.undecided) is not None:
+            (self.broken if verdict.problem else self.undecided)[steady(why)] += 1
+            self._offer(_rank(path, search.place, undecided=not verdict.problem), path)
 
     def add(self, other: Findings) -> None:
         """Add the findings of other runs."""
         self.schedules += other.schedules
         self.unexplored += other.unexplored
         self.broken += other.broken
+        self.undecided += other.undecided
+        self.faults += other.faults
+        self.excused += other.excused
         self.moved |= other.moved
         if other.best is not None:
             self._offer(*other.best)
@@ -88,11 +100,12 @@ def findings_of(search: RunSearch, goes_on: Callable[[Findings], bool]) -> Findi
     """Make the runs of a search, until ``goes_on``, which is asked after each run, says no."""
     found = Findings()
     for path, run in search:
-        problem = broken_by(run)
-        found.note(path, run, problem, search)
-        if found.first is None or (problem is None and not found.first.holds):
-            found.first = MadeRun(path, search.done, problem is None)
-        found.denied |= problem is not None and failure_of(run) is None
+        verdict = judged(run)
+        found.note(path, run, verdict, search)
+        holds = verdict.problem is None and verdict.undecided is None
+        if found.first is None or (holds and not found.first.holds):
+            found.first = MadeRun(path, search.done, holds)
+        found.denied |= verdict.denied
         if not goes_on(found):
             break
     found.unexplored = search.unexplored
@@ -116,6 +129,6 @@ def found_alone(exploration: Exploration) -> Findings:
     return found
 
 
-def _rank(path: Sequence[Choice], place: tuple[int, ...]) -> Rank:
+def _rank(path: Sequence[Choice], place: tuple[int, ...], *, undecided: bool) -> Rank:
     turns = sum(one.client != other.client for one, other in itertools.pairwise(path))
-    return Rank(sum(choice.is_fault for choice in path), len(path), turns, place)
+    return Rank(undecided, sum(choice.is_fault for choice in path), len(path), turns, place)

@@ -1,4 +1,4 @@
-"""Why a run does not hold, in words."""
+"""Whether a run holds, and why not, in words."""
 
 from __future__ import annotations
 
@@ -7,37 +7,51 @@ import functools
 import linecache
 import traceback
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 
-from kvlab.errors import KvlabError
+from kvlab.errors import BatchFailed, OutcomeUnknown, ServerUnavailable
 from kvlab.instruments.explorer.clients.leftovers import Refused
 from kvlab.instruments.explorer.run.run import Run
 from kvlab.instruments.explorer.run.steps import Invariant, World
 from kvlab.instruments.faults.client_gate import ClientCrashed
 
-_EXPECTED = (redis.RedisError, KvlabError, ConnectionError, TimeoutError)
-"""What a client may raise in a run with a fault or a time-out."""
+_OF_A_FAULT = (redis.ConnectionError, redis.TimeoutError, ConnectionError, TimeoutError,
+               OutcomeUnknown, ServerUnavailable)  # fmt: skip
+"""What a client may raise in a run with a fault or a time-out: no answer came."""
 
 
-def broken_by(run: Run) -> str | None:
-    """Why a run that has ended does not hold; None when it does."""
-    return failure_of(run) or _refused_by(run.settings.invariant, run.world)
+class Verdict(NamedTuple):
+    """``problem``: why the run does not hold, if it does not; ``undecided``: why nobody knows.
+
+    ``excused``: the errors of clients that were no problem, by class. ``denied``: it was the
+    invariant that said no.
+    """
+
+    problem: str | None = None
+    undecided: str | None = None
+    excused: tuple[str, ...] = ()
+    denied: bool = False
 
 
-def failure_of(run: Run) -> str | None:
-    """Why a run does not hold, whatever the invariant says of it."""
-    if run.problem is not None:
-        return run.problem
+def judged(run: Run) -> Verdict:
+    """The verdict on a run that has ended."""
+    if run.undecided or run.problem:
+        return Verdict(run.problem, run.undecided)
     faulted = any(step.kind != "go" for step in run.trace)
+    may_raise = run.settings.expected + (_OF_A_FAULT if faulted else ())
+    excused = []
     for number, result in enumerate(run.results):
         if isinstance(result, ClientCrashed) or not isinstance(result, BaseException):
             continue
-        if not faulted or not _is_expected(result):
-            said = f"{type(result).__name__}: {result}"
-            return f"{run.settings.names[number]} raised {said}{_place(result)}"
-    return None
+        kind = type(result).__name__
+        if not _is_one_of(result, may_raise):
+            name = run.settings.names[number]
+            return Verdict(f"{name} raised {kind}: {result}{_place(result)}")
+        excused.append(kind)
+    problem = _refused_by(run.settings.invariant, run.world)
+    return Verdict(problem, None, tuple(excused), problem is not None)
 
 
 def _refused_by(invariant: Invariant | None, world: World) -> str | None:
@@ -67,10 +81,13 @@ def _place(problem: BaseException) -> str:
     return own[-1] if own else ""
 
 
-def _is_expected(problem: BaseException) -> bool:
-    if isinstance(problem, BaseExceptionGroup):  # of a TaskGroup
-        return all(map(_is_expected, problem.exceptions))
-    return isinstance(problem, _EXPECTED)
+def _is_one_of(problem: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
+    if isinstance(problem, BatchFailed):
+        failed = [one for one in problem.results if isinstance(one, BaseException)]
+        return isinstance(problem, kinds) or all(_is_one_of(one, kinds) for one in failed)
+    if isinstance(problem, BaseExceptionGroup) and not isinstance(problem, kinds):  # a TaskGroup's
+        return all(_is_one_of(one, kinds) for one in problem.exceptions)
+    return isinstance(problem, kinds)
 
 
 def _words(invariant: Invariant) -> str:

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.explorer.findings import Findings
-from kvlab.instruments.explorer.invariants import broken_by
+from kvlab.instruments.explorer.invariants import judged
 from kvlab.instruments.explorer.run.choices import Choice
 from kvlab.instruments.explorer.run.exploration import Exploration
 from kvlab.instruments.explorer.run.repeats import ADVICE
@@ -94,7 +94,7 @@ def made_again(exploration: Exploration, found: Findings) -> None:
         if words := words or run.unlike(done, run.take(choice)):
             break
     if not words and first.holds and found.denied:
-        problem = broken_by(run)
+        problem = judged(run).problem
     try:
         run.end()
     except RepeatRun:
@@ -115,14 +115,15 @@ def recorded(exploration: Exploration, choose: Chooser) -> Timeline:
         run.take(choice)
         if len(states) <= len(run.trace):
             states.append(state_of(exploration.server))
-    problem = broken_by(run)
+    verdict = judged(run)
     timeline = Timeline(
         names=run.settings.names,
         schedule=str(schedule),
         trace=tuple(run.trace),
         states=tuple(states),
         results=tuple(run.results),
-        problem=problem,
+        problem=verdict.problem,
+        undecided=verdict.undecided,
     )
     with suppress(RepeatRun):
         run.end()

@@ -23,6 +23,7 @@ _TOKEN = re.compile(
 )
 _TIME = re.compile(r"(?<![\d.])1\d{12}(\d{3})?(?!\d)")  # in ms or in µs
 _DATE = re.compile(r"\d\d:\d\d:\d\d(\.\d+)?|\d{4}-\d\d-\d\d|1\d{9,}(\.\d+)?")
+_ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}")
 _NUMBERED, _LETTER = re.compile(r"[\w-]*\d[\w-]*"), re.compile("[A-Za-z]")
 _FRACTION = re.compile(r"(\d\.\d{4})\d{5,}")
 
@@ -34,8 +35,13 @@ def shortened(text: str) -> str:
     return _FRACTION.sub(r"\1…", text)
 
 
+def steady(text: str) -> str:
+    """The text without what another run would say otherwise: tokens, times, addresses."""
+    return _ADDRESS.sub("…", _DATE.sub("…", _TOKEN.sub("…", text)))
+
+
 def essence(text: str) -> str:
     """What stays the same in each run when clocks go on and tokens are drawn: by chance, or as
     "token 7" by a counter."""
-    text = _DATE.sub("…", _TOKEN.sub("…", text))
+    text = steady(text)
     return _NUMBERED.sub("…", text) if _LETTER.search(text) else text

@@ -7,6 +7,24 @@ from dataclasses import dataclass, field
 
 from kvlab.instruments.explorer.timeline.timeline import Timeline
 
+_DECIDES = (
+    "to decide it, allow more max_steps, or let a client that polls for a TTL sleep longer; a "
+    "client that polls for what never comes needs a deadline"
+)
+_NEEDED = {
+    "crashes": "a client crashes only between two of its steps",
+    "lost_replies": "they need a command that does not block",
+    "lost_requests": "they need a command that does not block",
+    "expiries": "they need a key with a TTL, or a blocking command",
+    "script_flushes": "they need a step",
+    "clock_jumps": "they need a client that reads time.time()",
+}
+"""What a fault of each kind needs."""
+
+
+def _counted(counter: Counter[str]) -> str:
+    return ", ".join(f"{what} in {count:,}" for what, count in counter.items())
+
 
 class Violated(AssertionError):
     """The truth of a story was asserted, and the story is broken; the message is its timeline."""
@@ -16,12 +34,17 @@ class Violated(AssertionError):
 class Story:
     """What an exploration found. As the last value of a notebook cell it draws ``shortest``.
 
-    * ``holds``: no run broke the invariant.
+    * ``holds``: no run broke the invariant, and every run came to an end.
     * ``schedules``: how many runs were made; ``violations``: how many of them broke the
-      invariant; ``broken``: how many, by the problem.
+      invariant; ``broken``: how many, by the problem; ``undecided``: how many were broken off, by
+      the reason, so that nobody knows whether they hold.
     * ``complete``: every order was run; otherwise there are ``at_least`` so many.
+    * ``verdict``: "broken" by a run; "undecided" where runs were broken off or left out; "holds".
     * ``shortest``: of the runs that broke the invariant, the one with the fewest faults, then the
-      fewest steps, then the fewest changes of client; of a replay, its run. None when it holds.
+      fewest steps, then the fewest changes of client; if there is none, of the runs that were
+      broken off; of a replay, its run. None when it holds.
+    * ``faults``: how many runs had a fault, by its kind; ``absent``: the kinds that were allowed
+      and never came. ``excused``: in how many runs a client raised what it may raise, by the class.
     * ``seconds``: how long the exploration took.
 
     ``assert explore(…)`` passes when the story holds and is complete; otherwise its error says
@@ -34,6 +57,10 @@ class Story:
     seconds: float
     broken: Counter[str] = field(default_factory=Counter)
     shortest: Timeline | None = None
+    undecided: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    absent: tuple[str, ...] = ()
+    excused: Counter[str] = field(default_factory=Counter)
 
     @property
     def violations(self) -> int:
@@ -41,7 +68,13 @@ class Story:
 
     @property
     def holds(self) -> bool:
-        return not self.broken
+        return not self.broken and not self.undecided
+
+    @property
+    def verdict(self) -> str:
+        if self.broken:
+            return "broken"
+        return "holds" if self.complete and not self.undecided else "undecided"
 
     @property
     def schedule(self) -> str | None:
@@ -53,15 +86,32 @@ class Story:
         """One line."""
         more = "" if self.complete else f" (of at least {self.at_least:,})"
         if self.schedules == 1 and self.complete:
-            return f"{'holds' if self.holds else 'broken'} in the only schedule"
+            return f"{self.verdict} in the only schedule"
         runs = f"{self.schedules:,} schedule{'s' * (self.schedules != 1)}{more}"
         if self.holds:
             return f"holds in all of {runs}" if self.complete else f"held in {runs}"
-        return f"broken in {self.violations:,} of {runs}"
+        count = self.violations or sum(self.undecided.values())
+        return f"{self.verdict} in {count:,} of {runs}"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know of the runs: a line each."""
+        found = []
+        if self.faults:
+            found.append("faults: " + _counted(self.faults))
+        for kind in self.absent:
+            found.append(f"warning: {kind} allowed, but no schedule had one: {_NEEDED[kind]}")
+        if self.excused:
+            found.append(f"errors that clients may raise: {_counted(self.excused)}")
+        if self.broken and self.undecided:
+            found.append(f"undecided: {_counted(self.undecided)}")
+        if self.undecided:
+            found.append(_DECIDES)
+        return tuple(found)
 
     def __str__(self) -> str:
         shown = "" if self.shortest is None else f"\n\n{self.shortest}"
-        return self.summary + shown
+        return "\n".join([self.summary, *self.notes]) + shown
 
     __repr__ = __str__
 
@@ -74,7 +124,7 @@ class Story:
             raise Violated(str(self))
         if not self.complete:
             raise Violated(
-                f"{self.summary}, and not complete: allow more max_schedules or max_seconds, or "
-                "set reduce=True; story.holds does not ask whether the story is complete"
+                f"undecided: {self.summary}, and not complete: allow more max_schedules or "
+                "max_seconds, or set reduce=True; story.holds does not ask whether it is complete"
             )
         return True

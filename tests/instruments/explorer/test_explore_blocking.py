@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kvlab import Lock
-from kvlab.instruments import World, explore
+from kvlab.instruments import Violated, World, explore, replay
 from kvlab.instruments.explorer.run.steps import UNFINISHED
 from kvlab.instruments.faults.client_gate import ClientCrashed
 
@@ -318,7 +318,45 @@ def test_a_poller_that_waits_in_vain_runs_into_max_steps() -> None:
             time.sleep(1)
 
     story = explore([polls], max_steps=10)
-    assert story.broken == {"no end after 10 steps (max_steps)": 1}
+    assert story.undecided == {"no end after 10 steps (max_steps)": 1}
+    assert (story.verdict, story.holds, story.violations) == ("undecided", False, 0)
+    assert story.summary == "undecided in the only schedule"
+    with pytest.raises(Violated, match="to decide it, allow more max_steps"):
+        bool(story)
+    assert replay(story.schedule or "", [polls], max_steps=10).verdict == "undecided"
+
+
+def test_a_poll_that_a_ttl_ends_is_not_broken() -> None:
+    """A bound on the steps says nothing about the client."""
+
+    def holds(kv: Any) -> None:
+        kv.set("lock", 1, ex=3)
+
+    def polls(kv: Any) -> None:
+        while kv.exists("lock"):
+            time.sleep(0.5)
+
+    many, few = (explore([holds, polls], max_steps=most) for most in (30, 8))
+    assert (many.verdict, many.complete) == ("holds", True)
+    assert few.verdict == "undecided"
+    assert not few.broken
+
+
+def test_a_run_that_breaks_is_shown_before_one_that_does_not_end() -> None:
+    def polls(kv: Any) -> None:
+        while not kv.get("flag"):
+            time.sleep(1)
+
+    def sets(kv: Any) -> None:
+        kv.incr("n")
+        kv.set("flag", 1)
+
+    story = explore([polls, sets], invariant=lambda w: w.results != [None, None], crashes=True,
+                    max_steps=9)  # fmt: skip
+    assert story.verdict == "broken"
+    assert story.undecided
+    assert story.shortest is not None
+    assert story.shortest.problem is not None
 
 
 def test_a_crashed_waiter_takes_nothing_with_it_unless_it_was_served() -> None:

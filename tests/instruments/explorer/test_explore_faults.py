@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import redis
 
+from kvlab.errors import PeriodClosed
 from kvlab.instruments import ALL_FAULTS, Faults, World, explore, replay
 from kvlab.instruments.faults.client_gate import ClientCrashed
 from kvlab.rate_limiting import NaiveFixedWindow
@@ -263,3 +264,65 @@ def test_every_token_replays() -> None:
         assert [step.kind for step in story.shortest.trace] == expected
         assert str(story.shortest)
         assert story.shortest.diagram().shapes
+
+
+# --- what is excused, and what never came ---
+
+
+class NotOwned(Exception):
+    """A library's own."""
+
+
+def releases(error: type[Exception]) -> Callable[[Any], None]:
+    def client(kv: Any) -> None:
+        kv.set("lock", 1, ex=9)
+        if not kv.delete("lock"):
+            raise error("not owned")
+
+    return client
+
+
+@pytest.mark.parametrize("error", [redis.exceptions.LockNotOwnedError, PeriodClosed, NotOwned])
+def test_an_error_is_a_break_whatever_its_class_unless_it_is_expected(
+    error: type[Exception],
+) -> None:
+    story = explore([releases(error)], expiries=True)
+    assert (story.violations, story.schedules) == (1, 2)
+    assert f"raised {error.__name__}" in next(iter(story.broken))
+    for expected in (error, (ValueError, error)):
+        story = explore([releases(error)], expiries=True, expected=expected)
+        assert story
+        assert story.excused == {error.__name__: 1}
+        assert f"errors that clients may raise: {error.__name__} in 1" in str(story)
+    assert replay("0 e:lock 0", [releases(error)], expected=error)
+
+
+def test_that_no_answer_came_is_excused_by_a_fault_and_told() -> None:
+    story = explore([counts(1)], lost_replies=True, client_options=NO_RETRY)
+    assert story
+    assert story.excused == {"ConnectionError": 1}
+
+
+def test_an_expected_error_needs_no_fault() -> None:
+    def fails(kv: Any) -> None:
+        kv.incr("n")
+        raise NotOwned
+
+    assert explore([fails]).violations == 1
+    assert explore([fails], expected=NotOwned)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_story_counts_the_runs_with_each_fault(processes: int) -> None:
+    faults = Faults(crashes=True, lost_replies=True, expiries=True)
+    story = explore([counts(2)], faults=faults, max_faults=2, processes=processes)
+    # kk; rkk, krk, kx; rrkk, rkrk, krrk, rkx, krx, rx
+    assert (story.schedules, story.faults) == (10, {"crashes": 4, "lost_replies": 8})
+    assert story.absent == ("expiries",)
+    assert "warning: expiries allowed, but no schedule had one: they need a key" in str(story)
+
+
+def test_a_client_of_one_step_cannot_crash_and_the_story_says_so() -> None:
+    story = explore([counts(1)] * 2, crashes=True)
+    assert story.absent == ("crashes",)
+    assert explore([counts(2)] * 2, crashes=True).absent == ()

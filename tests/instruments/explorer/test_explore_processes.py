@@ -26,6 +26,7 @@ from kvlab.errors import InvalidArgument, KvlabError, ServerUnavailable
 from kvlab.instruments import Story, World, explore
 from kvlab.instruments.explorer.clients import client_thread
 from kvlab.instruments.explorer.findings import Findings
+from kvlab.instruments.explorer.invariants import Verdict
 from kvlab.instruments.explorer.processes import SharedCounts, hand_out
 from kvlab.instruments.explorer.run.choices import Choice
 from kvlab.instruments.explorer.search import Nondeterministic
@@ -202,7 +203,7 @@ def allowed() -> set[int]:
 def test_what_is_shown_does_not_depend_on_who_reports_first() -> None:
     def noted(place: tuple[int, ...], path: tuple[Choice, ...]) -> Findings:
         found = Findings()
-        found.note(path, SimpleNamespace(trace=()), "so", SimpleNamespace(place=place))  # type: ignore[arg-type]
+        found.note(path, SimpleNamespace(trace=()), Verdict("so"), SimpleNamespace(place=place))  # type: ignore[arg-type]
         return found
 
     path = (Choice("go", 0), Choice("go", 1))

@@ -9,7 +9,7 @@ import redis
 
 from kvlab import FixedWindow
 from kvlab.errors import InvalidArgument
-from kvlab.instruments import World, explore, replay
+from kvlab.instruments import Faults, World, explore, replay
 
 ADD = "return redis.call('INCR', KEYS[1])"
 TWICE = "return redis.call('INCRBY', KEYS[1], 2)"
@@ -75,8 +75,12 @@ def test_two_scripts_one_of_which_stays_forgotten() -> None:
         kv.register_script(ADD)(keys=["n"])
         return kv.register_script(TWICE)(keys=["n"])
 
-    story = explore([both], script_flushes=True, crashes=True, max_faults=2)
+    faults = Faults(script_flushes=True, crashes=True)
+    missing = redis.exceptions.NoScriptError
+    story = explore([both], faults=faults, max_faults=2, expected=missing)
     assert story
+    assert story.excused == {"NoScriptError": 3}
+    assert explore([both], faults=faults, max_faults=2).violations == 3
 
 
 def test_a_script_that_is_always_missing_is_part_of_the_program() -> None:

@@ -19,7 +19,15 @@ from urllib.parse import quote
 Kind = Literal[
     "go", "crash", "lose reply", "lose request", "time out", "look", "jump", "expire", "flush"
 ]
-FAULT_KINDS = frozenset({"crash", "lose reply", "lose request", "jump", "expire", "flush"})
+FAULT_NAMES = {
+    "crash": "crashes",
+    "lose reply": "lost_replies",
+    "lose request": "lost_requests",
+    "expire": "expiries",
+    "flush": "script_flushes",
+    "jump": "clock_jumps",
+}
+"""The kinds that are faults, and the name by which each is allowed."""
 _LETTERS = {
     "go": "",
     "crash": "x",
@@ -50,4 +58,4 @@ class Choice:
 
     @property
     def is_fault(self) -> bool:
-        return self.kind in FAULT_KINDS
+        return self.kind in FAULT_NAMES

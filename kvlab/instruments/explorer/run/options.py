@@ -54,11 +54,12 @@ class RunState:
 @dataclass(frozen=True, slots=True)
 class Options:
     """``usual`` needs no fault, each of ``faults`` is one. ``problem``: why nothing can happen
-    although clients are left."""
+    although clients are left; ``undecided``: why the run is broken off."""
 
     usual: Sequence[Choice] = ()
     faults: Sequence[Choice] = ()
     problem: str | None = None
+    undecided: str | None = None
 
 
 def options_of(exploration: Exploration, state: RunState) -> Options:
@@ -69,7 +70,7 @@ def options_of(exploration: Exploration, state: RunState) -> Options:
     if not usual and all(isinstance(stop, Ended) for stop in stops):
         return Options()
     if state.taken >= settings.max_steps:
-        return Options(problem=f"no end after {state.taken} steps (max_steps)")
+        return Options(undecided=f"no end after {state.taken} steps (max_steps)")
     for client, stop in enumerate(stops if settings.faults.clock_jumps else ()):
         if isinstance(stop, ReadsClock):
             return _clock_is_read(client, len(settings.faults.clock_jumps), state)

@@ -37,7 +37,8 @@ _ORDERS = {"go", "crash", "lose reply", "lose request", "time out"}
 
 
 class Run:
-    """An ``Execution`` of :mod:`..search`. ``problem``: why the run broke off before its end.
+    """An ``Execution`` of :mod:`..search`. ``problem``: why the run broke off before its end;
+    ``undecided``: why it was broken off, so that nobody knows whether it holds.
 
     ``repeats``: the run must begin as the run before it, and repeat the steps of its path.
     """
@@ -53,6 +54,7 @@ class Run:
         self._touched = TouchedKeys(exploration.footprints, count)
         self._missed_script = False
         self.problem: str | None = None
+        self.undecided: str | None = None
         random.seed(0)
         exploration.begin_clean()
         exploration.side.answers.clear()
@@ -82,10 +84,10 @@ class Run:
 
     def options(self) -> Sequence[Choice]:
         """See ``Execution``."""
-        if self.problem:
+        if self.problem or self.undecided:
             return ()
         self._options = options_of(self.exploration, self._state)
-        self.problem = self._options.problem
+        self.problem, self.undecided = self._options.problem, self._options.undecided
         return (*self._options.usual, *self._options.faults)
 
     def take(self, choice: Choice) -> Done:

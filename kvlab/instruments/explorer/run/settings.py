@@ -69,6 +69,11 @@ class Faults:
         )
 
     @property
+    def kinds(self) -> tuple[str, ...]:
+        """The names of the kinds that are allowed."""
+        return tuple(kind.name for kind in fields(self) if getattr(self, kind.name))
+
+    @property
     def between_steps(self) -> bool:
         """Whether any fault can happen that is not a clock's."""
         return (
@@ -96,6 +101,7 @@ class Settings:
     setup: Callable[[KvRedis], object] | None = None
     invariant: Invariant | None = None
     faults: Faults = NO_FAULTS
+    expected: tuple[type[BaseException], ...] = ()
     max_faults: int = 1
     reduce: bool = False
     max_schedules: int = 100_000
@@ -123,6 +129,13 @@ class Settings:
                 "faults must be Faults, such as ALL_FAULTS or Faults(crashes=True), "
                 f"not {self.faults!r:.80}; max_faults says how many may happen in one run"
             )
+        kinds = self.expected if isinstance(self.expected, tuple) else (self.expected,)
+        if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+            raise InvalidArgument(
+                "expected must be classes of exceptions, such as (LockNotOwnedError,), "
+                f"not {self.expected!r:.80}"
+            )
+        object.__setattr__(self, "expected", kinds)
         checks.boolean("reduce", self.reduce)
         checks.boolean("progress", self.progress)
         checks.text("engine", self.engine)

@@ -30,6 +30,7 @@ class Timeline:
     states: tuple[State, ...]
     results: tuple[Any, ...]
     problem: str | None
+    undecided: str | None = None
 
     def __str__(self) -> str:
         lines = [self.verdict, f'replay it: "{self.schedule}"', ""]
@@ -48,7 +49,9 @@ class Timeline:
 
     @property
     def verdict(self) -> str:
-        return "holds" if self.problem is None else f"broken: {shortened(self.problem)}"
+        if self.problem is not None:
+            return f"broken: {shortened(self.problem)}"
+        return f"undecided: {self.undecided}" if self.undecided else "holds"
 
     @functools.cached_property
     def _shown(self) -> Shown:
@@ -89,7 +92,7 @@ class Timeline:
                 waiting=frozenset(number for number, waits in enumerate(waiting) if waits),
                 endings=[spell(ending) for ending in self._endings],
                 verdict=spell(self.verdict),
-                broken=self.problem is not None,
+                broken=self.verdict != "holds",
                 schedule=self.schedule,
                 spell=spell,
             )
