@@ -27,8 +27,9 @@ no other can. The server's own clock is real: what a script computes from TIME, 
 idle times (XAUTOCLAIM), notices neither a sleep nor a TTL that a fault ends. Keep TTLs above a
 second.
 
-A client's clock is its own where the client calls ``time.time()``, but not through
-``datetime.now()`` or ``from time import time``. ``random`` has the same seed in each run.
+A client's clocks (``time``, ``datetime``) are its own, also by the names of ``from time import
+time``. A clock that an object or a default argument has kept is real: what the client then does
+differs from run to run, and raises ``Nondeterministic``. ``random`` has the same seed in each run.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ from kvlab.instruments.explorer.run.settings import (
 from kvlab.instruments.explorer.run.steps import Invariant, World
 from kvlab.instruments.explorer.schedules import Spelled, along, made_again, recorded, rehearse
 from kvlab.instruments.explorer.search import Nondeterministic
+from kvlab.instruments.explorer.shortening import steady
 from kvlab.instruments.explorer.story import Story, Violated
 from kvlab.instruments.explorer.timeline.timeline import Timeline
 
@@ -237,12 +239,11 @@ def _shown(found: Findings, exploration: Exploration) -> Timeline | None:
         while not rehearse(exploration, tokens):
             pass  # until this server knows the scripts too
     shown = recorded(exploration, along(path))
-    was = "broken" if found.broken else "undecided"
-    if not shown.verdict.startswith(was):
-        why = next(iter(found.broken or found.undecided))
+    reasons = found.broken or found.undecided
+    if steady(shown.problem or shown.undecided or "") not in reasons:
+        was = f"{'broken' if found.broken else 'undecided'} ({next(iter(reasons))})"
         raise Nondeterministic(
-            f"a run that was {was} ({why}) is another when it is made again ({shown.verdict}); "
-            + ADVICE
+            f"a run that was {was} is not when it is made again ({shown.verdict}); {ADVICE}"
         )
     return shown
 

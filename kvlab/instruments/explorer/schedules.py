@@ -24,9 +24,18 @@ Chooser = Callable[[Sequence[Choice]], Choice]
 
 
 def along(path: Sequence[Choice]) -> Chooser:
-    """Takes the choices of the path; then the first of the options each time."""
+    """Takes the choices of the path; then the first of the options each time.
+
+    Raises Nondeterministic where a choice is none any more.
+    """
     left = list(reversed(path))
-    return lambda options: left.pop() if left else options[0]
+
+    def choose(options: Sequence[Choice]) -> Choice:
+        if left and left[-1] not in options:
+            raise Nondeterministic(f"the choice {left[-1]} of a run is no choice now; {ADVICE}")
+        return left.pop() if left else options[0]
+
+    return choose
 
 
 class Spelled:

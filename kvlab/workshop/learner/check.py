@@ -110,9 +110,10 @@ def _tried(
     if story.shortest is None:
         return Check(promise.name, True, promise.promised, story.summary)
     shortest = story.shortest
+    why = shortest.problem or shortest.undecided or ""
     has_steps = bool(shortest.trace)  # a function that fails before its first command has none
     schedule = Schedule(str(shortest), shortest.diagram(story.summary)) if has_steps else None
-    return Check(promise.name, False, promise.promised, shortest.problem or "", schedule)
+    return Check(promise.name, False, promise.promised, why, schedule)
 
 
 def _words(problem: Exception) -> str:

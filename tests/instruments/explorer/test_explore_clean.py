@@ -12,6 +12,9 @@ import time
 import uuid
 from collections.abc import Callable
 from contextvars import copy_context
+from datetime import datetime as datetime_by_name
+from time import monotonic, perf_counter, time_ns
+from time import time as time_by_name
 from typing import Any
 
 import pytest
@@ -245,6 +248,57 @@ def test_what_follows_from_an_answer_may_differ() -> None:
         kv.set(f"k{micros % 10}", micros % 10)
 
     assert explore([client, two])
+
+
+# --- clocks ---
+
+CLOCKS: dict[str, Callable[[], float]] = {
+    "time_ns": lambda: time_ns() / 1e9,
+    "monotonic": lambda: monotonic(),
+    "perf_counter": lambda: perf_counter(),
+    "time": lambda: time_by_name(),
+    "datetime": lambda: datetime_by_name.now().timestamp(),
+    "datetime.datetime": lambda: datetime.datetime.now(datetime.UTC).timestamp(),
+}
+
+
+@pytest.mark.parametrize("name", CLOCKS)
+def test_a_clock_is_held_by_whatever_name(name: str) -> None:
+    now = CLOCKS[name]
+    seen = []
+
+    def client(kv: Any) -> tuple[float, float, float]:
+        began = now()
+        kv.incr("n")
+        still = now() - began
+        time.sleep(60)
+        return began, still, now() - began
+
+    story = explore([client, two], invariant=lambda w: seen.append(w.results[0]) or True)
+    assert story
+    assert {(still, slept) for _, still, slept in seen} == {(0, 60)}
+    assert len({began % 2 for began, *_ in seen}) == 1
+    assert now() < seen[0][0] + 30, "the real one again"
+
+
+def test_what_datetime_gives_is_of_the_usual_kind() -> None:
+    def client(kv: Any) -> tuple[Any, ...]:
+        kv.incr("n")
+        now, day = datetime_by_name.now(), datetime.date.today()
+        assert isinstance(now, datetime_by_name)
+        return type(now), type(day), type(datetime_by_name.strptime("2020", "%Y"))
+
+    kinds = (datetime.datetime, datetime.date, datetime.datetime)
+    assert explore([client], invariant=lambda w: w.results == [kinds])
+
+
+def test_a_clock_that_is_not_held_is_told_in_a_few_lines() -> None:
+    def keeps_a_clock(kv: Any, now: Callable[[], int] = time_ns) -> None:
+        kv.set("n", now() // 1000 % 1_000_000)
+
+    with pytest.raises(Nondeterministic, match="client 0 does not repeat itself") as caught:
+        explore([keeps_a_clock, two])
+    assert len(str(caught.value)) < 500
 
 
 # --- threads of a client ---

@@ -1,66 +1,116 @@
-"""In an exploration, ``time`` and ``os.urandom`` belong to the client that calls them.
+"""In an exploration, time and chance belong to the client that asks for them.
 
-``time.time``, ``time_ns``, ``monotonic`` and ``sleep`` are those of the client thread that runs,
-where they are called through the module. ``os.urandom``, and with it ``secrets`` and ``uuid4``,
-gives each client the same bytes in every run: a key named after a token has the same name in each.
+The functions of ``time``, ``datetime.now`` and its family are those of the client thread that runs,
+also where a module has bound them by name (``from time import time_ns``). ``os.urandom``, and with
+it ``secrets`` and ``uuid4``, gives each client the same bytes in every run: a key named after a
+token has the same name in each.
+
+Not held: a function that was bound as a default argument or in an object; what is written in C.
 """
 
 from __future__ import annotations
 
+import datetime
 import os
 import random
+import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from kvlab.errors import KvlabError
-from kvlab.instruments.explorer.clients.client_thread import current_client
+from kvlab.instruments.explorer.clients.client_thread import ClientThread, current_client
 
-_time, _time_ns, _monotonic, _sleep = time.time, time.time_ns, time.monotonic, time.sleep
-_urandom = os.urandom
 _one_exploration = threading.Lock()
+_NOT_SEARCHED = (sys.stdlib_module_names | {"kvlab"}) - {"__main__"}
 
 
-def _client_time() -> float:
-    client = current_client()
-    return _time() if client is None else client.time()
+def _of_client(real: Callable[[], Any], of: Callable[[ClientThread], Any]) -> Callable[[], Any]:
+    """The client's function in a client's thread, the real one in any other."""
+
+    def held() -> Any:
+        client = current_client()
+        if client is None:
+            return real()
+        caller = sys._getframe(1).f_globals.get("__name__", "")
+        client.told_time |= not caller.startswith(("redis.", "kvlab.core."))
+        return of(client)
+
+    return held
 
 
-def _client_time_ns() -> int:
-    client = current_client()
-    return _time_ns() if client is None else int(client.time() * 1e9)
+_real_sleep, _real_urandom = time.sleep, os.urandom
 
 
-def _client_monotonic() -> float:
+def _sleep(seconds: float) -> None:
     client = current_client()
     if client is None:
-        return _monotonic()
-    client.told_time = True
-    return client.monotonic()
-
-
-def _client_sleep(seconds: float) -> None:
-    client = current_client()
-    if client is None:
-        _sleep(seconds)
+        _real_sleep(seconds)
     else:
         client.sleep(seconds)
 
 
-def _client_urandom(size: int) -> bytes:
+def _urandom(size: int) -> bytes:
     client = current_client()
-    return _urandom(size) if client is None else client.random_bytes(size)
+    return _real_urandom(size) if client is None else client.random_bytes(size)
 
 
-_REPLACED = (
-    (time, "time", _client_time),
-    (time, "time_ns", _client_time_ns),
-    (time, "monotonic", _client_monotonic),
-    (time, "sleep", _client_sleep),
-    (os, "urandom", _client_urandom),
-    (random, "_urandom", _client_urandom),  # `secrets` calls this one
-)
+class _AsIf(type):
+    """Instances of the real class are instances of the one in its place."""
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        return isinstance(instance, cls.__mro__[1])
+
+    def __subclasscheck__(cls, other: type) -> bool:
+        return issubclass(other, cls.__mro__[1])
+
+
+class _Date(datetime.date, metaclass=_AsIf):
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        return _Date.__mro__[1](*args, **kwargs)
+
+    @classmethod
+    def today(cls) -> Any:
+        return cls.fromtimestamp(time.time())
+
+
+class _DateTime(datetime.datetime, metaclass=_AsIf):
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        return _DateTime.__mro__[1](*args, **kwargs)
+
+    @classmethod
+    def now(cls, tz: datetime.tzinfo | None = None) -> Any:
+        return cls.fromtimestamp(time.time(), tz)
+
+    @classmethod
+    def today(cls) -> Any:
+        return cls.fromtimestamp(time.time())
+
+    @classmethod
+    def utcnow(cls) -> Any:
+        return cls.now(datetime.UTC).replace(tzinfo=None)
+
+
+def _nanoseconds(seconds: float) -> int:
+    return round(seconds * 1e6) * 1000
+
+
+_REPLACED: dict[tuple[Any, str], Any] = {
+    (time, "time"): _of_client(time.time, ClientThread.time),
+    (time, "time_ns"): _of_client(time.time_ns, lambda client: _nanoseconds(client.time())),
+    (time, "sleep"): _sleep,
+    (os, "urandom"): _urandom,
+    (random, "_urandom"): _urandom,  # `secrets` calls this one
+    (datetime, "date"): _Date,
+    (datetime, "datetime"): _DateTime,
+}
+for _name in ("monotonic", "perf_counter"):
+    _REPLACED[time, _name] = _of_client(getattr(time, _name), ClientThread.monotonic)
+    _REPLACED[time, _name + "_ns"] = _of_client(
+        getattr(time, _name + "_ns"), lambda client: _nanoseconds(client.monotonic())
+    )
 
 
 @contextmanager
@@ -71,14 +121,29 @@ def clients_own_time() -> Iterator[None]:
     """
     if not _one_exploration.acquire(blocking=False):
         raise KvlabError("another exploration runs in this process: wait for its end")
-    before = [(module, name, getattr(module, name)) for module, name, _ in _REPLACED]
-    random_state = random.getstate()
-    try:
-        for module, name, function in _REPLACED:
-            setattr(module, name, function)
+    with ExitStack() as ends:
+        ends.callback(_one_exploration.release)
+        ends.callback(random.setstate, random.getstate())
+        places = [*_bound_by_name(), *_REPLACED]
+        for module, name in places:
+            ends.callback(setattr, module, name, getattr(module, name))
+        news = {id(getattr(module, name)): new for (module, name), new in _REPLACED.items()}
+        for module, name in places:
+            real = getattr(module, name)
+            setattr(module, name, news.get(id(real), real))  # a module can be there twice
         yield
-    finally:
-        for module, name, function in before:
-            setattr(module, name, function)
-        random.setstate(random_state)
-        _one_exploration.release()
+
+
+def _bound_by_name() -> Iterator[tuple[Any, str]]:
+    """Where modules have bound the real functions, the standard library and our own apart."""
+    real = {id(getattr(module, name)) for module, name in _REPLACED}
+    for module in list(sys.modules.values()):
+        names = getattr(module, "__dict__", None)
+        if not isinstance(names, dict) or _is_not_searched(names.get("__name__")):
+            continue
+        if not real.isdisjoint(map(id, names.values())):
+            yield from ((module, name) for name, value in list(names.items()) if id(value) in real)
+
+
+def _is_not_searched(name: object) -> bool:
+    return isinstance(name, str) and name.partition(".")[0] in _NOT_SEARCHED

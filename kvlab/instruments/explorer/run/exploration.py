@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import redis
 
 from kvlab.core.server_url import server_url
 from kvlab.errors import InvalidArgument, ServerUnavailable
 from kvlab.instruments.explorer.clients.client_program import ClientProgram
+from kvlab.instruments.explorer.clients.clock import RunClock
 from kvlab.instruments.explorer.clients.leftovers import Leftovers
 from kvlab.instruments.explorer.clients.redis_clients import KvRedis, direct, plain
 from kvlab.instruments.explorer.clients.server_side import ServerSide
@@ -28,6 +29,7 @@ from kvlab.server import engines
 class Exploration:
     """``kv`` is for setup and invariant (a new one after a run that changed it), ``server`` for
     the explorer itself. ``footprints`` is None when nobody asks which steps commute.
+    ``clock``: when the exploration began.
     Of the last run: ``setup_answers`` is what setup was told, ``first_stops`` where the clients
     stood when it began."""
 
@@ -39,6 +41,7 @@ class Exploration:
     programs: Sequence[ClientProgram]
     scripts: ScriptCache
     footprints: Footprints | None
+    clock: RunClock = field(default_factory=RunClock)
     setup_answers: str = ""
     first_stops: Sequence[Stop] = ()
 

@@ -48,7 +48,7 @@ class Run:
         count = len(exploration.programs)
         faults = self.settings.max_faults
         self._state = RunState(
-            RunClock(), faults, [UNFINISHED] * count, [0] * count, [None] * count
+            RunClock(exploration.clock), faults, [UNFINISHED] * count, [0] * count, [None] * count
         )
         self._options = Options()
         self._touched = TouchedKeys(exploration.footprints, count)
