@@ -24,7 +24,12 @@ def app_of(room: Room, hosts: frozenset[str] = frozenset()) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, max_body_size=MAX_BODY)
     app.add_middleware(Guard, hosts=hosts)
     app.add_exception_handler(KvlabError, _problem)
+    _for_everybody(app, room)
+    _for_the_trainer(app, room)
+    return app
 
+
+def _for_everybody(app: FastAPI, room: Room) -> None:
     @app.get("/")
     async def page() -> HTMLResponse:
         return HTMLResponse(PAGE, headers={"Content-Security-Policy": policy_of(PAGE)})
@@ -47,6 +52,8 @@ def app_of(room: Room, hosts: frozenset[str] = frozenset()) -> FastAPI:
     async def openings() -> dict[str, Any]:
         return await room.openings()
 
+
+def _for_the_trainer(app: FastAPI, room: Room) -> None:
     @app.get("/state")
     async def state(request: Request) -> dict[str, Any]:
         _must_be_trainer(room, request)
@@ -68,8 +75,6 @@ def app_of(room: Room, hosts: frozenset[str] = frozenset()) -> FastAPI:
             raise Refused(422, "minutes are a number")
         await room.set_clock(minutes)
         return await room.openings()
-
-    return app
 
 
 async def _object(request: Request) -> dict[str, Any]:
