@@ -115,7 +115,7 @@ def test_the_lab_opens_a_working_copy_and_leaves_nothing_running(
         kernel = json.loads(ask(shown, "/api/kernels", b'{"name": "python3"}'))
         assert kernel["name"] == "python3"
         processes = psutil.Process(process.pid).children(recursive=True)
-        assert any("ipykernel_launcher" in " ".join(p.cmdline()) for p in processes)
+        assert any("ipykernel_launcher" in command_of(one) for one in processes)
         for _ in range(3):  # an impatient user
             process.send_signal(signal.SIGINT)
         assert process.wait(SECONDS) == 0
@@ -163,6 +163,14 @@ def test_a_lab_ends_with_a_process_that_is_killed(tmp_path: Path) -> None:
         assert child.is_running()
         parent.kill()
     assert still_running([child]) == []
+
+
+def command_of(process: psutil.Process) -> str:
+    """Its command line; empty when the process has just ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def still_running(processes: list[psutil.Process]) -> list[psutil.Process]:
