@@ -17,7 +17,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import pandas as pd
 
 from kvlab.instruments.measure.recorder import Recorder
-from kvlab.load.record.parts import TIMELINE
+from kvlab.load.record.parts import ANSWERED, TIMELINE, WAITED
 
 SHORT, FINE, COARSE = 20.0, 0.25, 1.0
 MOST_INTERVALS, ENDLESS = 600, 5.0
@@ -67,16 +67,18 @@ class Evidence(Generic[F]):
 
     ``width``: the seconds of an interval, the same in all processes. ``warm_up``: calls before the
     run, in no figure. ``drained``: calls of the run that were answered after its end.
-    ``processes``: what each process says of itself at its end, see ``kvlab.load.user``.
+    ``stages``: see ``LoadRun``. ``processes``: what each process says of itself at its end, see
+    ``kvlab.load.user``.
     """
 
     def __init__(self, facts: F, width: float = COARSE) -> None:
         self.facts, self.width = facts, width
         self.latency: dict[str, Recorder] = defaultdict(Recorder)
+        self.stages: dict[str, Recorder] = defaultdict(Recorder)
         self.intervals: dict[int, Interval] = defaultdict(Interval)
         self.errors: Counter[str] = Counter()
         self.warm_up = self.drained = 0
-        self.processes: dict[str, dict[str, float]] = {}
+        self.processes: dict[str, dict[str, Any]] = {}
 
     @property
     def calls(self) -> int:
@@ -88,9 +90,22 @@ class Evidence(Generic[F]):
         """Arrivals that were due and whose call never began."""
         return sum(interval.due for interval in self.intervals.values()) - self.calls
 
-    def record(self, name: str, ended: float, latency: float, problem: object = None) -> None:
-        """Count a call: when it ended, in Unix seconds, and its seconds from the intended start."""
+    def record(
+        self,
+        name: str,
+        ended: float,
+        latency: float,
+        problem: object = None,
+        waited: float | None = None,
+    ) -> None:
+        """Count a call: when it ended, in Unix seconds, and its seconds from the intended start.
+
+        ``waited``: seconds between the intended start and the start, None in a closed loop.
+        """
         self.latency[name].record(latency)
+        if waited is not None:
+            self.stages[WAITED].record(waited)
+            self.stages[ANSWERED].record(latency - waited)
         interval = self._at(ended)
         interval.calls += 1
         interval.latency.record(latency)
@@ -110,6 +125,7 @@ class Evidence(Generic[F]):
         return {
             "facts": self.facts.to_dict(),
             "latency": {name: one.to_dict() for name, one in self.latency.items()},
+            "stages": {name: one.to_dict() for name, one in self.stages.items()},
             "intervals": [
                 [number, i.calls, i.errors, i.due, i.latency.to_dict()]
                 for number, i in self.intervals.items()
@@ -123,8 +139,9 @@ class Evidence(Generic[F]):
     def add(self, data: Mapping[str, Any]) -> None:
         """Add what another process saw."""
         self.facts.add(data["facts"])
-        for name, latency in data["latency"].items():
-            self.latency[name].merge(Recorder.from_dict(latency))
+        for mine, added in ((self.latency, data["latency"]), (self.stages, data["stages"])):
+            for name, recorder in added.items():
+                mine[name].merge(Recorder.from_dict(recorder))
         for number, calls, errors, due, latency in data["intervals"]:
             interval = self.intervals[number]
             interval.calls += calls

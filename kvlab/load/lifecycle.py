@@ -206,7 +206,7 @@ class Lifecycle:
             print("  the run is over, and is judged", flush=True)
         self.target.recover()
         if self.workers is None:
-            end_process(self.process, "local")
+            end_process(self.process, "local", self.test.bare(self.process))
         else:
             self.workers.collect(settings.stop_timeout)
             missing = self.workers.missing()

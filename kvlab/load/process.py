@@ -31,6 +31,8 @@ from redis.retry import Retry
 import kvlab
 from kvlab.load.arrivals import CHANGES, SHAPES, Arrivals
 from kvlab.load.evidence import Evidence, Facts
+from kvlab.load.pulse import Pulse
+from kvlab.load.record.parts import LATE
 from kvlab.load.settings import LoadSettings
 from kvlab.load.target.connections import load_client
 
@@ -51,8 +53,8 @@ class Process(Generic[S, F]):
     """``numbers`` counts whatever the users of this process must tell apart.
 
     ``began``, ``ends``: the run, in seconds of ``clock``; infinite before the run begins.
-    ``joined``: users so far; ``warmed``: those that have made their first call; ``under_way``:
-    calls without an answer yet.
+    ``joined``: users so far; ``everybody``: set when all users are there; ``warmed``: users that
+    have made their first call; ``under_way``: calls without an answer yet.
     """
 
     def __init__(
@@ -61,12 +63,14 @@ class Process(Generic[S, F]):
         self.settings, self.evidence, self.clock = settings, evidence, clock
         self.numbers = itertools.count()
         self.arrivals: Arrivals | None = None
-        self.gate = Event()
+        self.everybody, self.gate = Event(), Event()
         self.began = self.ends = math.inf
         self.joined = self.warmed = self.under_way = 0
         self.cpu_share = 0.0
+        self.pulse = Pulse(settings.interval)
         self._ahead = self._cpu_before = 0.0
         self._connecting = threading.Lock()
+        self._meeting: threading.Barrier | None = None
         self._kv: kvlab.Kv | None = None
         self._naive: redis.Redis | None = None
 
@@ -147,11 +151,24 @@ class Process(Generic[S, F]):
         if due < self.ends:
             self.evidence.due(self.unix(due))
 
-    def record(self, name: str, since: float, problem: object = None) -> None:
-        """Count a call of the run, which has just ended; ``since``: its intended start."""
+    def record(
+        self, name: str, sent: float, problem: object = None, due: float | None = None
+    ) -> None:
+        """Count a call of the run, which has just ended. ``due``: its intended start, if any."""
         now = self.clock()
+        since, waited = (sent, None) if due is None else (due, sent - due)
         self.evidence.drained += now > self.ends
-        self.evidence.record(name, self.unix(min(now, self.ends)), now - since, problem)
+        self.evidence.record(name, self.unix(min(now, self.ends)), now - since, problem, waited)
+
+    def keep_time(self) -> None:
+        """Measure how well this process keeps time, until the greenlet is killed."""
+        self.pulse.run(lambda late: self.evidence.stages[LATE].record(late))
+
+    def meeting(self, users: int) -> threading.Barrier:
+        """Where ``users`` of this process wait for each other, the same at each call."""
+        if self._meeting is None:
+            self._meeting = threading.Barrier(users, timeout=WARM_UP)
+        return self._meeting
 
     def close(self) -> None:
         """Close every connection."""
@@ -180,6 +197,7 @@ class Phases:
         self._on_begun, self._stop = on_begun, stop
         self._process: Process[Any, Any] | None = None
         self._running: gevent.Greenlet | None = None
+        self._pulse: gevent.Greenlet | None = None
         self._are_spawned = False
         environment.events.spawning_complete.add_listener(self.on_spawning_complete)
         environment.events.test_stopping.add_listener(self.on_test_stopping)
@@ -193,10 +211,13 @@ class Phases:
     def on_spawning_complete(self, **_: Any) -> None:
         """Locust has started all users."""
         self._are_spawned = True
+        if self._process is not None:
+            self._process.everybody.set()
 
     def _run(self, process: Process[Any, Any]) -> None:
         self._wait_until(lambda: self._is_warm(process), WARM_UP)
         process.start()
+        self._pulse = gevent.spawn(process.keep_time)
         self._on_begun(process.unix(process.began))
         if process.settings.seconds:
             gevent.sleep(process.ends - process.clock())
@@ -217,6 +238,7 @@ class Phases:
         process, self._process = self._process, None
         if process is None:
             return
+        gevent.killall([self._pulse] if self._pulse is not None else [])
         process.finish()
         self._wait_until(lambda: not process.under_way, process.settings.stop_timeout)
         self._environment.stop_timeout = 0  # Locust need not wait once more

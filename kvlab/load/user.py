@@ -7,25 +7,24 @@ usable. The verdict and the report use our own recorders, merged over all worker
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import gevent
-from gevent.pool import Group
-from locust import User, task
-from locust.env import Environment
+import redis
+from locust import User
 from locust.exception import StopUser
 from locust.user.task import LOCUST_STATE_STOPPING
 
 import kvlab
 from kvlab.errors import InvalidArgument, KvlabError, ServerUnavailable
-from kvlab.load.evidence import CUT_OFF, Evidence
-from kvlab.load.process import Process, process_of, share
+from kvlab.load.evidence import CUT_OFF
+from kvlab.load.process import Process, process_of
 from kvlab.load.target.app_client import AppClient
 
-NOOP_SECONDS = 0.3
+BARE_SECONDS = 0.3
 _EARLY = 0.0015
 """Timers of gevent are late by up to a millisecond: a user spends the last stretch yielding."""
 
@@ -34,12 +33,13 @@ class KvUser(User):
     """A user whose calls go through :meth:`timed`; ``process`` is what it shares with others.
 
     ``due``: the arrival that the user has taken, in seconds of the process's clock. ``is_cold``:
-    its first call has not begun.
+    its first call has not begun. ``began``: when its last call began, in Unix seconds.
     """
 
     abstract = True
     due: float | None = None
     is_cold = True
+    began = 0.0
 
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
@@ -105,17 +105,17 @@ class KvUser(User):
             raise StopUser
         problem: Exception | None = None
         process.under_way += 1
-        start, began = process.clock(), time.time()
+        start, self.began = process.clock(), time.time()
         try:
             return call()
         except ServerUnavailable as raised:
             problem = raised  # nothing was sent
         except Exception as raised:  # of the store, the app, or a bug: counted, never hidden
             problem = raised
-            unknown(began, time.time())
+            unknown(self.began, time.time())
         except gevent.GreenletExit:  # the drain is over and waits no longer
             problem = TimeoutError(CUT_OFF)
-            unknown(began, time.time())
+            unknown(self.began, time.time())
             raise
         finally:
             self._count(name, start, problem)
@@ -130,7 +130,7 @@ class KvUser(User):
             process.warmed += 1
             process.evidence.warm_up += 1
         else:
-            process.record(name, since, problem)
+            process.record(name, start, problem, self.due)
         if self.due is not None:
             process.count_due(self.due)
             self.due = None
@@ -144,38 +144,23 @@ class KvUser(User):
         )
 
 
-class _IdleUser(KvUser):
-    """Makes calls that do nothing, for ``NOOP_SECONDS``."""
-
-    is_cold = False
-
-    def on_start(self) -> None:
-        self.until = time.perf_counter() + NOOP_SECONDS
-
-    @task
-    def nothing(self) -> None:
-        self.timed("nothing", lambda: None, lambda began, now: None)
-        if time.perf_counter() > self.until:
-            raise StopUser
-
-
-def end_process(process: Process[Any, Any], name: str) -> None:
-    """The run is over in this process: note what is known only now."""
+def end_process(process: Process[Any, Any], name: str, bare: Callable[[], object]) -> None:
+    """The run is over in this process: note what is known only now. ``bare``: a call of users."""
     process.evidence.processes[name] = {
         "cpu": process.cpu_share,
-        "noop": _noop_rate(process),
+        "busiest": max(process.pulse.busiest, process.cpu_share),
+        "latest": process.pulse.latest,
+        "bare": None if process.settings.refused else _bare_rate(bare),
         "began": process.unix(process.began),
         "ended": process.unix(process.ends),
     }
 
 
-def _noop_rate(process: Process[Any, Any]) -> float:
-    evidence = Evidence(process.evidence.facts)
-    alone = Environment(user_classes=[_IdleUser])
-    alone.create_local_runner()
-    idle = Process(replace(process.settings, rate=0, shape="constant", seconds=None), evidence)
-    idle.start()
-    share(alone, idle)
-    began = time.perf_counter()
-    _IdleUser(alone).start(Group()).join()
-    return evidence.calls / (time.perf_counter() - began)
+def _bare_rate(call: Callable[[], object]) -> float | None:
+    """Calls a second of a bare loop; None when the store or the app does not answer any more."""
+    answered, began = 0, time.perf_counter()
+    while time.perf_counter() < began + BARE_SECONDS:
+        with contextlib.suppress(KvlabError, redis.RedisError, OSError):
+            call()
+            answered += 1
+    return answered / (time.perf_counter() - began) if answered else None

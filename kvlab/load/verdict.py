@@ -15,15 +15,16 @@ from kvlab.errors import KvlabError
 from kvlab.instruments.measure.machine import environment as measured_on
 from kvlab.load.evidence import CUT_OFF, Evidence, Facts
 from kvlab.load.process import Process
-from kvlab.load.record.parts import Fault, Finding, Generator
+from kvlab.load.record.parts import ANSWERED, Fault, Finding, Generator
 from kvlab.load.record.run import LoadRun
+from kvlab.load.record.words import duration
 from kvlab.load.settings import LoadSettings
 from kvlab.load.target.app_client import AppFailed
 
 NEVER_SENT = 0.001
 """From this share of arrivals that were never sent, the percentiles of the others mislead."""
-BUSY = 0.9
-"""From this share of a core, a generator delays its own calls."""
+BUSY, TOO_LATE = 0.9, 0.002
+"""From this share of a core, and with timers as late as this, a generator delays its calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,11 @@ class Conclusion:
     findings: Sequence[Finding]
     untested: str | None = None
     windows: pd.DataFrame | None = None
+
+
+def rarest(chances: int, what: str) -> str:
+    """What so many independent chances show with 95 % certainty, by the rule of three."""
+    return f"a fault in one of {max(1, chances // 3):,} {what}, with 95 % certainty"
 
 
 S = TypeVar("S", bound=LoadSettings)
@@ -65,6 +71,9 @@ class LoadTest(Protocol[S, F]):
 
     def beside(self, process: Process[S, F]) -> None:
         """What else runs in a process with users: in a greenlet that ends with the run."""
+
+    def bare(self, process: Process[S, F]) -> Callable[[], object]:
+        """A call as users make it, which changes nothing that is judged: for a bare loop."""
 
     def judge(self, process: Process[S, F], began: float) -> Conclusion:
         """Judge the evidence. The judge may ask the store for what it holds."""
@@ -103,6 +112,7 @@ def recorded(test: LoadTest[Any, Any], process: Process[Any, Any], frame: RunFra
         seconds=frame.seconds,
         timeline=evidence.timeline(frame.began, frame.seconds, frame.users, open_loop=open_loop),
         latency=dict(evidence.latency),
+        stages=dict(evidence.stages),
         errors=dict(evidence.errors),
         faults=tuple(frame.faults),
         findings=(*conclusion.findings, *_unanswered(settings, evidence)),
@@ -142,30 +152,36 @@ def _generator(evidence: Evidence[Any], seconds: float, *, open_loop: bool) -> G
     processes = list(evidence.processes.values())
     if not processes:
         return None
-    noop = sum(process["noop"] for process in processes) / len(processes)
-    cpu = sum(process["cpu"] for process in processes) / len(processes)
-    warnings = [*_busy(evidence, processes, noop, seconds), *_never_sent(evidence, open_loop)]
+    busiest = max(process["busiest"] for process in processes)
+    latest = max(process["latest"] for process in processes)
+    bare = [process["bare"] for process in processes if process["bare"] is not None]
+    answered = [evidence.stages[ANSWERED]] if open_loop else evidence.latency.values()
+    warnings = [*_overloaded(busiest, latest), *_never_sent(evidence, open_loop)]
     return Generator(
-        len(processes),
-        noop,
-        cpu,
-        " ".join(warnings) or None,
-        evidence.warm_up,
-        evidence.drained,
+        processes=len(processes),
+        cpu_share=sum(process["cpu"] for process in processes) / len(processes),
+        warning=" ".join(warnings) or None,
+        busiest=busiest,
+        latest=latest,
+        bare_per_second=sum(bare) / len(bare) if bare else None,
+        under_way=sum(one.count * one.mean for one in answered if one.count) / seconds,
+        warm_up=evidence.warm_up,
+        drained=evidence.drained,
     )
 
 
-def _busy(
-    evidence: Evidence[Any], processes: list[dict[str, float]], noop: float, seconds: float
-) -> Iterator[str]:
-    busiest = max(process["cpu"] for process in processes)
+def _overloaded(busiest: float, latest: float) -> Iterator[str]:
+    """Whether the generator delayed its calls, judged by its worst interval."""
+    reasons = []
     if busiest > BUSY:
-        made = evidence.calls / seconds / len(processes)
+        reasons.append(f"one process used {busiest:.0%} of a core")
+    if latest > TOO_LATE:
+        reasons.append(f"half of its timers were late by more than {duration(latest)}")
+    if reasons:
         yield (
-            f"the generator set the pace, not the store: one process used {busiest:.0%} of a "
-            f"core; a process made {made:,.0f} calls a second ({noop:,.0f} when a call does "
-            "nothing). Latencies contain the wait for the generator. Use --rate, fewer users or "
-            "more --processes."
+            "the generator set the pace, not the store: in the worst interval "
+            f"{' and '.join(reasons)}. Latencies contain the wait for the generator. Use a lower "
+            "--rate, fewer users, more --processes, or a machine with less other work."
         )
 
 

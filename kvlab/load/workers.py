@@ -87,7 +87,7 @@ class Worker:
         self._has_ended = True
         process = process_of(self._environment)
         gevent.killall([self._beside] if self._beside is not None else [])
-        end_process(process, self._runner.client_id)
+        end_process(process, self._runner.client_id, self._test.bare(process))
         self._runner.send_message(LAST_REPORT, self._seen(process))
         process.close()
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from kvlab.errors import InvalidArgument
+from kvlab.server.guarded_process import Guarded
 from kvlab.workshop.workbook import released
 
 
@@ -26,8 +27,12 @@ def run(names: Sequence[str]) -> int:
     for name in chosen or known:
         print(f"\n== {name}", flush=True)
         command = [sys.executable, "-m", f"benchmarks.{name.replace('-', '_')}"]
-        done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, check=False)
-        failed |= done.returncode
+        # By kill -9 too, a benchmark ends with us.
+        child = Guarded(command, log=None, directory=Path.cwd(), env={"PYTHONPATH": path})
+        try:
+            failed |= child.process.wait()
+        finally:
+            child.end()
     return int(failed != 0)
 
 

@@ -62,10 +62,10 @@ print(summary(plain))
 #
 # ### Is the generator fast enough?
 #
-# A load generator is a program too. After each run the generator makes calls that do nothing, with
-# the same loop and the same recording. This gives the highest rate that the generator can reach.
-# The generator also measures its own CPU time. If it uses nearly a whole core, the users wait for
-# the generator, and the summary warns.
+# A load generator is a program too. It measures its own CPU time, and how late its timers are: a
+# reply waits as long until its user runs. If one interval of the run used nearly a whole core, or if
+# half of its timers were late by more than 2 ms, then the users wait for the generator, and the
+# summary warns. After each run a bare loop makes the same call: its rate is the line to compare with.
 #
 # ## 2. What a run leaves behind
 #

@@ -10,7 +10,7 @@ import pytest
 
 from kvlab.load.evidence import COARSE, FINE, SHORT, Evidence, interval_seconds
 from kvlab.load.rate_limiter.decisions import Decisions
-from kvlab.load.record.parts import TIMELINE
+from kvlab.load.record.parts import ANSWERED, TIMELINE, WAITED
 
 
 def test_merged_percentiles_are_those_of_the_raw_samples() -> None:
@@ -67,6 +67,16 @@ def test_a_short_run_has_intervals_of_a_quarter_second() -> None:
     assert interval_seconds(None) > COARSE
 
 
+def test_the_stages_of_a_call_come_to_its_latency() -> None:
+    seen, master = Evidence(Decisions()), Evidence(Decisions())
+    seen.record("hit", 11.0, 0.5, waited=0.4)
+    seen.record("hit", 12.0, 0.5)  # of a closed loop: nothing was due
+    master.add(seen.to_dict())
+    ends = {name: recorder.max for name, recorder in master.stages.items()}
+    assert ends == pytest.approx({WAITED: 0.4, ANSWERED: 0.1})
+    assert {recorder.count for recorder in master.stages.values()} == {1}
+
+
 def test_a_closed_loop_has_nothing_due() -> None:
     lines = Evidence(Decisions()).timeline(0.0, 1.0, {}, open_loop=False)
     assert lines["due"].isna().all()
@@ -76,15 +86,18 @@ def test_a_closed_loop_has_nothing_due() -> None:
 def test_decisions_of_two_processes_are_all_there() -> None:
     one, other = Decisions(), Decisions()
     for at in (1.0, 2.0):
-        one.decided("a", at, allowed=True)
+        one.decided("a", at, at - 0.1, at + 0.1, allowed=True)
     one.unknown("a", 1.5, 1.6)
-    other.decided("a", 1.5, allowed=True)
-    other.decided("b", 3.0, allowed=False)
-    other.admitted_within("n", 4.0, 4.5)
+    other.decided("a", 1.5, 1.4, 1.6, allowed=True)
+    other.decided("b", 3.0, 2.9, 3.1, allowed=False)
+    other.decided_within("n", 4.0, 4.5, allowed=True)
+    other.decided_within("n", 4.0, 4.6, allowed=False)
     one.add(other.to_dict())
     assert one.keys == ["a", "b"]
     assert sorted(one.admissions("a")) == [1.0, 1.5, 2.0]
     assert one.denials("b").tolist() == [3.0]
+    assert one.timed("b").tolist() == [[3.0, 2.9, 3.1]]
+    assert one.denied == 2
     assert one.unknown_spans("a").tolist() == [[1.5, 1.6]]
     assert one.untimed_keys == ["n"]
     windows = one.windows(1.0, 1.0, 5).sort_values(["key", "second"])

@@ -11,6 +11,7 @@ from support.load_samples import limiter_settings
 
 from kvlab.load.evidence import Evidence
 from kvlab.load.process import Phases, Process
+from kvlab.load.pulse import Pulse
 from kvlab.load.rate_limiter.decisions import Decisions
 
 
@@ -212,3 +213,19 @@ def test_a_run_stops_by_itself() -> None:
         gevent.sleep(0.001)
     assert runs.done == ["begun", "stopped"]
     assert runs.process.is_over
+
+
+def test_a_pulse_tells_how_late_timers_are_and_how_busy_the_core_is() -> None:
+    """An interval without a delay, then one whose timers are late and whose core is busy."""
+    clock, lates, cpu = Clock(), [], iter([0.0, 0.02, 0.02, 0.065])
+
+    def sleep(seconds: float) -> None:
+        clock.now += seconds + late
+
+    pulse, late = Pulse(0.035, clock, lambda: next(cpu), sleep), 0.0
+    pulse.measure(lates.append)
+    assert (pulse.busiest, pulse.latest) == pytest.approx((0.5, 0.0), abs=1e-6)
+    late = 0.015
+    pulse.measure(lates.append)
+    assert (pulse.busiest, pulse.latest) == pytest.approx((0.9, 0.015))
+    assert lates == pytest.approx([0.0] * 4 + [0.015] * 2)

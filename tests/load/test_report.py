@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from support.load_samples import flat, sample
 
-from kvlab.load.record.parts import Fault, Finding, Generator
+from kvlab.instruments.measure.recorder import Recorder
+from kvlab.load.record.parts import LATE, Fault, Finding, Generator
 from kvlab.load.record.report import page
 from kvlab.load.record.run import LoadRun
 from kvlab.load.record.summary import WIDTH, summary
@@ -64,7 +65,7 @@ def hostile() -> LoadRun:
         errors={HOSTILE: 3},
         findings=(Finding(HOSTILE, False, HOSTILE, (HOSTILE,)),),
         untested=HOSTILE,
-        generator=Generator(1, 5, 1, HOSTILE),
+        generator=Generator(1, 1, HOSTILE),
     )
 
 
@@ -123,11 +124,15 @@ def test_every_ink_of_the_charts_is_the_pages_own() -> None:
             {"untested": "no reply was lost"},
             ["SHOWS NOTHING This run shows nothing: no reply was lost NOT TESTED scores"],
         ),
+        (
+            {"findings": (Finding("scores", True, "all right", least="one lost"),)},
+            ["all right Would have shown: one lost; 0 calls at once on average."],
+        ),
         ({"generator": None}, ["What the load generator itself can do was not measured."]),
         (
-            {"generator": Generator(2, 9000, 0.93, "the generator set the pace")},
-            ["2 processes, 93 % of a core in each process; at most 9,000 calls/s in each process "
-             "when a call does nothing", "the generator set the pace"],
+            {"generator": Generator(2, 0.93, "the generator set the pace", 0.98, 0.004)},
+            ["2 processes, 93 % of a core in each process; in the worst interval 98 %, and timers "
+             "late by 4 ms; ", "the generator set the pace"],
         ),
     ],
 )  # fmt: skip
@@ -171,13 +176,16 @@ def test_the_page_stays_below_a_megabyte() -> None:
 def test_the_summary_of_a_run_that_holds() -> None:
     bound = "at most the limit in any interval of the window's length"
     seen = "the most seen is 10, the bound 10, admissions too many: 0"
+    late = Recorder()
+    late.record_all([2e-6])
     run = flat(
         [1000] * 10 + [0, 500, 1000],
         [Fault("pause", 10, 1)],
         settings={"users": 20},
         errors={"lost": 2},
-        findings=(Finding("admissions", True, f"{bound}; {seen}"),),
-        generator=Generator(2, 41_000, 0.5, "it set the pace"),
+        findings=(Finding("admissions", True, f"{bound}; {seen}", least="one too many"),),
+        stages={LATE: late},
+        generator=Generator(2, 0.5, "it set the pace", 0.9, 2e-3, 700.0, under_way=0.8),
     )
     assert summary(run).splitlines() == [
         "Rate limiter: flat, Valkey 9.1.2",
@@ -187,12 +195,17 @@ def test_the_summary_of_a_run_that_holds() -> None:
         "        max",
         "    hit, 11,500 calls                           1,000      1,000      1,000      1,000"
         "      1,000",
+        "    generator late by                               2          2          2          2"
+        "          2",
         "  pause at 10 s for 1 s: from 1,000/s down to 0/s, back at 90 % after 2 s",
         "  generator: 2 processes, 50 % of a core in each process;",
-        "    at most 41,000 calls/s in each process when a call does nothing",
+        "    in the worst interval 90 %, and timers late by 2 ms; 0.8 calls at once on average;",
+        "    by its CPU time of a call at most 885 calls/s in each process;",
+        "    a bare loop of the same call, after the run: 700/s in each process",
         "  WARNING: it set the pace",
         f"  HOLDS: {bound};",
         f"    {seen}",
+        "    would have shown: one too many; 0.8 calls at once on average",
     ]
 
 

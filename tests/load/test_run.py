@@ -38,9 +38,10 @@ def _page_of_one_word(monkeypatch: pytest.MonkeyPatch) -> None:
 def same(one: LoadRun, other: LoadRun) -> None:
     for name in PLAIN:
         assert getattr(one, name) == getattr(other, name), name
-    assert list(one.latency) == list(other.latency)
-    for name, recorder in one.latency.items():
-        assert recorder.to_dict() == other.latency[name].to_dict()
+    for kind in ("latency", "stages"):
+        mine, others = getattr(one, kind), getattr(other, kind)
+        assert list(mine) == list(others)
+        assert [r.to_dict() for r in mine.values()] == [r.to_dict() for r in others.values()]
     pd.testing.assert_frame_equal(one.timeline, other.timeline, check_exact=True)
     assert (one.windows is None) == (other.windows is None)
     if one.windows is not None:
@@ -63,7 +64,7 @@ def test_a_run_comes_back_to_the_last_bit(make: Callable[[], LoadRun], tmp_path:
     files = {file.name for file in folder.iterdir()}
     windows = {"windows.csv"} if run.windows is not None else set()
     assert files == windows | {
-        "run.json", "timeline.csv", "latency.json", "latency.csv", "report.html"
+        "run.json", "timeline.csv", "latency.json", "stages.json", "latency.csv", "report.html"
     }  # fmt: skip
     again = LoadRun.read(folder)
     same(run, again)
@@ -237,7 +238,13 @@ def test_a_save_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="no space"):
         save_with_page(flat([5]), tmp_path / "run")
-    assert sorted(written) == ["latency.csv", "latency.json", "report.html", "timeline.csv"]
+    assert sorted(written) == [
+        "latency.csv",
+        "latency.json",
+        "report.html",
+        "stages.json",
+        "timeline.csv",
+    ]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -259,8 +266,8 @@ def timeline(**columns: Any) -> pd.DataFrame:
         (lambda: Fault("quake", 1, 1), "kind must be one of pause, cut, flush, restart"),
         (lambda: Fault("pause", -1, 1), "at must be"),
         (lambda: Fault("pause", 1, math.inf), "seconds must be"),
-        (lambda: Generator(0, 1, 1), "processes must be"),
-        (lambda: Generator(1, math.nan, 1), "noop_per_second must be"),
+        (lambda: Generator(0, 1), "processes must be"),
+        (lambda: Generator(1, 1, latest=math.nan), "latest must be"),
         (lambda: flat([5], findings=()), "a run needs a finding"),
         (lambda: flat([5], seconds=0), "seconds must be"),
         (lambda: flat([5], errors={"x": 0}), "errors of 'x' must be a whole number of at least 1"),

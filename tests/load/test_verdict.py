@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,12 +14,25 @@ from kvlab.load.leaderboard import verdict as of_boards
 from kvlab.load.leaderboard.facts import BoardFacts
 from kvlab.load.options import ExitCode
 from kvlab.load.rate_limiter.decisions import Decisions
-from kvlab.load.rate_limiter.verdict import conclude
-from kvlab.load.verdict import Conclusion, _unanswered
+from kvlab.load.rate_limiter.verdict import _server_times, conclude, server_clock
+from kvlab.load.verdict import Conclusion, _generator, _unanswered
+
+
+class Server:
+    """``ahead``: the seconds of its clock when ours shows 0."""
+
+    def __init__(self, ahead: float = 0.0) -> None:
+        self.ahead = ahead
+
+    def time(self) -> tuple[int, int]:
+        seconds, rest = divmod(time.time() + self.ahead, 1)
+        return int(seconds), int(rest * 1e6)
 
 
 def concluded(evidence: Evidence[Decisions], began: float = 1000.0, **more: Any) -> Conclusion:
-    process: Any = SimpleNamespace(settings=limiter_settings(**more), evidence=evidence)
+    process: Any = SimpleNamespace(
+        settings=limiter_settings(**more), evidence=evidence, kv=SimpleNamespace(client=Server())
+    )
     return conclude(process, began)
 
 
@@ -26,17 +40,16 @@ def decided(**times: list[float]) -> Evidence[Decisions]:
     """A record of answers, ``admitted`` and ``denied``."""
     evidence = Evidence(Decisions())
     for at in times.get("admitted", []):
-        evidence.facts.decided("client-0", at, allowed=True)
+        evidence.facts.decided("client-0", at, at, at, allowed=True)
     for at in times.get("denied", []):
-        evidence.facts.decided("client-0", at, allowed=False)
+        evidence.facts.decided("client-0", at, at, at, allowed=False)
     return evidence
 
 
 def naive(*spans: tuple[float, float]) -> Evidence[Decisions]:
     evidence = Evidence(Decisions())
     for began, ended in spans:
-        evidence.facts.admitted_within("naive-0", began, ended)
-        evidence.record("naive hit", ended, ended - began)
+        evidence.facts.decided_within("naive-0", began, ended, allowed=True)
     return evidence
 
 
@@ -96,15 +109,63 @@ def test_a_run_that_denies_nobody_shows_nothing(evidence: Evidence[Decisions]) -
 def test_a_naive_run_that_denies_nobody_shows_nothing() -> None:
     evidence = naive((1000, 1000.1))
     assert (concluded(evidence, naive=True).untested or "").startswith("no request was denied")
-    evidence.record("naive hit", 1000.3, 0.1)  # answered, and not allowed
+    evidence.facts.decided_within("naive-0", 1000.2, 1000.3, allowed=False)
     assert concluded(evidence, naive=True).untested is None
 
 
-def test_a_call_that_the_end_cut_off_is_no_denial() -> None:
-    evidence = naive((1001.0, 1001.001), (1002.0, 1002.001))
-    evidence.record("naive hit", 1003.0, 0.001, CUT_OFF)
-    untested = concluded(evidence, naive=True, limit=10).untested
-    assert (untested or "").startswith("no request was denied")
+@pytest.mark.parametrize("ahead", [0.0, 3600.0])
+@pytest.mark.parametrize(("stamped", "outside"), [(0.5, 0), (1.004, 0), (1.02, 1), (-3600, 1)])
+def test_a_server_time_is_held_against_its_call(ahead: float, stamped: float, outside: int) -> None:
+    """A limiter that stamps its admissions an hour back admits as many as it likes."""
+    decisions = Decisions()
+    for at in (0.5, stamped):
+        decisions.decided("client-0", 1000 + ahead + at, 1000.0, 1001.0, allowed=True)
+    offset, unsure = server_clock(Server(ahead))  # type: ignore[arg-type]
+    assert offset == pytest.approx(ahead, abs=1.0)
+    finding = _server_times(decisions, 1000.0, ahead, 0.0)
+    assert unsure < 1.0
+    assert finding.holds == (not outside)
+    assert f"outside: {outside} of 2" in finding.says
+    assert [f"says that it was decided at {stamped:.6f} s" in e for e in finding.evidence] == (
+        [True] * outside
+    )
+
+
+def test_a_verdict_that_holds_says_what_it_could_have_shown() -> None:
+    many = [1000 + 0.6 * n for n in range(300)]
+    found = concluded(decided(admitted=many, denied=[1e4])).findings
+    least = {one.name: one.least for one in found}
+    assert least["over-admission"] == (
+        "one admission too many in a window; a fault in one of 100 admissions, with 95 % certainty"
+    )
+    assert "a fault in one of 1 denials" in least["denials"]
+
+
+@pytest.mark.parametrize(
+    ("cpu", "latest", "reason"),
+    [
+        (0.5, 0.001, None),
+        (0.95, 0.001, "one process used 95% of a core."),
+        (0.5, 0.02, "half of its timers were late by more than 20 ms."),
+    ],
+)
+def test_a_generator_is_judged_by_its_worst_interval(
+    cpu: float, latest: float, reason: str | None
+) -> None:
+    evidence = Evidence(Decisions())
+    evidence.record("hit", 1000.0, 0.5, waited=0.1)
+    one: dict[str, Any] = {"cpu": 0.2, "bare": 500.0}
+    evidence.processes = {
+        "busy": one | {"busiest": cpu, "latest": latest},
+        "idle": one | {"busiest": 0.2, "latest": 0.0, "bare": None},
+    }
+    generator = _generator(evidence, 2.0, open_loop=True)
+    assert generator is not None
+    assert (generator.cpu_share, generator.busiest, generator.latest) == (0.2, cpu, latest)
+    assert (generator.bare_per_second, generator.under_way) == (500.0, pytest.approx(0.2))
+    overloaded = (generator.warning or "").partition(" 1 of ")[0]
+    assert (reason is not None) == ("set the pace" in overloaded)
+    assert (reason or "") in overloaded
 
 
 def test_histories_without_an_operation_show_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

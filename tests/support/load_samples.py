@@ -101,7 +101,8 @@ def sample(
         faults=tuple(faults),
         findings=_findings(pattern, naive, limit),
         untested=untested,
-        generator=Generator(processes, 41_000.0, 0.71, None),
+        stages={"sent to answered": latency[names[0]]} if rate else {},
+        generator=Generator(processes, 0.71),
         windows=_windows(draw, int(seconds), keys, limit, naive, faults)
         if pattern == "rate-limiter"
         else None,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
-import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -38,11 +38,11 @@ def test_a_name_is_written_with_hyphens_or_underscores(
 ) -> None:
     ran: list[list[str]] = []
 
-    def done(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+    def started(command: list[str], **_: object) -> object:
         ran.append(command)
-        return subprocess.CompletedProcess(command, 0)
+        return SimpleNamespace(process=SimpleNamespace(wait=lambda: 0), end=lambda: None)
 
-    monkeypatch.setattr(bench.subprocess, "run", done)
+    monkeypatch.setattr(bench, "Guarded", started)
     assert bench.run([name]) == 0
     assert ran == [[sys.executable, "-m", "benchmarks.rate_limiting"]]
     assert "== rate-limiting" in capsys.readouterr().out

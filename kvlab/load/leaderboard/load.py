@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import kvlab
-from kvlab.load.leaderboard.boards import BoardProcess, leaderboard
+from kvlab.load.leaderboard.boards import BoardProcess, board_of, leaderboard
 from kvlab.load.leaderboard.facts import BoardFacts
 from kvlab.load.leaderboard.sampled_histories import sample
 from kvlab.load.leaderboard.settings import BoardSettings, add_options
@@ -40,6 +40,10 @@ class LeaderboardLoad:
         """Sample histories."""
         if process.settings.app_url is None:
             sample(process)
+
+    def bare(self, process: BoardProcess) -> Callable[[], object]:
+        board = board_of(process)
+        return lambda: board.rank("bare")
 
     def judge(self, process: BoardProcess, began: float) -> Conclusion:
         return conclude(process)

@@ -6,8 +6,9 @@ from kvlab.instruments.judges.linearizability import HistoryVerdict, judge_histo
 from kvlab.instruments.judges.models import Scores
 from kvlab.load.leaderboard.boards import BoardProcess, board_of
 from kvlab.load.leaderboard.facts import BoardFacts
+from kvlab.load.leaderboard.sampled_histories import CLIENTS
 from kvlab.load.record.parts import Finding
-from kvlab.load.verdict import Conclusion
+from kvlab.load.verdict import Conclusion, rarest
 
 
 def conclude(process: BoardProcess) -> Conclusion:
@@ -19,7 +20,8 @@ def conclude(process: BoardProcess) -> Conclusion:
         f"{verdict.members:,} members, {verdict.acknowledged:,} submissions, "
         f"{verdict.unknown:,} without an answer"
     )
-    findings = [Finding("scores", verdict.holds, says, verdict.examples)]
+    least = f"one submission that counts wrongly; {rarest(verdict.acknowledged, 'submissions')}"
+    findings = [Finding("scores", verdict.holds, says, verdict.examples, least)]
     untested = None if verdict.acknowledged else "nothing was submitted"
     if process.settings.app_url is not None:
         return Conclusion(findings, untested)
@@ -43,7 +45,9 @@ def _order(facts: BoardFacts) -> tuple[Finding, int]:
     )
     shortest = min(wrong, key=lambda verdict: len(verdict.window), default=None)
     evidence = () if shortest is None else _unexplained(shortest)
-    return Finding("linearizable", not wrong, says, evidence), len(verdicts) - undecided
+    decided = len(verdicts) - undecided
+    least = f"one answer that fits no order; {rarest(decided, f'histories of {CLIENTS} clients')}"
+    return Finding("linearizable", not wrong, says, evidence, least), decided
 
 
 def _unexplained(verdict: HistoryVerdict) -> tuple[str, ...]:

@@ -1,8 +1,9 @@
 """The decisions of a rate limiter that a load run notes for the judge, key by key.
 
-Admissions and denials have a time of the server's clock (Unix seconds). A hit whose answer never
-came has a span of the caller's clock, and so has an admission by a limiter that does not say when
-it decided. A time takes eight bytes, so that many millions fit. Every hit has cost 1.
+Admissions and denials have a time of the server's clock and the span of their call by the caller's
+clock (Unix seconds). A hit whose answer never came has the span alone, and so has an answer of a
+limiter that does not say when it decided. A decision takes 24 bytes, so that millions fit. Every
+hit has cost 1.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from kvlab.load.record.parts import WINDOWS
 
 Times = npt.NDArray[np.float64]
 
-_KINDS = ("admitted", "denied", "unknown", "untimed")
+_KINDS = {"admitted": 3, "denied": 3, "unknown": 2, "untimed": 2, "untimed_denied": 2}
+"""What is noted, and how many numbers one of them has."""
 
 
 class Decisions:
@@ -30,49 +32,58 @@ class Decisions:
         self._by_kind: dict[str, dict[str, array[float]]] = {
             kind: defaultdict(lambda: array("d")) for kind in _KINDS
         }
-        self._admitted, self._denied, self._unknown, self._untimed = (
-            self._by_kind[kind] for kind in _KINDS
-        )
 
-    def decided(self, key: str, at: float, *, allowed: bool) -> None:
-        """Note an answer and its server time."""
-        (self._admitted if allowed else self._denied)[key].append(at)
+    def decided(self, key: str, at: float, began: float, ended: float, *, allowed: bool) -> None:
+        """Note an answer with its server time, and when its call began and ended."""
+        self._by_kind["admitted" if allowed else "denied"][key].extend((at, began, ended))
 
     def unknown(self, key: str, began: float, ended: float) -> None:
         """Note a hit that was admitted at some moment of this span, or not at all."""
-        self._unknown[key].extend((began, ended))
+        self._by_kind["unknown"][key].extend((began, ended))
 
-    def admitted_within(self, key: str, began: float, ended: float) -> None:
-        """Note an admission by a limiter that does not say when it decided."""
-        self._untimed[key].extend((began, ended))
+    def decided_within(self, key: str, began: float, ended: float, *, allowed: bool) -> None:
+        """Note an answer of a limiter that does not say when it decided."""
+        self._by_kind["untimed" if allowed else "untimed_denied"][key].extend((began, ended))
 
     @property
     def keys(self) -> list[str]:
         """The keys with an answer that has a time."""
-        return sorted({*self._admitted, *self._denied})
+        return sorted({*self._by_kind["admitted"], *self._by_kind["denied"]})
 
     @property
     def untimed_keys(self) -> list[str]:
-        return sorted(self._untimed)
+        return sorted(self._by_kind["untimed"])
 
     @property
-    def untimed(self) -> int:
-        """The number of admissions without a time."""
-        return sum(map(len, self._untimed.values())) // 2
+    def denied(self) -> int:
+        """The number of denials, with a time or without."""
+        return sum(
+            len(noted) // _KINDS[kind]
+            for kind in ("denied", "untimed_denied")
+            for noted in self._by_kind[kind].values()
+        )
 
     def admissions(self, key: str) -> Times:
-        return np.array(self._admitted.get(key, ()), np.float64)
+        return self._rows("admitted", key)[:, 0]
 
     def denials(self, key: str) -> Times:
-        return np.array(self._denied.get(key, ()), np.float64)
+        return self._rows("denied", key)[:, 0]
+
+    def timed(self, key: str) -> Times:
+        """Every answer with a server time: that time, begin and end of its call. Shape (n, 3)."""
+        return np.concatenate([self._rows("admitted", key), self._rows("denied", key)])
 
     def unknown_spans(self, key: str) -> Times:
         """Shape (n, 2)."""
-        return np.array(self._unknown.get(key, ()), np.float64).reshape(-1, 2)
+        return self._rows("unknown", key)
 
     def untimed_spans(self, key: str) -> Times:
-        """Shape (n, 2)."""
-        return np.array(self._untimed.get(key, ()), np.float64).reshape(-1, 2)
+        """The admissions of a limiter that does not say when it decided. Shape (n, 2)."""
+        return self._rows("untimed", key)
+
+    def _rows(self, kind: str, key: str) -> Times:
+        noted = self._by_kind[kind].get(key, ())
+        return np.array(noted, np.float64).reshape(-1, _KINDS[kind])
 
     def windows(self, began: float, window: float, bound: int) -> pd.DataFrame:
         """Admissions by key and window of the clock, with the columns of ``WINDOWS``.

@@ -9,6 +9,7 @@ import kvlab
 from kvlab.load.process import Process
 from kvlab.load.rate_limiter.decisions import Decisions
 from kvlab.load.rate_limiter.settings import LimiterSettings, add_options
+from kvlab.load.rate_limiter.user import bare_hit
 from kvlab.load.rate_limiter.verdict import conclude
 from kvlab.load.verdict import Conclusion
 
@@ -45,6 +46,9 @@ class RateLimiterLoad:
 
     def beside(self, process: Process[LimiterSettings, Decisions]) -> None:
         """Nothing."""
+
+    def bare(self, process: Process[LimiterSettings, Decisions]) -> Callable[[], object]:
+        return bare_hit(process)
 
     def judge(self, process: Process[LimiterSettings, Decisions], began: float) -> Conclusion:
         return conclude(process, began)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import redis
 
 from kvlab.instruments.judges.admissions import AdmissionVerdict, certain_overlap, judge
 from kvlab.instruments.judges.denials import DenialVerdict, judge_denials
@@ -14,10 +17,12 @@ from kvlab.load.process import Process
 from kvlab.load.rate_limiter.decisions import Decisions, Times
 from kvlab.load.rate_limiter.settings import LimiterSettings
 from kvlab.load.record.parts import Finding
-from kvlab.load.verdict import Conclusion
+from kvlab.load.verdict import Conclusion, rarest
 
 _SHOWN = 5
 """The calls of a key that a line names."""
+CLOCKS = 0.005
+"""Seconds by which a server time may lie outside its call: clocks are adjusted during a run."""
 
 
 def conclude(process: Process[LimiterSettings, Decisions], began: float) -> Conclusion:
@@ -26,12 +31,10 @@ def conclude(process: Process[LimiterSettings, Decisions], began: float) -> Conc
     findings = [] if settings.naive else _findings(decisions, settings, began)
     if settings.naive or settings.control:
         findings.append(_naive_finding(decisions, settings, began))
-    denied = sum(len(decisions.denials(key)) for key in decisions.keys)
-    if settings.naive:
-        answered = process.evidence.calls - sum(process.evidence.errors.values())
-        denied = answered - decisions.untimed
+    if decisions.keys:
+        findings.insert(0, _server_times(decisions, began, *server_clock(process.kv.client)))
     untested = None
-    if not denied:
+    if not decisions.denied:
         untested = "no request was denied; use fewer keys, a lower limit or more users"
     windows = decisions.windows(began, settings.window, settings.most)
     return Conclusion(findings, untested, windows)
@@ -108,7 +111,8 @@ def _over(
         f"admissions too many: {verdict.over:,} of {verdict.admitted:,}"
     )
     evidence = tuple(told(key, one) for key, one in verdicts.items() if not one.holds)
-    return Finding("over-admission", verdict.holds, says, evidence)
+    least = f"one admission too many in a window; {rarest(verdict.admitted, 'admissions')}"
+    return Finding("over-admission", verdict.holds, says, evidence, least)
 
 
 def _under(verdicts: Mapping[str, DenialVerdict], calls: Offenders) -> Finding:
@@ -120,7 +124,43 @@ def _under(verdicts: Mapping[str, DenialVerdict], calls: Offenders) -> Finding:
         + (f", {verdict.unknown:,} answers unknown" if verdict.unknown else "")
     )
     evidence = tuple(calls.denied(key, one) for key, one in verdicts.items() if not one.holds)
-    return Finding("denials", verdict.holds, says, evidence)
+    least = f"one denial without reason; {rarest(verdict.denied, 'denials')}"
+    return Finding("denials", verdict.holds, says, evidence, least)
+
+
+def server_clock(
+    client: redis.Redis, clock: Callable[[], float] = time.time
+) -> tuple[float, float]:
+    """The seconds by which the server's clock is ahead of ours, and how sure that is (±)."""
+    best = (math.inf, 0.0)
+    for _ in range(10):
+        began = clock()
+        seconds, micros = client.time()
+        ended = clock()
+        best = min(best, ((ended - began) / 2, seconds + micros / 1e6 - (began + ended) / 2))
+    return best[1], best[0]
+
+
+def _server_times(decisions: Decisions, began: float, ahead: float, unsure: float) -> Finding:
+    """Whether each server time, which the other findings rely on, lies inside its own call."""
+    tolerance, outside, total, lines = CLOCKS + unsure, 0, 0, []
+    for key in decisions.keys:
+        rows = decisions.timed(key)
+        at = rows[:, 0] - ahead
+        wrong = (at < rows[:, 1] - tolerance) | (at > rows[:, 2] + tolerance)
+        total, outside = total + len(rows), outside + int(wrong.sum())
+        if wrong.any():
+            said, start, end = rows[wrong][0] - (began + ahead, began, began)
+            lines.append(
+                f"{key}: {wrong.sum():,} calls; the first, from {start:.6f} to {end:.6f} s, says "
+                f"that it was decided at {said:.6f} s"
+            )
+    says = (
+        f"each server time lies inside its call, ± {tolerance * 1e3:.1f} ms; outside: {outside:,} "
+        f"of {total:,} (the server's clock is {ahead * 1e3:.1f} ms ahead of the caller's)"
+    )
+    least = f"a server time {tolerance * 1e3:.1f} ms outside its call; {rarest(total, 'calls')}"
+    return Finding("server times", not outside, says, tuple(lines), least)
 
 
 def _naive_finding(decisions: Decisions, settings: LimiterSettings, began: float) -> Finding:

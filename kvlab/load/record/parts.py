@@ -33,6 +33,10 @@ without a stated bound. ``busiest``: the most admissions in any interval of a wi
 ends in this window."""
 
 
+WAITED, ANSWERED, LATE = "due to sent", "sent to answered", "generator late by"
+"""The stages of a call in an open loop, and the lateness of the generator's timers."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """What was done to the server: one of ``FAULTS``, ``at`` seconds into the run."""
@@ -50,32 +54,44 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Whether one invariant held. ``says`` reads well after "HOLDS: " and after "BROKEN: "."""
+    """Whether one invariant held. ``says`` reads well after "HOLDS: " and after "BROKEN: ".
+
+    ``least``: the smallest violation that the run could have shown, empty if unknown.
+    """
 
     name: str
     holds: bool
     says: str
     evidence: tuple[str, ...] = ()
+    least: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Generator:
-    """What the load generator itself can do, in one process on average.
+    """What the load generator did in this run, and what it can do.
 
-    ``noop_per_second``: calls that do nothing. ``cpu_share``: the share of a core that a process
-    used in this run. ``warning``: why latencies or percentiles mislead. ``warm_up``: calls before
-    the run began, which are in no figure. ``drained``: calls of the run that were answered after
-    its end; they are in the figures.
+    ``cpu_share``: the share of a core that a process used, on average. ``busiest``: this share in
+    the busiest interval of the busiest process. ``latest``: the seconds by which half of the timers
+    were late in the worst interval. ``bare_per_second``: calls of a bare loop in one process after
+    the run, None when it was not measured. ``under_way``: calls without an answer, on average over
+    the run. ``warning``: why latencies or percentiles mislead. ``warm_up``: calls before the run
+    began, which are in no figure. ``drained``: calls of the run that were answered after its end;
+    they are in the figures.
     """
 
     processes: int
-    noop_per_second: float
     cpu_share: float
     warning: str | None = None
+    busiest: float = 0.0
+    latest: float = 0.0
+    bare_per_second: float | None = None
+    under_way: float = 0.0
     warm_up: int = 0
     drained: int = 0
 
     def __post_init__(self) -> None:
         whole("processes", self.processes, 1)
-        real("noop_per_second", self.noop_per_second, 0)
-        real("cpu_share", self.cpu_share, 0)
+        for name in ("cpu_share", "busiest", "latest", "under_way"):
+            real(name, getattr(self, name), 0)
+        if self.bare_per_second is not None:
+            real("bare_per_second", self.bare_per_second, 0)

@@ -27,7 +27,14 @@ from kvlab.load.record import charts as load_charts
 from kvlab.load.record.drawing import REMARK, title_of
 from kvlab.load.record.recovery import BACK, recoveries
 from kvlab.load.record.run import LoadRun
-from kvlab.load.record.summary import edges_say, generator_says, how_measured, most, summary
+from kvlab.load.record.summary import (
+    edges_say,
+    generator_says,
+    how_measured,
+    least_says,
+    most,
+    summary,
+)
 from kvlab.load.record.words import percent, printable
 
 __all__ = ["page", "save_with_page", "summary"]
@@ -55,6 +62,7 @@ def page(run: LoadRun) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["least"] = lambda finding: least_says(run, finding)
     environment.filters["short"] = lambda text: printable(str(text), _LONG)
     environment.filters["number"] = lambda value: "–" if value != value else f"{value:,.0f}"
     source = (resources.files("kvlab.load.record") / "report.html").read_text("utf-8")

@@ -10,6 +10,7 @@ The folder:
     timeline.csv   a row per interval, columns as ``TIMELINE``
     windows.csv    rate limiter: a row per key and window, columns as ``WINDOWS``
     latency.json   a Recorder by name of call, nanoseconds
+    stages.json    the same by stage of a call, and of the generator's timers
     latency.csv    count, mean, percentiles and maximum by name of call, µs: for a spreadsheet
     report.html    the page for people
 
@@ -53,6 +54,9 @@ from kvlab.load.record.parts import TIMELINE, WINDOWS, Fault, Finding, Generator
 class LoadRun:
     """One run. ``began``: Unix seconds. ``latency``: by name of call, from the intended start.
 
+    ``stages``: the parts of a latency, ``WAITED`` and ``ANSWERED`` (open loop alone), and ``LATE``,
+    how late the generator's timers were.
+
     A failed call counts, with the time that it took. ``untested`` says why the run shows nothing; a
     run without a finding needs it. ``settings`` and ``machine`` are JSON data. Among the settings,
     ``rate`` (calls a second) makes the run an open loop, and ``users`` is shown. Raises
@@ -70,6 +74,7 @@ class LoadRun:
     errors: Mapping[str, int] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
     findings: tuple[Finding, ...] = ()
+    stages: Mapping[str, Recorder] = field(default_factory=dict)
     untested: str | None = None
     generator: Generator | None = None
     windows: pd.DataFrame | None = None
@@ -90,6 +95,7 @@ class LoadRun:
             "machine": as_json("machine", self.machine),
             "timeline": table("timeline", self.timeline, TIMELINE),
             "latency": dict(self.latency),
+            "stages": dict(self.stages),
             "errors": errors,
             "faults": tuple(sorted(self.faults, key=lambda fault: fault.at)),
             "findings": tuple(self.findings),
@@ -147,10 +153,11 @@ class LoadRun:
     def latency_frame(self, *, total: bool = False) -> pd.DataFrame:
         """A row per name of call: count, mean_us, p50_us … p99.9_us, max_us.
 
-        ``total`` adds a row of all calls together where there are several names.
+        ``total`` adds a row of all calls together where there are several names, and the stages.
         """
         several = total and len(self.latency) > 1
         named = dict(self.latency) | ({"all calls": self.latency_all} if several else {})
+        named |= self.stages if total else {}
         rows = [
             {"name": name, "count": recorder.count, "mean_us": recorder.mean * 1e6}
             | {f"p{p:g}_us": recorder.percentile(p) * 1e6 for p in PERCENTILES}
@@ -190,10 +197,14 @@ class LoadRun:
         target = Path(folder).resolve()
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise InvalidArgument(f"{target} is there already; no run is written over another")
-        latency = {name: recorder.to_dict() for name, recorder in self.latency.items()}
+        latency, stages = (
+            {name: recorder.to_dict() for name, recorder in recorders.items()}
+            for recorders in (self.latency, self.stages)
+        )
         kept = {
             "timeline.csv": self.timeline.to_csv(index=False),
             "latency.json": dumps(latency, sort=False),
+            "stages.json": dumps(stages, sort=False),
         }
         if self.windows is not None:
             kept["windows.csv"] = self.windows.to_csv(index=False)
@@ -231,9 +242,10 @@ class LoadRun:
                 facts["generator"] = Generator(**facts["generator"])
         with reading(place / "timeline.csv", files) as raw:
             facts["timeline"] = parse(raw, TIMELINE)
-        with reading(place / "latency.json", files) as raw:
-            saved = json.loads(raw)
-            facts["latency"] = {name: Recorder.from_dict(data) for name, data in saved.items()}
+        for kept in ("latency", "stages"):
+            with reading(place / f"{kept}.json", files) as raw:
+                saved = json.loads(raw)
+                facts[kept] = {name: Recorder.from_dict(data) for name, data in saved.items()}
         if "windows.csv" in files:
             with reading(place / "windows.csv", files) as raw:
                 facts["windows"] = parse(raw, WINDOWS)

@@ -9,9 +9,10 @@ import textwrap
 from collections.abc import Iterator, Mapping
 
 from kvlab.instruments.measure.recorder import PERCENTILES
+from kvlab.load.record.parts import Finding
 from kvlab.load.record.recovery import recoveries
 from kvlab.load.record.run import LoadRun
-from kvlab.load.record.words import percent, printable
+from kvlab.load.record.words import duration, percent, printable
 
 __all__ = ["WIDTH", "generator_says", "how_measured", "summary"]
 
@@ -48,16 +49,32 @@ def summary(run: LoadRun, report: str = "") -> str:
 
 
 def generator_says(run: LoadRun) -> str:
-    """How busy the generator was, and what it can do at most; empty without a generator."""
+    """How busy and how late the generator was, and what it can do; empty without a generator."""
     if run.generator is None:
         return ""
     one = run.generator
     processes = f"{one.processes} process{'es' if one.processes > 1 else ''}"
     each = " in each process" if one.processes > 1 else ""
-    return (
-        f"{processes}, {percent(one.cpu_share)} of a core{each}; at most "
-        f"{one.noop_per_second:,.0f} calls/s{each} when a call does nothing"
-    )
+    says = [
+        f"{processes}, {percent(one.cpu_share)} of a core{each}",
+        f"in the worst interval {percent(one.busiest)}, and timers late by {duration(one.latest)}",
+        f"{one.under_way:.2g} calls at once on average",
+    ]
+    if one.cpu_share:
+        most = run.rate / one.processes / one.cpu_share
+        says.append(f"by its CPU time of a call at most {most:,.0f} calls/s{each}")
+    if one.bare_per_second is not None:
+        says.append(
+            f"a bare loop of the same call, after the run: {one.bare_per_second:,.0f}/s{each}"
+        )
+    return "; ".join(says)
+
+
+def least_says(run: LoadRun, finding: Finding) -> str:
+    """The smallest violation that a run of this length and concurrency could have shown."""
+    if run.generator is None:
+        return finding.least
+    return f"{finding.least}; {run.generator.under_way:.2g} calls at once on average"
 
 
 def edges_say(run: LoadRun) -> str:
@@ -107,10 +124,11 @@ def _latencies(run: LoadRun) -> Iterator[str]:
     names = [*(f"p{p:g}" for p in PERCENTILES), "max"]
     head = "  latency from the intended start, µs"
     yield f"{head:42}" + "".join(f"{name:>11}" for name in names)
-    for row in run.latency_frame().to_dict("records"):
+    for row in run.latency_frame(total=True).to_dict("records"):
         if row["count"]:
             numbers = "".join(f"{row[f'{name}_us']:>11,.0f}" for name in names)
-            yield f"    {printable(row['name'], 24)}, {row['count']:,} calls".ljust(42) + numbers
+            count = "" if row["name"] in run.stages else f", {row['count']:,} calls"
+            yield f"    {printable(row['name'], 24)}{count}".ljust(42) + numbers
 
 
 def _verdict(run: LoadRun) -> Iterator[str]:
@@ -119,6 +137,8 @@ def _verdict(run: LoadRun) -> Iterator[str]:
         return
     for finding in run.findings:
         yield f"  {'HOLDS' if finding.holds else 'BROKEN'}: {finding.says}"
+        if finding.holds and finding.least:
+            yield f"    would have shown: {least_says(run, finding)}"
         for line in finding.evidence[:_EVIDENCE]:
             yield f"    {line}"
         if len(finding.evidence) > _EVIDENCE:
