@@ -25,7 +25,10 @@ import pytest
 import redis
 from support.load_runs import Ended, runs
 
+import kvlab
+from kvlab.instruments.faults.proxy import Proxy
 from kvlab.load.options import ExitCode
+from kvlab.load.record.parts import ANSWERED, WAITED
 from kvlab.load.record.run import LoadRun
 from kvlab.server.running_server import RunningServer
 
@@ -106,14 +109,21 @@ def test_the_naive_limiter_fails_the_same_run_and_its_calls_are_named(
 
 
 def test_two_loads_at_once_leave_each_other_alone(server: RunningServer, tmp_path: Path) -> None:
-    """One has two processes, which report all that their users saw."""
-    both = {
-        "one": started(server, tmp_path / "one", "--time=1s", "--processes=2", "--control", *RACY),
-        "other": started(server, tmp_path / "other", "--time=1s", "--processes=1", "--rate=300"),
-    }
-    for running in both.values():
-        said, problems = running.communicate(timeout=90)
-        assert running.returncode == 0, said + problems
+    """One has two processes, which report all that users saw. The other's calls are counted."""
+    hits: list[bytes] = []
+    with Proxy(server.url) as proxy, kvlab.connect(server.url) as kv:
+        kv.run(kvlab.SlidingWindowLog("load", 10, 1.0).hit("loads the script"))
+        proxy.watch(lambda sent, *_: hits.append(sent.raw) if sent.name == "EVALSHA" else None)
+        control = ["--processes=2", "--control", *RACY]
+        both = {
+            "one": started(server, tmp_path / "one", "--time=1s", *control),
+            "other": started(
+                server, tmp_path / "other", "--time=1s", "--rate=300", f"--host={proxy.url}"
+            ),
+        }
+        for running in both.values():
+            said, problems = running.communicate(timeout=90)
+            assert running.returncode == 0, said + problems
     run, other = only_run(tmp_path / "one"), only_run(tmp_path / "other")
     assert found(run) == LIMITER_HOLDS | {"control": True}
     assert run.generator is not None
@@ -121,6 +131,12 @@ def test_two_loads_at_once_leave_each_other_alone(server: RunningServer, tmp_pat
     assert run.generator.warm_up == 20
     assert run.timeline["calls"].sum() == run.calls
     assert other.holds
+    assert other.generator is not None
+    of_users = [hit for hit in hits if b"client-" in hit]
+    assert len(of_users) - other.generator.warm_up == other.calls == other.timeline["calls"].sum()
+    waited, answered = (other.stages[stage] for stage in (WAITED, ANSWERED))
+    assert waited.count == answered.count == other.calls
+    assert waited.mean + answered.mean == pytest.approx(other.latency_all.mean, rel=1e-3)
     with server.client() as client:
         assert client.keys("kvlab:load*") == []  # the runs leave no key
 

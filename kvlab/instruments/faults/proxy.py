@@ -30,7 +30,15 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from kvlab.core.checks import real, shown, text, whole
 from kvlab.core.server_url import redis_url
 from kvlab.errors import InvalidArgument
-from kvlab.instruments.faults.proxy_link import Link, OpenUpstream, Swallow, Then, Traffic
+from kvlab.instruments.faults.proxy_link import (
+    Delay,
+    Link,
+    OpenUpstream,
+    Swallow,
+    Then,
+    Traffic,
+    Watch,
+)
 
 T = TypeVar("T")
 
@@ -99,6 +107,17 @@ class Proxy:
         """Add ``seconds`` to each round trip, half in each direction."""
         self._traffic.delay = real("seconds", seconds, 0, 3600) / 2
 
+    def hold(self, delay: Delay) -> None:
+        """Hold each command for the seconds that ``delay`` draws, before the server gets it.
+
+        ``delay`` gets the command, its name and its bytes, in the proxy's thread.
+        """
+        self._traffic.hold = delay
+
+    def watch(self, seen: Watch) -> None:
+        """Call ``seen(command, arrived, left)`` for each reply, Unix seconds, in our thread."""
+        self._traffic.watch = seen
+
     def swallow_requests(
         self, n: int, *, only: str | None = None, then: Then = "cut"
     ) -> threading.Event:
@@ -144,7 +163,8 @@ class Proxy:
     def heal(self) -> None:
         """End every fault. Connections that hang keep hanging until ``cut``."""
         traffic = self._traffic
-        traffic.delay, traffic.swallow_requests, traffic.swallow_replies = 0.0, Swallow(), Swallow()
+        traffic.delay, traffic.hold = 0.0, None
+        traffic.swallow_requests, traffic.swallow_replies = Swallow(), Swallow()
         self._call(self._listen())
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -12,9 +13,13 @@ from functools import partial
 from typing import Any, Literal
 
 from kvlab.core.checks import one_of, text
-from kvlab.instruments.faults.resp import HANDSHAKE, Commands, Replies, is_push
+from kvlab.instruments.faults.resp import HANDSHAKE, Command, Commands, Replies, is_push
 
 Then = Literal["cut", "hang"]
+Delay = Callable[[Command], float]
+"""The seconds by which a command is held."""
+Watch = Callable[[Command, float, float], object]
+"""Gets a command and the Unix times at which it arrived and its reply left."""
 OpenUpstream = Callable[[], Coroutine[Any, Any, Any]]
 
 
@@ -38,10 +43,12 @@ class Swallow:
 class Traffic:
     """The faults that are in force for every connection of a proxy, and what was counted.
 
-    ``delay``: seconds for each direction.
+    ``delay``: seconds for each direction; ``hold``: more seconds for each command.
     """
 
     delay: float = 0.0
+    hold: Delay | None = None
+    watch: Watch | None = None
     swallow_requests: Swallow = field(default_factory=Swallow)
     swallow_replies: Swallow = field(default_factory=Swallow)
     commands: list[str] = field(default_factory=list)
@@ -56,7 +63,7 @@ class Link:
         self, traffic: Traffic, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         self._traffic, self._reader, self._writer = traffic, reader, writer
-        self._unanswered: deque[str] = deque()
+        self._unanswered: deque[tuple[Command, float]] = deque()
         self.hanging = False
         self._work: asyncio.Future[Any] | None = None
         self.ended = asyncio.Event()
@@ -94,17 +101,19 @@ class Link:
             commands = scanner.feed(data)
             if commands and not self._unanswered:
                 traffic.requests += 1
-            for name, raw in commands:
+            for command in commands:
                 if self.hanging:
                     break
+                name, arrived = command.name, time.time()
                 traffic.commands.append(name)
                 swallow = traffic.swallow_requests
                 if swallow.takes(name):
                     if self._lost(swallow):
                         return
                     break
-                self._unanswered.append(name)
-                there.put(raw, traffic.delay)
+                self._unanswered.append((command, arrived))
+                held = 0.0 if traffic.hold is None else traffic.hold(command)
+                there.put(command.raw, traffic.delay + held)
 
     async def _replies(self, reader: asyncio.StreamReader, back: Pipe) -> None:
         traffic, scanner = self._traffic, Replies()
@@ -113,12 +122,14 @@ class Link:
                 if self.hanging:
                     break
                 if not is_push(raw) and self._unanswered:
-                    name = self._unanswered.popleft()
+                    command, arrived = self._unanswered.popleft()
                     swallow = traffic.swallow_replies
-                    if swallow.takes(name):
+                    if swallow.takes(command.name):
                         if self._lost(swallow):
                             return
                         break
+                    if traffic.watch is not None:
+                        traffic.watch(command, arrived, time.time() + traffic.delay)
                 back.put(raw, traffic.delay)
 
     def _lost(self, swallow: Swallow) -> bool:

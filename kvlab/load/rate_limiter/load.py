@@ -24,7 +24,7 @@ class RateLimiterLoad:
         add_options(add)
 
     def first(self, settings: LimiterSettings) -> kvlab.Op[Any]:
-        op: kvlab.Op[Any] = settings.limiter().peek("client-0")
+        op: kvlab.Op[Any] = settings.limiter().peek("bare")
         return op
 
     def title(self, settings: LimiterSettings) -> str:

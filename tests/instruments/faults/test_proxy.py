@@ -184,6 +184,19 @@ def test_delay_keeps_order_and_does_not_add_up(proxy: Proxy) -> None:
     assert proxy.requests == 1
 
 
+def test_a_command_is_held_by_what_it_is_and_its_times_are_told(proxy: Proxy) -> None:
+    client, seen = client_of(proxy), []
+    proxy.watch(lambda command, arrived, left: seen.append((command.name, left - arrived)))
+    proxy.hold(lambda command: 0.02 * (b"slow" in command.raw))
+    assert (client.incr("quick"), client.incr("slow")) == (1, 1)
+    (quick, _), (slow, took) = seen[-2:]
+    assert (quick, slow) == ("INCRBY", "INCRBY")
+    assert took >= 0.02  # a lower bound only: nobody is timed
+    proxy.heal()
+    client.incr("slow")
+    assert len(seen) >= 3
+
+
 def test_no_server_behind_it() -> None:
     with Proxy(("127.0.0.1", 1)) as proxy, pytest.raises(redis.ConnectionError):
         client_of(proxy)
