@@ -62,7 +62,7 @@ def test_a_loop_without_an_end_is_stopped_and_its_line_is_shown(server: RunningS
         while True:
             pass
 
-    first, *others = report_of(release, server, seconds=0.4).checks
+    first, *others = report_of(release, server, seconds=1).checks
     assert "(in release, line" in first.seen
     assert "is there a loop without an end?" in first.seen
     assert not any(other.tried for other in others)

@@ -348,8 +348,10 @@ def test_killed_in_the_middle_nothing_is_lost(
         follower = threading.Thread(target=follow, args=(copy, line, ended))
         follower.start()
         try:
-            while line.wanted < 3 or not membership_of(copy).opened:  # type: ignore[union-attr]
-                assert not ended.wait(0.01)
+            for _ in range(6_000):
+                if line.wanted == 3 and membership_of(copy).opened:  # type: ignore[union-attr]
+                    break
+                ended.wait(0.01)
         finally:
             ended.set()
             follower.join()

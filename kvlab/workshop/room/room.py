@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kvlab import AsyncKv, FeatureFlags, FixedWindow, Key, Leaderboard, Op, SessionStore
+from kvlab import AsyncKv, FeatureFlags, Key, Leaderboard, Op, SessionStore, SlidingWindowLog
 from kvlab.errors import KvlabError
 from kvlab.workshop import exercises
 from kvlab.workshop.room.events import MAX_EVENTS, checked_event, checked_name, row_of
@@ -47,8 +47,8 @@ class Room:
         self._sessions = SessionStore("room", idle=LIFE, absolute=LIFE)
         self._board = Leaderboard("room", ties="first", op_horizon=LIFE)
         self._flags = FeatureFlags("room", defaults=_closed_solutions())
-        self._joins = FixedWindow("room-joins", limit=120, window=60)
-        self._reports = FixedWindow("room-reports", limit=120, window=60)
+        self._joins = SlidingWindowLog("room-joins", limit=120, window=60)
+        self._reports = SlidingWindowLog("room-reports", limit=120, window=60)
         self._one_writer = asyncio.Lock()
 
     # --- participants ---
@@ -127,7 +127,7 @@ class Room:
         is_open = [name for name in _closed_solutions() if flags.is_enabled(name, "room")]
         return {"open": is_open, "ends": float(ends) if ends else None, "now": self._clock()}
 
-    async def _within(self, limiter: FixedWindow, who: str) -> None:
+    async def _within(self, limiter: SlidingWindowLog, who: str) -> None:
         decision = await self._kv.run(limiter.hit(who))
         if not decision.allowed:
             raise Refused(429, "too many requests", decision.retry_after)
