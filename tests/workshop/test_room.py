@@ -108,7 +108,12 @@ def test_thirty_participants_at_once(in_room: Any) -> None:
             for first in range(number % 4):
                 await room.report(token, first, [event("05-short", first == 2)])
             answer = "never" if number < 20 else "at once"
-            sent = {"kind": "prediction", "question": "05-stuck", "answer": answer, "right": None}
+            sent = {
+                "kind": "prediction",
+                "question": "05-stuck",
+                "answer": answer,
+                "words": "When?",
+            }
             await room.report(token, number % 4, [sent])
 
         await asyncio.gather(*map(takes_part, range(30)))
@@ -120,6 +125,7 @@ def test_thirty_participants_at_once(in_room: Any) -> None:
         assert [one["solved"] for one in state["people"]] == [1] * 7 + [0] * 23
         answers = [(one["answer"], one["count"]) for one in state["predictions"][0]["answers"]]
         assert answers == [("never", 20), ("at once", 10)]
+        assert state["predictions"][0]["words"] == "When?"
 
     in_room(work)
 

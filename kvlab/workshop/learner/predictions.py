@@ -85,19 +85,23 @@ class Prediction:
             raise InvalidArgument(f"answer must be one of {self.choices}, not {answer!r:.80}")
         self.answer = answer
         if self.log:
-            self.log.note("prediction", question=self.name, answer=self.answer)
+            self.log.note("prediction", **self._asked, answer=self.answer)
 
     def measured(self, value: Answer) -> Comparison:
         """The answer beside what was measured; a number is right within a quarter of it."""
         compared = Comparison(self.answer, value, self.unit)
         if self.log and self.answer is not None:
             facts = {"answer": self.answer, "measured": value, "right": compared.right}
-            self.log.note("prediction", question=self.name, **facts)
+            self.log.note("prediction", **self._asked, **facts)
         return compared
 
     @property
     def _lettered(self) -> dict[str, str]:
         return dict(zip(ascii_lowercase, self.choices, strict=False))
+
+    @property
+    def _asked(self) -> dict[str, str]:
+        return {"question": self.name, "words": self.question}
 
     @property
     def _in_unit(self) -> str:

@@ -46,8 +46,9 @@ def checked_event(event: object, now: float) -> dict[str, Any]:
         return kept | {"exercise": exercise, "rung": event["rung"]}
     if kept["kind"] == "prediction" and isinstance(event.get("question"), str):
         right = event.get("right") if isinstance(event.get("right"), bool) else None
-        answer = _cut(event.get("answer"))
-        return kept | {"question": _cut(event["question"]), "answer": answer, "right": right}
+        answer, words = _cut(event.get("answer")), _cut(event.get("words", ""))
+        asked = {"question": _cut(event["question"]), "words": words}
+        return kept | asked | {"answer": answer, "right": right}
     return {}
 
 
@@ -71,7 +72,7 @@ def row_of(events: Iterable[Event]) -> dict[str, Any]:
             continue
         last = max(last, event["at"])
         if event["kind"] == "prediction":
-            predictions[event["question"]] = {"answer": event["answer"], "right": event["right"]}
+            predictions[event["question"]] = {k: event[k] for k in ("answer", "right", "words")}
             continue
         item = done.setdefault(
             event["exercise"], {"checks": 0, "solved": None, "since": None, "failed": [], "rung": 0}

@@ -187,14 +187,17 @@ def _distributed(people: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Each question with its answers, the most frequent first."""
     answers: defaultdict[str, Counter[str]] = defaultdict(Counter)
     right: defaultdict[str, set[str]] = defaultdict(set)
+    words: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for person in people:
         for question, given in person.get("predictions", {}).items():
             answers[question][given["answer"]] += 1
+            words[question][given["words"]] += 1  # what most of them were asked
             if given["right"]:
                 right[question].add(given["answer"])
     return [
         {
             "question": question,
+            "words": words[question].most_common(1)[0][0],
             "answers": [
                 {"answer": answer, "count": count, "right": answer in right[question]}
                 for answer, count in counted.most_common(12)
