@@ -17,7 +17,7 @@ from kvlab.core.executor import PAUSE, Request, Running
 from kvlab.core.flow import Call, Flow
 from kvlab.core.op import Op
 from kvlab.core.wire import Exchange, TransportError
-from kvlab.errors import Closed, OutcomeUnknown, ServerRefused, ServerUnavailable
+from kvlab.errors import Closed, ServerRefused, ServerUnavailable
 
 T = TypeVar("T")
 
@@ -187,11 +187,6 @@ class AutoBatch(AsyncKv):
         except Exception as problem:
             for call in batch:
                 call.answer(problem)
-        except BaseException:  # the event loop ends: who still cleans up may retry
-            for call in batch:
-                call.absorb([], OutcomeUnknown("the event loop ends"), retry=True)
-            self._retrying.extend(call for call in batch if not call.over)
-            raise
         finally:
             self._on_their_way -= 1
             self._schedule()
@@ -223,8 +218,7 @@ class AutoBatch(AsyncKv):
         at = 0
         for call, part in zip(batch, parts, strict=True):
             mine, at = replies[at : at + len(part)], at + len(part)
-            cut = error if len(mine) < len(part) else None
-            call.absorb(mine, cut, retry=cut is None or self._may_retry(call.began))
+            call.absorb(mine, error, retry=error is None or self._may_retry(call.began))
         return error
 
     # --- the end ---

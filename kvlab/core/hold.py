@@ -174,8 +174,7 @@ class Holding:
             return
         if problem is None:
             raise self.lost("the release found it gone") from self._trouble
-        if not isinstance(problem, LockLost):
-            problem.add_note(str(self.lost("the release found it gone")))
+        problem.add_note(str(self.lost("the release found it gone")))
 
 
 class _Hold:

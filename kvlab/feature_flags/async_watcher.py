@@ -79,7 +79,6 @@ class AsyncFlagWatcher(Watched):
 
     async def __aenter__(self) -> Self:
         if self._process != os.getpid():
-            self._parents_task = self._task  # kept: its end would close the parent's connection
             self._process, self._news = os.getpid(), asyncio.Condition()
         self._task = asyncio.create_task(self._watch())
         return self

@@ -37,6 +37,7 @@ from kvlab.errors import (
     ServerUnavailable,
 )
 from kvlab.instruments.faults.proxy import Proxy
+from kvlab.server.running_server import RunningServer
 
 ADD = Script("add", "return redis.call('INCRBY', KEYS[1], ARGV[1])")
 FULL = Script("full", "return redis.error_reply('OOM no memory')")
@@ -410,8 +411,47 @@ def test_a_full_queue_makes_callers_wait_and_loses_none(
                 longest = max(longest, len(auto._waiting))
                 return result in (str(i), b"%d" % i)
 
-            assert all(await asyncio.gather(*map(call, range(200))))
+            async with asyncio.timeout(30):
+                assert all(await asyncio.gather(*map(call, range(200))))
             assert longest <= 5
+
+    asyncio.run(main())
+
+
+def test_a_part_has_the_limits_of_the_whole(kv: Kv) -> None:
+    async def main() -> None:
+        limits = {"max_batch": 3, "max_waiting": 5, "in_flight": 1}
+        async with batching(kv, **limits) as auto, auto.within("part") as part:
+            assert {name: getattr(part, name) for name in limits} == limits
+
+    asyncio.run(main())
+
+
+def test_callers_whose_connection_is_refused_get_an_error_each(server: RunningServer) -> None:
+    async def main() -> None:
+        akv = await aconnect(f"redis://nobody:wrong@127.0.0.1:{server.port}")
+        async with akv, AutoBatch(akv) as auto:
+            calls = (auto.run(echo(i)) for i in range(2))
+            errors = await asyncio.gather(*calls, return_exceptions=True)
+        assert {type(error) for error in errors} == {ServerRefused}
+        assert errors[0] is not errors[1]
+
+    asyncio.run(main())
+
+
+def test_a_script_that_must_be_sent_again_does_not_wait_behind_others(kv: Kv) -> None:
+    """Its first round trip took longer than the deadline."""
+    now = 0.0
+
+    def late(_: object) -> None:
+        nonlocal now
+        now += 10
+
+    async def main() -> None:
+        akv = twin(kv, clock=lambda: now, deadline=5.0, trace=late)
+        async with akv, AutoBatch(akv) as auto:
+            assert await auto.run(Op(Script("late", "return 'not known before'"))) is not None
+        assert now == 20
 
     asyncio.run(main())
 

@@ -21,7 +21,20 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Route
 from support import twin
 
-from kvlab import AsyncKv, AutoBatch, CacheAside, Held, Key, Kv, Lock, Op, Wait, flow
+from kvlab import (
+    AsyncFlagWatcher,
+    AsyncKv,
+    AutoBatch,
+    CacheAside,
+    FeatureFlags,
+    Held,
+    Key,
+    Kv,
+    Lock,
+    Op,
+    Wait,
+    flow,
+)
 from kvlab.core.cleanup import insist
 from kvlab.errors import ServerUnavailable
 from kvlab.instruments.faults.paused import paused
@@ -339,6 +352,57 @@ def test_a_close_that_is_cancelled_closes_and_is_cancelled_then(kv: Kv) -> None:
         await asyncio.wait([task])
         assert closed.is_set()
         assert task.cancelled()
+
+    asyncio.run(main())
+
+
+async def _stubborn(stops: asyncio.Event, go_on: asyncio.Event) -> None:
+    """A task that is under way when it is cancelled."""
+    try:
+        await asyncio.Event().wait()
+    finally:
+        stops.set()
+        await go_on.wait()
+
+
+def test_a_cancellation_that_comes_while_a_renewal_ends_is_not_lost(kv: Kv) -> None:
+    async def main() -> None:
+        stops, go_on, lock = asyncio.Event(), asyncio.Event(), Lock("l", 30)
+        async with twin(kv) as akv:
+
+            async def body() -> None:
+                hold: Any = akv.hold(lock, renew=True)
+                async with hold:
+                    hold._renewals.cancel()
+                    hold._renewals = asyncio.create_task(_stubborn(stops, go_on))
+                    await asyncio.sleep(0)
+
+            task = asyncio.create_task(body())
+            await stops.wait()
+            task.cancel()
+            await asyncio.sleep(0)
+            go_on.set()
+            await asyncio.wait([task])
+            assert task.cancelled()
+
+    asyncio.run(main())
+    assert left(kv) == 0
+
+
+def test_a_cancellation_that_comes_while_a_watcher_ends_is_not_lost(kv: Kv) -> None:
+    async def main() -> None:
+        stops, go_on = asyncio.Event(), asyncio.Event()
+        async with twin(kv) as akv:
+            watcher = AsyncFlagWatcher(akv, FeatureFlags("f"))
+            watcher._task = asyncio.create_task(_stubborn(stops, go_on))
+            await asyncio.sleep(0)
+            task = asyncio.create_task(watcher.close())
+            await stops.wait()
+            task.cancel()
+            await asyncio.sleep(0)
+            go_on.set()
+            await asyncio.wait([task])
+            assert task.cancelled()
 
     asyncio.run(main())
 

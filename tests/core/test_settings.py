@@ -54,6 +54,13 @@ def test_the_environment_sets_the_default_prefix(
     assert made.within("ch05").prefix == f"{made.prefix}ch05:"
 
 
+@pytest.mark.parametrize("name", ["timeout", "deadline"])
+def test_no_wait_is_longer_than_a_socket_can_wait(name: str) -> None:
+    connect(NOWHERE, **{name: 86_400})
+    with pytest.raises(InvalidArgument, match=f"{name} must be .* to 86400"):
+        connect(NOWHERE, **{name: 86_401})
+
+
 @everywhere
 @pytest.mark.parametrize("wrong", ["a b", "run*", ":", "{a}"])
 def test_a_wrong_prefix_in_the_environment_is_named(

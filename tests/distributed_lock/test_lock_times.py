@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from kvlab import Flow, Held, Lock, Now, Wait
 from kvlab.core.hold import Holding
 from kvlab.distributed_lock.lock import MAX_BLOCK
+from kvlab.errors import LockLost, OutcomeUnknown, ServerUnavailable
 
 LOCK = Lock("orders", 60)
 GOT = Held("token", 7)
@@ -79,6 +81,13 @@ def test_a_waiter_blocks_for_the_shortest_of_its_bounds(
         assert (steps.said, steps.step.args[-1], steps.step.blocking) == ("BLPOP", blocks, blocks)
 
 
+def test_a_waiter_whose_connection_breaks_pauses_before_its_next_try() -> None:
+    steps = Steps(LOCK.acquire(100))
+    for answer in (100, 5.0):
+        steps(answer)
+    assert steps._flow.throw(OutcomeUnknown("lost")) == Wait(0.1)
+
+
 @pytest.mark.parametrize(("now", "tries"), [(109.999, True), (110, True), (110.001, True)])
 def test_the_last_try_comes_when_the_wait_is_over(now: float, tries: bool) -> None:
     steps = Steps(LOCK.acquire(10))
@@ -99,6 +108,21 @@ def test_renewals_come_every_third_of_the_ttl_until_the_lock_is_gone() -> None:
         assert steps.step.args[1:] == ("token", 60_000)
         steps(answer)
     assert steps.step is None
+
+
+def test_a_renewal_that_succeeds_makes_good_one_that_failed() -> None:
+    holding = Holding(LOCK, GOT, lambda: 0.0)
+    for answer in (ServerUnavailable("gone"), True, False):
+        steps = Steps(holding.renewal())
+        steps(100)
+        with suppress(StopIteration):
+            if isinstance(answer, Exception):
+                steps._flow.throw(answer)
+            else:
+                steps._flow.send(answer)
+    with pytest.raises(LockLost) as lost:
+        holding.check()
+    assert lost.value.__cause__ is None
 
 
 @pytest.mark.parametrize(("reply", "seconds"), [([0, 0], 0.001), ([0, 4999], 5.0)])

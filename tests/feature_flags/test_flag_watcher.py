@@ -172,6 +172,47 @@ def test_without_a_word_it_reads_every_thirty_seconds(kv: Kv) -> None:
     assert silent.waits == [30, 0]
 
 
+class Burst:
+    """A subscription with a message to read, and three more behind it."""
+
+    def __init__(self) -> None:
+        self.left = 4
+
+    async def can_read(self) -> bool:
+        return self.left > 0
+
+    async def read_response(self, **_: Any) -> None:
+        self.left -= 1
+
+
+def test_a_burst_of_messages_is_one_reason_to_read_on_asyncio(kv: Kv) -> None:
+    async def main() -> None:
+        burst = Burst()
+        async with twin(kv) as akv:
+            await AsyncFlagWatcher(akv, FLAGS)._await_message(burst)
+        assert burst.left == 0
+
+    asyncio.run(main())
+
+
+def test_its_end_closes_its_connection(kv: Kv) -> None:
+    with FlagWatcher(kv, FLAGS) as watcher:
+        assert watcher.wait_until(in_touch)
+        connection = watcher._follower().connection
+    assert not connection.is_connected
+
+    async def main() -> None:
+        async with twin(kv) as akv:
+            awatcher = AsyncFlagWatcher(akv, FLAGS)
+            connection = awatcher._make()
+            awatcher._make = lambda: connection  # type: ignore[assignment, return-value]
+            async with awatcher:
+                assert await awatcher.wait_until(in_touch)
+            assert not connection.is_connected
+
+    asyncio.run(main())
+
+
 def test_without_a_word_it_reads_every_thirty_seconds_on_asyncio(kv: Kv) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -219,8 +260,11 @@ def test_a_dead_server_leaves_the_last_snapshot_and_the_tries_slow_down(
             before = watcher.snapshot
             with caplog.at_level(logging.INFO, logger="kvlab.flags"):
                 own.kill()
-                for _ in range(8):
+                assert tries.acquire(timeout=10)
+                since = watcher.stale_since
+                for _ in range(7):
                     assert tries.acquire(timeout=10)
+                assert watcher.stale_since == since
             assert watcher.snapshot is before
             assert pause.asked[:8] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
             assert [r.levelname for r in caplog.records] == ["WARNING"]  # once, not at each try
@@ -230,6 +274,13 @@ def test_a_dead_server_leaves_the_last_snapshot_and_the_tries_slow_down(
             assert watcher.snapshot == FLAGS.declared
             assert kv.run(FLAGS.set("x", True)) == 1
             assert watcher.wait_until(lambda w: w.snapshot.flags.get("x") == Flag(100))
+
+
+def test_watchers_do_not_come_back_all_at_once(kv: Kv) -> None:
+    for drawn, pause in ((0.0, 0.05), (0.5, 0.075)):
+        with FlagWatcher(kv, FLAGS, jitter=lambda drawn=drawn: drawn) as watcher:
+            assert watcher.wait_until(in_touch)
+            assert watcher._lost(OutcomeUnknown("lost")) == pytest.approx(pause)
 
 
 def test_it_starts_without_a_server_and_answers_the_defaults() -> None:
