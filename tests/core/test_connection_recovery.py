@@ -391,11 +391,15 @@ def test_a_connection_that_hangs_alone_is_no_outage(way: Ways, own: RunningServe
 @pytest.mark.parametrize("way", ["asyncio"], indirect=True)
 def test_a_caller_that_is_cancelled_while_it_connects_leaves_nothing_open(way: Ways) -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody:
-        calls = way(nobody.getsockname()[1], timeout=30)
+        calls = way(nobody.getsockname()[1], timeout=30, client={"driver_info": None})
+        calls.kv._health.failed(calls.now, TimeoutError())
+        calls.now = calls.kv.outage.next_try
 
         async def main() -> None:
             call = asyncio.create_task(calls.kv.run(INCR))
             while not calls.open:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            for _ in range(5):  # it waits for the answer to its PING
                 await asyncio.sleep(0)
             call.cancel()
             await asyncio.wait([call])

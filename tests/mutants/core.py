@@ -9,6 +9,7 @@ EXECUTOR = "kvlab/core/executor.py"
 WIRE = "kvlab/core/wire.py"
 CONNECTIONS = "kvlab/core/connections.py"
 AUTO_BATCH = "kvlab/core/auto_batch.py"
+CANCELLATION = ("tests/core/test_cancellation.py",)
 RECOVERY = ("tests/core/test_connection_recovery.py",)
 WIRE_TESTS = ("tests/core/test_wire.py",)
 
@@ -196,5 +197,92 @@ MUTANTS = (
         "if any(call.elsewhere for call in again):",
         "if False:",
         "demoted_primary_fail and batches",
+    ),
+    mutant(
+        "READONLY in the list of refusals for now",
+        "a demoted primary is an outage: what a pattern declares answers",
+        "kvlab/errors.py",
+        '        "READONLY",  # a replica, perhaps a primary until now\n',
+        "",
+        "answers_as_declared and READONLY",
+        ("tests/test_outages.py",),
+    ),
+    mutant(
+        "the difference between a refusal and a silence",
+        "a server that refuses a connection is not said to be down",
+        POOL,
+        "if isinstance(problem, BROKEN) and not isinstance(problem, REFUSED):",
+        "if isinstance(problem, BROKEN):",
+        "refused_connects",
+    ),
+    mutant(
+        "closing a connection whose caller was cancelled while it connected",
+        "a cancelled caller leaves nothing open",
+        "kvlab/core/async_pool.py",
+        "except BaseException as raised:\n                value, problem",
+        "except Exception as raised:\n                value, problem",
+        "cancelled_while_it_connects",
+    ),
+    mutant(
+        "the look whether the server is known to be silent before a retry",
+        "no call waits for a server that is known to be silent",
+        EXECUTOR,
+        "            if now < outage.next_try:\n                return False\n",
+        "",
+        "one_call_tries",
+    ),
+    mutant(
+        "one round trip for a long transaction",
+        "a transaction is never sent in parts",
+        EXECUTOR,
+        "size = max(len(ops), 1) if atomic else CHUNK",
+        "size = CHUNK",
+        "",
+        ("tests/core/test_round_trips.py",),
+    ),
+    mutant(
+        "the look whether a call would join itself",
+        "a loader that fetches its own key is told, and does not wait for ever",
+        "kvlab/core/calls.py",
+        "        _check_outside(name)\n        while (first",
+        "        while (first",
+        "joins_itself",
+        ("tests/core/test_calls.py",),
+    ),
+    mutant(
+        "the process in the name of a call",
+        "a child waits for no load of its parent",
+        "kvlab/core/calls.py",
+        "(os.getpid(), name), Future",
+        "(0, name), Future",
+        "load_of_the_parent",
+        ("tests/core/test_fork.py",),
+    ),
+    mutant(
+        "the cancellation that came while something was closed",
+        "a cancelled task ends as cancelled",
+        "kvlab/core/cleanup.py",
+        "    if cancelled is not None:\n        raise cancelled\n    return result",
+        "    return result",
+        "close_that_is_cancelled",
+        CANCELLATION,
+    ),
+    mutant(
+        "the cancellation that came while a renewal ended",
+        "a cancelled task ends as cancelled",
+        "kvlab/core/hold.py",
+        "            if cancelled := await ended(self._renewals):\n                raise cancelled",
+        "            await ended(self._renewals)",
+        "while_a_renewal_ends",
+        CANCELLATION,
+    ),
+    mutant(
+        "a retry outside of the queue's deadline",
+        "a script that the server forgot is sent again, however long the first time took",
+        AUTO_BATCH,
+        "if call.began < too_late and queue is self._waiting:",
+        "if call.began < too_late:",
+        "does_not_wait_behind",
+        ("tests/core/test_auto_batch.py",),
     ),
 )

@@ -205,4 +205,14 @@ MUTANTS = (
         tests=HOLD_TESTS,
         words="loss",
     ),
+    Mutant(
+        PATTERN,
+        removed="the second in which a waiter's BLPOP arrives",
+        promise="a release at the very end of a hold wakes who waits",
+        file="kvlab/distributed_lock/acquire.lua",
+        old="left + 1000 -- a second",
+        new="left -- a second",
+        tests=("tests/distributed_lock/test_distributed_lock.py",),
+        words="who_waits",
+    ),
 )

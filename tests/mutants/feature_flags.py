@@ -166,4 +166,14 @@ MUTANTS = (
         tests=WATCHER_TESTS,
         words="no_change_falls",
     ),
+    Mutant(
+        PATTERN,
+        removed="the watcher's resync: ten times rarer",
+        promise="a watcher reads every 30 seconds without a word",
+        file=WATCHER,
+        old="connection.can_read(timeout=self.resync)",
+        new="connection.can_read(timeout=10 * self.resync)",
+        tests=WATCHER_TESTS,
+        words="without_a_word",
+    ),
 )
