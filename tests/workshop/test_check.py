@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
@@ -46,6 +47,12 @@ def test_a_function_with_a_memory_gets_the_same_report_each_time(server: Running
     reports = {str(report_of(release, server)) for _ in range(3)}
     assert len(reports) == 1
     assert seen == []
+
+
+def test_a_function_that_answers_from_a_cache_of_its_own_is_told(server: RunningServer) -> None:
+    cached = functools.lru_cache(release_in_a_script)
+    seen = [one.seen for one in report_of(cached, server).checks if not one.passed]
+    assert any("does it keep something from call to call" in words for words in seen)
 
 
 def test_an_exception_is_shown_with_its_message_and_line(server: RunningServer) -> None:
@@ -117,12 +124,17 @@ def test_what_cannot_be_pickled_is_an_answer_too() -> None:
         isolated(lambda: lambda: 1, 60)
 
 
+async def a_coroutine_function(kv: object) -> None:
+    """What an exercise does not take."""
+
+
 @pytest.mark.parametrize(
     ("number", "function", "message"),
     [
         ("5", print, "no exercise '5'"),
         ("77", print, "no exercises for chapter '77'"),
         ("05", "job", r'give the function itself: check\("05", job\)'),
+        ("05", a_coroutine_function, "write job as a plain def"),
     ],
 )
 def test_misuse_is_told(number: str, function: object, message: str) -> None:

@@ -15,6 +15,7 @@ orders are tried; that a loop is stopped where a process cannot fork (Windows).
 
 from __future__ import annotations
 
+import inspect
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -50,6 +51,10 @@ def check(exercise: str, function: Callable[..., Any]) -> Report:
         raise InvalidArgument(
             f'give the function itself: check("{chosen.number}", {chosen.function}), '
             f"not {function!r:.80}"
+        )
+    if inspect.iscoroutinefunction(function):
+        raise InvalidArgument(
+            f"write {chosen.function} as a plain def: the client of an exercise is not async"
         )
     with private_server() as server:
         report = examine(chosen, function, server)
@@ -120,7 +125,8 @@ def _words(problem: Exception) -> str:
     """The problem with its line, the learner's own as far as there is one."""
     said = f"{type(problem).__name__}: {problem}"
     if isinstance(problem, Nondeterministic):
-        return f"{problem} Does it keep something from call to call, in a global for example?"
+        remark = "does it keep something from call to call, in a global or in a cache?"
+        return f"called again in the same place, it did something else: {remark} ({problem})"
     if isinstance(problem, KvlabError):  # of the explorer: it says what the function did
         return str(problem)
     frames = traceback.extract_tb(problem.__traceback__)

@@ -15,7 +15,7 @@ Keys, below the prefix of the room:
 
     room:names              hash: name (case folded) → hash of its secret       7 days
     room:shown              hash: name → the name as it was written             7 days
-    room:events:{<name>}    hash: number → event (JSON)                         7 days
+    room:events:{<hash>}    hash: number → event (JSON); by the name's hash     7 days
     room:rows               hash: name → row (JSON)                             7 days
     room:ends               string: when the clock of the room ends             7 days
 
