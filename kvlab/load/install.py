@@ -14,6 +14,7 @@ import sys
 from typing import Any
 
 import gevent
+from gevent.monkey import get_original
 from locust import events
 from locust.env import Environment
 from locust.runners import WorkerRunner
@@ -25,14 +26,23 @@ from kvlab.load.target.app_client import AppFailed
 from kvlab.load.verdict import LoadTest
 from kvlab.load.workers import Worker
 
+Event: Any = get_original("threading", "Event")
+_start_thread, _sleep = get_original("_thread", "start_new_thread"), get_original("time", "sleep")
+
 
 def install(test: LoadTest[Any, Any]) -> None:
     """Let Locust run ``test``."""
     events.init_command_line_parser.add_listener(
         lambda parser, **_: test.add_options(add_options(parser))
     )
-    here = os.getpid()
-    events.init.add_listener(lambda environment, **_: _begin_life(test, environment, here))
+    here, begun = os.getpid(), Event()
+
+    def begin(environment: Environment, **_: Any) -> None:
+        begun.set()
+        _begin_life(test, environment, here)
+
+    events.init.add_listener(begin)
+    os.register_at_fork(after_in_child=lambda: _start_thread(_end_orphan, (here, begun)))
 
 
 def _begin_life(test: LoadTest[Any, Any], environment: Environment, installed: int) -> None:
@@ -52,6 +62,17 @@ def _begin_life(test: LoadTest[Any, Any], environment: Environment, installed: i
     except (KvlabError, AppFailed) as problem:
         print(f"kvlab: {problem}", file=sys.stderr)
         sys.exit(_exit_code(problem))
+
+
+def _end_orphan(master: int, begun: Event) -> None:
+    """End a forked worker whose master is gone before the life of the worker begins.
+
+    Until then the worker waits for a word of its master, for minutes, and runs no greenlet of ours.
+    """
+    while not begun.is_set():
+        if os.getppid() != master:
+            os._exit(ExitCode.SERVER)
+        _sleep(0.5)
 
 
 def _quiet(environment: Environment) -> None:

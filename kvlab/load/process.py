@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 WARM_UP = 10.0
 """Seconds after which a run begins although not every user is warm."""
+_LEAVING = 0.2
+"""Seconds for users who wait for nothing to end by themselves."""
 _POLL = 0.005
 RETRIES = 10
 """redis-py's default."""
@@ -53,8 +55,9 @@ class Process(Generic[S, F]):
     """``numbers`` counts whatever the users of this process must tell apart.
 
     ``began``, ``ends``: the run, in seconds of ``clock``; infinite before the run begins.
-    ``joined``: users so far; ``everybody``: set when all users are there; ``warmed``: users that
-    have made their first call; ``under_way``: calls without an answer yet.
+    ``joined``, ``left``: users that have begun, and ended; ``everybody``: set when all users are
+    there; ``warmed``: users that have made their first call; ``under_way``: calls without an answer
+    yet.
     """
 
     def __init__(
@@ -65,7 +68,7 @@ class Process(Generic[S, F]):
         self.arrivals: Arrivals | None = None
         self.everybody, self.gate = Event(), Event()
         self.began = self.ends = math.inf
-        self.joined = self.warmed = self.under_way = 0
+        self.joined = self.left = self.warmed = self.under_way = 0
         self.cpu_share = 0.0
         self.pulse = Pulse(settings.interval)
         self._ahead = self._cpu_before = 0.0
@@ -241,6 +244,9 @@ class Phases:
         gevent.killall([self._pulse] if self._pulse is not None else [])
         process.finish()
         self._wait_until(lambda: not process.under_way, process.settings.stop_timeout)
+        # Locust complains about a user that ends while Locust stops its users.
+        self._wait_until(lambda: process.left >= process.joined, _LEAVING)
+        gevent.sleep(_POLL)
         self._environment.stop_timeout = 0  # Locust need not wait once more
 
     def _wait_until(self, condition: Callable[[], bool], most: float) -> None:

@@ -67,6 +67,7 @@ class KvUser(User):
             raise StopUser from None
 
     def on_stop(self) -> None:
+        self.process.left += 1
         if self.due is not None:
             self.process.count_due(self.due)  # taken, and never sent
         if self.app is not None:
