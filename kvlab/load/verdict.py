@@ -15,7 +15,7 @@ from kvlab.errors import KvlabError
 from kvlab.instruments.measure.machine import environment as measured_on
 from kvlab.load.evidence import CUT_OFF, Evidence, Facts
 from kvlab.load.process import Process
-from kvlab.load.record.parts import ANSWERED, Fault, Finding, Generator
+from kvlab.load.record.parts import ANSWERED, BUSY, TOO_LATE, Fault, Finding, Generator
 from kvlab.load.record.run import LoadRun
 from kvlab.load.record.words import duration
 from kvlab.load.settings import LoadSettings
@@ -23,8 +23,6 @@ from kvlab.load.target.app_client import AppFailed
 
 NEVER_SENT = 0.001
 """From this share of arrivals that were never sent, the percentiles of the others mislead."""
-BUSY, TOO_LATE = 0.9, 0.002
-"""From this share of a core, and with timers as late as this, a generator delays its calls."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from kvlab.errors import InvalidArgument
 from kvlab.instruments.measure.recorder import Recorder
 from kvlab.load.record import charts as charts
 from kvlab.load.record.drawing import title_of
-from kvlab.load.record.parts import WINDOWS, Fault, Finding
+from kvlab.load.record.parts import WINDOWS, Fault, Finding, Generator
 from kvlab.load.record.run import LoadRun
 
 USUAL = [1000] * 10
@@ -209,6 +209,16 @@ def test_no_latency_stands_without_what_broke() -> None:
         assert "1 of 2 broken" in written
     ticks = charts.compare_throughput([broken]).axes[0].get_xticklabels()
     assert "1 of 2 broken" in ticks[0].get_text()
+
+
+@pytest.mark.parametrize("generator", [Generator(1, 0.5, latest=0.01), Generator(1, 0.5), None])
+def test_a_latency_says_that_the_generator_was_overloaded(generator: Generator | None) -> None:
+    run = replace(with_latency(flat(USUAL), hit=1), generator=generator)
+    for draw in (charts.latency_over_time, charts.latency_curve, charts.compare_latency):
+        figure = draw([run] if draw is charts.compare_latency else run)  # type: ignore[operator]
+        written = "\n".join(text.get_text() for text in figure.axes[0].texts)
+        says = "with the wait for an overloaded generator" in written
+        assert says == (generator is not None and generator.is_overloaded)
 
 
 @pytest.mark.parametrize("worst", [0, 6, 9])

@@ -29,6 +29,7 @@ from kvlab.load.record.drawing import (
     from_zero,
     fullest,
     last,
+    pace,
     panels_below,
     percentiles,
     remark,
@@ -120,7 +121,7 @@ def latency_over_time(run: LoadRun, *, title: str | None = None) -> Figure:
         axes.set(ylabel=LATENCY_LABEL)
         time_axis([axes], run)
         marks = [together(of, "steps: worst"), "ring: worst interval" * (worst is not None)]
-        remark(axes, f"invariants: {standing(run)}", *marks, run=run)
+        remark(axes, f"invariants: {standing(run)}", pace(run), *marks, run=run)
         label_right(axes, labels)
     return figure
 
@@ -167,7 +168,7 @@ def latency_curve(run: LoadRun, *, title: str | None = None) -> Figure:
     with run_drawing(title or names_title(run)) as (figure, axes):
         curves = {name: (r, f"{r.count:,} calls") for name, r in named.items()}
         percentiles(axes, curves)
-        remark(axes, f"invariants: {standing(run)}")
+        remark(axes, f"invariants: {standing(run)}", pace(run))
     return figure
 
 
@@ -180,6 +181,7 @@ def compare_latency(
     with run_drawing(title or comparison_title(named, ends, "p99", duration)) as (figure, axes):
         curves = {n: (r.latency_all, standing(r)) for n, r in named.items()}
         percentiles(axes, curves)
+        remark(axes, pace(*named.values()))
     return figure
 
 

@@ -34,6 +34,13 @@ def standing(run: LoadRun) -> str:
     return f"{run.broken} of {len(run.findings)} broken"
 
 
+def pace(*runs: LoadRun) -> str:
+    """The remark on latencies that contain the wait for an overloaded generator."""
+    generators = [run.generator for run in runs if run.generator is not None]
+    is_overloaded = any(one.is_overloaded for one in generators)
+    return "with the wait for an overloaded generator" if is_overloaded else ""
+
+
 @contextmanager
 def run_drawing(title: str) -> Iterator[tuple[Figure, Axes]]:
     """``drawing`` for titles with names in them: a dollar begins no formula."""

@@ -37,6 +37,10 @@ WAITED, ANSWERED, LATE = "due to sent", "sent to answered", "generator late by"
 """The stages of a call in an open loop, and the lateness of the generator's timers."""
 
 
+BUSY, TOO_LATE = 0.9, 0.002
+"""From this share of a core, and with timers as late as this (s), a generator delays its calls."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """What was done to the server: one of ``FAULTS``, ``at`` seconds into the run."""
@@ -88,6 +92,11 @@ class Generator:
     under_way: float = 0.0
     warm_up: int = 0
     drained: int = 0
+
+    @property
+    def is_overloaded(self) -> bool:
+        """Whether the generator delayed its calls, judged by its worst interval."""
+        return self.busiest > BUSY or self.latest > TOO_LATE
 
     def __post_init__(self) -> None:
         whole("processes", self.processes, 1)
