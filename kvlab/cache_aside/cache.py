@@ -60,22 +60,28 @@ class CacheAside:
     lease: float = 10.0
     random: Callable[[], float] = field(default=random.random, repr=False, compare=False)
 
+    # computed once, at construction
+    _before_key: str = field(init=False, repr=False, compare=False)
+    _lease_ms: int = field(init=False, repr=False, compare=False)
+
     def __post_init__(self) -> None:
-        absent = self.negative_ttl
+        absent, name = self.negative_ttl, checks.text("name", self.name)
         checks.keep(
             self,
-            name=checks.text("name", self.name),
+            name=name,
             ttl=checks.seconds("ttl", self.ttl),
             jitter=checks.real("jitter", self.jitter, 0, MAX_JITTER),
             negative_ttl=None if absent is None else checks.seconds("negative_ttl", absent),
             early=checks.real("early", self.early, 0, 1e6),
             lease=checks.seconds("lease", self.lease),
             random=checks.function("random", self.random),
+            _before_key=f"cache:{segment(name)}:{{",
         )
+        checks.keep(self, _lease_ms=milliseconds(self.lease))
 
     def key(self, key: Id, what: str) -> Key:
         """The key of an ``entry``, its ``lease`` or its ``version``."""
-        return Key(f"cache:{segment(self.name)}:{{{segment(key)}}}:{what}")
+        return Key(f"{self._before_key}{segment(key)}}}:{what}")
 
     def read(self, key: Id, *, unreadable: bytes | None = None) -> Op[Lookup]:
         """Read the entry; on a miss take the lease if it is free.
@@ -95,7 +101,7 @@ class CacheAside:
             self.key(key, "entry"),
             self.key(key, "lease"),
             nonce,
-            milliseconds(self.lease),
+            self._lease_ms,
             f"{ahead:.17g}",
             *(() if unreadable is None else (unreadable,)),
             decode=decode_lookup,
@@ -115,7 +121,7 @@ class CacheAside:
             checks.text("lease", lease, None),
             encoded(value),
             life,
-            max(life, milliseconds(self.lease)),
+            max(life, self._lease_ms),
             "" if version is None else checks.whole("version", version, 0, MAX_EXACT),
             decode=decode_fill,
             idempotent=True,

@@ -66,6 +66,8 @@ def whole(name: str, value: int, low: int, high: int | None = None) -> int:
 
 
 def _index(value: object) -> int | None:
+    if type(value) is int:
+        return value
     if not isinstance(value, bool):
         with suppress(TypeError):
             return operator.index(value)  # type: ignore[arg-type]

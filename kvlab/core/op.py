@@ -158,12 +158,12 @@ class Op(Generic[T_co]):
         put = object.__setattr__
         put(self, "command", command)
         put(self, "args", _checked_args(args))
-        put(self, "decode", decode)
+        put(self, "decode", checks.function("decode", decode))
         put(self, "idempotent", idempotent)
         put(self, "blocking", blocking)
         put(self, "fallback", fallback)
-        checks.function("decode", decode)
-        checks.boolean("idempotent", idempotent)
+        if idempotent is not True and idempotent is not False:
+            checks.boolean("idempotent", idempotent)
         if fallback is not None:
             checks.function("fallback", fallback)
         if blocking is not None:
@@ -174,7 +174,7 @@ class Op(Generic[T_co]):
                 what = args[0]
                 said = what.decode("latin-1") if isinstance(what, bytes) else str(what)
                 _check_command(f"CLIENT {segment(said)}")
-        elif self.keys != args[: len(self.keys)]:
+        elif Key in (kinds := [*map(type, args)])[kinds.count(Key) :]:
             said = checks.shown(args)
             raise InvalidArgument(f"keys of a script must come before its arguments, not {said}")
 

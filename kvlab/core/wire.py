@@ -49,10 +49,10 @@ def encode(op: Op[Any], prefix: str, *, with_source: bool = False) -> Command:
     ]
     if isinstance(op.command, str):
         return (op.command, *args)
-    script = op.command
+    script, keys = op.command, [*map(type, op.args)].count(Key)
     if with_source:
-        return ("EVAL", script.source, str(len(op.keys)), *args)
-    return ("EVALSHA", script.sha, str(len(op.keys)), *args)
+        return ("EVAL", script.source, str(keys), *args)
+    return ("EVALSHA", script.sha, str(keys), *args)
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,11 +65,17 @@ class SessionStore:
     pepper: bytes = field(default=b"", repr=False)
     old_peppers: Sequence[bytes] = field(default=(), repr=False)
 
+    # computed once, at construction
+    _before_tag: str = field(init=False, repr=False, compare=False)
+    _idle_ms: int = field(init=False, repr=False, compare=False)
+
     def __post_init__(self) -> None:
-        idle = seconds("idle", self.idle)
+        idle, name = seconds("idle", self.idle), text("name", self.name)
         keep(
             self,
-            name=text("name", self.name),
+            _before_tag=f"sessions:{segment(name)}:{{",
+            _idle_ms=milliseconds(idle),
+            name=name,
             idle=idle,
             absolute=seconds("absolute", self.absolute, low=idle),
             max_bytes=whole("max_bytes", self.max_bytes, 1, 16 * 1024 * 1024),
@@ -99,7 +105,7 @@ class SessionStore:
             _CREATE,
             *map(self._key, tags),
             handle_of(sid),
-            milliseconds(self.idle),
+            self._idle_ms,
             milliseconds(self.absolute),
             self.per_user,
             who,
@@ -121,7 +127,7 @@ class SessionStore:
             _READ,
             self._key(tag),
             handle,
-            milliseconds(self.idle),
+            self._idle_ms,
             decode=decoder_if_any(sid),
             idempotent=True,
             fallback=None if boolean("strict", strict) else _nobody,
@@ -146,7 +152,7 @@ class SessionStore:
             _UPDATE,
             self._key(tag),
             handle,
-            milliseconds(self.idle),
+            self._idle_ms,
             self.max_bytes,
             lines_of(encoded),
             decode=decoder_if_any(sid, self.max_bytes),
@@ -166,7 +172,7 @@ class SessionStore:
             self._key(tag),
             handle,
             handle_of(new),
-            milliseconds(self.idle),
+            self._idle_ms,
             milliseconds(LOG_OUT_REACH),
             decode=decoder_if_any(new),
             idempotent=True,
@@ -208,7 +214,7 @@ class SessionStore:
         return tuple(map(self._key, self._tags(user)))
 
     def _key(self, tag: str) -> Key:
-        return Key(f"sessions:{segment(self.name)}:{{{tag}}}")
+        return Key(f"{self._before_tag}{tag}}}")
 
     def _find(self, sid: object) -> tuple[str, str]:
         """Tag and handle. An id that no store made is looked for where no session is."""
