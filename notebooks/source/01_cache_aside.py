@@ -409,11 +409,12 @@ ratios.table()
 from kvlab.chapters.cache_aside.hit_ratio_charts import knob, misses_by_ttl
 
 least, most = ratios.misses_left
-title = f"No: twice the TTL leaves {least:.0%} to {most:.0%} of the misses, not 50%"
+answer = "No" if least > 0.5 else "Not seen"
+title = f"{answer}: twice the TTL leaves {least:.0%} to {most:.0%} of the misses"
 misses_by_ttl(ratios, title=title)
 
 # %% tags=["predict"]
-halved.measured("no: more than half are left" if least > 0.5 else "yes")
+halved.measured("no: more than half are left" if least > 0.5 else "not seen")
 
 # %% [markdown]
 # A rare key is requested once, and its entry ends before the next request for that key. A longer

@@ -348,7 +348,7 @@ count_round_trips(url, kv.prefix)
 #
 # The load is a closed loop of one reader, seed 6. Each variant gets five turns of 400 calls, and
 # the variants alternate. One turn is the warm-up, and each turn begins with 50 calls of warm-up.
-# The ratio is the median of the turns' ratios. A violation is an answer without the player who
+# The ratio is the mean of the turns' ratios, with its interval. A violation is an answer without the player who
 # asked.
 
 

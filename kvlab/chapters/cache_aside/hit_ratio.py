@@ -12,6 +12,7 @@ as long as its TTL.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -23,11 +24,12 @@ from kvlab.core.checks import real
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.measure.experiment import Clock, experiment
 from kvlab.instruments.measure.result import Result
-from kvlab.instruments.measure.theory import ttl_hit_ratio
+from kvlab.instruments.measure.theory import student_t, ttl_hit_ratio
 from kvlab.instruments.measure.workload import OpenLoop, Trace, Zipf
 
 WARM_TTLS, LEAST_TTLS = 1, 10
 CURVE_POINTS = 40
+BATCHES = 10
 
 
 class Found(Protocol):
@@ -56,6 +58,8 @@ class Runs(Protocol):
 class HitRatios:
     """``frame``: skew, ttl (s), requests, measured, theory (shares), off (percentage points).
 
+    ``within``: half of the 95 % interval of ``measured``, from ``BATCHES`` parts of the run one
+    after the other (batch means; Conway, "Some tactical problems in digital simulation", 1963).
     ``result`` is the run behind the frame: its latency is the time to ask all caches and to fill
     those that missed. ``rate``: the requests that were made in a second.
     """
@@ -72,14 +76,20 @@ class HitRatios:
 
     @property
     def misses_left(self) -> tuple[float, float]:
-        """What a doubled TTL leaves of the measured misses: the smallest and the largest share.
+        """What a doubled TTL leaves of the measured misses: the least and the most, of all skews.
 
-        Raises InvalidArgument when no TTL is twice another one.
+        These are the ends of the intervals: each share is at least the first number, and at most
+        the second. Raises InvalidArgument when no TTL is twice another one.
         """
         shares = []
         for _, rows in self.frame.groupby("skew"):
             misses = dict(zip(rows["ttl"], 1 - rows["measured"], strict=True))
-            shares += [misses[2 * ttl] / misses[ttl] for ttl in misses if 2 * ttl in misses]
+            error = dict(zip(rows["ttl"], rows["within"], strict=True))
+            for ttl in misses:
+                if (twice := 2 * ttl) in misses:
+                    share = misses[twice] / misses[ttl]
+                    parts = error[twice] / misses[twice], error[ttl] / misses[ttl]
+                    shares += [share * (1 - math.hypot(*parts)), share * (1 + math.hypot(*parts))]
         if not shares:
             raise InvalidArgument(f"no TTL is twice another one: {sorted(set(self.frame['ttl']))}")
         return min(shares), max(shares)
@@ -96,8 +106,8 @@ class HitRatios:
 
     def table(self) -> Any:
         """The frame, styled for a notebook."""
-        shown = self.frame.rename(columns={"ttl": "TTL", "off": "off, points"})
-        percent = dict.fromkeys(("measured", "theory"), "{:.1%}")
+        shown = self.frame.rename(columns={"ttl": "TTL", "off": "off, points", "within": "±"})
+        percent = dict.fromkeys(("measured", "±", "theory"), "{:.1%}")
         forms = {"skew": "{:g}", "TTL": "{:g} s", "off, points": "{:+.2f}"} | percent
         return shown.style.hide(axis="index").format(forms)
 
@@ -147,7 +157,7 @@ def measure(
         clock=tick,
         name="hit ratio",
     )
-    if result.count < 2:
+    if result.count < BATCHES:
         raise InvalidArgument(f"too few requests in {duration!r} s at {rate!r} a second")
     return HitRatios(*grid.measured(result), popularities)
 
@@ -198,7 +208,11 @@ class _Grid:
         rate = (result.count - 1) / (made[-1] - made[0])
         frame = pd.DataFrame(self._points, columns=["skew", "ttl"])
         frame["requests"] = result.count
-        frame["measured"] = np.array(self._hits[-result.count :]).mean(axis=0)
+        hits = np.array(self._hits[-result.count :])
+        frame["measured"] = hits.mean(axis=0)
+        parts = np.array([part.mean(axis=0) for part in np.array_split(hits, BATCHES)])
+        error = parts.std(axis=0, ddof=1) / math.sqrt(BATCHES)
+        frame["within"] = student_t(0.975, BATCHES - 1) * error
         frame["theory"] = [
             predicted(self._popularities[skew], rate, ttl) for skew, ttl in self._points
         ]

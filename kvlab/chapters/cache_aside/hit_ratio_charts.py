@@ -28,7 +28,7 @@ def misses_by_ttl(ratios: HitRatios, *, title: str) -> Figure:
         axes.set_xlim(frame["ttl"].min() / 1.45, frame["ttl"].max() * 1.1)
         axes.set_ylim(0, frame["missed"].max() * 1.15)
         axes.set_ylabel("share of requests that miss")
-        note(axes, "points: measured    dashes: the formula    dots: if every doubling halved them")
+        note(axes, "points: measured, 95 %    dashes: the formula    dots: halved by each doubling")
     return figure
 
 
@@ -39,7 +39,7 @@ def _series(
     curve = ratios.curve(skew)
     axes.plot(curve["ttl"], 1 - curve["theory"], **THEORY)
     axes.plot(curve["ttl"], missed[0] * ttls[0] / curve["ttl"], color=shade, lw=1.2, ls=":")
-    axes.plot(ttls, missed, marker, color=shade, ms=9)
+    axes.errorbar(ttls, missed, rows["within"], fmt=marker, color=shade, ms=7, lw=1.4, capsize=3)
     axes.annotate(
         f"Zipf skew {skew:g}",
         (ttls[0], missed[0]),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from threading import Thread
 
@@ -16,8 +17,10 @@ import redis
 
 import kvlab
 from kvlab import Kv, Lock, NaiveLock
+from kvlab.instruments.charts.ratios import in_words
 from kvlab.instruments.faults.client_gate import GatedRedis, gated
 from kvlab.instruments.faults.proxy import Proxy
+from kvlab.instruments.measure.comparison import Comparison, ratio_over_turns
 from kvlab.instruments.measure.experiment import experiment
 from kvlab.instruments.measure.result import Result
 from kvlab.instruments.measure.turns import in_turns, merged
@@ -47,9 +50,22 @@ def round_trips(url: str, prefix: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["op", "variant", "round_trips"])
 
 
-def latency(
-    url: str, kv: Kv, *, turns: int, count: int, warmup: int, seed: int
-) -> dict[str, Result]:
+@dataclass(frozen=True, slots=True)
+class LockCosts:
+    """``runs``: the turns of each lock as one. ``price``: median time, hardened over naive."""
+
+    runs: dict[str, Result]
+    price: Comparison
+
+    @property
+    def finding(self) -> str:
+        """How often B's lock was deleted, and the price, in one line."""
+        deleted = " and ".join(f"{run.violations} {name}" for name, run in self.runs.items())
+        price = in_words(self.price, "hardened takes {} of the time")
+        return f"B's lock deleted: {deleted}; {price}"
+
+
+def latency(url: str, kv: Kv, *, turns: int, count: int, warmup: int, seed: int) -> LockCosts:
     """Take the lock and give it back, the naive and the hardened lock in turns.
 
     A turn is ``warmup`` and ``count`` calls of one client in a closed loop, then one late release.
@@ -63,7 +79,8 @@ def latency(
         for variant, (take, give_back) in _variants(kv).items()
     }
     taken = in_turns(variants, turns=turns)
-    return {variant: merged(results) for variant, results in taken.items()}
+    runs = {variant: merged(results) for variant, results in taken.items()}
+    return LockCosts(runs, ratio_over_turns(taken["hardened"], taken["naive"]))
 
 
 def _turn(

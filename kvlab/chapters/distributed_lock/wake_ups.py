@@ -10,8 +10,8 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pandas as pd
@@ -20,10 +20,15 @@ import redis
 from kvlab import Kv, Lock, NaiveLock
 from kvlab.chapters.distributed_lock.stays import AT_MOST, MakeLock
 from kvlab.core.checks import real, whole
+from kvlab.instruments.charts.ratios import in_words
 from kvlab.instruments.faults.proxy import Proxy
+from kvlab.instruments.measure.comparison import ratio_over_turns
+from kvlab.instruments.measure.turns import Taken, orders
 
 POLLING = 0.1
 """Seconds that a polling waiter sleeps: redis-py's default, and ours around the naive lock."""
+QUICK = 0.001
+"""Seconds that redis-py's waiter sleeps when a program asks it to hurry: the other fair setting."""
 SHORTEST = 0.01
 """Milliseconds: a waiter that did not wait has this wait, since a log axis has no 0."""
 
@@ -38,29 +43,51 @@ def wake_ups(
     """Let one client hold each lock while another waits, ``turns`` times; the locks take turns.
 
     The holder stays for a random time (seconds) between the two numbers of ``stay``, so that its
-    release meets a polling waiter at any point of the waiter's sleep. One turn of each lock comes
-    before and is not counted.
+    release meets a polling waiter at any point of the waiter's sleep. Each turn draws from a part
+    of its own, of ``turns`` equal parts, so that no seed has all its releases late in the sleep.
+    The locks have a random order within a turn. One turn of each lock comes before and is not
+    counted.
 
-    A row for each turn of each lock. Columns: ``lock``; ``ms`` from release to entry, at least
-    ``SHORTEST``; ``violation``, whether the waiter was inside before the holder had begun its
-    release; ``label``, the lock's name and the number of its violations.
+    A row for each turn of each lock. Columns: ``lock``; ``place`` in the turn; ``ms`` from release
+    to entry, at least ``SHORTEST``; ``violation``, whether the waiter was inside before the holder
+    had begun its release; ``label``, the lock's name and the number of its violations.
     """
     whole("turns", turns, 1)
     low = real("stay", stay[0], 0)
     high = real("stay", stay[1], 0)
-    draw = random.Random(seed)
+    drawn = orders(locks, seed)
     rows = []
     with ThreadPoolExecutor(1) as pool:
-        for turn in range(1 + turns):
-            seconds = draw.uniform(low, high)
-            for name, make in locks.items():
-                wait = _one_wait(pool, make, seconds)
+        for turn, seconds in enumerate([low, *spread_stays(turns, low, high, seed)]):
+            for place, name in enumerate(next(drawn) if turn else locks):
+                wait = _one_wait(pool, locks[name], seconds)
                 if turn:
-                    rows.append((name, max(wait * 1e3, SHORTEST), wait < 0))
-    frame = pd.DataFrame(rows, columns=["lock", "ms", "violation"])
+                    rows.append((name, place, max(wait * 1e3, SHORTEST), wait < 0))
+    frame = pd.DataFrame(rows, columns=["lock", "place", "ms", "violation"])
     violations = frame.groupby("lock")["violation"].sum()
     labels = {name: f"{name}\n{violations[name]} violations in {turns} turns" for name in locks}
+    order = frame["lock"].map([*locks].index)
+    frame = frame.iloc[order.argsort(kind="stable")].reset_index(drop=True)
     return frame.assign(label=frame["lock"].map(labels))
+
+
+def spread_stays(turns: int, low: float, high: float, seed: int) -> list[float]:
+    """A random stay out of each of ``turns`` equal parts of ``low``…``high``, in random order."""
+    draw = random.Random(seed)
+    parts = draw.sample(range(turns), turns)
+    return [low + (high - low) * (part + draw.random()) / turns for part in parts]
+
+
+def finding(woken: pd.DataFrame) -> str:
+    """The median waits of :func:`four_locks`, and redis-py's quick poll over the hardened wait."""
+    median = woken.groupby("lock")["ms"].median()
+    taken = {name: Taken(rows["ms"], rows["place"]) for name, rows in woken.groupby("lock")}
+    quick = ratio_over_turns(taken["redis-py, 1 ms"], taken["hardened"])
+    return (
+        f"A woken waiter waits {median['hardened']:.1f} ms, redis-py's waiter "
+        f"{median['redis-py Lock']:.0f} ms; with a poll of 1 ms: "
+        f"{in_words(quick, '{} times as long')}"
+    )
 
 
 def _one_wait(pool: ThreadPoolExecutor, make: MakeLock, stay: float) -> float:
@@ -80,42 +107,55 @@ def _one_wait(pool: ThreadPoolExecutor, make: MakeLock, stay: float) -> float:
     return entry.result() - released
 
 
-def three_locks(kv: Kv, lock: Lock, *, turns: int, seed: int) -> pd.DataFrame:
-    """:func:`wake_ups` of the naive lock in a polling loop, of redis-py's lock and of ``lock``."""
+def four_locks(kv: Kv, lock: Lock, *, turns: int, seed: int) -> pd.DataFrame:
+    """:func:`wake_ups` of the naive lock in a polling loop, of redis-py's lock, and of ``lock``.
+
+    redis-py's lock comes twice: as it is, and with a waiter that asks every millisecond.
+    """
     naive = NaiveLock(kv.client, kv.prefix)
     locks: dict[str, MakeLock] = {
         "naive": lambda: polling(
             lambda: naive.acquire("wake"), lambda token: naive.release("wake", token), every=POLLING
         ),
         "redis-py Lock": lambda: kv.client.lock(f"{kv.prefix}peer", timeout=10, sleep=POLLING),
+        "redis-py, 1 ms": lambda: kv.client.lock(f"{kv.prefix}peer", timeout=10, sleep=QUICK),
         "hardened": lambda: kv.hold(lock),
     }
     return wake_ups(locks, turns=turns, seed=seed)
 
 
 def commands_while_waiting(url: str, prefix: str, lock: Lock, *, seconds: float) -> pd.DataFrame:
-    """The commands of one waiter of ``lock`` and of one of redis-py's lock, counted by a proxy.
+    """The commands of a waiter of ``lock`` and of two of redis-py's lock, counted by a proxy.
 
-    Both wait while another client holds the locks for ``seconds``. The counts include the command
-    that takes the lock.
+    redis-py's waiters ask every ``POLLING`` and every ``QUICK`` seconds, for a lock each. All wait
+    while another client holds the locks for ``seconds``. The counts include the command that takes
+    the lock.
     """
-    peer = f"{prefix}peer"
-    with (
-        Proxy(url) as proxy,
-        redis.Redis.from_url(url) as holder,
-        redis.Redis.from_url(proxy.url) as waiter,
-        ThreadPoolExecutor(2) as pool,
-    ):
-        holding, waiting = Kv(holder, prefix=prefix), Kv(waiter, prefix=prefix)
-        with holding.hold(lock), holder.lock(peer, timeout=10):
-            ours = pool.submit(waiting.run, lock.acquire(wait=30))
-            theirs = pool.submit(waiter.lock(peer, timeout=10, sleep=POLLING).acquire)
+    slow, quick = f"{prefix}peer", f"{prefix}quick peer"
+    waiters: dict[str, tuple[Callable[[redis.Redis], object], tuple[str, ...]]] = {
+        "kvlab": (
+            lambda client: Kv(client, prefix=prefix).run(lock.acquire(wait=30)),
+            ("EVALSHA", "BLPOP"),
+        ),
+        "redis-py": (lambda c: c.lock(slow, timeout=10, sleep=POLLING).acquire(), ("SET",)),
+        "redis-py, 1 ms": (lambda c: c.lock(quick, timeout=10, sleep=QUICK).acquire(), ("SET",)),
+    }
+    proxies: dict[str, Proxy] = {}
+    asked: dict[str, Future[object]] = {}
+    with ExitStack() as stack, redis.Redis.from_url(url) as holder:
+        pool = stack.enter_context(ThreadPoolExecutor(len(waiters)))
+        holding = Kv(holder, prefix=prefix)
+        with holding.hold(lock), holder.lock(slow, timeout=10), holder.lock(quick, timeout=10):
+            for name, (wait, _) in waiters.items():
+                proxies[name] = stack.enter_context(Proxy(url))
+                client = stack.enter_context(redis.Redis.from_url(proxies[name].url))
+                asked[name] = pool.submit(wait, client)
             time.sleep(seconds)
-        came_in = [ours.result() is not None, theirs.result()]
-        kvlab_sent = _counts(proxy, "EVALSHA", "BLPOP")
-        redis_py_sent = _counts(proxy, "SET")
-    frame = pd.DataFrame({"waiter of": ["kvlab", "redis-py"], "sent": [kvlab_sent, redis_py_sent]})
-    return frame.assign(**{"came in": came_in}).set_index("waiter of")
+        rows = [
+            (name, bool(asked[name].result()), _counts(proxies[name], *commands))
+            for name, (_, commands) in waiters.items()
+        ]
+    return pd.DataFrame(rows, columns=["waiter of", "came in", "sent"]).set_index("waiter of")
 
 
 def _counts(proxy: Proxy, *names: str) -> str:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kvlab.chapters.leaderboard.growth import growth_ratios
 from kvlab.chapters.leaderboard.loading import RIVAL, SAMPLES, load_ratios
+from kvlab.instruments.charts.ratios import in_words
 from kvlab.instruments.charts.scales import from_zero, log_x
 from kvlab.instruments.charts.style import bar_look, colour, drawing, panels
+from kvlab.instruments.measure.comparison import Comparison
 from kvlab.instruments.palette import COLOURS, INK
 
 
@@ -24,9 +27,9 @@ def time_by_size(times: pd.DataFrame) -> Figure:
     """
     sizes = sorted(times["members"].unique())
     ratios = growth_ratios(times)
-    low, high = min(ratios.values()), max(ratios.values())
-    times_more = f"{sizes[-1] // sizes[0]:,} times the members"
-    title = f"{times_more}: a call takes {low:.2f} to {high:.2f} times as long"
+    most = max(ratio.high for ratio in ratios.values())
+    bound = f"at most {most:.2g} times as long" if most < math.inf else "too few turns to tell"
+    title = f"{sizes[-1] // sizes[0]:,} times the members, a call takes: {bound}"
     with panels(title, len(ratios)) as (figure, axes):
         by_call = times.groupby("call", sort=False)
         for panel, (name, rows) in zip(axes, by_call, strict=True):
@@ -38,19 +41,20 @@ def time_by_size(times: pd.DataFrame) -> Figure:
         turns, wrong = times["turn"].nunique(), times["wrong"].sum()
         figure.supxlabel(
             f"members on the board (log scale)\nline: median of {turns} turns, band: their middle "
-            f"half    dashes: O(log n) through the first point    {wrong} wrong answers",
+            f"half    ratios: last over first, with 95 %\n"
+            f"dashes: O(log n) through the first point    {wrong} wrong answers",
             fontsize=10,
         )
     return figure
 
 
-def _growth(panel: Axes, name: str, rows: pd.DataFrame, ratio: float) -> None:
+def _growth(panel: Axes, name: str, rows: pd.DataFrame, ratio: Comparison) -> None:
     spread = rows.groupby("members")["µs"].quantile([0.25, 0.5, 0.75]).unstack()
     sizes, shade = list(spread.index), colour(name.split(":")[0])
     panel.fill_between(sizes, spread[0.25], spread[0.75], color=shade, alpha=0.25, lw=0)
     panel.plot(sizes, spread[0.5], color=shade, marker="o", ms=6)
     panel.plot(sizes, _log_n(spread[0.5].iloc[0], sizes), color=COLOURS["theory"], dashes=(5, 2))
-    text = f"{name}\n{ratio:.2f} times as long"
+    text = f"{name}\n{in_words(ratio, '{} times as long')}".replace(" (", "\n(")
     panel.annotate(text, (0.04, 0.03), xycoords="axes fraction", color=shade, fontweight="bold")
 
 
@@ -73,20 +77,20 @@ def price_of_ties(loads: pd.DataFrame) -> Figure:
     names = list(loads["load"].unique())
     used = loads.groupby("load")["bytes"].median()[[n for n in names if n != "ZADD of 1"]]
     ratios = load_ratios(loads).loc[names]
+    for end in ("low", "high"):  # two turns have no interval
+        ratios[end] = ratios[end].where(np.isfinite(ratios["high"]), ratios["ratio"])
     rules = [name for name in names if not name.startswith("ZADD")]
     costs = ", ".join(f"{rule} {used[rule] / used[RIVAL]:.1f}" for rule in rules)
     with drawing(f"Memory, times that of a plain sorted set: {costs}") as (figure, axes):
         memory, speed = _side_by_side(figure, axes)
         _bars(memory, list(used.index), used, used, "{:.0f}")
         memory.set(ylabel="memory of a member (bytes)")
-        _bars(speed, names, ratios["median"], ratios["high"], "{:.2f}")
-        spread = (ratios["median"] - ratios["low"], ratios["high"] - ratios["median"])
-        speed.errorbar(range(len(names)), ratios["median"], yerr=spread, fmt="none", color=INK)
+        _bars(speed, names, ratios["ratio"], ratios["high"], "{:.2f}")
+        spread = (ratios["ratio"] - ratios["low"], ratios["high"] - ratios["ratio"])
+        speed.errorbar(range(len(names)), ratios["ratio"], yerr=spread, fmt="none", color=INK)
         speed.set(ylabel=f"members a second, times {RIVAL}")
         turns = loads["turn"].nunique()
-        remark = (
-            f"MEMORY USAGE with {SAMPLES:,} samples    lines: lowest and highest of {turns} turns"
-        )
+        remark = f"MEMORY USAGE with {SAMPLES:,} samples    lines: 95 %, {turns} turns"
         figure.supxlabel(remark, fontsize=10)
     return figure
 

@@ -16,6 +16,7 @@ import pandas as pd
 from kvlab import Kv, Leaderboard, Op
 from kvlab.core.checks import whole
 from kvlab.core.op import Script
+from kvlab.instruments.measure.comparison import Comparison, ratio_over_turns
 from kvlab.instruments.measure.turns import turns_within
 
 Call = Callable[[Leaderboard, str], list[str]]
@@ -80,8 +81,10 @@ def time_by_size(
     return pd.DataFrame(rows, columns=["call", "members", "turn", "µs", "wrong"])
 
 
-def growth_ratios(times: pd.DataFrame) -> dict[str, float]:
-    """For each call: time on the largest board over the smallest, median of the turns' ratios."""
+def growth_ratios(times: pd.DataFrame) -> dict[str, Comparison]:
+    """For each call: time on the largest board over time on the smallest, turn by turn."""
     by_turn = times.pivot(index=["call", "turn"], columns="members", values="µs")
-    ratios = by_turn.iloc[:, -1] / by_turn.iloc[:, 0]
-    return {str(name): float(rows.median()) for name, rows in ratios.groupby("call", sort=False)}
+    return {
+        str(name): ratio_over_turns(rows.iloc[:, -1].tolist(), rows.iloc[:, 0].tolist())
+        for name, rows in by_turn.groupby("call", sort=False)
+    }

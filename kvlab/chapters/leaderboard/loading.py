@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from kvlab import Kv, Leaderboard
-from kvlab.instruments.measure.turns import turns_within
+from kvlab.instruments.measure.comparison import ratio_over_turns
+from kvlab.instruments.measure.turns import Taken, orders, turns_within
 from kvlab.leaderboard.board import Ties
 
 Pairs = Sequence[tuple[str, float]]
@@ -23,28 +24,36 @@ SAMPLES = 2_000
 def load_in_turns(kv: Kv, pairs: Pairs, *, rules: Sequence[Ties], turns: int) -> pd.DataFrame:
     """Load the pairs by plain pipelined ZADD, and into new boards of each tie rule, in turns.
 
-    Columns: ``load``, ``turn``, ``rate`` (members a second), ``bytes`` (a member, by MEMORY USAGE
-    with ``SAMPLES`` samples). The first turn is warm-up and left out.
+    Columns: ``load``, ``turn``, ``place`` in the turn (the order is random), ``rate`` (members a
+    second), ``bytes`` (a member, by MEMORY USAGE with ``SAMPLES`` samples). The first turn is
+    warm-up and left out.
     """
     loads = {"ZADD of 1": _plain(kv, pairs, 1), RIVAL: _plain(kv, pairs, 500)}
     loads |= {rule: _board(kv, pairs, rule) for rule in rules}
     rows = []
+    drawn = orders(loads, seed=6)
     for turn, counts in enumerate(turns_within(turns)):
-        for name, load in loads.items():
+        for place, name in enumerate(next(drawn) if counts else loads):
             began = time.perf_counter()
-            keys = load(f"load {name} {turn}")
+            keys = loads[name](f"load {name} {turn}")
             rate = len(pairs) / (time.perf_counter() - began)
             used = sum(kv.client.memory_usage(key, samples=SAMPLES) or 0 for key in keys)
             if counts:
-                rows.append((name, turn, rate, used / len(pairs)))
-    return pd.DataFrame(rows, columns=["load", "turn", "rate", "bytes"])
+                rows.append((name, turn, place, rate, used / len(pairs)))
+    frame = pd.DataFrame(rows, columns=["load", "turn", "place", "rate", "bytes"])
+    order = frame["load"].map([*loads].index)
+    return frame.iloc[order.argsort(kind="stable")].reset_index(drop=True)
 
 
 def load_ratios(loads: pd.DataFrame) -> pd.DataFrame:
-    """For each load, its rate over the rate of ``RIVAL`` in the same turn: median, low, high."""
-    rate = loads.pivot(index="turn", columns="load", values="rate")[loads["load"].unique()]
-    ratio = rate.div(rate[RIVAL], axis=0)
-    return pd.DataFrame({"median": ratio.median(), "low": ratio.min(), "high": ratio.max()})
+    """For each load, its rate over the rate of ``RIVAL``: ``ratio`` with ``low`` and ``high``."""
+    taken = {
+        str(name): Taken(rows["rate"], rows["place"])
+        for name, rows in loads.groupby("load", sort=False)
+    }
+    found = {name: ratio_over_turns(rates, taken[RIVAL]) for name, rates in taken.items()}
+    rows = [(one.ratio, one.low, one.high) for one in found.values()]
+    return pd.DataFrame(rows, columns=["ratio", "low", "high"], index=pd.Index(found))
 
 
 def _plain(kv: Kv, pairs: Pairs, members: int) -> Load:

@@ -19,7 +19,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from kvlab import Kv, Leaderboard
-from kvlab.instruments.measure.comparison import ratio_over_turns
+from kvlab.instruments.charts.ratios import in_words
+from kvlab.instruments.measure.comparison import Comparison, ratio_over_turns
 from kvlab.instruments.measure.experiment import experiment
 from kvlab.instruments.measure.result import Result
 from kvlab.instruments.measure.turns import in_turns, merged
@@ -37,17 +38,18 @@ Reader = Callable[[Leaderboard, int], list[str]]
 
 @dataclass(frozen=True, slots=True)
 class QuizReads:
-    """``runs``: the turns of each variant as one. ``ratio``: median time, hardened over naive."""
+    """``runs``: the turns of each variant as one. ``price``: median time, hardened over naive."""
 
     runs: dict[str, Result]
-    ratio: float
+    price: Comparison
 
     @property
     def finding(self) -> str:
         """How often a player was missing, and the price, in one line."""
         missing = ", ".join(f"{name} {run.violations}" for name, run in self.runs.items())
         calls = next(iter(self.runs.values())).count
-        return f"Player missing in {calls:,} answers: {missing}; median time × {self.ratio:.2f}"
+        price = in_words(self.price, "hardened takes {} of the time")
+        return f"Player missing in {calls:,} answers: {missing}; {price}"
 
 
 def read_during_quiz(
@@ -78,8 +80,8 @@ def read_during_quiz(
         return replace(run, violations=run.counts.get("missing", 0))
 
     taken = in_turns({name: partial(read, name) for name in readers}, turns=turns)
-    ratio = ratio_over_turns(taken["hardened"], taken["naive"]).ratio
-    return QuizReads({name: merged(runs) for name, runs in taken.items()}, ratio)
+    price = ratio_over_turns(taken["hardened"], taken["naive"])
+    return QuizReads({name: merged(runs) for name, runs in taken.items()}, price)
 
 
 @contextmanager

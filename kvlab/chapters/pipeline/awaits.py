@@ -14,7 +14,7 @@ import redis.asyncio as aredis
 from kvlab import AsyncKv, AutoBatch
 from kvlab.chapters.pipeline.throughput import count_wrong
 from kvlab.core.op import Op
-from kvlab.instruments.measure.turns import turns_within
+from kvlab.instruments.measure.turns import orders, turns_within
 
 POOL = 50
 PEER = f"redis-py,\npool of {POOL}"
@@ -66,13 +66,18 @@ async def bursts(
     *,
     turns: int,
 ) -> pd.DataFrame:
-    """Await each subject in turns. Rows: ``subject``, ``turn``, ``seconds``, ``wrong``."""
+    """Await each subject in turns, in random order within a turn; one turn before is warm-up.
+
+    Rows: ``subject``, ``turn``, ``place`` in the turn, ``seconds``, ``wrong``.
+    """
     rows = []
-    for turn, _ in enumerate(turns_within(turns)):
-        for name, burst in subjects.items():
+    drawn = orders(subjects, seed=7)
+    for turn, counts in enumerate(turns_within(turns)):
+        for place, name in enumerate(next(drawn) if counts else subjects):
             gc.collect()
             began = time.perf_counter()
-            replies = await burst()
-            rows.append((name, turn, time.perf_counter() - began, count_wrong(replies, wanted)))
-    frame = pd.DataFrame(rows, columns=["subject", "turn", "seconds", "wrong"])
+            replies = await subjects[name]()
+            seconds = time.perf_counter() - began
+            rows.append((name, turn, place, seconds, count_wrong(replies, wanted)))
+    frame = pd.DataFrame(rows, columns=["subject", "turn", "place", "seconds", "wrong"])
     return frame[frame["turn"] > 0].reset_index(drop=True)

@@ -9,13 +9,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from kvlab.chapters.pipeline.distance import at_farthest
+from kvlab.chapters.pipeline.throughput import ENOUGH
 from kvlab.instruments.charts.labels import label_right, note
+from kvlab.instruments.charts.ratios import in_words
 from kvlab.instruments.charts.scales import from_zero, log_x, log_y, whole_numbers
 from kvlab.instruments.charts.style import drawing
+from kvlab.instruments.measure.comparison import ratio_over_turns
+from kvlab.instruments.measure.turns import Taken
 from kvlab.instruments.palette import COLOURS, FAINT, INK, OTHERS
-
-ENOUGH = 0.8
-"""The share of the highest throughput that the title asks for, by the model: turns are noisy."""
 
 
 def throughput_by_size(frame: pd.DataFrame) -> Figure:
@@ -23,9 +24,11 @@ def throughput_by_size(frame: pd.DataFrame) -> Figure:
 
     Columns of ``frame``: as ``pipeline_throughput.throughput_by_size``.
     """
-    gain = frame["rate"].max() / frame["rate"].iloc[0]
-    enough = frame["size"][frame["model"] >= ENOUGH * frame["model"].max()].iloc[0]
-    title = f"Batches: {gain:.0f} times the throughput, most of it ({ENOUGH:.0%}) with {enough} ops"
+    gain = in_words(frame.attrs["gain"], "{} times the throughput")
+    few, many = frame.attrs["enough"]
+    enough = f"{few} to {many}" if few < many else f"{few}"
+    most = frame["size"].iloc[-1]
+    title = f"{most} ops in a batch: {gain}; {ENOUGH:.0%} of the best with {enough}"
     with drawing(title) as (figure, axes):
         shade = COLOURS["hardened"]
         axes.fill_between(frame["size"], frame["low"], frame["high"], color=shade, alpha=0.18, lw=0)
@@ -113,11 +116,10 @@ def time_of_bursts(frame: pd.DataFrame, gets: int) -> Figure:
 
     Columns of ``frame``: as ``pipeline_awaits.bursts``.
     """
-    peer, auto = frame["subject"].unique()
-    by_turn = frame.pivot(index="turn", columns="subject", values="seconds")
-    ratios = by_turn[peer] / by_turn[auto]
-    spread = f"{ratios.min():.1f} to {ratios.max():.1f}"
-    title = f"{gets:,} concurrent gets: {auto} is {ratios.median():.1f} times as fast ({spread})"
+    auto, peer = sorted(frame["subject"].unique())
+    taken = {name: Taken(rows["seconds"], rows["place"]) for name, rows in frame.groupby("subject")}
+    gain = in_words(ratio_over_turns(taken[peer], taken[auto]), "{} times as fast")
+    title = f"{gets:,} concurrent gets, {auto} beside redis-py: {gain}"
     with drawing(title) as (figure, axes):
         labels = []
         for name, variant, look in ((peer, "naive", "o-"), (auto, "hardened", "s-")):

@@ -59,10 +59,8 @@ def percentile_curves(
 
 
 def _title(named: Mapping[str, Result]) -> str:
-    ranked = sorted((r.latency.percentile(99), name) for name, r in named.items())
-    (low, best), (high, worst) = ranked[0], ranked[-1]
-    title = f"p99: {best} {in_ms(low)}"
-    return title + (f", {worst} {high / low:.1f} times that" if len(named) > 1 else "")
+    """Each p99, without a ratio: one percentile of one run has no interval."""
+    return "p99: " + ", ".join(f"{n} {in_ms(r.latency.percentile(99))}" for n, r in named.items())
 
 
 def _named(results: Sequence[Result] | Mapping[str, Result]) -> dict[str, Result]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import nullcontext
+from statistics import fmean
 
 import pytest
 
@@ -11,8 +12,9 @@ from kvlab import Kv, Lock
 from kvlab.chapters.distributed_lock.wake_ups import (
     SHORTEST,
     commands_while_waiting,
+    four_locks,
     polling,
-    three_locks,
+    spread_stays,
     wake_ups,
 )
 from kvlab.server.running_server import RunningServer
@@ -32,10 +34,22 @@ def test_a_waiter_that_does_not_wait_is_a_violation_in_each_turn() -> None:
     }
 
 
-def test_three_locks_are_measured_and_none_lets_the_waiter_in_early(kv: Kv) -> None:
-    measured = three_locks(kv, Lock("x", 60), turns=1, seed=1)
-    assert measured["lock"].to_list() == ["naive", "redis-py Lock", "hardened"]
+def test_four_locks_are_measured_and_none_lets_the_waiter_in_early(kv: Kv) -> None:
+    measured = four_locks(kv, Lock("x", 60), turns=1, seed=1)
+    assert measured["lock"].to_list() == [
+        "naive",
+        "redis-py Lock",
+        "redis-py, 1 ms",
+        "hardened",
+    ]
     assert not measured["violation"].any()
+
+
+def test_no_seed_has_all_its_releases_late_in_a_sleep() -> None:
+    for seed in range(20):
+        stays = spread_stays(10, 0.05, 0.15, seed)
+        assert sorted(int(stay * 100) for stay in stays) == list(range(5, 15))
+        assert 0.095 < fmean(stays) < 0.105
 
 
 def test_a_woken_waiter_sends_one_blpop(kv: Kv, server: RunningServer) -> None:
@@ -43,7 +57,8 @@ def test_a_woken_waiter_sends_one_blpop(kv: Kv, server: RunningServer) -> None:
     kv.clear()
     sent = commands_while_waiting(server.url, kv.prefix, Lock("x", 60), seconds=0.3)
     assert sent.loc["kvlab", "sent"] == "2 EVALSHA, 1 BLPOP"
-    assert int(sent.loc["redis-py", "sent"].split()[0]) > 1
+    asked = [int(sent.loc[name, "sent"].split()[0]) for name in ("redis-py", "redis-py, 1 ms")]
+    assert 1 < asked[0] < asked[1]
     assert sent["came in"].all()
 
 

@@ -49,4 +49,4 @@ def test_torn_reads_are_counted_by_variant() -> None:
     assert reads.torn == {"naive": 3 * 2, "hardened": 0}
     assert all(seconds > 0 for seconds in reads.seconds.values())
     title = time_of_a_check(reads).axes[0].get_title(loc="left")
-    assert title.startswith("Half a change seen: naive 6, hardened 0; a check is")
+    assert title.startswith("Half a change seen: naive 6, hardened 0; too few turns")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
+import pytest
 
 from kvlab import Kv, Leaderboard
 from kvlab.chapters.leaderboard import charts as leaderboard_charts
@@ -25,7 +26,8 @@ def test_every_member_is_loaded_in_each_turn(kv: Kv) -> None:
 
 
 def test_a_load_ratio_is_taken_within_a_turn() -> None:
-    rows = [(RIVAL, 1, 10.0, 1), ("first", 1, 5.0, 1), (RIVAL, 2, 100.0, 1), ("first", 2, 20.0, 1)]
-    ratios = load_ratios(pd.DataFrame(rows, columns=["load", "turn", "rate", "bytes"]))
-    assert list(ratios.loc["first"]) == [0.35, 0.2, 0.5]
+    rates = {RIVAL: (10.0, 100.0, 40.0), "first": (5.0, 20.0, 16.0)}
+    rows = [(name, turn, 0, rates[name][turn], 1) for turn in range(3) for name in rates]
+    ratios = load_ratios(pd.DataFrame(rows, columns=["load", "turn", "place", "rate", "bytes"]))
+    assert ratios.loc["first", "ratio"] == pytest.approx((0.5 * 0.2 * 0.4) ** (1 / 3))
     assert list(ratios.loc[RIVAL]) == [1, 1, 1]

@@ -46,4 +46,4 @@ def test_a_player_who_is_missing_is_a_violation(kv: Kv) -> None:
     assert naive_run.violations == naive_run.counts["missing"] > 0
     assert hardened_run.violations == 0
     assert f"naive {naive_run.violations}, hardened 0" in measured.finding
-    assert measured.ratio > 0
+    assert measured.price.ratio > 0

@@ -54,7 +54,7 @@ def timeline() -> Figure:
 
 SAYS = {
     latency: [
-        "p99: naive 1 ms, peer 9.0 times that",
+        "p99: naive 1 ms, hardened 2 ms, peer 9 ms",
         "14 violations",
         "0 violations",
         "not checked",
