@@ -39,8 +39,21 @@ def dipped(**more: object) -> LoadRun:
 def windows(admitted: list[int], bound: float | list[float]) -> LoadRun:
     frame = pd.DataFrame(
         {"key": "a", "second": np.arange(len(admitted)), "admitted": admitted, "bound": bound}
-    ).assign(busiest=admitted)
+    ).assign(busiest=admitted, busiest_bound=bound)
     return flat([10] * len(admitted), windows=frame, findings=(HARD, BROKEN))
+
+
+def across() -> LoadRun:
+    run = windows([10, 8], 10)
+    assert run.windows is not None
+    return replace(run, windows=run.windows.assign(busiest=[10, 12]))
+
+
+def bucket_beside_control() -> LoadRun:
+    run = beside()
+    assert run.windows is not None
+    bounds = [19.0, 19.0, 10.0, 10.0]
+    return replace(run, windows=run.windows.assign(bound=bounds, busiest_bound=bounds))
 
 
 def beside() -> LoadRun:
@@ -52,7 +65,9 @@ def beside() -> LoadRun:
 
 
 def with_latency(run: LoadRun, **milliseconds: float) -> LoadRun:
-    return replace(run, latency={name: recorder(ms) for name, ms in milliseconds.items()})
+    latency = {name: recorder(ms) for name, ms in milliseconds.items()}
+    timeline = run.timeline.assign(p99_us=1e3 * max(milliseconds.values()))
+    return replace(run, latency=latency, timeline=timeline)
 
 
 def asked() -> LoadRun:
@@ -103,7 +118,7 @@ SAYS: dict[str, tuple[Callable[[], Figure], list[str]]] = {
     ),
     "none over": (
         lambda: charts.admissions(windows([10, 9, 0], 10)),
-        ["BROKEN: none of 3 windows over the bound, the fullest holds 10", "limit 10"],
+        ["BROKEN: none of 3 windows over the bound, the fullest holds 10", "bound 10"],
     ),
     "some over": (
         lambda: charts.admissions(windows([10, 13, 19], 10)),
@@ -147,7 +162,22 @@ SAYS: dict[str, tuple[Callable[[], Figure], list[str]]] = {
         lambda: charts.compare_throughput(
             {"one": flat([100, 300, 900]), "two": flat([510, 510, 510])}
         ),
-        ["Both hold; calls/s: one 300, two 510", "300", "510"],
+        ["Both hold; calls/s: one 300, two 510; no difference seen", "300", "510"],
+    ),
+    "two that do not overlap": (
+        lambda: charts.compare_throughput({"one": flat([100, 200]), "two": flat([300, 900])}),
+        ["Both hold; calls/s: one 150, two 600"],
+    ),
+    "over in an interval, and not in a window": (
+        lambda: charts.admissions(across()),
+        [
+            "BROKEN: 1 of 2 windows over the bound, the busiest interval of a window's length "
+            "holds 12 where 10 are allowed"
+        ],
+    ),
+    "a control with a bound of its own": (
+        lambda: charts.admissions(bucket_beside_control()),
+        ["bound 19", "bound 10"],
     ),
     "many are not ranked": (
         lambda: charts.compare_latency(
@@ -161,8 +191,10 @@ SAYS: dict[str, tuple[Callable[[], Figure], list[str]]] = {
     "naive beside hardened": (
         lambda: charts.admissions(beside()),
         [
-            "HOLDS: over the bound are 0 of 2 hardened windows and 1 of 2 naive windows",
-            "limit 10",
+            "HOLDS: over the bound of their limiter are 0 of 2 hardened windows and 1 of 2 windows "
+            "of the naive control",
+            "bound 10",
+            "a dot: one key in one window · crosses: the naive control · orange: over the bound",
         ],
     ),
     "coordinated omission": (
@@ -260,7 +292,7 @@ def test_a_long_run_keeps_its_worst_moments() -> None:
     admitted = np.full(n, 10)
     admitted[1000] = 12
     frame = pd.DataFrame({"key": "a", "second": np.arange(n), "admitted": admitted, "bound": 10})
-    frame["busiest"] = admitted
+    frame["busiest"], frame["busiest_bound"] = admitted, frame["bound"]
     run = replace(run, timeline=run.timeline.assign(p99_us=p99), windows=frame)
     latency = charts.latency_over_time(run).axes[0]
     values = latency.patches[1].get_data().values
@@ -268,7 +300,7 @@ def test_a_long_run_keeps_its_worst_moments() -> None:
     assert values.max() == 9000
     assert any("steps: worst of 3 intervals" in text.get_text() for text in latency.texts)
     dots = charts.admissions(run).axes[0]
-    over = dots.lines[1].get_ydata()
+    over = dots.lines[2].get_ydata()  # after the windows within the bound, and the control's
     assert list(over) == [12]
     assert len(dots.lines[0].get_ydata()) == charts.POINTS - 1
     rates = charts.throughput(run).axes[0].patches[0].get_data().values

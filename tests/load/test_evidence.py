@@ -10,6 +10,7 @@ import pytest
 
 from kvlab.load.evidence import COARSE, FINE, SHORT, Evidence, interval_seconds
 from kvlab.load.rate_limiter.decisions import Decisions
+from kvlab.load.rate_limiter.settings import Bounds
 from kvlab.load.record.parts import ANSWERED, TIMELINE, WAITED
 
 
@@ -100,9 +101,9 @@ def test_decisions_of_two_processes_are_all_there() -> None:
     assert one.denied == 2
     assert one.unknown_spans("a").tolist() == [[1.5, 1.6]]
     assert one.untimed_keys == ["n"]
-    windows = one.windows(1.0, 1.0, 5).sort_values(["key", "second"])
+    windows = one.windows(1.0, 1.0, Bounds(5, 9), Bounds(4, 7)).sort_values(["key", "second"])
     assert windows.values.tolist() == [
-        ["a", 0.0, 2, 5.0, 2],
-        ["a", 1.0, 1, 5.0, 2],  # with the one at 1.5
-        ["n", 3.0, 1, 5.0, 1],
+        ["a", 0.0, 2, 5.0, 2, 9.0],
+        ["a", 1.0, 1, 5.0, 2, 9.0],  # with the one at 1.5
+        ["n", 3.0, 1, 4.0, 1, 7.0],
     ]

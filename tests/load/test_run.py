@@ -77,7 +77,7 @@ def test_texts_that_look_like_something_else_come_back(tmp_path: Path) -> None:
     keys = ["NA", "", "null", "1", 'a,"b"', "two\nlines", "é😀", "=1+1", " padded "]
     windows = pd.DataFrame(
         {"key": keys, "second": 0.1 + 0.2, "admitted": 3, "bound": [math.nan] * 8 + [1 / 3]}
-    ).assign(busiest=4)
+    ).assign(busiest=4, busiest_bound=5.0)
     recorder = Recorder()
     run = flat(
         [5, 5],

@@ -195,14 +195,15 @@ def test_calls_without_an_answer_break_a_run_without_faults() -> None:
 def test_a_naive_run_has_its_own_name_and_each_algorithm_its_own_bound() -> None:
     assert limiter_settings(naive=True).recorded()["algorithm"] == "naive-sliding-window"
     assert limiter_settings().recorded()["algorithm"] == "sliding-log"
-    most = {
-        name: limiter_settings(algorithm=name, limit=10).most
+    bounds = {
+        name: limiter_settings(algorithm=name, limit=10).bounds
         for name in ("fixed-window", "sliding-log", "sliding-counter", "token-bucket")
     }
-    assert most == {
-        "fixed-window": 10, "sliding-log": 10, "sliding-counter": 10, "token-bucket": 19
+    assert bounds == {
+        "fixed-window": (10, 20), "sliding-log": (10, 10), "sliding-counter": (10, 19),
+        "token-bucket": (19, 19),
     }  # fmt: skip
-    assert limiter_settings(algorithm="token-bucket", naive=True, limit=10).most == 10
+    assert limiter_settings(algorithm="token-bucket", naive=True, limit=10).naive_bounds[0] == 10
 
 
 @pytest.mark.parametrize("verdict", ["HOLDS", "BROKEN", "SHOWS NOTHING"])

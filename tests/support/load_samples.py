@@ -179,7 +179,7 @@ def _windows(
             extra = int(draw.poisson(2)) if naive and draw.random() < 0.4 else 0
             rows.append([f"client-{key}", float(second), 0 if idle else limit + extra, limit])
     return pd.DataFrame(rows, columns=["key", "second", "admitted", "bound"]).assign(
-        busiest=lambda frame: frame["admitted"]
+        busiest=lambda frame: frame["admitted"], busiest_bound=lambda frame: frame["bound"]
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from dataclasses import dataclass
 
+from kvlab.load.record.drawing import excess
 from kvlab.load.record.run import LoadRun
 
 WIDTH = 92
@@ -39,5 +40,5 @@ def over_bound(run: LoadRun) -> dict[str, OverBound]:
     control = run.windows["key"].str.startswith(NAIVE)
     counts = {}
     for name, rows in ((NAIVE, run.windows[control]), ("hardened", run.windows[~control])):
-        counts[name] = OverBound(int((rows["admitted"] > rows["bound"]).sum()), len(rows))
+        counts[name] = OverBound(int((excess(rows) > 0).sum()), len(rows))
     return counts

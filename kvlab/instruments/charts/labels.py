@@ -58,10 +58,10 @@ def label_right(axes: Axes, labels: Iterable[tuple[float, str, str]]) -> None:
         )
 
 
-def limit_line(axes: Axes, limit: float) -> None:
+def limit_line(axes: Axes, limit: float, name: str = "limit") -> None:
     """A dashed horizontal line, named at its right end."""
     axes.axhline(limit, color=COLOURS["limit"], lw=1.5, dashes=(5, 2), zorder=3)
-    label_right(axes, [(limit, f"limit {limit:g}", COLOURS["limit"])])
+    label_right(axes, [(limit, f"{name} {limit:g}", COLOURS["limit"])])
 
 
 def event_line(axes: Axes, moment: float, text: str) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from kvlab.load.rate_limiter.settings import Bounds
 from kvlab.load.record.parts import WINDOWS
 
 Times = npt.NDArray[np.float64]
@@ -85,15 +86,16 @@ class Decisions:
         noted = self._by_kind[kind].get(key, ())
         return np.array(noted, np.float64).reshape(-1, _KINDS[kind])
 
-    def windows(self, began: float, window: float, bound: int) -> pd.DataFrame:
+    def windows(self, began: float, window: float, bounds: Bounds, untimed: Bounds) -> pd.DataFrame:
         """Admissions by key and window of the clock, with the columns of ``WINDOWS``.
 
-        ``second`` counts from ``began``. An admission without a time counts at the end of its call.
+        ``second`` counts from ``began``. ``untimed``: the bounds of the limiter that does not say
+        when it decided; its admissions count at the end of their calls.
         """
         rows = []
-        moments = {key: self.admissions(key) for key in self.keys}
-        moments |= {key: self.untimed_spans(key)[:, 1] for key in self.untimed_keys}
-        for key, times in moments.items():
+        moments = [(key, self.admissions(key), bounds) for key in self.keys]
+        moments += [(key, self.untimed_spans(key)[:, 1], untimed) for key in self.untimed_keys]
+        for key, times, most in moments:
             micros = np.sort(np.round(times * 1e6).astype(np.int64))
             width = round(window * 1e6)
             numbers, first, counts = np.unique(
@@ -103,8 +105,8 @@ class Decisions:
             inside -= np.searchsorted(micros, micros - width, "right")
             busiest = np.maximum.reduceat(inside, first) if len(inside) else inside
             rows += [
-                (key, number * width / 1e6 - began, count, float(bound), most)
-                for number, count, most in zip(
+                (key, number * width / 1e6 - began, count, most.window, busy, most.interval)
+                for number, count, busy in zip(
                     numbers.tolist(), counts.tolist(), busiest.tolist(), strict=True
                 )
             ]

@@ -29,6 +29,7 @@ class RateLimiterLoad:
 
     def title(self, settings: LimiterSettings) -> str:
         name = "the naive sliding window" if settings.naive else settings.algorithm
+        name += " beside the naive control" * settings.control
         return (
             f"Rate limiter: {name}, {settings.limit} per {settings.window:g} s, "
             f"{settings.keys} keys"

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from kvlab.core.checks import whole
 from kvlab.errors import InvalidArgument
-from kvlab.instruments.measure.theory import token_bucket_worst
+from kvlab.instruments.measure.theory import (
+    fixed_window_worst,
+    sliding_counter_worst,
+    sliding_log_worst,
+    token_bucket_worst,
+)
 from kvlab.load.settings import LoadSettings
 from kvlab.sample_app.settings import LIMITERS
 
 CONTROL_EVERY = 5
 """With --control, one user of this many is naive."""
+
+
+class Bounds(NamedTuple):
+    """The most admissions in a window of the clock, and in any interval of a window's length."""
+
+    window: float
+    interval: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +55,22 @@ class LimiterSettings(LoadSettings):
         return super().recorded() | ({"algorithm": "naive-sliding-window"} if self.naive else {})
 
     @property
-    def most(self) -> int:
-        """The admissions that are allowed in a window of the clock."""
-        if self.algorithm == "token-bucket" and not self.naive:
-            return token_bucket_worst(self.limit, self.limit / self.window, self.window)
-        return self.limit
+    def bounds(self) -> Bounds:
+        """What the limiter that the options ask for may admit at most."""
+        limit = self.limit
+        bucket = token_bucket_worst(limit, limit / self.window, self.window)
+        return {
+            "fixed-window": Bounds(limit, fixed_window_worst(limit)),
+            "sliding-log": Bounds(limit, sliding_log_worst(limit)),
+            "sliding-counter": Bounds(limit, sliding_counter_worst(limit)),
+            "token-bucket": Bounds(bucket, bucket),
+        }[self.algorithm]
+
+    @property
+    def naive_bounds(self) -> Bounds:
+        """What the naive sliding window may admit. It does not say when it decided, so what it
+        admits in any interval is not known from outside."""
+        return Bounds(self.limit, math.nan)
 
     def limiter(self) -> Any:
         """The limiter that the options ask for."""

@@ -36,7 +36,7 @@ def conclude(process: Process[LimiterSettings, Decisions], began: float) -> Conc
     untested = None
     if not decisions.denied:
         untested = "no request was denied; use fewer keys, a lower limit or more users"
-    windows = decisions.windows(began, settings.window, settings.most)
+    windows = decisions.windows(began, settings.window, settings.bounds, settings.naive_bounds)
     return Conclusion(findings, untested, windows)
 
 

@@ -26,6 +26,7 @@ from kvlab.instruments.palette import COLOURS, FAINT, INK, OTHERS
 from kvlab.load.record.drawing import (
     POINTS,
     edges,
+    excess,
     from_zero,
     fullest,
     last,
@@ -127,19 +128,21 @@ def latency_over_time(run: LoadRun, *, title: str | None = None) -> Figure:
 
 
 def admissions(run: LoadRun, *, title: str | None = None) -> Figure:
-    """Admissions in each window of each key, against the bound of the algorithm."""
+    """Admissions in each window of each key, against the bound of its limiter."""
     if run.windows is None:
         raise InvalidArgument(f"a run of {run.pattern} has no windows")
     frame = run.windows
     shown, of = fullest(frame)
-    wrong = shown["admitted"] > shown["bound"]
+    wrong = excess(shown) > 0
+    control = shown["key"].str.startswith("naive-")
     with run_drawing(title or admissions_title(run, frame)) as (figure, axes):
-        for mask, shade, size in ((~wrong, COLOURS["hardened"], 5), (wrong, _WRONG, 6)):
-            rows = shown[mask]
-            axes.plot(
-                rows["second"], rows["admitted"], "o", color=shade, ms=size, mew=0,
-                zorder=4 + (shade == _WRONG),
-            )  # fmt: skip
+        for is_wrong, shade in ((False, COLOURS["hardened"]), (True, _WRONG)):
+            for is_control, marker in ((False, "o"), (True, "x")):
+                rows = shown[(wrong == is_wrong) & (control == is_control)]
+                axes.plot(
+                    rows["second"], rows["admitted"], marker, color=shade, ms=5 + is_wrong,
+                    mew=1.5 * is_control, zorder=4 + is_wrong,
+                )  # fmt: skip
         _bound_line(axes, frame)
         from_zero(axes, shown["admitted"], frame["bound"])
         axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -148,14 +151,17 @@ def admissions(run: LoadRun, *, title: str | None = None) -> Figure:
         dots = (
             "a dot: one key in one window" if of == 1 else f"a dot: the fullest of {of:,} windows"
         )
-        remark(axes, dots, "orange: over the bound" * bool(wrong.any()))
+        crosses = "crosses: the naive control" * bool(control.any() and not control.all())
+        remark(axes, dots, crosses, "orange: over the bound" * bool(wrong.any()))
     return figure
 
 
 def _bound_line(axes: Axes, windows: pd.DataFrame) -> None:
+    """A line for the bound; for a limiter and its control a line each, where they differ."""
     bounds = windows["bound"].dropna().unique()
-    if len(bounds) == 1:
-        limit_line(axes, float(bounds[0]))
+    if len(bounds) <= windows["key"].str.startswith("naive-").nunique():
+        for bound in bounds:
+            limit_line(axes, float(bound), "bound")
     elif len(bounds):
         line = windows.dropna(subset="bound").groupby("second")["bound"].max()
         axes.step(line.index, line, where="post", color=INK, lw=1.5, ls=(0, (5, 2)))
@@ -178,7 +184,9 @@ def compare_latency(
     """Latency by percentile: a curve for each run, with the verdict of the run."""
     named = _named(runs)
     ends = {name: run.latency_all.percentile(99) for name, run in named.items()}
-    with run_drawing(title or comparison_title(named, ends, "p99", duration)) as (figure, axes):
+    spread = {name: run.intervals()["p99_us"].dropna().tolist() for name, run in named.items()}
+    title = title or comparison_title(named, ends, "p99", duration, spread)
+    with run_drawing(title) as (figure, axes):
         curves = {n: (r.latency_all, standing(r)) for n, r in named.items()}
         percentiles(axes, curves)
         remark(axes, pace(*named.values()))
@@ -192,14 +200,15 @@ def compare_throughput(
     named = _named(runs)
     rates = {name: run.intervals()["rate"].to_numpy() for name, run in named.items()}
     middle = {name: float(np.median(rate)) if len(rate) else 0.0 for name, rate in rates.items()}
-    title = title or comparison_title(named, middle, "calls/s", lambda rate: f"{rate:,.0f}")
+    spread = {name: rate.tolist() for name, rate in rates.items()}
+    title = title or comparison_title(named, middle, "calls/s", lambda rate: f"{rate:,.0f}", spread)
     tops = []
     with run_drawing(title) as (figure, axes):
         for i, (name, rate) in enumerate(rates.items()):
-            spread = np.percentile(rate, (10, 90)) if len(rate) else np.zeros(2)
+            ends = np.percentile(rate, (10, 90)) if len(rate) else np.zeros(2)
             axes.bar(i, middle[name], 0.7, **bar_look(name, colour(name, i)))
-            axes.plot([i, i], spread, color=INK, lw=1.4)
-            tops.append(max(float(spread[1]), middle[name]))
+            axes.plot([i, i], ends, color=INK, lw=1.4)
+            tops.append(max(float(ends[1]), middle[name]))
             axes.annotate(
                 f"{middle[name]:,.0f}", (i, tops[-1]), xytext=(0, 4),
                 textcoords="offset points", ha="center", fontsize=11,

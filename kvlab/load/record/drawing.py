@@ -147,11 +147,20 @@ def thin(frame: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     return thin, of
 
 
+def excess(windows: pd.DataFrame) -> pd.Series:
+    """Admissions beyond the bound of their kind, of the window or of its busiest interval.
+
+    Not above 0 when both are kept; NaN without a stated bound.
+    """
+    window = windows["admitted"] - windows["bound"]
+    return np.fmax(window, windows["busiest"] - windows["busiest_bound"])
+
+
 def fullest(windows: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     """At most about ``POINTS`` windows, those furthest over (or least under) their bound."""
     of = -(-len(windows) // POINTS) or 1
     if of == 1:
         return windows, 1
     frame = windows.sort_values("second", kind="stable").reset_index(drop=True)
-    beyond = (frame["admitted"] - frame["bound"]).fillna(frame["admitted"])
+    beyond = excess(frame).fillna(frame["admitted"])
     return frame.loc[beyond.groupby(np.arange(len(frame)) // of).idxmax()], of

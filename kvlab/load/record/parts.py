@@ -27,10 +27,11 @@ WINDOWS = {
     "admitted": "int64",
     "bound": "float64",
     "busiest": "int64",
+    "busiest_bound": "float64",
 }
 """``second``: when the window starts. ``bound``: the admissions that are allowed in the window, NaN
 without a stated bound. ``busiest``: the most admissions in any interval of a window's length that
-ends in this window."""
+ends in this window. ``busiest_bound``: how many its kind may admit in such an interval, or NaN."""
 
 
 WAITED, ANSWERED, LATE = "due to sent", "sent to answered", "generator late by"

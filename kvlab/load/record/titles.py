@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
 
 import pandas as pd
 
+from kvlab.load.record.drawing import excess
 from kvlab.load.record.recovery import recoveries
 from kvlab.load.record.run import LoadRun
 from kvlab.load.record.words import duration, printable
@@ -59,18 +61,25 @@ def admissions_title(run: LoadRun, windows: pd.DataFrame) -> str:
     if windows["bound"].isna().all():
         most = windows["admitted"].max()
         return f"{run.verdict}: up to {most:,} admitted in a window, no bound is stated"
-    over = windows["admitted"] > windows["bound"]
+    beyond = excess(windows)
+    over = beyond > 0
     naive = windows["key"].str.startswith("naive-")
     if naive.any() and not naive.all():
         return (
-            f"{run.verdict}: over the bound are {over[~naive].sum():,} of {(~naive).sum():,} "
-            f"hardened windows and {over[naive].sum():,} of {naive.sum():,} naive windows"
+            f"{run.verdict}: over the bound of their limiter are {over[~naive].sum():,} of "
+            f"{(~naive).sum():,} hardened windows and {over[naive].sum():,} of {naive.sum():,} "
+            "windows of the naive control"
         )
     title = f"{run.verdict}: {over.sum() or 'none'} of {len(windows):,} windows over the bound, "
     if not over.any():
         return title + f"the fullest holds {windows['admitted'].max():,}"
-    worst = windows.loc[(windows["admitted"] - windows["bound"])[over].idxmax()]
-    return title + f"the worst holds {worst['admitted']:,} where {worst['bound']:,g} are allowed"
+    worst = windows.loc[beyond[over].idxmax()]
+    if worst["admitted"] > worst["bound"]:
+        return (
+            title + f"the worst holds {worst['admitted']:,} where {worst['bound']:,g} are allowed"
+        )
+    most = f"{worst['busiest']:,} where {worst['busiest_bound']:,g} are allowed"
+    return title + f"the busiest interval of a window's length holds {most}"
 
 
 def comparison_title(
@@ -78,16 +87,26 @@ def comparison_title(
     values: Mapping[str, float],
     quantity: str,
     written: Callable[[float], str],
+    spread: Mapping[str, Sequence[float]] = {},
 ) -> str:
     """The verdict of each run, then its value; of many runs only the lowest and the highest.
 
-    The title ranks no runs: the order of single runs is noise as often as not.
+    The title ranks no runs. ``spread``: the values of the intervals of each run. Where those of any
+    two runs overlap, the title says that no difference was seen: one run of each is no comparison.
     """
     if len(runs) > _NAMED:
         low, high = written(min(values.values())), written(max(values.values()))
-        return f"{_verdicts(runs)}; {quantity} from {low} to {high}"
-    ends = ", ".join(f"{printable(name, 24)} {written(value)}" for name, value in values.items())
-    return f"{_verdicts(runs)}; {quantity}: {ends}"
+        title = f"{_verdicts(runs)}; {quantity} from {low} to {high}"
+    else:
+        ends = ", ".join(f"{printable(name, 24)} {written(v)}" for name, v in values.items())
+        title = f"{_verdicts(runs)}; {quantity}: {ends}"
+    alike = all(_overlap(one, other) for one, other in combinations(spread.values(), 2))
+    return f"{title}; no difference seen" if len(spread) > 1 and alike else title
+
+
+def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether the intervals of two runs overlap; nothing tells a run without intervals apart."""
+    return not (len(one) and len(other) and (max(one) < min(other) or max(other) < min(one)))
 
 
 def _verdicts(runs: Mapping[str, LoadRun]) -> str:

@@ -30,7 +30,9 @@ BROKEN = Finding("order", False, "no order explains the answers", ("first", "sec
 def with_windows(admitted: list[int]) -> LoadRun:
     keys = ["client-0", "client-1", "naive-0", "naive-0"]
     frame = pd.DataFrame({"key": keys, "second": range(4), "admitted": admitted, "bound": 2.0})
-    return flat([10] * 4, windows=frame.assign(busiest=admitted), findings=(HOLDS,))
+    return flat(
+        [10] * 4, windows=frame.assign(busiest=admitted, busiest_bound=2.0), findings=(HOLDS,)
+    )
 
 
 def test_findings_say_the_verdict_first_and_as_much_evidence_as_asked() -> None:
@@ -56,7 +58,7 @@ def test_accuracy_has_theorys_worst_and_the_memory_of_a_full_limiter(kv: Kv) -> 
     used = table["bytes at limit 1,000"]
     assert used["sliding-log"] > 10 * used["fixed-window"]
     title = accuracy_chart(table.reset_index(), 20).axes[0].get_title(loc="left")
-    assert title.startswith("4 of 4 keep their own bound; with limit 20")
+    assert title.startswith("4 of 4 keep their own bound; limit 20, up to 20")
 
 
 def test_slow_calls_are_counted_from_the_latencies() -> None:
