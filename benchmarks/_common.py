@@ -6,17 +6,31 @@ import secrets
 import statistics
 import time
 from collections.abc import Awaitable, Callable
+from urllib.parse import urlencode
 
 from kvlab import Kv, connect
+from kvlab.core.server_url import server_url
+from kvlab.core.settings import TIMEOUT
 from kvlab.instruments import Comparison
+
+
+def fair(url: str) -> str:
+    """The URL for a peer's client: with the protocol and the timeouts that kvlab itself uses.
+
+    kvlab speaks RESP2 on connections of its own. redis-py would speak RESP3, which is other work
+    for client and server.
+    """
+    same = {"protocol": 2, "socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT}
+    return f"{url}{'&' if '?' in url else '?'}{urlencode(same)}"
 
 
 def opened(url: str | None) -> Kv:
     """An executor in a namespace of this run's own, inside the default prefix.
 
-    A benchmark clears its namespace, and another benchmark may run on the same server.
+    A benchmark clears its namespace, and another benchmark may run on the same server. ``client``
+    of the executor, which is for the calls by hand, is as :func:`fair` says.
     """
-    return connect(url).within("bench").within(secrets.token_hex(4))
+    return connect(fair(server_url(url))).within("bench").within(secrets.token_hex(4))
 
 
 def mean_seconds(call: Callable[[], object], n: int) -> float:
@@ -55,10 +69,14 @@ async def median_seconds_awaited(call: Callable[[], Awaitable[object]], n: int) 
     return statistics.median(times)
 
 
-def report(name: str, compared: Comparison) -> None:
-    """Print "a / b", how a compares with b, with its interval, and the medians of a and of b."""
+def report(name: str, compared: Comparison, less: str = "") -> None:
+    """Print "a / b", how a compares with b, with its interval, and the medians of a and of b.
+
+    ``less``: what b does less than a, which belongs to its time.
+    """
     a, b = (_text(statistics.median(side)) for side in (compared.a, compared.b))
-    print(f"{name:42} takes {compared}  [{a} / {b}]", flush=True)
+    note = f"  ({less})" if less else ""
+    print(f"{name:42} takes {compared}  [{a} / {b}]{note}", flush=True)
 
 
 def _text(seconds: float) -> str:

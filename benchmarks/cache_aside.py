@@ -4,7 +4,10 @@
 
 One client in a closed loop; the two sides take turns, and a turn gives the median of its calls. The
 value has some 400 bytes. Every side decodes the value: kvlab and the plain calls from JSON, the
-peers from their own format.
+peers from their own format. All clients have one protocol and one timeout.
+
+What the others do less: a bare GET renews nothing early, and SETEX may overwrite a newer value. The
+peers let a fill land after an invalidation. cashews holds back loads in its own process alone.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from benchmarks._common import median_seconds, median_seconds_awaited, opened, report
+from benchmarks._common import fair, median_seconds, median_seconds_awaited, opened, report
 from kvlab import AsyncKv, CacheAside, Kv, NaiveCacheAside, WriteThrough, aconnect
 from kvlab.core.server_url import redis_url
 from kvlab.errors import MissingExtra
@@ -91,7 +94,7 @@ def dogpile(kv: Kv, url: str) -> Iterator[Subjects]:
         from dogpile.cache import make_region
     except ImportError as missing:
         raise MissingExtra("dogpile.cache", "this comparison") from missing
-    arguments = {"url": url, "distributed_lock": True, "thread_local_lock": False}
+    arguments = {"url": fair(url), "distributed_lock": True, "thread_local_lock": False}
     region = make_region(key_mangler=lambda key: f"{kv.prefix}dogpile:{key}")
     region.configure("dogpile.cache.redis", expiration_time=300, arguments=arguments)
     region.get_or_create("hot", row)
@@ -117,7 +120,7 @@ def cashews(kv: Kv, url: str) -> Iterator[Subjects]:
     except ImportError as missing:
         raise MissingExtra("cashews", "this comparison") from missing
     peer = Cache()
-    peer.setup(url)
+    peer.setup(fair(url))
 
     @peer.cache(ttl=300, key=kv.prefix + "cashews:{key}", protected=True)
     async def load(key: str) -> dict[str, Any]:

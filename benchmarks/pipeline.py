@@ -19,7 +19,7 @@ from typing import Any
 
 import redis.asyncio
 
-from benchmarks._common import opened, report
+from benchmarks._common import fair, opened, report
 from kvlab import AutoBatch, Key, Op, aconnect
 from kvlab.core.server_url import redis_url
 from kvlab.instruments.faults.proxy import Proxy
@@ -61,7 +61,9 @@ async def users(get: Get, n: int = USERS, gets: int = GETS) -> float:
 
 async def connected(url: str, prefix: str) -> dict[str, Get]:
     """A get for each client, by name; all on one server and in one namespace."""
-    pool: Any = redis.asyncio.BlockingConnectionPool.from_url(url, max_connections=50, timeout=None)
+    pool: Any = redis.asyncio.BlockingConnectionPool.from_url(
+        fair(url), max_connections=50, timeout=None
+    )
     peer = redis.asyncio.Redis(connection_pool=pool)
     akv = await aconnect(url, prefix=prefix, timeout=30, allow_remote=True)
     await akv.run([Op("SET", key(i), str(i), "EX", 600) for i in range(BURST)])

@@ -1,7 +1,12 @@
 """One hit, over the raw redis-py call of the same script and over Python peers.
 
 ``python -m benchmarks.rate_limiting``: a private Valkey, one closed-loop client, admitted hits.
-Ratios of times measured in turns, with their 95 % interval; below 1, kvlab is quicker.
+Ratios of times measured in turns, with their 95 % interval; below 1, kvlab is quicker. All clients
+have one protocol and one timeout.
+
+kvlab's hit is one script: it decides by the server's clock, and answers the decision, what remains,
+and when to retry. A row with a peer says what the peer's hit sends, as a proxy saw it, and what it
+answers: a bool says less, and a bare INCRBY does less.
 """
 
 from __future__ import annotations
@@ -13,10 +18,10 @@ from typing import Any
 
 import redis
 
-from benchmarks._common import mean_seconds, report
+from benchmarks._common import fair, mean_seconds, report
 from kvlab import FixedWindow, Kv, SlidingWindowCounter, SlidingWindowLog, TokenBucket
 from kvlab.core.wire import encode
-from kvlab.instruments import Comparison, compare
+from kvlab.instruments import Comparison, Proxy, compare
 from kvlab.server import engines
 
 HITS, TURNS = 200, 11
@@ -43,7 +48,7 @@ def peers(url: str) -> Iterator[tuple[type, str, Callable[[], Any]]]:
     except ImportError:
         print("limits is absent: pip install limits")
     else:
-        storage = limits.storage.storage_from_string(url)
+        storage = limits.storage.storage_from_string(fair(url))
         item = limits.RateLimitItemPerHour(LIMIT)
         for ours, strategy in (
             (FixedWindow, FixedWindowRateLimiter),
@@ -58,7 +63,7 @@ def peers(url: str) -> Iterator[tuple[type, str, Callable[[], Any]]]:
     except ImportError:
         print("throttled-py is absent: pip install throttled-py")
     else:
-        store, quota = RedisStore(server=url), rate_limiter.per_hour(LIMIT)
+        store, quota = RedisStore(server=fair(url)), rate_limiter.per_hour(LIMIT)
         for ours, using in (
             (FixedWindow, "fixed_window"),
             (SlidingWindowCounter, "sliding_window"),
@@ -68,6 +73,18 @@ def peers(url: str) -> Iterator[tuple[type, str, Callable[[], Any]]]:
             limit = Throttled(using=using, quota=quota, store=store).limit
             name = f"throttled-py {importlib.metadata.version('throttled-py')} {using}"
             yield ours, name, lambda limit=limit, using=using: limit(f"k:{using}")
+
+
+def sent_by_peers(url: str) -> dict[str, str]:
+    """By the peer's name: the commands of a hit that is not the first, and its answer."""
+    says = {}
+    with Proxy(url) as proxy:
+        for _, name, hit in peers(proxy.url):
+            hit()
+            before = len(proxy.commands)
+            answer = type(hit()).__name__
+            says[name] = f"sends {', '.join(proxy.commands[before:])}; answers {answer}"
+    return says
 
 
 def in_turns(ours: Callable[[], Any], other: Callable[[], Any]) -> Comparison:
@@ -80,7 +97,7 @@ def in_turns(ours: Callable[[], Any], other: Callable[[], Any]) -> Comparison:
 def main() -> None:
     with (
         engines.start("valkey") as server,
-        server.client() as client,
+        redis.Redis.from_url(fair(server.url)) as client,
         Kv(client, prefix="bench") as kv,
     ):
         print(f"valkey, redis-py {redis.__version__}; {TURNS} turns of {HITS} hits")
@@ -90,8 +107,9 @@ def main() -> None:
             hits[kind] = lambda limiter=limiter: kv.run(limiter.hit("k"))
             by_hand = raw(client, kv, limiter)
             report(f"{kind.__name__} / raw redis-py", in_turns(hits[kind], by_hand))
+        says = sent_by_peers(server.url)
         for kind, name, hit in peers(server.url):
-            report(f"{kind.__name__} / {name}", in_turns(hits[kind], hit))
+            report(f"{kind.__name__} / {name}", in_turns(hits[kind], hit), says[name])
 
 
 if __name__ == "__main__":

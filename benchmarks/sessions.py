@@ -3,7 +3,10 @@
     python -m benchmarks.sessions [--url redis://...]
 
 One client in a closed loop; the two sides take turns, and a turn gives the median of its calls.
-Every side parses JSON.
+Every side parses JSON, and all have one protocol and one timeout.
+
+What the plain calls do less: they know no absolute timeout, store the id in clear text, and let a
+late write bring a session back that has ended.
 """
 
 from __future__ import annotations

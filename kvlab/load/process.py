@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import gevent
 import redis
 from gevent.event import Event
-from redis.backoff import NoBackoff
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.retry import Retry
 
 import kvlab
@@ -45,7 +45,8 @@ _LEAVING = 0.2
 """Seconds for users who wait for nothing to end by themselves."""
 _POLL = 0.005
 RETRIES = 10
-"""redis-py's default."""
+PAUSES = {"base": 0.01, "cap": 1.0}
+"""redis-py's defaults: retries of a command, and the pauses between them, in seconds."""
 
 S = TypeVar("S", bound=LoadSettings)
 F = TypeVar("F", bound=Facts)
@@ -82,19 +83,20 @@ class Process(Generic[S, F]):
         """The executor, made at its first use."""
         with self._connecting:
             if self._kv is None:
-                self._kv = kvlab.Kv(self._client(retries=0), prefix=self.settings.prefix)
+                self._kv = kvlab.Kv(
+                    self._client(Retry(NoBackoff(), 0)), prefix=self.settings.prefix
+                )
             return self._kv
 
     @property
     def naive_client(self) -> redis.Redis:
-        """A client that retries a failed command, as ``redis.Redis()`` does, but without pauses."""
+        """A client that retries a failed command as ``redis.Redis()`` does, with its pauses."""
         with self._connecting:
             if self._naive is None:
-                self._naive = self._client(retries=RETRIES)
+                self._naive = self._client(Retry(ExponentialWithJitterBackoff(**PAUSES), RETRIES))
             return self._naive
 
-    def _client(self, retries: int) -> redis.Redis:
-        retry = Retry(NoBackoff(), retries)
+    def _client(self, retry: Retry) -> redis.Redis:
         return load_client(self.settings.store, retry=retry, lose_every=self.settings.lose_replies)
 
     # --- the phases ---

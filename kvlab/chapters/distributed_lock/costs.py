@@ -61,8 +61,8 @@ class LockCosts:
     def finding(self) -> str:
         """How often B's lock was deleted, and the price, in one line."""
         deleted = " and ".join(f"{run.violations} {name}" for name, run in self.runs.items())
-        price = in_words(self.price, "hardened takes {} of the time")
-        return f"B's lock deleted: {deleted}; {price}"
+        price = in_words(self.price, "hardened takes {} of naive")
+        return f"B's lock deleted: {deleted}; median time: {price}"
 
 
 def latency(url: str, kv: Kv, *, turns: int, count: int, warmup: int, seed: int) -> LockCosts:

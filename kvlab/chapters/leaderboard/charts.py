@@ -28,8 +28,10 @@ def time_by_size(times: pd.DataFrame) -> Figure:
     sizes = sorted(times["members"].unique())
     ratios = growth_ratios(times)
     most = max(ratio.high for ratio in ratios.values())
-    bound = f"at most {most:.2g} times as long" if most < math.inf else "too few turns to tell"
-    title = f"{sizes[-1] // sizes[0]:,} times the members, a call takes: {bound}"
+    bound = f"a call takes at most {most:.2g} times as long"
+    if math.isinf(most):
+        bound = "too few turns to tell how much longer a call takes"
+    title = f"{sizes[-1] // sizes[0]:,} times the members: {bound}"
     with panels(title, len(ratios)) as (figure, axes):
         by_call = times.groupby("call", sort=False)
         for panel, (name, rows) in zip(axes, by_call, strict=True):

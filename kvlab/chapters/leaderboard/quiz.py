@@ -48,8 +48,8 @@ class QuizReads:
         """How often a player was missing, and the price, in one line."""
         missing = ", ".join(f"{name} {run.violations}" for name, run in self.runs.items())
         calls = next(iter(self.runs.values())).count
-        price = in_words(self.price, "hardened takes {} of the time")
-        return f"Player missing in {calls:,} answers: {missing}; {price}"
+        price = in_words(self.price, "hardened takes {} of naive")
+        return f"Player missing in {calls:,} answers: {missing}; median time: {price}"
 
 
 def read_during_quiz(

@@ -14,6 +14,7 @@ import redis.asyncio as aredis
 from kvlab import AsyncKv, AutoBatch
 from kvlab.chapters.pipeline.throughput import count_wrong
 from kvlab.core.op import Op
+from kvlab.core.settings import TIMEOUT
 from kvlab.instruments.measure.turns import orders, turns_within
 
 POOL = 50
@@ -41,10 +42,12 @@ async def time_of_bursts(
 ) -> pd.DataFrame:
     """All ``ops`` awaited at once: redis-py with a blocking pool, then ``auto``, in turns.
 
-    Each await is a task of its own. ``ops`` are GETs without ``decode``, since redis-py answers
-    bytes. Columns as in :func:`bursts`.
+    Each await is a task of its own. redis-py has the protocol and the timeout of kvlab. ``ops`` are
+    GETs without ``decode``, since redis-py answers bytes. Columns as in :func:`bursts`.
     """
-    pool = aredis.BlockingConnectionPool.from_url(url, max_connections=POOL, timeout=None)
+    pool = aredis.BlockingConnectionPool.from_url(
+        url, max_connections=POOL, timeout=None, protocol=2, socket_timeout=TIMEOUT
+    )
     peer = aredis.Redis(connection_pool=pool)
 
     async def through_peer() -> list[Any]:

@@ -28,4 +28,4 @@ def test_violations_are_counted_in_the_run_that_is_shown(kv: Kv, server: Running
     found = costs.latency(server.url, kv, turns=2, count=3, warmup=1, seed=1)
     counted = [(result.count, result.violations) for result in found.runs.values()]
     assert counted == [(6, 2), (6, 0)]
-    assert found.finding.startswith("B's lock deleted: 2 naive and 0 hardened; ")
+    assert found.finding.startswith("B's lock deleted: 2 naive and 0 hardened; median time: ")
