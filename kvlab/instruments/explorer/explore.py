@@ -18,7 +18,8 @@ else that clients share (a row, a global), :func:`step` makes that a step of its
 begins, every client has run up to its first command.
 
 Time stands still for the clients. A sleep, or a blocking command that times out, puts their clocks
-forward, and every TTL with them.
+forward, and every TTL with them: real time does not count. Without ``expiries``, the sleep of one
+client does not end a TTL that another client has set and that can still go on.
 
 Not promised: orders inside a pipeline that is no MULTI, or between replicas; the order of the
 asyncio tasks of one client, nor a blocking command that another task would end; pub/sub; TTLs of
@@ -93,7 +94,8 @@ def explore(
     ``clients``: functions of one argument, a redis-py client (for an ``async def``, a client of
     ``redis.asyncio``) whose ``run`` also takes ops and flows; a mapping gives the functions names.
     The client is made as ``redis.Redis(**client_options)`` is made: it retries a failed command
-    ten times, unless its ``retry`` says otherwise. ``setup(client)`` runs before each run, on a
+    ten times, unless its ``retry`` says otherwise. Give a library its connections
+    (``redis.Redis(connection_pool=kv.connection_pool)``): others are not seen, and are refused. ``setup(client)`` runs before each run, on a
     server as it was found: keys, settings, users, functions and replication that a run left are
     put back. A command whose effect cannot be put back (CLIENT PAUSE, SHUTDOWN …) is refused.
 
@@ -227,6 +229,7 @@ def _explored(settings: Settings) -> Story:
         faults=found.faults,
         absent=tuple(kind for kind in settings.faults.kinds if kind not in found.faults),
         excused=found.excused,
+        sends_time=() if settings.faults.clock_jumps else tuple(sorted(found.sends_time)),
     )
 
 

@@ -54,7 +54,8 @@ class Findings:
     anything; ``best``: the path of the run to show, and its rank; ``first``: the
     first run that held, or else the first run; ``denied``: the invariant has said no to a run.
     ``undecided``: how many runs were broken off, by the reason; ``faults``: how many had a fault,
-    by its kind; ``excused``: in how many a client raised what it may raise, by the class.
+    by its kind; ``excused``: in how many a client raised what it may raise, by the class;
+    ``sends_time``: the clients that sent a time of their own clock.
     """
 
     seconds: float = 0.0
@@ -65,6 +66,7 @@ class Findings:
     faults: Counter[str] = field(default_factory=Counter)
     excused: Counter[str] = field(default_factory=Counter)
     moved: set[int | None] = field(default_factory=set)
+    sends_time: set[str] = field(default_factory=set)
     best: tuple[Rank, tuple[Choice, ...]] | None = None
     first: MadeRun | None = None
     denied: bool = False
@@ -72,6 +74,7 @@ class Findings:
     def note(self, path: tuple[Choice, ...], run: Run, verdict: Verdict, search: RunSearch) -> None:
         """Add one run."""
         self.schedules += 1
+        self.sends_time |= run.sends_time
         self.moved.update(step.client for step in run.trace)
         self.faults.update({_FAULTS[one.kind] for one in path if one.kind in _FAULTS})
         self.excused.update(set(verdict.excused))
@@ -88,6 +91,7 @@ class Findings:
         self.faults += other.faults
         self.excused += other.excused
         self.moved |= other.moved
+        self.sends_time |= other.sends_time
         if other.best is not None:
             self._offer(*other.best)
 
@@ -106,6 +110,8 @@ def findings_of(search: RunSearch, goes_on: Callable[[Findings], bool]) -> Findi
         if found.first is None or (holds and not found.first.holds):
             found.first = MadeRun(path, search.done, holds)
         found.denied |= verdict.denied
+        if found.schedules == 1:
+            run.exploration.side.only_ours()
         if not goes_on(found):
             break
     found.unexplored = search.unexplored

@@ -113,6 +113,7 @@ class _Child:
         if not self._may_begin():
             return Findings(unexplored=1)
         found = findings_of(search, goes_on)
+        exploration.side.only_ours()
         found.first = None  # its replies may be such that cannot be pickled
         return found
 

@@ -11,6 +11,10 @@ _DECIDES = (
     "to decide it, allow more max_steps, or let a client that polls for a TTL sleep longer; a "
     "client that polls for what never comes needs a deadline"
 )
+_FROZEN = (
+    "a time of the client's own clock is in a command, and this clock stands still: try "
+    "clock_jumps=[0.001] for one that goes on, and [60, -60] for one that is wrong"
+)
 _NEEDED = {
     "crashes": "a client crashes only between two of its steps",
     "lost_replies": "they need a command that does not block",
@@ -45,6 +49,8 @@ class Story:
       broken off; of a replay, its run. None when it holds.
     * ``faults``: how many runs had a fault, by its kind; ``absent``: the kinds that were allowed
       and never came. ``excused``: in how many runs a client raised what it may raise, by the class.
+    * ``sends_time``: the clients that sent a time of their own clock, where no ``clock_jumps`` are
+      allowed.
     * ``seconds``: how long the exploration took.
 
     ``assert explore(…)`` passes when the story holds and is complete; otherwise its error says
@@ -61,6 +67,7 @@ class Story:
     faults: Counter[str] = field(default_factory=Counter)
     absent: tuple[str, ...] = ()
     excused: Counter[str] = field(default_factory=Counter)
+    sends_time: tuple[str, ...] = ()
 
     @property
     def violations(self) -> int:
@@ -103,6 +110,8 @@ class Story:
             found.append(f"warning: {kind} allowed, but no schedule had one: {_NEEDED[kind]}")
         if self.excused:
             found.append(f"errors that clients may raise: {_counted(self.excused)}")
+        if self.sends_time:
+            found.append(f"hint: {', '.join(self.sends_time)}: {_FROZEN}")
         if self.broken and self.undecided:
             found.append(f"undecided: {_counted(self.undecided)}")
         if self.undecided:

@@ -342,6 +342,53 @@ def test_a_poll_that_a_ttl_ends_is_not_broken() -> None:
     assert not few.broken
 
 
+@pytest.mark.parametrize(("ttl", "polls_made"), [(3000, 300), (2500, 250), (1230, 123)])
+def test_real_time_takes_nothing_from_a_ttl(ttl: int, polls_made: int) -> None:
+    """Each turn of a poll takes real time too: it was 290 to 294 turns for 3 s."""
+
+    def polls(kv: Any) -> int:
+        turns = 0
+        while kv.exists("lock"):
+            time.sleep(0.01)
+            turns += 1
+        return turns
+
+    story = explore([polls], setup=lambda kv: kv.set("lock", 1, px=ttl), max_steps=2000,
+                    invariant=lambda w: w.results == [polls_made])  # fmt: skip
+    assert story
+
+
+def test_the_sleep_of_one_client_ends_the_ttl_of_another_only_with_expiries() -> None:
+    def holds(kv: Any) -> bool:
+        kv.set("lock", "a", ex=5)
+        kv.get("data")
+        return bool(kv.delete("lock"))
+
+    def sleeps(kv: Any) -> None:
+        kv.get("data")
+        time.sleep(10)
+        kv.get("data")
+
+    clients = [holds, sleeps]
+    assert explore(clients, invariant=lambda w: w.results[0])
+    assert explore(clients, invariant=lambda w: w.results[0], expiries=True).violations
+
+
+def test_a_sleep_ends_the_ttl_of_a_client_that_has_gone() -> None:
+    def crashes(kv: Any) -> None:
+        kv.set("lock", "a", ex=5)
+        kv.get("data")
+
+    def waits(kv: Any) -> bool:
+        for _ in range(3):
+            if kv.set("lock", "b", nx=True, ex=5):
+                return True
+            time.sleep(5)
+        return False
+
+    assert explore([crashes, waits], crashes=True, invariant=lambda w: w.results[1] is not False)
+
+
 def test_a_run_that_breaks_is_shown_before_one_that_does_not_end() -> None:
     def polls(kv: Any) -> None:
         while not kv.get("flag"):

@@ -326,3 +326,19 @@ def test_a_client_of_one_step_cannot_crash_and_the_story_says_so() -> None:
     story = explore([counts(1)] * 2, crashes=True)
     assert story.absent == ("crashes",)
     assert explore([counts(2)] * 2, crashes=True).absent == ()
+
+
+@pytest.mark.parametrize("unit", [1, 1000, 1_000_000, 1_000_000_000])
+def test_a_time_that_travels_is_hinted_at(unit: int) -> None:
+    """A limiter by client time holds in every order, since its clock stands still."""
+
+    def by_client_time(kv: Any) -> None:
+        kv.zadd("calls", {"a": time.time() * unit})
+
+    def without(kv: Any) -> None:
+        kv.set("n", 1795893026)  # and never looks at a clock
+
+    story = explore({"a": by_client_time, "b": without})
+    assert story.sends_time == ("a",)
+    assert "hint: a: a time of the client's own clock is in a command" in str(story)
+    assert explore({"a": by_client_time}, clock_jumps=[0.001]).sends_time == ()

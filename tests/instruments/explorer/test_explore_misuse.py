@@ -13,8 +13,9 @@ import pytest
 import redis
 
 from kvlab.errors import InvalidArgument, KvlabError, ServerUnavailable
-from kvlab.instruments import explore, replay, step
+from kvlab.instruments import World, explore, replay, step
 from kvlab.instruments.explorer.clients import client_thread
+from kvlab.instruments.explorer.clients.leftovers import Refused
 from kvlab.instruments.explorer.search import Nondeterministic
 from kvlab.server.running_server import RunningServer
 
@@ -93,6 +94,29 @@ def test_the_error_of_an_async_lambda_says_what_to_give() -> None:
 
     story = explore([lambda kv: client(kv)])
     assert "give the async function itself" in next(iter(story.broken))
+
+
+def own_pool(kv: Any) -> None:
+    """As a library does that takes connection arguments."""
+    address = {"path": kv.connection_pool.connection_kwargs["path"]}
+    pool = redis.ConnectionPool(redis.UnixDomainSocketConnection, **address)
+    with redis.Redis(connection_pool=pool) as own:
+        own.set("n", int(kv.get("n") or 0) + 1)
+    pool.disconnect()
+
+
+def given_pool(kv: Any) -> None:
+    redis.Redis(connection_pool=kv.connection_pool).set("n", int(kv.get("n") or 0) + 1)
+
+
+@pytest.mark.parametrize("options", [{}, {"reduce": True}, {"processes": 2}], ids=str)
+def test_a_connection_that_the_explorer_did_not_make_is_noticed(options: dict[str, Any]) -> None:
+    def kept(world: World) -> bool:
+        return world.kv.get("n") == b"2"
+
+    with pytest.raises(Refused, match=r"give a library its connections, as redis\.Redis\(conn"):
+        explore([own_pool, own_pool], invariant=kept, **options)
+    assert explore([given_pool, given_pool], invariant=kept, **options).violations
 
 
 # --- arguments ---

@@ -44,6 +44,10 @@ def event_loop_of(client: ClientThread, server: ServerSide) -> asyncio.AbstractE
 
 
 class _SteppedAsync(SteppedConnectionBase):
+    async def _connect(self) -> None:
+        self.server.opened += 1
+        await super()._connect()  # type: ignore[misc]
+
     async def connect_check_health(self, *args: Any, **kwargs: Any) -> None:
         selector: ClientSelector = asyncio.get_running_loop()._selector  # type: ignore[attr-defined]
         async with (

@@ -51,6 +51,10 @@ class Noting:
 
 
 class _NotingSync(Noting):
+    def _connect(self) -> Any:
+        self.server.opened += 1
+        return super()._connect()  # type: ignore[misc]
+
     def connect_check_health(self, *args: Any, **kwargs: Any) -> None:
         self.greeting = True
         try:
@@ -124,6 +128,10 @@ class SteppedConnectionBase(Noting):
 
 
 class _SteppedSync(SteppedConnectionBase):
+    def _connect(self) -> Any:
+        self.server.opened += 1
+        return super()._connect()  # type: ignore[misc]
+
     def connect_check_health(self, *args: Any, **kwargs: Any) -> None:
         self.greeting = True
         try:

@@ -53,11 +53,12 @@ class Refused(KvlabError):
 class Leftovers:
     """Notes what the commands of an exploration leave on its server.
 
-    ``private``: the server is the exploration's own, with all its databases.
+    ``private``: the server is the exploration's own, with all its databases; ``kills``: a command
+    has closed connections of the explorer too.
     """
 
     def __init__(self, *, private: bool) -> None:
-        self._private = private
+        self.private, self.kills = private, False
         self.on_server: set[Left] = set()
 
     def note(self, commands: Sequence[Command], was_open: bool) -> tuple[bool, bool]:
@@ -79,6 +80,7 @@ class Leftovers:
                 changed = True
             elif left is not None:
                 self.on_server.add(left)
+                self.kills |= left in ("all connections", "replication", "users")
         return is_open, changed
 
     def _refuse(self, name: bytes, both: bytes, command: Command) -> None:
@@ -89,7 +91,7 @@ class Leftovers:
         elsewhere = name in _OTHER_DATABASES or (
             name == b"COPY" and b"DB" in [word.upper() for word in command[3:]]
         )
-        if elsewhere and not self._private:
+        if elsewhere and not self.private:
             said, why = name, "with url an exploration owns one database of the server, no other"
         if why is not None and both != b"DEBUG OBJECT":
             raise Refused(f"{said.decode()} cannot be explored: {why}")

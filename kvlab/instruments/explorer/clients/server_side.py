@@ -7,14 +7,16 @@ from typing import Any
 
 import redis
 
-from kvlab.instruments.explorer.clients.leftovers import Leftovers
+from kvlab.instruments.explorer.clients.leftovers import Leftovers, Refused
 
+_RECEIVED = re.compile(rb"total_connections_received:(\d+)")
 _FLAGS = re.compile(rb" flags=(\S+)")
 
 
 class ServerSide:
     """``leftovers`` notes what the connections leave there; ``answers``: what setup was told;
-    ``tells_who_waits``: fakeredis does not.
+    ``tells_who_waits``: fakeredis does not. ``opened``: how many connections the explorer has
+    opened for setup, invariant and clients.
 
     Questions go by a connection of their own: bytes that have left the server can lie in a
     socket, an event loop or a parser, and not all of them are a reply; so only the server knows
@@ -26,7 +28,23 @@ class ServerSide:
     ) -> None:
         self.url, self.leftovers, self.tells_who_waits = url, leftovers, tells_who_waits
         self.answers: list[Any] = []
+        self.opened = 0
         self._client = client
+        self._before = self._received()
+
+    def only_ours(self) -> None:
+        """Raises Refused when somebody else has opened a connection to a private server."""
+        others = self._received() - self._before - self.opened
+        if self.leftovers.private and not self.leftovers.kills and others > 0:
+            raise Refused(
+                "a client, setup or the invariant opened a connection of its own to the server, "
+                "and nobody sees what it sends there: use the client that is given, or give a "
+                "library its connections, as redis.Redis(connection_pool=kv.connection_pool)"
+            )
+
+    def _received(self) -> int:
+        found = _RECEIVED.search(self._client.execute_command(b"INFO", b"stats"))
+        return int(found[1]) if found else 0
 
     def settle(self) -> None:
         """Returns when the server has done all that was written to it before."""

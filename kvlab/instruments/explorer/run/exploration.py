@@ -29,7 +29,7 @@ from kvlab.server import engines
 class Exploration:
     """``kv`` is for setup and invariant (a new one after a run that changed it), ``server`` for
     the explorer itself. ``footprints`` is None when nobody asks which steps commute.
-    ``clock``: when the exploration began.
+    ``clock``: when the exploration began; ``time_passes``: a client has slept or waited in vain.
     Of the last run: ``setup_answers`` is what setup was told, ``first_stops`` where the clients
     stood when it began."""
 
@@ -42,6 +42,7 @@ class Exploration:
     scripts: ScriptCache
     footprints: Footprints | None
     clock: RunClock = field(default_factory=RunClock)
+    time_passes: bool = False
     setup_answers: str = ""
     first_stops: Sequence[Stop] = ()
 
@@ -102,6 +103,7 @@ def prepared(settings: Settings) -> Iterator[Exploration]:
         )
         ends.callback(lambda: exploration.kv.close())
         yield exploration
+        side.only_ours()
 
 
 @contextmanager

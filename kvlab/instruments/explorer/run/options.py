@@ -21,14 +21,7 @@ from kvlab.instruments.explorer.clients.stops import (
 from kvlab.instruments.explorer.run.choices import Choice
 from kvlab.instruments.explorer.run.exploration import Exploration
 from kvlab.instruments.explorer.run.steps import Step
-
-_VOLATILE_KEYS = """
-local found = {}
-for _, key in ipairs(redis.call('KEYS', '*')) do
-  if redis.call('PTTL', key) >= 0 then found[#found + 1] = key end
-end
-table.sort(found)
-return found"""
+from kvlab.instruments.explorer.run.ttls import Ttls
 
 _go = functools.cache(functools.partial(Choice, "go"))
 _time_out = functools.cache(functools.partial(Choice, "time out"))
@@ -43,6 +36,7 @@ class RunState:
     """
 
     clock: RunClock
+    ttls: Ttls
     faults_left: int
     results: list[Any]
     steps: list[int]
@@ -156,8 +150,7 @@ def _faults(exploration: Exploration, stops: Sequence[Stop], state: RunState) ->
             if allowed.lost_requests:
                 found.append(Choice("lose request", client))
     if allowed.expiries:
-        volatile = exploration.server.eval(_VOLATILE_KEYS, 0)
-        found += [Choice("expire", key=key) for key in volatile]
+        found += [Choice("expire", key=key) for key in state.ttls.keys]
     if allowed.script_flushes:
         found.append(Choice("flush"))
     return found

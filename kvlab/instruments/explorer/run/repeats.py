@@ -9,6 +9,7 @@ like a time, a token or binary data.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from kvlab.instruments.explorer.clients.stops import Command, Local, Sending, Stop
 from kvlab.instruments.explorer.run.steps import Step
@@ -19,6 +20,8 @@ ADVICE = (
     "keep nothing from one run to the next (a list, a global, a cache) or empty it in setup, seed "
     "random numbers, start no threads"
 )
+
+_NEAR = 7 * 86400  # seconds
 
 
 def unlike(before: Step, now: Step) -> str | None:
@@ -46,6 +49,16 @@ def unlike_at_first(before: Stop, now: Stop) -> str | None:
 def same_answers(before: Step, now: Step) -> bool:
     """Whether the client has read the same replies."""
     return before.replies == now.replies or repr(before.replies) == repr(now.replies)
+
+
+def has_time(commands: Sequence[Command], now: float) -> bool:
+    """Whether an argument is a time of about now, in s, ms, µs or ns since 1970."""
+    for word in (word for command in commands for word in command[1:]):
+        with suppress(ValueError):
+            number = float(word)
+            if any(abs(number / unit - now) < _NEAR for unit in (1, 1e3, 1e6, 1e9)):
+                return True
+    return False
 
 
 def _alike(before: Sequence[Command], now: Sequence[Command]) -> bool:

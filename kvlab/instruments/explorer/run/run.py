@@ -15,22 +15,15 @@ from kvlab.instruments.explorer.run.footprints import SCRIPT_CACHE, Footprint
 from kvlab.instruments.explorer.run.options import Options, RunState, options_of
 from kvlab.instruments.explorer.run.repeats import (
     ADVICE,
+    has_time,
     same_answers,
     unlike,
     unlike_at_first,
 )
 from kvlab.instruments.explorer.run.steps import UNFINISHED, Done, Step, World
 from kvlab.instruments.explorer.run.touched import TouchedKeys
+from kvlab.instruments.explorer.run.ttls import Ttls
 from kvlab.instruments.explorer.search import Nondeterministic, RepeatRun
-
-# Time passes by ARGV[1] milliseconds, as far as TTLs are concerned.
-_SHORTEN_TTLS = """
-for _, key in ipairs(redis.call('KEYS', '*')) do
-  local left = redis.call('PTTL', key)
-  if left >= 0 then
-    redis.call('PEXPIRE', key, string.format('%.0f', math.max(0, left - ARGV[1])))
-  end
-end"""
 
 THE_END = "the end of a client"
 _ORDERS = {"go", "crash", "lose reply", "lose request", "time out"}
@@ -46,13 +39,18 @@ class Run:
     def __init__(self, exploration: Exploration, *, repeats: bool = False) -> None:
         self.exploration, self.settings = exploration, exploration.settings
         count = len(exploration.programs)
-        faults = self.settings.max_faults
         self._state = RunState(
-            RunClock(exploration.clock), faults, [UNFINISHED] * count, [0] * count, [None] * count
+            clock=RunClock(exploration.clock),
+            ttls=Ttls(exploration.server),
+            faults_left=self.settings.max_faults,
+            results=[UNFINISHED] * count,
+            steps=[0] * count,
+            woke_at=[None] * count,
         )
         self._options = Options()
         self._touched = TouchedKeys(exploration.footprints, count)
-        self._missed_script = False
+        self._began_unlike = False
+        self.sends_time: set[str] = set()
         self.problem: str | None = None
         self.undecided: str | None = None
         random.seed(0)
@@ -68,6 +66,7 @@ class Run:
             program.begin(self._state.clock, jumps=bool(self.settings.faults.clock_jumps))
             self._note_end(program)
         self._compare_begin()
+        self._note_ttls(None)
         self._touched.begin()
 
     @property
@@ -94,8 +93,12 @@ class Run:
         """See ``Execution``."""
         self._state.taken += 1
         self._state.faults_left -= choice not in self._options.usual
-        if choice.client is None:
-            return self._change_server(choice)
+        done = self._change_server(choice) if choice.client is None else self._go_on(choice)
+        self._note_ttls(choice.client)
+        return done
+
+    def _go_on(self, choice: Choice) -> Done:
+        assert choice.client is not None
         program = self.exploration.programs[choice.client]
         waiting = self._touched.waiting(self.exploration.stops)
         before = program.thread.stop
@@ -147,16 +150,16 @@ class Run:
     def end(self) -> None:
         """See ``Execution``.
 
-        Runs are alike only if all of them find the same scripts loaded: a run that had to load
-        one is finished and then repeated.
+        Runs are alike only if all of them find the same scripts loaded, and know from the first
+        step whether time passes: a run that learns such a thing is finished and then repeated.
         """
-        while self._missed_script and (options := self.options()):
+        while self._began_unlike and (options := self.options()):
             self.take(options[0])
         for program in self.exploration.programs:
             if not isinstance(program.thread.stop, Ended):
                 program.thread.kill()
                 program.drop()
-        if self._missed_script:
+        if self._began_unlike:
             raise RepeatRun
 
     def _change_server(self, choice: Choice) -> Done:
@@ -180,10 +183,10 @@ class Run:
             return f"clock jumps {seconds:+g} s"
         if choice.kind == "time out":
             assert isinstance(stop, Blocked)
-            self._pass_time(stop.until - self._state.clock.monotonic)
+            self._pass_time(stop.until - self._state.clock.monotonic, thread.number)
             self.exploration.server.execute_command("CLIENT", "UNBLOCK", stop.connection, "TIMEOUT")
         if isinstance(stop, Asleep) and choice.kind == "go":
-            self._pass_time(stop.until - self._state.clock.monotonic)
+            self._pass_time(stop.until - self._state.clock.monotonic, thread.number)
             return f"sleeps {stop.seconds:.3g} s"
         return stop.label if isinstance(stop, Local) else ""
 
@@ -193,6 +196,8 @@ class Run:
         thread, state = program.thread, self._state
         commands = before.commands if isinstance(before, Sending | Blocked) else ()
         replies = tuple(thread.replies)
+        if thread.told_time and has_time(commands, state.clock.time):
+            self.sends_time.add(self.settings.names[thread.number])
         state.steps[thread.number] += choice.kind not in ("look", "jump")
         ended = isinstance(thread.stop, Ended)
         self._note_end(program)
@@ -203,7 +208,7 @@ class Run:
             state.trace.append(step)
         if isinstance(before, Asleep):
             state.woke_at[thread.number] = len(state.trace)
-        self._missed_script |= self.exploration.scripts.note(commands, replies)
+        self._began_unlike |= self.exploration.scripts.note(commands, replies)
         return step
 
     def _note_end(self, program: ClientProgram) -> None:
@@ -214,7 +219,24 @@ class Run:
             if failed:
                 program.drop()
 
-    def _pass_time(self, seconds: float) -> None:
-        if seconds > 0:
-            self._state.clock.pass_by(seconds)
-            self.exploration.server.eval(_SHORTEN_TTLS, 0, seconds * 1000)
+    def _pass_time(self, seconds: float, client: int) -> None:
+        if seconds <= 0:
+            return
+        if not self._ttls_matter():
+            self.exploration.time_passes = self._began_unlike = True
+            self._note_ttls(client)
+        self._state.clock.pass_by(seconds)
+        kept = () if self.settings.faults.expiries else self._able(client)
+        self._state.ttls.pass_by(seconds, kept)
+
+    def _able(self, client: int) -> set[int]:
+        """The other clients that can go on."""
+        stops = enumerate(self.exploration.stops)
+        return {other for other, stop in stops if not isinstance(stop, Ended | Blocked)} - {client}
+
+    def _ttls_matter(self) -> bool:
+        return self.exploration.time_passes or self.settings.faults.expiries
+
+    def _note_ttls(self, client: int | None) -> None:
+        if self._ttls_matter():
+            self._state.ttls.note(client)
