@@ -41,7 +41,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kvlab.errors import InvalidArgument
-from kvlab.instruments.explorer.clients.client_thread import step
+from kvlab.instruments.explorer.clients.client_thread import Hung, step
+from kvlab.instruments.explorer.clients.leftovers import Refused
 from kvlab.instruments.explorer.clients.redis_clients import KvRedis
 from kvlab.instruments.explorer.findings import Findings, found_alone
 from kvlab.instruments.explorer.processes import can_fork, found_together
@@ -95,9 +96,11 @@ def explore(
     ``redis.asyncio``) whose ``run`` also takes ops and flows; a mapping gives the functions names.
     The client is made as ``redis.Redis(**client_options)`` is made: it retries a failed command
     ten times, unless its ``retry`` says otherwise. Give a library its connections
-    (``redis.Redis(connection_pool=kv.connection_pool)``): others are not seen, and are refused. ``setup(client)`` runs before each run, on a
-    server as it was found: keys, settings, users, functions and replication that a run left are
-    put back. A command whose effect cannot be put back (CLIENT PAUSE, SHUTDOWN …) is refused.
+    (``redis.Redis(connection_pool=kv.connection_pool)``): others are not seen, and are refused.
+
+    ``setup(client)`` runs before each run, on a server as it was found: keys, settings, users,
+    functions and replication that a run left are put back. A command whose effect cannot be put
+    back (CLIENT PAUSE, SHUTDOWN …) is refused.
 
     ``invariant(world)`` is asked at the end of each run, with a :class:`World`: it returns whether
     all is well, or raises AssertionError. A deadlock breaks the story, and so does a client that
@@ -156,7 +159,11 @@ def explore(
         processes=processes,
         progress=progress,
     )
-    return _explored(settings)
+    try:
+        return _explored(settings)
+    except (Refused, Nondeterministic, Hung) as problem:  # its message is all that matters
+        problem.__notes__ = []
+        raise problem.with_traceback(None) from None
 
 
 def replay(

@@ -203,7 +203,12 @@ def allowed() -> set[int]:
 def test_what_is_shown_does_not_depend_on_who_reports_first() -> None:
     def noted(place: tuple[int, ...], path: tuple[Choice, ...]) -> Findings:
         found = Findings()
-        found.note(path, SimpleNamespace(trace=()), Verdict("so"), SimpleNamespace(place=place))  # type: ignore[arg-type]
+        found.note(
+            path,
+            SimpleNamespace(trace=(), sends_time=set()),
+            Verdict("so"),
+            SimpleNamespace(place=place),
+        )  # type: ignore[arg-type]
         return found
 
     path = (Choice("go", 0), Choice("go", 1))

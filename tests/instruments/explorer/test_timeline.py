@@ -12,8 +12,9 @@ import redis
 from kvlab import FixedWindow
 from kvlab.instruments import explore, replay, step
 from kvlab.instruments.explorer.shortening import shortened
+from kvlab.instruments.explorer.timeline.rows import HEAD, TAIL
 from kvlab.instruments.explorer.timeline.shapes import Text
-from kvlab.instruments.explorer.timeline.timeline import HEAD, TAIL, Timeline
+from kvlab.instruments.explorer.timeline.timeline import Timeline
 from kvlab.instruments.explorer.timeline.wording import MAX_KEYS, state_of
 
 
@@ -220,3 +221,34 @@ def test_of_a_long_batch_the_command_that_matters_is_shown(size: int, transactio
     assert len(request) < 1500
     if size < MAX_KEYS:
         assert timeline._rows[0].changes[0] == "stock = -1  no TTL"
+
+
+def test_polls_that_repeat_are_one_line() -> None:
+    def polls(kv: Any) -> None:
+        while kv.exists("lock"):
+            time.sleep(1)
+        kv.get("data")
+
+    def setup(kv: Any) -> None:
+        kv.set("lock", 1, ex=60)
+
+    timeline = replay("0", [polls], setup=setup).shortest
+    assert timeline is not None
+    assert len(timeline.trace) == 2 * 60 + 2
+    lines = str(timeline).splitlines()
+    (at,) = [number for number, line in enumerate(lines) if "times more" in line]
+    assert lines[at] == "  … the last 2 steps 58 times more"
+    steps = [line for line in lines if "client 0  " in line]
+    assert len(steps) == 6  # the last sleep ends the lock
+    assert steps[-1].startswith("122 client 0")
+    assert lines[at].strip() in words(timeline)
+
+
+def test_a_step_that_another_client_answers_is_not_folded() -> None:
+    def counts(kv: Any) -> None:
+        for _ in range(4):
+            kv.incr("n")
+
+    timeline = replay("0", [counts]).shortest
+    assert timeline is not None
+    assert "times more" not in str(timeline)

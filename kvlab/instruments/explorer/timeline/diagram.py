@@ -20,6 +20,7 @@ from kvlab.instruments.explorer.timeline.columns import (
     Spell,
     name_lines,
 )
+from kvlab.instruments.explorer.timeline.rows import Row
 from kvlab.instruments.explorer.timeline.shapes import (
     LINE,
     SIZE,
@@ -39,18 +40,6 @@ _FAULT = COLOURS["naive"]
 _LANE_COLOURS = (COLOURS["hardened"], *OTHERS)
 _BAND = "#8a8a8a18"
 _MOST_CHANGES = 8  # keys shown beside one step
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A step, its number from 1, and what the keys hold now that they did not hold before.
-
-    Without a step: ``number`` steps are left out here.
-    """
-
-    number: int
-    step: Step | None
-    changes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +113,7 @@ class _Sheet:
             top = self._y
             bottom = top + LINE + 12
             if row.step is None:
-                self._text(MARGIN, top + LINE, f"… {row.number} more steps")
+                self._text(MARGIN, top + LINE, row.left_out)
             else:
                 number = MARGIN + NUMBERS - 8
                 self._text(number, top + LINE, str(row.number), align="right")

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 from kvlab.instruments.explorer.run.steps import Step, Unfinished
 from kvlab.instruments.explorer.shortening import shortened
 from kvlab.instruments.explorer.timeline.columns import Spell
-from kvlab.instruments.explorer.timeline.diagram import Content, Diagram, Row, laid_out
+from kvlab.instruments.explorer.timeline.diagram import Content, Diagram, laid_out
 from kvlab.instruments.explorer.timeline.names import Shown, shown
+from kvlab.instruments.explorer.timeline.rows import Row, in_short
 from kvlab.instruments.explorer.timeline.wording import State, changes, ending, line_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-HEAD, TAIL = 24, 8
-"""Steps shown of a longer run: the first and the last."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Timeline:
         indent = max(map(len, (*self.names, "server"))) + 2
         for row in self._rows:
             if row.step is None:
-                lines.append(f"  … {row.number} more steps")
+                lines.append(f"  {row.left_out}")
                 continue
             who = "server" if row.step.client is None else self.names[row.step.client]
             lines.append(f"{row.number:3} {who:{indent}}{line_of(row.step)}")
@@ -69,16 +67,13 @@ class Timeline:
 
     @property
     def _rows(self) -> list[Row]:
-        """The steps; of a very long run the middle is left out."""
         states, matter = self._shown.states, self._shown.matter
-        rows = [
-            Row(number, step, changes(states[number - 1], states[number], matter))
-            for number, step in enumerate(self._shown.trace, 1)
-        ]
-        left_out = len(rows) - HEAD - TAIL
-        if left_out > 0:
-            rows[HEAD:-TAIL] = [Row(left_out, None)]
-        return rows
+        return in_short(
+            [
+                Row(number, step, changes(states[number - 1], states[number], matter))
+                for number, step in enumerate(self._shown.trace, 1)
+            ]
+        )
 
     def diagram(self, title: str = "", spell: Spell = str) -> Diagram:
         """What stands where in the sequence diagram."""
