@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import redis.asyncio
+from redis._parsers import _AsyncHiredisParser
 from support import twin
 from test_client import COUNT, Scripted, get, incr, loaded, nested, pop, twice
 
@@ -428,5 +429,34 @@ def test_blocking_ops(kv: Kv, server: RunningServer) -> None:
                 await akv.run(pop("q", 0, blocking=0.05))
             with pytest.raises(InvalidArgument, match="blocking"):
                 await akv.run(incr(), pop("q", 0, blocking=1))
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("options", [{}, {"parser_class": _AsyncHiredisParser}])  # both links
+def test_each_reply_of_a_batch_has_its_own_timeout(options: dict[str, Any]) -> None:
+    """The replies come 24 s apart, by a clock that the server moves; the timeout is 30 s."""
+
+    async def main() -> None:
+        loop, skipped = asyncio.get_running_loop(), 0.0
+        time = loop.time
+        loop.time = lambda: time() + skipped  # type: ignore[method-assign]
+
+        async def server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal skipped
+            await reader.read(1000)
+            for _ in range(4):
+                skipped += 24
+                writer.write(b"+PONG\r\n")
+                await asyncio.sleep(0.02)
+            writer.close()
+
+        there = await asyncio.start_server(server, "127.0.0.1", 0)
+        port = there.sockets[0].getsockname()[1]
+        client = redis.asyncio.Redis(port=port, driver_info=None)
+        client.connection_pool.connection_kwargs |= options
+        async with client, AsyncKv(client, timeout=30) as akv:
+            assert await akv.run(*[Op("PING")] * 4) == (b"PONG",) * 4
+        there.close()
 
     asyncio.run(main())

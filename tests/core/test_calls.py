@@ -94,3 +94,25 @@ def test_a_failure_that_nobody_else_waits_for_is_no_complaint_of_asyncio() -> No
     complaints: list[Any] = []
     asyncio.run(main())
     assert complaints == []
+
+
+def test_when_the_caller_that_calls_is_cancelled_another_one_calls() -> None:
+    async def main() -> None:
+        calls, begun = AsyncCalls(), asyncio.Event()
+
+        async def endless() -> None:
+            begun.set()
+            await asyncio.Event().wait()
+
+        async def quick() -> str:
+            return "done"
+
+        first = asyncio.create_task(calls.run("n", endless, join=True))
+        await begun.wait()
+        second = asyncio.create_task(calls.run("n", quick, join=True))
+        await asyncio.sleep(0)
+        first.cancel()
+        async with asyncio.timeout(10):
+            assert await second == "done"
+
+    asyncio.run(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -642,6 +643,7 @@ def test_an_async_loader_is_refused_by_the_sync_executor(kv: Kv) -> None:
             warnings.simplefilter("always")
             with pytest.raises(InvalidArgument, match="AsyncKv"):
                 kv.run(asking(name))
+            gc.collect()
         assert never_awaited == []
 
 

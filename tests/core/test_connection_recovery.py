@@ -444,7 +444,8 @@ def test_a_connection_that_was_idle_for_long_is_asked_first(way: Ways, proxy: Pr
     pool._ping = noted
     assert calls.failures(INCR) == []
     assert calls.kv.outage is None
-    assert waits == [LONGER / 2]  # one PING without an answer, for all twelve
+    assert waits == [LONGER / 2]  # one PING without an answer, for all twelve:
+    assert calls.open == 1  # its siblings were closed
 
 
 # --- a server that is no primary any more --------------------------------------------------

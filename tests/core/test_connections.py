@@ -259,7 +259,7 @@ def test_no_setting_that_retries_or_asks_for_health_is_taken_over(server: Runnin
 def test_the_hello_is_text(server: RunningServer) -> None:
     """hiredis ends the process when it packs a number while a signal is pending."""
     with server.client(db=3) as client, Kv(client) as kv:
-        assert kv._connections.get().db == "3"
+        assert kv._connections.get().connection.db == "3"
 
 
 # --- the pool ------------------------------------------------------------------------------
@@ -285,6 +285,23 @@ def test_when_all_connections_are_busy_nothing_is_sent(server: RunningServer) ->
             assert await akv.run(Op("PING")) == b"PONG"
 
     asyncio.run(main())
+
+
+def test_a_silent_connection_that_turns_out_to_be_broken_ends_the_outage(
+    server: RunningServer,
+) -> None:
+    class Broken:
+        is_connected = True
+
+        def has_news(self) -> bool:
+            raise ConnectionError
+
+        def disconnect(self) -> None: ...
+
+    with server.client() as client, Kv(client) as kv:
+        kv._health.failed(kv.clock(), TimeoutError())
+        kv._health.witness = Broken()
+        assert kv.run(Op("PING")) == b"PONG"  # no pause had to pass
 
 
 def test_an_idle_connection_that_another_thread_took_first_is_replaced(

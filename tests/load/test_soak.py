@@ -15,11 +15,14 @@ from kvlab.core.hold import Held, Holding
 from kvlab.load.soak import callers
 from kvlab.load.soak.__main__ import report
 from kvlab.load.soak.callers import COUNTS, FENCES, FREE, LOCKS, Callers
+from kvlab.load.soak.cold import CUT_OFF, DEMOTED, failures
 from kvlab.load.soak.diary import Counted, Diary, FaultSeen
-from kvlab.load.soak.faults import FAULTS
+from kvlab.load.soak.faults import FAULTS, OPTIONS
 from kvlab.load.soak.run import SoakSettings, soak
 from kvlab.load.soak.verdict import Residue, judged
 from kvlab.load.soak.visitors import LOG_OUTS, NO_500, PROFILES, SCORES, SESSIONS, Visitor
+from kvlab.server import engines
+from kvlab.server.running_server import RunningServer
 
 
 def test_five_seconds_with_every_fault() -> None:
@@ -111,3 +114,12 @@ def test_a_fault_knows_how_many_calls_failed_and_when_one_went_well_again() -> N
     for began, status in ((1.9, 200), (2.1, 503), (2.2, 200), (2.4, 503)):
         diary.answered("work", status, began, began + 0.1)
     assert (fault.failed, fault.after, fault.recovered) == (1, 1, pytest.approx(0.3))
+
+
+@pytest.mark.parametrize(
+    ("kind", "client", "failed"),
+    [(CUT_OFF, "kvlab", 1), (DEMOTED, "kvlab", 0), (DEMOTED, "redis-py", 20)],
+)
+def test_cold_figures(kind: str, client: str, failed: int, server: RunningServer) -> None:
+    with engines.start("valkey", options=OPTIONS, unix_socket=True) as own:
+        assert failures(kind, client, own, server) == failed

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from kvlab.errors import InvalidArgument
 from kvlab.load.soak import __doc__ as about
+from kvlab.load.soak.cold import cold_figures, table
 from kvlab.load.soak.diary import Diary, FaultSeen
 from kvlab.load.soak.run import Soaked, SoakSettings, soak
 
@@ -24,14 +25,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=10, help="how long (default: 10)")
     parser.add_argument("--seed", type=int, default=1, help="of everything random (default: 1)")
     parser.add_argument("--visitors", type=int, default=12, help="of the app (default: 12)")
+    parser.add_argument("--cold", action="store_true", help="the cold figures, and no soak")
     given = parser.parse_args(arguments)
+    if given.cold:
+        print(table(cold_figures()))
+        return 0
     try:
         settings = SoakSettings(given.minutes * 60, given.seed, given.visitors)
     except InvalidArgument as problem:
         parser.error(str(problem))
     logging.getLogger("kvlab").setLevel(logging.ERROR)  # that a lock may stay taken is expected
     soaked = soak(settings, _progress(settings.seconds))
-    print(report(soaked))
+    print(f"{report(soaked)}\n\n{table(cold_figures())}")
     return 0 if soaked.holds else 1
 
 
@@ -54,7 +59,7 @@ def _progress(length: float) -> Callable[[float, Diary], None]:
 
 def report(soaked: Soaked) -> str:
     """The faults, the answers and the findings, as text."""
-    diary = soaked.diary
+    diary, (slowest, route) = soaked.diary, soaked.diary.slowest
     by_status: defaultdict[int, int] = defaultdict(int)
     for (_, status), count in diary.statuses.items():
         by_status[status] += count
@@ -65,7 +70,7 @@ def report(soaked: Soaked) -> str:
     for fault in diary.faults:
         by_kind[fault.kind].append(fault)
     lines += [_row(kind, seen) for kind, seen in sorted(by_kind.items())]
-    lines += ["", f"answers: {answers}; the slowest took {diary.slowest:.2f} s", ""]
+    lines += ["", f"answers: {answers}; the slowest took {slowest:.2f} s ({route})", ""]
     for finding in soaked.findings:
         lines.append(f"{'HOLDS' if finding.holds else 'BROKEN'}: {finding.says}")
         if not finding.holds:

@@ -37,7 +37,7 @@ class Counted:
 class Diary:
     """``wrong``: promise → each sight that breaks the promise; ``done``: promise → how often it
     could have been broken. ``admitted``: address → the server's times. ``memory``: of the app, in
-    bytes, once a second."""
+    bytes, once a second. ``slowest``: seconds and route of the slowest answer."""
 
     statuses: Counter[tuple[str, int]] = field(default_factory=Counter)
     wrong: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -46,12 +46,12 @@ class Diary:
     counters: defaultdict[str, Counted] = field(default_factory=lambda: defaultdict(Counted))
     faults: list[FaultSeen] = field(default_factory=list)
     memory: list[int] = field(default_factory=list)
-    slowest: float = 0.0
+    slowest: tuple[float, str] = (0.0, "none")
 
     def answered(self, route: str, status: int, began: float, now: float) -> None:
         """An answer of the app; times in seconds of the run."""
         self.statuses[route, status] += 1
-        self.slowest = max(self.slowest, now - began)
+        self.slowest = max(self.slowest, (now - began, route))
         if not self.faults or route not in NEEDS_STORE:
             return
         fault = self.faults[-1]
