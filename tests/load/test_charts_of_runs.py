@@ -177,7 +177,7 @@ SAYS: dict[str, tuple[Callable[[], Figure], list[str]]] = {
     ),
     "a control with a bound of its own": (
         lambda: charts.admissions(bucket_beside_control()),
-        ["bound 19", "bound 10"],
+        ["bound 19", "control's 10"],
     ),
     "many are not ranked": (
         lambda: charts.compare_latency(

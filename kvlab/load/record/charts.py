@@ -159,9 +159,12 @@ def admissions(run: LoadRun, *, title: str | None = None) -> Figure:
 def _bound_line(axes: Axes, windows: pd.DataFrame) -> None:
     """A line for the bound; for a limiter and its control a line each, where they differ."""
     bounds = windows["bound"].dropna().unique()
-    if len(bounds) <= windows["key"].str.startswith("naive-").nunique():
-        for bound in bounds:
-            limit_line(axes, float(bound), "bound")
+    of = windows.groupby(windows["key"].str.startswith("naive-"))["bound"].unique()
+    if len(bounds) == 1:
+        limit_line(axes, float(bounds[0]), "bound")
+    elif len(of) == 2 and all(len(one) == 1 for one in of):
+        limit_line(axes, float(of[False][0]), "bound")
+        limit_line(axes, float(of[True][0]), "control's")
     elif len(bounds):
         line = windows.dropna(subset="bound").groupby("second")["bound"].max()
         axes.step(line.index, line, where="post", color=INK, lw=1.5, ls=(0, (5, 2)))
