@@ -22,6 +22,11 @@ CANNOT_SERVE = frozenset(
     }
 )
 """The codes of a server that refuses for now. Every other refusal is for good."""
+DEMOTED = "UNBLOCKED force unblock"
+"""What a blocked client hears from a primary that has become a replica: it is for now too.
+
+The same code, UNBLOCKED, answers CLIENT UNBLOCK.
+"""
 
 # Redis 6.2 puts the error of a script's command behind the place in the script:
 # "ERR Error running script (call to f_<sha>): @user_script:7: @user_script: 7: -OOM command …"
@@ -88,8 +93,8 @@ class ServerRefused(KvlabError, redis.exceptions.ResponseError):
     """
 
     def __new__(cls, message: str) -> ServerRefused:
-        for_now = cls is ServerRefused and code_of(message) in CANNOT_SERVE
-        return super().__new__(CannotServe if for_now else cls, message)
+        for_now = code_of(message) in CANNOT_SERVE or message.startswith(DEMOTED)
+        return super().__new__(CannotServe if cls is ServerRefused and for_now else cls, message)
 
     def __init__(self, message: str) -> None:
         super().__init__(message)

@@ -16,7 +16,15 @@ import pytest
 
 import kvlab
 from kvlab import errors
-from kvlab.errors import BatchFailed, CannotServe, KvlabError, LockLost, OutcomeUnknown
+from kvlab.errors import (
+    BatchFailed,
+    CannotServe,
+    KvlabError,
+    LockLost,
+    Outage,
+    OutcomeUnknown,
+    ServerRefused,
+)
 
 ROOT = Path(kvlab.__file__).parent
 FACTS: dict[str, tuple[Any, ...]] = {
@@ -129,3 +137,10 @@ def test_a_cause_and_the_causes_of_results_travel() -> None:
     while first.__cause__:
         first = first.__cause__
     assert str(first) == "0"
+
+
+def test_who_is_unblocked_by_a_demotion_meets_an_outage() -> None:
+    demoted = "UNBLOCKED force unblock from blocking operation, instance state changed"
+    assert isinstance(ServerRefused(demoted), CannotServe)
+    assert ServerRefused(demoted).code == "UNBLOCKED"
+    assert not isinstance(ServerRefused("UNBLOCKED client unblocked via CLIENT UNBLOCK"), Outage)

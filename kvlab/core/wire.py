@@ -18,6 +18,7 @@ from kvlab.core.flow import Flow
 from kvlab.core.key import Key
 from kvlab.core.op import Op, Raw, Script
 from kvlab.errors import (
+    DEMOTED,
     BatchFailed,
     CannotServe,
     InvalidArgument,
@@ -33,7 +34,6 @@ TransportError = ServerUnavailable | OutcomeUnknown
 
 _CONDEMNS = frozenset({"READONLY", "MASTERDOWN", "NOREPLICAS"})
 _NONE: frozenset[int] = frozenset()
-_DEMOTED = "UNBLOCKED force unblock"  # what a blocked client hears from a primary no longer
 
 
 def encode(op: Op[Any], prefix: str, *, with_source: bool = False) -> Command:
@@ -216,7 +216,7 @@ def condemns(refused: Exception) -> bool:
     """Whether behind the same name another server may be the primary; this one ran nothing."""
     if not isinstance(refused, ServerRefused):
         return False
-    return refused.code in _CONDEMNS or str(refused).startswith(_DEMOTED)
+    return refused.code in _CONDEMNS or str(refused).startswith(DEMOTED)
 
 
 def reply_text(error: Exception) -> str:

@@ -14,7 +14,7 @@ from kvlab.core.flow import Flow, Now, Wait, flow
 from kvlab.core.hold import Held
 from kvlab.core.key import Key, segment
 from kvlab.core.op import Op, Raw, Script, milliseconds
-from kvlab.errors import KvlabError, OutcomeUnknown, ServerRefused, ServerUnavailable
+from kvlab.errors import KvlabError, Outage, ServerRefused, ServerUnavailable
 
 MIN_TTL, MAX_TTL = 0.01, 86_400.0
 """Bounds of a lock's TTL, in seconds."""
@@ -128,8 +128,8 @@ class Lock:
         longest = max(0.001, round(longest, 3))
         try:
             yield from Op("BLPOP", self._keys[3], longest, blocking=longest)
-        except (ServerUnavailable, OutcomeUnknown):
-            yield from Wait(min(0.1, longest))  # the connection broke: the next try shows why
+        except Outage:
+            yield from Wait(min(0.1, longest))  # the next try shows what is wrong
 
     def _attempt(self, token: str, waits: bool, decode: Any) -> Op[Any]:
         return Op(

@@ -10,7 +10,7 @@ import pytest
 from kvlab import Flow, Held, Lock, Now, Wait
 from kvlab.core.hold import Holding
 from kvlab.distributed_lock.lock import MAX_BLOCK
-from kvlab.errors import LockLost, OutcomeUnknown, ServerUnavailable
+from kvlab.errors import DEMOTED, LockLost, OutcomeUnknown, ServerRefused, ServerUnavailable
 
 LOCK = Lock("orders", 60)
 GOT = Held("token", 7)
@@ -81,11 +81,15 @@ def test_a_waiter_blocks_for_the_shortest_of_its_bounds(
         assert (steps.said, steps.step.args[-1], steps.step.blocking) == ("BLPOP", blocks, blocks)
 
 
-def test_a_waiter_whose_connection_breaks_pauses_before_its_next_try() -> None:
+@pytest.mark.parametrize(
+    "problem",
+    [OutcomeUnknown("lost"), ServerUnavailable("gone"), ServerRefused(f"{DEMOTED} from blocking")],
+)
+def test_a_waiter_that_meets_an_outage_pauses_before_its_next_try(problem: Exception) -> None:
     steps = Steps(LOCK.acquire(100))
     for answer in (100, 5.0):
         steps(answer)
-    assert steps._flow.throw(OutcomeUnknown("lost")) == Wait(0.1)
+    assert steps._flow.throw(problem) == Wait(0.1)
 
 
 @pytest.mark.parametrize(("now", "tries"), [(109.999, True), (110, True), (110.001, True)])

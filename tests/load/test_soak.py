@@ -14,7 +14,7 @@ from kvlab import Key, Kv, Lock, Op
 from kvlab.core.hold import Held, Holding
 from kvlab.load.soak import callers
 from kvlab.load.soak.__main__ import report
-from kvlab.load.soak.callers import COUNTS, FENCES, FREE, LOCKS, Callers
+from kvlab.load.soak.callers import COUNTS, ERRORS, FENCES, FREE, LOCKS, Callers
 from kvlab.load.soak.cold import CUT_OFF, DEMOTED, failures
 from kvlab.load.soak.diary import Counted, Diary, FaultSeen
 from kvlab.load.soak.faults import FAULTS, OPTIONS
@@ -95,7 +95,7 @@ def test_locks_and_counters_that_are_wrong_are_seen(
 
 def test_the_verdict_names_what_is_left_and_what_was_never_tried() -> None:
     names = {finding.name: finding.holds for finding in judged(Diary(), Residue(), 4, 2.0)}
-    untried = {NO_500, LOG_OUTS, SESSIONS, PROFILES, SCORES, FENCES, FREE, COUNTS}
+    untried = {NO_500, LOG_OUTS, SESSIONS, PROFILES, SCORES, ERRORS, FENCES, FREE, COUNTS}
     assert {name for name, holds in names.items() if not holds} == {*untried, "the limit holds"}
     diary = Diary(memory=[100] * 40 + [150] * 40)
     diary.admitted["10.0.0.1"] = [100.0 + i / 10 for i in range(5)]
@@ -123,3 +123,20 @@ def test_a_fault_knows_how_many_calls_failed_and_when_one_went_well_again() -> N
 def test_cold_figures(kind: str, client: str, failed: int, server: RunningServer) -> None:
     with engines.start("valkey", options=OPTIONS, unix_socket=True) as own:
         assert failures(kind, client, own, server) == failed
+
+
+def test_an_error_that_is_no_outage_is_noted(kv: Kv) -> None:
+    async def main() -> Diary:
+        diary, over = Diary(), asyncio.Event()
+        async with twin(kv) as akv:
+            seen = Callers(akv, akv, 1, diary)  # type: ignore[arg-type]
+
+            async def fail() -> None:
+                over.set()
+                raise LookupError
+
+            seen._hold = seen._hold_renewed = seen._count = fail  # type: ignore
+            await seen.live(over)
+        return diary
+
+    assert asyncio.run(main()).wrong == {ERRORS: ["LookupError()"]}

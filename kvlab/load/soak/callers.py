@@ -14,6 +14,7 @@ from kvlab.load.soak.diary import Diary
 
 FENCES = "fences rise, and no two callers hold one lock for certain"
 FREE = "no lock is stuck"
+ERRORS = "a caller meets outages, and no other error"
 COUNTS = "an addition counts once, or its outcome is said to be unknown"
 COUNT = "count"
 LOCKS = tuple(Lock(f"soak {number}", ttl=2.0) for number in range(2))
@@ -34,7 +35,11 @@ class Callers:
             work = act()
             if self._random.random() < 0.2:
                 work = _cancelled(work, self._random.uniform(0, 0.2), self._random.random() < 0.5)
-            await work
+            self._diary.done[ERRORS] += 1
+            try:
+                await work
+            except Exception as problem:
+                self._diary.wrong[ERRORS].append(repr(problem))
             await asyncio.sleep(self._random.uniform(0, 0.05))
 
     async def look_back(self) -> None:

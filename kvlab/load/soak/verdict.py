@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 
 from kvlab.instruments.judges.admissions import judge
 from kvlab.load.record.parts import Finding
-from kvlab.load.soak.callers import COUNTS, FENCES, FREE
+from kvlab.load.soak.callers import COUNTS, ERRORS, FENCES, FREE
 from kvlab.load.soak.diary import Diary
 from kvlab.load.soak.visitors import LOG_OUTS, NO_500, PROFILES, SCORES, SESSIONS
 
+PROMISES = (NO_500, LOG_OUTS, SESSIONS, PROFILES, SCORES, ERRORS, FENCES, FREE, COUNTS)
+"""What visitors and callers look at."""
 GROWTH = 1.1
 """The app's memory may grow by this factor from the second quarter of a soak to the last."""
 _LONG_ENOUGH = 60
@@ -50,10 +52,7 @@ class Residue:
 def judged(diary: Diary, residue: Residue, limit: int, window: float) -> list[Finding]:
     """A finding for each promise; BROKEN too when a promise was never put to the test."""
     return [
-        *(
-            _finding(promise, diary.done[promise], diary.wrong[promise])
-            for promise in (NO_500, LOG_OUTS, SESSIONS, PROFILES, SCORES, FENCES, FREE, COUNTS)
-        ),
+        *(_finding(promise, diary.done[promise], diary.wrong[promise]) for promise in PROMISES),
         _limit(diary, limit, window),
         _memory(diary.memory),
         *_residue(residue),
