@@ -33,6 +33,7 @@ from kvlab.load.target.connections import load_client
 from kvlab.server.running_server import RunningServer
 
 ROADS = ["link", "borrowed", "async link", "async borrowed"]
+IN_PIECES = [*ROADS, "link, byte by byte", "async link, byte by byte"]
 
 
 class Runner:
@@ -51,6 +52,8 @@ class Runner:
 
     def _awaited(self, value: Any) -> Any:
         async def main() -> Any:
+            for _ in range(3):
+                await asyncio.sleep(0)  # the loop reads what has come while it stood still
             return await value
 
         return self.loop.run(main()) if self.awaits else value
@@ -62,11 +65,23 @@ class Runner:
 
 
 @pytest.fixture(params=ROADS)
-def runner(request: pytest.FixtureRequest) -> Iterator[Callable[..., Runner]]:
+def runner(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Runner]]:
     made: list[Runner] = []
+    road, _, pieces = request.param.partition(",")
+    if pieces:
+        received = AsyncLink.data_received
+
+        def by_bytes(self: AsyncLink, data: bytes) -> None:
+            for byte in data:
+                received(self, bytes([byte]))
+
+        monkeypatch.setattr(AsyncLink, "data_received", by_bytes)
+        monkeypatch.setattr(link, "READ", 1)
 
     def make(port: int, **settings: Any) -> Runner:
-        made.append(Runner(request.param, port, **settings))
+        made.append(Runner(road, port, **settings))
         return made[-1]
 
     yield make
@@ -104,10 +119,10 @@ class Peer:
                 if greetings := data.count(b"SETINFO"):
                     connection.sendall(b"+OK\r\n" * greetings)
                 elif self.answer is not None:
-                    connection.sendall(self.answer)
-                    self.answer = b"+PONG\r\n"
-                    if self.ends:
-                        self.ends = False
+                    answer, self.answer = self.answer, b"+PONG\r\n"
+                    ends, self.ends = self.ends, False
+                    connection.sendall(answer)
+                    if ends:
                         return
 
     def __enter__(self) -> Peer:
@@ -155,13 +170,9 @@ ANSWERS: dict[str, tuple[bytes, Any]] = {
 }
 
 
-@pytest.mark.parametrize("pieces", [False, True])
+@pytest.mark.parametrize("runner", IN_PIECES, indirect=True)
 @pytest.mark.parametrize("name", ANSWERS)
-def test_answers(
-    runner: Callable[..., Runner], name: str, pieces: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if pieces:
-        monkeypatch.setattr(link, "READ", 1)
+def test_answers(runner: Callable[..., Runner], name: str) -> None:
     answer, expected = ANSWERS[name]
     with Peer(answer) as peer:
         run = runner(peer.port)
@@ -170,6 +181,7 @@ def test_answers(
         assert len(peer.connections) == (2 if LOST in expected else 1)
 
 
+@pytest.mark.parametrize("runner", IN_PIECES, indirect=True)
 @pytest.mark.parametrize("answer", [b"", b":1\r\n", b":1\r\n$5\r\nab", b":1\r\n*2\r\n:1\r\n"])
 def test_an_end_in_the_middle(runner: Callable[..., Runner], answer: bytes) -> None:
     with Peer(answer, ends=True) as peer:
@@ -184,10 +196,18 @@ def test_what_nobody_asked_for_reaches_nobody(runner: Callable[..., Runner]) -> 
         run = runner(peer.port)
         assert told(run(Op("ECHO", "x"), Op("ECHO", "x"), return_exceptions=True))[0] == 1
         peer.answer = b"+PONG\r\n+MORE\r\n"
-        assert told(run(Op("PING"))) == b"PONG"
-        peer.answer = b"+PONG\r\n"
+        assert run(Op("PING")) == b"PONG"
         assert run(Op("PING")) == b"PONG"
         assert len(peer.connections) == 2
+
+
+def test_an_end_while_idle_is_seen_before_anything_is_sent(runner: Callable[..., Runner]) -> None:
+    with Peer(b"+PONG\r\n") as peer:
+        run = runner(peer.port)
+        for count in (1, 2):
+            assert run(Op("PING")) == b"PONG"
+            assert len(peer.connections) == count
+            peer.connections[-1].shutdown(socket.SHUT_RDWR)
 
 
 def test_silence(runner: Callable[..., Runner]) -> None:
@@ -203,6 +223,7 @@ def test_a_blocking_op_has_its_own_patience(
     runner: Callable[..., Runner], server: RunningServer
 ) -> None:
     run = runner(server.port, timeout=0.3)
+    assert run(Op("PING")) == b"PONG"
     assert run(Op("BLPOP", Key("none"), 0.4, blocking=0.4)) is None
     assert run(Op("PING")) == b"PONG"
     for op in (Op("BLPOP", Key("none"), 0, blocking=0.01), Op("BLPOP", Key("none"), 0)):
@@ -214,6 +235,12 @@ def test_values_of_many_reads(runner: Callable[..., Runner], server: RunningServ
     run, value = runner(server.port), os.urandom(1_000_000)
     assert run(Op("SET", Key("v"), value), Op("GET", Key("v"))) == (b"OK", value)
     assert run([Op("GET", Key("v")), Op("ECHO", "x")]) == [value, b"x"]
+
+
+def test_the_patience_of_a_blocking_op_ends_with_it(kv: Kv) -> None:
+    kv.run(Op("BLPOP", Key("none"), 0.01, blocking=60.0))
+    (connection,) = kv._connections._idle
+    assert connection._sock.gettimeout() == kv.settings.timeout
 
 
 # --- whose answer is it ----------------------------------------------------------------------
