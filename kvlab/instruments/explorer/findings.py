@@ -121,7 +121,9 @@ def findings_of(search: RunSearch, goes_on: Callable[[Findings], bool]) -> Findi
 def found_alone(exploration: Exploration) -> Findings:
     """Make all runs in this process, until a limit is met. The first run is always made."""
     settings = exploration.settings
-    search: RunSearch = Search(lambda: Run(exploration, repeats=True), reduce=settings.reduce)
+    search: RunSearch = Search(
+        lambda: Run(exploration, repeats=True), reduce=settings.reduce, cost=cost
+    )
     began = time.perf_counter()
     with progress_bar(None, "schedules", show=settings.progress) as bar:
 
@@ -133,6 +135,13 @@ def found_alone(exploration: Exploration) -> Findings:
         found = findings_of(search, goes_on)
     found.seconds = time.perf_counter() - began
     return found
+
+
+def cost(before: Choice | None, choice: Choice) -> int:
+    """Of a choice: a fault costs more than all changes of client. What costs little is likely."""
+    if choice.is_fault:
+        return 1_000_000
+    return int(before is not None and before.client not in (None, choice.client))
 
 
 def _rank(path: Sequence[Choice], place: tuple[int, ...], *, undecided: bool) -> Rank:

@@ -37,7 +37,7 @@ from typing import Any
 
 from kvlab.errors import KvlabError
 from kvlab.instruments.explorer.cores import different_cores, stay_on
-from kvlab.instruments.explorer.findings import Findings, RunSearch, findings_of
+from kvlab.instruments.explorer.findings import Findings, RunSearch, cost, findings_of
 from kvlab.instruments.explorer.run.choices import Choice
 from kvlab.instruments.explorer.run.exploration import Exploration, prepared
 from kvlab.instruments.explorer.run.run import Run
@@ -98,7 +98,7 @@ class _Child:
                 pipe.send(self._search(part, exploration, pipe))
 
     def _search(self, part: Part[Choice], exploration: Exploration, pipe: Connection) -> Findings:
-        search: RunSearch = Search(lambda: Run(exploration, repeats=True), part=part)
+        search: RunSearch = Search(lambda: Run(exploration, repeats=True), part=part, cost=cost)
 
         def goes_on(_: Findings) -> bool:
             if self._shared.idle and (given := search.split()):

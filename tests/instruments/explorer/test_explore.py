@@ -300,6 +300,19 @@ def test_what_was_left_out_is_said(bound: dict[str, Any]) -> None:
         bool(story)
 
 
+def test_a_search_that_is_cut_has_made_the_likely_runs() -> None:
+    """Depth first, the first 100 runs differ in their last steps alone."""
+
+    def begins_with_a_race(kv: Any) -> None:
+        lost_update(kv)
+        for _ in range(6):
+            kv.get("other")
+
+    story = explore([begins_with_a_race] * 2, invariant=lambda w: w.kv.get("n") == b"2",
+                    max_schedules=100)  # fmt: skip
+    assert (story.complete, story.verdict) == (False, "broken")
+
+
 def test_a_bound_that_is_just_enough_is_complete() -> None:
     assert explore([counts(2)] * 2, max_schedules=6)
 

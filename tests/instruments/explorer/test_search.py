@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from itertools import islice, pairwise
+from typing import Any
 
 import pytest
 
@@ -56,12 +58,17 @@ def multinomial(*sizes: int) -> int:
     return math.factorial(sum(sizes)) // math.prod(map(math.factorial, sizes))
 
 
+def switches(before: Step | None, step: Step) -> int:
+    return int(before is not None and before[0] != step[0])
+
+
 @pytest.mark.parametrize(
     "sizes", [(1,), (3,), (1, 1), (2, 2), (3, 2), (3, 3), (1, 1, 1), (2, 2, 2)]
 )
-def test_every_order_once(sizes: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("cost", [None, switches])
+def test_every_order_once(sizes: tuple[int, ...], cost: Any) -> None:
     threads = [[("w", "x")] * size for size in sizes]
-    paths = [path for path, _ in Search(lambda: Threads(threads))]
+    paths = [path for path, _ in Search(lambda: Threads(threads), cost=cost)]
     assert len(paths) == len(set(paths)) == multinomial(*sizes)
     assert all(len(path) == sum(sizes) for path in paths)
 
@@ -76,15 +83,17 @@ def test_orders_that_commute_are_made_once(sizes: tuple[int, ...], kind: str) ->
     assert len(list(Search(lambda: Threads(threads), reduce=True))) == 1
 
 
+@pytest.mark.parametrize("cost", [None, switches])
 @pytest.mark.parametrize("seed", range(60))
-def test_reduced_reaches_every_state_and_each_class_once(seed: int) -> None:
+def test_reduced_reaches_every_state_and_each_class_once(seed: int, cost: Any) -> None:
     rng = random.Random(seed)
     threads = [
         [(rng.choice("rw"), rng.choice("xy")) for _ in range(rng.randint(1, 3))]
         for _ in range(rng.choice([2, 2, 3]))
     ]
     full = [(path, run.state) for path, run in Search(lambda: Threads(threads))]
-    fewer = [(path, run.state) for path, run in Search(lambda: Threads(threads), reduce=True)]
+    reduced = Search(lambda: Threads(threads), reduce=True, cost=cost)
+    fewer = [(path, run.state) for path, run in reduced]
     assert {state for _, state in fewer} == {state for _, state in full}
 
     def ordered(path: Sequence[Step]) -> frozenset[tuple[object, ...]]:
@@ -118,6 +127,33 @@ def test_every_execution_is_ended_even_one_that_is_cut() -> None:
 def test_the_first_option_is_taken_first() -> None:
     paths = [path for path, _ in Search(lambda: Threads([[("w", "x")], [("w", "x")]]))]
     assert [[step[0] for step in path] for path in paths] == [[0, 1], [1, 0]]
+
+
+def test_runs_of_few_switches_come_early() -> None:
+    """Of 924 orders the 12 with at most two changes: depth first, half of them come last."""
+    threads = [[("w", "x")] * 6] * 2
+
+    def few(cost: Any, most: int) -> int:
+        paths = (path for path, _ in islice(Search(lambda: Threads(threads), cost=cost), most))
+        return sum(sum(one[0] != two[0] for one, two in pairwise(path)) <= 2 for path in paths)
+
+    assert few(switches, 924) == few(None, 924) == 12
+    assert few(switches, 60) == 12
+    assert few(None, 60) < 12
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_parts_given_away_make_the_whole_by_cost_too(every: int) -> None:
+    threads = [[("w", "x")] * 3, [("w", "x")] * 2, [("w", "x")]]
+    found, parts = [], [()]  # type: ignore[var-annotated]
+    while parts:
+        search = Search(lambda: Threads(threads), part=parts.pop(), cost=switches)
+        for path, _ in search:
+            found.append(path)
+            if len(found) % every == 0 and (part := search.split()) is not None:
+                parts.append(part)
+        assert search.unexplored == 0
+    assert len(found) == len(set(found)) == 60
 
 
 def test_unexplored_counts_what_is_still_to_be_taken() -> None:
