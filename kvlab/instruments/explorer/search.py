@@ -6,8 +6,8 @@ Languages using VeriSoft", POPL 1997). With ``reduce``, of the runs that differ 
 of neighbouring choices that commute, one is completed (sleep sets; Godefroid, "Partial-Order
 Methods for the Verification of Concurrent Systems", LNCS 1032, 1996).
 
-With a ``cost``, the cheapest choices come first, so that a search that is cut has made the runs
-that cost least. Without one, and where too much is still to be taken, it goes depth first.
+With a ``cost``, the cheapest choices come first (of equals the deepest), so that a search that is
+cut has made the runs that cost least. Without one, and where too much waits, it goes depth first.
 
 A search can give away parts of itself, to be searched elsewhere. That makes no run twice, because
 every run starts at the beginning wherever it is made.
@@ -21,7 +21,7 @@ import heapq
 import itertools
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from kvlab.errors import KvlabError
 
@@ -129,14 +129,15 @@ class Search(Generic[C, D, E_co]):
 
         Not with ``reduce``: what may be left out of a part is known only after its siblings.
         """
-        waiting = self._deep or [node for _, _, node in self._by_cost[:1]]
-        node = next((node for node in waiting if node.awake), None)
+        waiting = (entry for entry in self._by_cost if entry[2].awake)
+        oldest = min(waiting, key=_age, default=None)
+        node = next((node for node in self._deep if node.awake), None)
+        if node is None and oldest is not None:
+            node = oldest[2]
         if node is None:
             return None
         self.unexplored -= 1
         way = [(node, node.awake.pop(0))]
-        if not self._deep and not node.awake:
-            heapq.heappop(self._by_cost)
         return tuple((one.options, taken) for one, taken in self._whole(way))
 
     def __iter__(self) -> Iterator[tuple[tuple[C, ...], E_co]]:
@@ -220,7 +221,7 @@ class Search(Generic[C, D, E_co]):
             self._deep.append(node)
         else:
             cost = self._cost_of(node, node.awake[-1])
-            heapq.heappush(self._by_cost, (cost, next(self._numbers), node))
+            heapq.heappush(self._by_cost, (cost, -next(self._numbers), node))
 
     def _turn(self) -> bool:
         """Go to a node with an option to take; False when there is none."""
@@ -247,6 +248,10 @@ class Search(Generic[C, D, E_co]):
             f"after {path or 'the start'} the choices were {_list(node.options)} the first time "
             f"and {_list(options)} now"
         )
+
+
+def _age(entry: tuple[int, int, Any]) -> int:
+    return -entry[1]
 
 
 def _list(options: Sequence[Hashable]) -> str:
