@@ -57,8 +57,9 @@ plain = load("rate-limiter", seconds=2, limit=10, window=0.5)
 print(summary(plain))
 
 # %% [markdown]
-# Two lines say `HOLDS`. Each line says how much it has judged. A run in which no request was denied
-# cannot judge the denials. Such a run ends with `SHOWS NOTHING` and also fails.
+# Three lines say `HOLDS`. Each line says how much it has judged, and what it would have shown. A run
+# in which no request was denied cannot judge the denials. Such a run ends with `SHOWS NOTHING` and
+# also fails.
 #
 # ### Is the generator fast enough?
 #
