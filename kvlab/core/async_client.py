@@ -13,12 +13,18 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from kvlab.core.async_link import alinked
-from kvlab.core.async_pool import AsyncConnections, adone
 from kvlab.core.calls import AsyncCalls
 from kvlab.core.checks import boolean, function, seconds
 from kvlab.core.cleanup import uncancelled
-from kvlab.core.connections import (
+from kvlab.core.executor import Answer, Doubt, Executor, Request, Running, Trip
+from kvlab.core.flow import Call, Flow, Wait
+from kvlab.core.hold import AsyncHold, HoldableLock, Holding
+from kvlab.core.op import A, B, C, D, Op, Raw
+from kvlab.core.server_url import server_url
+from kvlab.core.settings import DEADLINE, TIMEOUT, Settings, Trace
+from kvlab.core.transport.async_link import alinked
+from kvlab.core.transport.async_pool import AsyncConnections, adone
+from kvlab.core.transport.connections import (
     BROKEN,
     MAX_CONNECTIONS,
     not_connected,
@@ -26,12 +32,6 @@ from kvlab.core.connections import (
     packed,
     patience,
 )
-from kvlab.core.executor import Answer, Doubt, Executor, Request, Running, Trip
-from kvlab.core.flow import Call, Flow, Wait
-from kvlab.core.hold import AsyncHold, HoldableLock, Holding
-from kvlab.core.op import A, B, C, D, Op, Raw
-from kvlab.core.server_url import server_url
-from kvlab.core.settings import DEADLINE, TIMEOUT, Settings, Trace
 from kvlab.core.wire import Command, transport_error
 from kvlab.errors import OutcomeUnknown
 

@@ -9,13 +9,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from kvlab.core.async_client import AsyncKv
-from kvlab.core.async_pool import adone
 from kvlab.core.batched_call import BatchedCall
 from kvlab.core.checks import instance, whole
 from kvlab.core.cleanup import Certain
 from kvlab.core.executor import PAUSE, Request, Running
 from kvlab.core.flow import Call, Flow
 from kvlab.core.op import Op
+from kvlab.core.transport.async_pool import adone
 from kvlab.core.wire import Exchange, TransportError
 from kvlab.errors import Closed, ServerRefused, ServerUnavailable
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kvlab.core.health import Health
 from kvlab.core.op import Op
+from kvlab.core.transport.health import Health
 from kvlab.core.wire import Command, Exchange, TransportError, encode, outcome
 from kvlab.errors import ServerRefused
 

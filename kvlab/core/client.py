@@ -1,7 +1,7 @@
 """The executor for threads: every op reaches the server by :class:`Kv` or by ``AsyncKv``.
 
 ``connect`` finds the server. An executor never changes its client: see
-``kvlab.core.connections``.
+``kvlab.core.transport.connections``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ from redis.retry import Retry
 
 from kvlab.core.calls import Calls
 from kvlab.core.checks import boolean, function, seconds
-from kvlab.core.connections import (
+from kvlab.core.executor import Answer, Doubt, Executor, Request, Running, Trip
+from kvlab.core.flow import Call, Flow, Wait
+from kvlab.core.hold import Hold, HoldableLock, Holding
+from kvlab.core.op import A, B, C, D, Op, Raw
+from kvlab.core.server_url import server_url
+from kvlab.core.settings import DEADLINE, TIMEOUT, Settings, Trace
+from kvlab.core.transport.connections import (
     BROKEN,
     MAX_CONNECTIONS,
     not_connected,
@@ -26,14 +32,8 @@ from kvlab.core.connections import (
     packed,
     patience,
 )
-from kvlab.core.executor import Answer, Doubt, Executor, Request, Running, Trip
-from kvlab.core.flow import Call, Flow, Wait
-from kvlab.core.hold import Hold, HoldableLock, Holding
-from kvlab.core.link import linked
-from kvlab.core.op import A, B, C, D, Op, Raw
-from kvlab.core.pool import Connections, done
-from kvlab.core.server_url import server_url
-from kvlab.core.settings import DEADLINE, TIMEOUT, Settings, Trace
+from kvlab.core.transport.link import linked
+from kvlab.core.transport.pool import Connections, done
 from kvlab.core.wire import Command, transport_error
 from kvlab.errors import InvalidArgument
 

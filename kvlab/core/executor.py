@@ -12,12 +12,12 @@ from typing import Any, NamedTuple, Self, TypeVar, cast
 
 from kvlab.core.calls import AsyncCalls, Calls
 from kvlab.core.checks import boolean, instance, shown
-from kvlab.core.connections import is_sentinel
 from kvlab.core.flow import Call, Flow, Now, Wait, Waiting
-from kvlab.core.health import Downtime, Health
 from kvlab.core.key import Key
 from kvlab.core.op import Op, Raw
 from kvlab.core.settings import Settings
+from kvlab.core.transport.connections import is_sentinel
+from kvlab.core.transport.health import Downtime, Health
 from kvlab.core.wire import (
     Command,
     Exchange,
@@ -89,7 +89,8 @@ class Executor:
     def outage(self) -> Downtime | None:
         """Since when the server does not answer, why, and when it is tried next; None if it does.
 
-        As the last call found it; see ``kvlab.core.health``. Executors ``within`` share it.
+        As the last call found it; see ``kvlab.core.transport.health``. Executors ``within`` share
+        it.
         """
         return self._health.outage
 

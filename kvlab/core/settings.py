@@ -30,7 +30,7 @@ class Settings:
     * ``prefix``: the namespace that every :class:`~kvlab.Key` is put into; None stands for the
       environment variable ``KVLAB_PREFIX``, else ``kvlab:``.
     * ``timeout``: seconds to wait for a connection, and again for an answer. A server that does not
-      answer is then tried on one call at a time: see ``kvlab.core.health``.
+      answer is then tried on one call at a time: see ``kvlab.core.transport.health``.
     * ``deadline``: seconds during which an idempotent op is retried when its answer is lost (behind
       a Sentinel also when nothing could be sent), and seconds to wait for a free connection (at
       most as many as the client's pool may open).

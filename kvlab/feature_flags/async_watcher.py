@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from kvlab.core.async_client import AsyncKv
 from kvlab.core.checks import function, seconds, whole
 from kvlab.core.cleanup import ended
-from kvlab.core.connections import own_connection
+from kvlab.core.transport.connections import own_connection
 from kvlab.errors import KvlabError
 from kvlab.feature_flags.flags import FeatureFlags
 from kvlab.feature_flags.watched import RESYNC, Watched

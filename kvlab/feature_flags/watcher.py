@@ -37,7 +37,7 @@ from redis.retry import Retry
 
 from kvlab.core.checks import function, seconds, whole
 from kvlab.core.client import Kv
-from kvlab.core.connections import own_connection
+from kvlab.core.transport.connections import own_connection
 from kvlab.feature_flags.flags import FeatureFlags
 from kvlab.feature_flags.watched import RESYNC, Watched
 

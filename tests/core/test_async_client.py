@@ -16,7 +16,7 @@ from support import twin
 from test_client import COUNT, Scripted, get, incr, loaded, nested, pop, twice
 
 from kvlab import AsyncKv, Call, Key, Kv, Now, Op, Wait, aconnect, flow
-from kvlab.core.async_pool import adone
+from kvlab.core.transport.async_pool import adone
 from kvlab.errors import (
     BatchFailed,
     CannotServe,

@@ -3,14 +3,14 @@ from __future__ import annotations
 from mutants.mutant import Mutant
 
 PATTERN = "core"
-POOL = "kvlab/core/pool.py"
-HEALTH = "kvlab/core/health.py"
+POOL = "kvlab/core/transport/pool.py"
+HEALTH = "kvlab/core/transport/health.py"
 EXECUTOR = "kvlab/core/executor.py"
 WIRE = "kvlab/core/wire.py"
-CONNECTIONS = "kvlab/core/connections.py"
+CONNECTIONS = "kvlab/core/transport/connections.py"
 AUTO_BATCH = "kvlab/core/auto_batch.py"
 CANCELLATION = ("tests/core/test_cancellation.py",)
-RECOVERY = ("tests/core/test_connection_recovery.py",)
+RECOVERY = ("tests/core/transport/test_connection_recovery.py",)
 WIRE_TESTS = ("tests/core/test_wire.py",)
 
 
@@ -218,7 +218,7 @@ MUTANTS = (
     mutant(
         "closing a connection whose caller was cancelled while it connected",
         "a cancelled caller leaves nothing open",
-        "kvlab/core/async_pool.py",
+        "kvlab/core/transport/async_pool.py",
         "except BaseException as raised:\n                value, problem",
         "except Exception as raised:\n                value, problem",
         "cancelled_while_it_connects",

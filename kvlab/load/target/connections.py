@@ -11,7 +11,7 @@ import redis
 from redis.connection import AbstractConnection
 from redis.retry import Retry
 
-from kvlab.core.connections import MAX_CONNECTIONS
+from kvlab.core.transport.connections import MAX_CONNECTIONS
 
 _poll = gevent.monkey.get_original("select", "poll")
 

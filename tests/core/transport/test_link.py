@@ -22,9 +22,9 @@ import redis.sentinel
 from support import own_road
 
 from kvlab import AsyncKv, Key, Kv, Op
-from kvlab.core import link
-from kvlab.core.async_link import AsyncBorrowed, AsyncLink
-from kvlab.core.link import Borrowed, Link, is_plain
+from kvlab.core.transport import link
+from kvlab.core.transport.async_link import AsyncBorrowed, AsyncLink
+from kvlab.core.transport.link import Borrowed, Link, is_plain
 from kvlab.errors import ServerRefused
 from kvlab.instruments.explorer.clients.async_connections import SteppedAsyncConnection
 from kvlab.instruments.explorer.clients.connections import NotingConnection, SteppedConnection

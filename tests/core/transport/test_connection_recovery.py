@@ -23,10 +23,10 @@ import redis.asyncio.sentinel
 import redis.sentinel
 
 from kvlab import AsyncKv, AutoBatch, Key, Kv, Op, Script
-from kvlab.core.async_pool import adone
 from kvlab.core.executor import PAUSE
-from kvlab.core.health import BELIEVED, LONGEST_PAUSE, Downtime
-from kvlab.core.pool import done
+from kvlab.core.transport.async_pool import adone
+from kvlab.core.transport.health import BELIEVED, LONGEST_PAUSE, Downtime
+from kvlab.core.transport.pool import done
 from kvlab.errors import OutcomeUnknown, ServerRefused, ServerUnavailable
 from kvlab.instruments.faults.paused import paused
 from kvlab.instruments.faults.proxy import Proxy
@@ -614,7 +614,7 @@ def test_refused_connects_take_no_turn_though_their_errors_are_kept(
 
 def test_an_interrupt_at_any_line_loses_no_turn(server: RunningServer) -> None:
     with server.client(max_connections=2) as client, Kv(client, prefix="recovery") as kv:
-        watched = ("core/pool.py", "core/client.py", "core/link.py")
+        watched = ("core/transport/pool.py", "core/client.py", "core/transport/link.py")
         kv.run(PING)
         for nth in range(1, 500):
             if not _interrupted(lambda: kv.run(Op("ECHO", "old")), watched, nth):

@@ -1,4 +1,4 @@
-"""How an executor connects. ``kvlab.core.pool`` keeps its connections, ``link`` speaks on them.
+"""How an executor connects. ``pool`` keeps its connections, and ``link`` speaks on them.
 
 An executor opens connections of its own. They are configured like the connections of its client,
 but without redis-py's silent retries (ten by default, of any command), in RESP2 (so that

@@ -11,8 +11,8 @@ import redis.asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from kvlab.core.link import CLOSED, MORE, error_reply, is_plain, new_reader, settled
 from kvlab.core.op import Raw
+from kvlab.core.transport.link import CLOSED, MORE, error_reply, is_plain, new_reader, settled
 
 
 def alinked(make: partial[Any]) -> Callable[[], AsyncBorrowed]:
@@ -47,7 +47,7 @@ class AsyncBorrowed:
     async def round_trip(
         self, request: bytes, count: int, replies: list[Raw], wait: float | None
     ) -> None:
-        """As :meth:`kvlab.core.link.Borrowed.round_trip`."""
+        """As :meth:`kvlab.core.transport.link.Borrowed.round_trip`."""
         now = asyncio.get_running_loop().time
         # One timer, which is moved sometimes: to set it takes longer than to read a reply.
         async with asyncio.timeout(wait) as limit:

@@ -8,8 +8,8 @@ from typing import Any
 
 from redis.exceptions import MaxConnectionsError
 
-from kvlab.core.connections import BROKEN
-from kvlab.core.pool import Pool, Steps, T
+from kvlab.core.transport.connections import BROKEN
+from kvlab.core.transport.pool import Pool, Steps, T
 from kvlab.errors import Closed
 
 

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 from redis.exceptions import MaxConnectionsError
 
-from kvlab.core.connections import BROKEN, REFUSED, packed
-from kvlab.core.health import Health, is_silence
+from kvlab.core.transport.connections import BROKEN, REFUSED, packed
+from kvlab.core.transport.health import Health, is_silence
 from kvlab.errors import Closed
 
 T = TypeVar("T")

@@ -25,10 +25,10 @@ from redis.retry import Retry
 from support import own_road
 
 from kvlab import AsyncKv, Key, Kv, Op, aconnect, connect
-from kvlab.core.connections import patience
-from kvlab.core.health import Health
-from kvlab.core.pool import Connections
 from kvlab.core.server_url import server_url
+from kvlab.core.transport.connections import patience
+from kvlab.core.transport.health import Health
+from kvlab.core.transport.pool import Connections
 from kvlab.errors import InvalidArgument, RemoteNotAllowed, ServerRefused, ServerUnavailable
 from kvlab.server import engines
 from kvlab.server.running_server import RunningServer

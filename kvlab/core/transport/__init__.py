@@ -1,0 +1,1 @@
+"""How commands reach a server: connections, the pool that keeps them, and the server's health."""
