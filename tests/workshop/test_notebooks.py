@@ -45,8 +45,12 @@ def test_every_executed_notebook_shows_charts_and_no_path_of_a_machine() -> None
             assert "image/png" in text, f"{target.path.name} shows no chart"
 
 
+# One solution stands for the others: tests/workshop/test_exercises.py runs and judges each.
+EXECUTED = [t for t in TARGETS if t.path.parent == NOTEBOOKS or t.path.stem.startswith("05")]
+
+
 @pytest.mark.parametrize(
-    "target", TARGETS, ids=lambda target: f"{target.path.parent.name}/{target.path.stem}"
+    "target", EXECUTED, ids=lambda target: f"{target.path.parent.name}/{target.path.stem}"
 )
 def test_a_notebook_executes(target: Target) -> None:
     make(target, check=True)

@@ -15,6 +15,7 @@ from typing import Any
 import hiredis
 import redis
 import redis.asyncio
+from redis.driver_info import DriverInfo
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -53,6 +54,9 @@ def own_connection(
     }
     kwargs |= {"protocol": 2, "socket_timeout": timeout, "socket_connect_timeout": timeout}
     kwargs |= {"encoding": "utf-8", "encoding_errors": "strict", "decode_responses": False}
+    if "lib_name" not in kwargs and "lib_version" not in kwargs:
+        # Without it each connection reads the metadata of the package redis: 0.3 ms.
+        kwargs.setdefault("driver_info", DriverInfo())
     if kwargs.get("db"):  # sent by SELECT; as text for the reason that encode() says
         kwargs["db"] = str(kwargs["db"])
     kind = pool.connection_class
