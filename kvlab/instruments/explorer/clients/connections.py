@@ -50,7 +50,9 @@ class Noting:
         return found
 
 
-class _NotingSync(Noting):
+class _GreetingSync(Noting):
+    """Counts the connections that are opened, and knows what one sends when it connects."""
+
     def _connect(self) -> Any:
         self.server.opened += 1
         return super()._connect()  # type: ignore[misc]
@@ -59,9 +61,15 @@ class _NotingSync(Noting):
         self.greeting = True
         try:
             super().connect_check_health(*args, **kwargs)  # type: ignore[misc]
+            self.connected()
         finally:
             self.greeting = False
 
+    def connected(self) -> None:
+        """What a kind of connection asks more, before any command of the client."""
+
+
+class _NotingSync(_GreetingSync):
     def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         if not self.greeting:
             self.commands_of(command)
@@ -127,24 +135,13 @@ class SteppedConnectionBase(Noting):
         self.unanswered, self.lost = 0, False
 
 
-class _SteppedSync(SteppedConnectionBase):
-    def _connect(self) -> Any:
-        self.server.opened += 1
-        return super()._connect()  # type: ignore[misc]
-
-    def connect_check_health(self, *args: Any, **kwargs: Any) -> None:
-        self.greeting = True
-        try:
-            super().connect_check_health(*args, **kwargs)  # type: ignore[misc]
-            if self.number == 0:
-                self._learn_number()
-        finally:
-            self.greeting = False
-
-    def _learn_number(self) -> None:
-        this: Any = self
-        this.send_command("CLIENT", "ID")
-        self.number = this.read_response()
+class _SteppedSync(_GreetingSync, SteppedConnectionBase):
+    def connected(self) -> None:
+        """Learn the number by which the server knows this connection."""
+        if self.number == 0:
+            this: Any = self
+            this.send_command("CLIENT", "ID")
+            self.number = this.read_response()
 
     def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         this: Any = self
