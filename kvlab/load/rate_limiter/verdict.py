@@ -102,7 +102,7 @@ class Offenders:
 
 
 def _over(
-    verdicts: Mapping[str, AdmissionVerdict], told: Callable[[str, AdmissionVerdict], str]
+    verdicts: Mapping[str, AdmissionVerdict], in_words: Callable[[str, AdmissionVerdict], str]
 ) -> Finding:
     each = [*verdicts.values()]
     verdict = sum(each[1:], each[0])
@@ -110,7 +110,7 @@ def _over(
         f"{verdict.bound}; the most seen is {verdict.worst:g}, the bound {verdict.limit:g}, "
         f"admissions too many: {verdict.over:,} of {verdict.admitted:,}"
     )
-    evidence = tuple(told(key, one) for key, one in verdicts.items() if not one.holds)
+    evidence = tuple(in_words(key, one) for key, one in verdicts.items() if not one.holds)
     least = f"one admission too many in a window; {rarest(verdict.admitted, 'admissions')}"
     return Finding("over-admission", verdict.holds, says, evidence, least)
 

@@ -36,8 +36,12 @@ def every_key_ends(remember: Any, explore: Explore) -> Story:
             assert ttl <= 60, f"{key} lives for {ttl} s, and 60 were promised"
         return True
 
-    return explore({"reader": lambda kv: remember(kv, "user:7", lambda: "Ada")},
-                   invariant=has_ttl, crashes=True, client_options=TEXT)  # fmt: skip
+    return explore(
+        {"reader": lambda kv: remember(kv, "user:7", lambda: "Ada")},
+        invariant=has_ttl,
+        crashes=True,
+        client_options=TEXT,
+    )
 
 
 @promise("a TTL that ends in the middle", "the reader gets the value, from the cache or from load")
@@ -96,8 +100,11 @@ def overtaken(cached: Any, explore: Explore) -> Story:
     def first(kv: Any) -> None:
         table["row"] = "old"
 
-    return explore({"reader": lambda kv: cached(kv.kv, CACHE, "row", load), "writer": writes},
-                   setup=first, invariant=nothing_old)  # fmt: skip
+    return explore(
+        {"reader": lambda kv: cached(kv.kv, CACHE, "row", load), "writer": writes},
+        setup=first,
+        invariant=nothing_old,
+    )
 
 
 @promise("a failed load", "the error reaches the caller, and the lease is free for the next one")

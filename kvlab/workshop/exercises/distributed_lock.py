@@ -23,8 +23,12 @@ def its_own(release: Any, explore: Explore) -> Story:
         assert answer, f"release deleted the lock and answered {answer!r}"
         return True
 
-    return explore({"A": lambda kv: release(kv, "A")}, setup=_held_by("A"), invariant=deleted,
-                   client_options=TEXT)  # fmt: skip
+    return explore(
+        {"A": lambda kv: release(kv, "A")},
+        setup=_held_by("A"),
+        invariant=deleted,
+        client_options=TEXT,
+    )
 
 
 @promise("leaves the lock of another", "somebody else's lock stays as it is, its TTL included")
@@ -36,8 +40,13 @@ def of_another(release: Any, explore: Explore) -> Story:
         assert isinstance(answer, BaseException) or not answer, f"nothing deleted, but {answer!r}"
         return True
 
-    return explore({"A": lambda kv: release(kv, "A")}, setup=_held_by("B"), invariant=untouched,
-                   crashes=True, client_options=TEXT)  # fmt: skip
+    return explore(
+        {"A": lambda kv: release(kv, "A")},
+        setup=_held_by("B"),
+        invariant=untouched,
+        crashes=True,
+        client_options=TEXT,
+    )
 
 
 @promise("no lock is no error", "without a lock release answers False")
@@ -65,8 +74,13 @@ def ends_in_the_middle(release: Any, explore: Explore) -> Story:
             )
         return True
 
-    return explore({"A": lambda kv: release(kv, "A"), "B": takes}, setup=_held_by("A"),
-                   invariant=b_keeps_its_lock, expiries=True, client_options=TEXT)  # fmt: skip
+    return explore(
+        {"A": lambda kv: release(kv, "A"), "B": takes},
+        setup=_held_by("A"),
+        invariant=b_keeps_its_lock,
+        expiries=True,
+        client_options=TEXT,
+    )
 
 
 def _held_by(name: str) -> Callable[[Any], object]:
@@ -122,8 +136,9 @@ def fails(job: Any, explore: Explore) -> Story:
         assert _is_free(world), "work raised, and the lock stays taken for its whole TTL"
         return True
 
-    return explore({"job": lambda kv: _error_of(lambda: job(kv.kv, LOCK, ["c"], work))},
-                   invariant=free)  # fmt: skip
+    return explore(
+        {"job": lambda kv: _error_of(lambda: job(kv.kv, LOCK, ["c"], work))}, invariant=free
+    )
 
 
 @promise("a job that is too slow", "after the TTL no row is written and none begins; LockLost")
@@ -143,8 +158,11 @@ def too_slow(job: Any, explore: Explore) -> Story:
         _must_raise(world.results[0], "LockLost", "the lock was lost")
         return True
 
-    return explore({"job": lambda kv: _error_of(lambda: job(kv.kv, LOCK, ["d", "e", "f"], work))},
-                   setup=lambda kv: begun.clear(), invariant=stopped)  # fmt: skip
+    return explore(
+        {"job": lambda kv: _error_of(lambda: job(kv.kv, LOCK, ["d", "e", "f"], work))},
+        setup=lambda kv: begun.clear(),
+        invariant=stopped,
+    )
 
 
 @promise("a late write", "the row of a later holder stays, and the late one gets LockLost")
@@ -173,9 +191,12 @@ def late_write(job: Any, explore: Explore) -> Story:
         assert not (refused and said == "nothing"), "A's write was refused, and A raised nothing"
         return True
 
-    return explore({"A": lambda kv: _error_of(lambda: job(kv.kv, LOCK, ["g"], work)), "B": later},
-                   setup=lambda kv: holders.clear(), invariant=last_holder_wrote_last,
-                   expiries=True)  # fmt: skip
+    return explore(
+        {"A": lambda kv: _error_of(lambda: job(kv.kv, LOCK, ["g"], work)), "B": later},
+        setup=lambda kv: holders.clear(),
+        invariant=last_holder_wrote_last,
+        expiries=True,
+    )
 
 
 def _error_of(call: Callable[[], object]) -> str:

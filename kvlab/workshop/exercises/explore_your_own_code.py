@@ -27,8 +27,9 @@ def each_waits(enqueue_once: Any, explore: Explore) -> Story:
         assert sorted(jobs) == ["a", "b"], f"a, b and b again were put, and the list has {jobs}"
         return True
 
-    return explore({"Ann": _puts(enqueue_once, "a", "b", "b")}, invariant=all_there,
-                   client_options=TEXT)  # fmt: skip
+    return explore(
+        {"Ann": _puts(enqueue_once, "a", "b", "b")}, invariant=all_there, client_options=TEXT
+    )
 
 
 @promise("two clients at once", "in every order the job waits once")
@@ -38,8 +39,11 @@ def two_at_once(enqueue_once: Any, explore: Explore) -> Story:
         assert jobs == ["a"], f"two clients put the job a, and the list has {jobs}"
         return True
 
-    return explore({"Ann": _puts(enqueue_once, "a"), "Bob": _puts(enqueue_once, "a")},
-                   invariant=once, client_options=TEXT)  # fmt: skip
+    return explore(
+        {"Ann": _puts(enqueue_once, "a"), "Bob": _puts(enqueue_once, "a")},
+        invariant=once,
+        client_options=TEXT,
+    )
 
 
 @promise("a job that was taken", "may be put again")
@@ -68,8 +72,9 @@ def crash(enqueue_once: Any, explore: Explore) -> Story:
     def puts(kv: Any) -> None:
         enqueue_once(kv, "a")
 
-    return explore({"first": puts, "again": puts}, invariant=once, crashes=True,
-                   client_options=TEXT)  # fmt: skip
+    return explore(
+        {"first": puts, "again": puts}, invariant=once, crashes=True, client_options=TEXT
+    )
 
 
 # --- the long one: sell(kv, order) ---
@@ -92,8 +97,13 @@ def _two_customers(sell: Any, explore: Explore, **faults: bool) -> Story:
             assert sold + left == 1, f"{sold} sold, {left} left, 1 at first"
         return True
 
-    return explore({"ann": _buys(sell, "ann's"), "bob": _buys(sell, "bob's")}, setup=_coupons(1),
-                   invariant=none_missing, client_options=TEXT, **faults)  # fmt: skip
+    return explore(
+        {"ann": _buys(sell, "ann's"), "bob": _buys(sell, "bob's")},
+        setup=_coupons(1),
+        invariant=none_missing,
+        client_options=TEXT,
+        **faults,
+    )
 
 
 @promise("the last coupon", "two customers and one coupon: one is sold, in every order")
@@ -119,8 +129,12 @@ def double_click(sell: Any, explore: Explore) -> Story:
         assert taken == 1, f"one order took {taken} coupons"
         return True
 
-    return explore({"ann": _buys(sell, "ann's"), "ann, again": _buys(sell, "ann's")},
-                   setup=_coupons(2), invariant=same_coupon, client_options=TEXT)  # fmt: skip
+    return explore(
+        {"ann": _buys(sell, "ann's"), "ann, again": _buys(sell, "ann's")},
+        setup=_coupons(2),
+        invariant=same_coupon,
+        client_options=TEXT,
+    )
 
 
 @promise("a crash and a second try", "after a crash the same order still ends with one coupon")
@@ -132,9 +146,13 @@ def tries_again(sell: Any, explore: Explore) -> Story:
         assert "sold out" not in world.results, "two coupons, one order, and it is sold out"
         return True
 
-    return explore({"ann": _buys(sell, "ann's"), "ann, again": _buys(sell, "ann's")},
-                   setup=_coupons(2), invariant=one_coupon, crashes=True,
-                   client_options=TEXT)  # fmt: skip
+    return explore(
+        {"ann": _buys(sell, "ann's"), "ann, again": _buys(sell, "ann's")},
+        setup=_coupons(2),
+        invariant=one_coupon,
+        crashes=True,
+        client_options=TEXT,
+    )
 
 
 EXERCISES = (

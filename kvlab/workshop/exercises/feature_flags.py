@@ -131,8 +131,9 @@ def step_by_step(roll_out: Any, explore: Explore) -> Story:
         assert counts == sorted(set(counts)), f"users in after each step: {counts}"
         return True
 
-    return explore({"roll-out": watch.program(roll_out, (10, 20, 50))}, setup=watch.begin,
-                   invariant=grows)  # fmt: skip
+    return explore(
+        {"roll-out": watch.program(roll_out, (10, 20, 50))}, setup=watch.begin, invariant=grows
+    )
 
 
 @promise("the kill switch", "at the first unhealthy step the flag is off for everybody")
@@ -144,8 +145,9 @@ def kill_switch(roll_out: Any, explore: Explore) -> Story:
         _must_be_off(world, "20 % was unhealthy")
         return True
 
-    return explore({"roll-out": watch.program(roll_out, (10, 20, 50, 100))}, setup=watch.begin,
-                   invariant=off)  # fmt: skip
+    return explore(
+        {"roll-out": watch.program(roll_out, (10, 20, 50, 100))}, setup=watch.begin, invariant=off
+    )
 
 
 @promise("the last version", "roll_out returns the version of its last commit")
@@ -170,8 +172,9 @@ def healthy_raises(roll_out: Any, explore: Explore) -> Story:
         assert world.results[0] == "LookupError", "healthy raised, and the caller did not get it"
         return True
 
-    return explore({"roll-out": watch.program(roll_out, (10, 20))}, setup=watch.begin,
-                   invariant=off)  # fmt: skip
+    return explore(
+        {"roll-out": watch.program(roll_out, (10, 20))}, setup=watch.begin, invariant=off
+    )
 
 
 EXERCISES = (

@@ -31,8 +31,9 @@ def added(win: Any, explore: Explore) -> Story:
         assert world.results[0] == 25, f"Ben has 25 now, and win returned {world.results[0]!r}"
         return True
 
-    return explore({"game": lambda kv: win(kv.kv, BOARD, "Ben", 5, "g1")}, setup=_start,
-                   invariant=both_right)  # fmt: skip
+    return explore(
+        {"game": lambda kv: win(kv.kv, BOARD, "Ben", 5, "g1")}, setup=_start, invariant=both_right
+    )
 
 
 @promise("each game counts", "two games of a player count, and one game counts for two players")
@@ -74,8 +75,13 @@ def lost_reply(win: Any, explore: Explore) -> Story:
         assert _score(world, "Ann") == 25, f"Ann won 25 once, and has {_score(world, 'Ann'):g}"
         return True
 
-    return explore({"game": until_answered}, setup=_start, invariant=once, lost_replies=True,
-                   lost_requests=True)  # fmt: skip
+    return explore(
+        {"game": until_answered},
+        setup=_start,
+        invariant=once,
+        lost_replies=True,
+        lost_requests=True,
+    )
 
 
 @promise("a crash", "after it, a second report of the game still counts, once")
@@ -89,8 +95,9 @@ def crash(win: Any, explore: Explore) -> Story:
             assert score == 25, f"the second report was answered, and Ann has {score:g}, not 25"
         return not all(result == 0 for result in world.results)
 
-    return explore({"first": reports, "again": reports}, setup=_start, invariant=counted,
-                   crashes=True)  # fmt: skip
+    return explore(
+        {"first": reports, "again": reports}, setup=_start, invariant=counted, crashes=True
+    )
 
 
 # --- the long one: finish(kv, board, player, points, game) ---
@@ -105,8 +112,9 @@ def around_her(finish: Any, explore: Explore) -> Story:
         assert names == ["Ada", "Ann", "Ben"], f"Ann is between Ada and Ben, not {names}"
         return True
 
-    return explore({"game": lambda kv: finish(kv.kv, BOARD, "Ann", 25, "g1")}, setup=_start,
-                   invariant=right)  # fmt: skip
+    return explore(
+        {"game": lambda kv: finish(kv.kv, BOARD, "Ann", 25, "g1")}, setup=_start, invariant=right
+    )
 
 
 @promise("once", "a game counts once, also when its reply is lost and asked for again")
@@ -122,8 +130,13 @@ def counts_once(finish: Any, explore: Explore) -> Story:
         assert score == 21, f"Ben had 20 and won 1, one reply was lost: {score:g}"
         return True
 
-    return explore({"game": until_answered}, setup=_start, invariant=once, lost_replies=True,
-                   lost_requests=True)  # fmt: skip
+    return explore(
+        {"game": until_answered},
+        setup=_start,
+        invariant=once,
+        lost_replies=True,
+        lost_requests=True,
+    )
 
 
 @promise("one instant", "score and neighbours agree, whoever plays at the same moment")
@@ -137,8 +150,11 @@ def one_instant(finish: Any, explore: Explore) -> Story:
         assert shown == score, f"the score is {score}, and beside it Ann stands with {shown}"
         return True
 
-    return explore({"tablet": lambda kv: finish(kv.kv, BOARD, "Ann", 25, "g1"),
-                    "phone": other_game}, setup=_start, invariant=agree)  # fmt: skip
+    return explore(
+        {"tablet": lambda kv: finish(kv.kv, BOARD, "Ann", 25, "g1"), "phone": other_game},
+        setup=_start,
+        invariant=agree,
+    )
 
 
 @promise("one round trip", "finish asks the server once")
@@ -148,8 +164,9 @@ def one_round_trip(finish: Any, explore: Explore) -> Story:
         assert trips == 1, f"finish made {trips} round trips"
         return True
 
-    return explore({"game": lambda kv: finish(kv.kv, BOARD, "Ann", 25, "g1")}, setup=_start,
-                   invariant=once)  # fmt: skip
+    return explore(
+        {"game": lambda kv: finish(kv.kv, BOARD, "Ann", 25, "g1")}, setup=_start, invariant=once
+    )
 
 
 def _pair(answer: Any) -> Any:

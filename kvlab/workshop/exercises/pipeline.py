@@ -104,8 +104,11 @@ def two_at_once(transfer: Any, explore: Explore) -> Story:
         assert money == [40, 60], f"two transfers of 60 from 100 end with {money}, not [40, 60]"
         return sorted(map(bool, world.results)) == [False, True]
 
-    return explore({"phone": _moves(transfer, 60), "laptop": _moves(transfer, 60)},
-                   setup=_accounts, invariant=one_of_two)  # fmt: skip
+    return explore(
+        {"phone": _moves(transfer, 60), "laptop": _moves(transfer, 60)},
+        setup=_accounts,
+        invariant=one_of_two,
+    )
 
 
 @promise("a crash destroys nothing", "wherever the client dies, the accounts add up, none below 0")
@@ -120,8 +123,9 @@ def crash(transfer: Any, explore: Explore) -> Story:
         transfer(kv.kv, "ada", "bob", 30)
         transfer(kv.kv, "ada", "bob", 120)
 
-    return explore({"Ada": both}, setup=_accounts, invariant=adds_up, crashes=True,
-                   lost_replies=True)  # fmt: skip
+    return explore(
+        {"Ada": both}, setup=_accounts, invariant=adds_up, crashes=True, lost_replies=True
+    )
 
 
 EXERCISES = (

@@ -22,8 +22,11 @@ def the_limit(hit: Any, explore: Explore) -> Story:
         assert said == [True] * 3 + [False] * 2, f"five hits at a limit of 3 were answered {said}"
         return True
 
-    return explore({"Ann": lambda kv: [bool(hit(kv, "ann", 3)) for _ in range(5)]},
-                   invariant=first_three, client_options=TEXT)  # fmt: skip
+    return explore(
+        {"Ann": lambda kv: [bool(hit(kv, "ann", 3)) for _ in range(5)]},
+        invariant=first_three,
+        client_options=TEXT,
+    )
 
 
 @promise("in every order", "of three clients at once exactly two get in at a limit of two")
@@ -33,8 +36,7 @@ def in_every_order(hit: Any, explore: Explore) -> Story:
         assert inside == 2, f"the limit is 2, and {inside} of three clients got in"
         return True
 
-    return explore([lambda kv: hit(kv, "api", 2)] * 3, invariant=two_of_three,
-                   client_options=TEXT)  # fmt: skip
+    return explore([lambda kv: hit(kv, "api", 2)] * 3, invariant=two_of_three, client_options=TEXT)
 
 
 @promise("every window ends", "each key has a TTL, wherever a crash or the end of a TTL comes")
@@ -44,9 +46,13 @@ def every_window_ends(hit: Any, explore: Explore) -> Story:
             assert data(world).ttl(key) > 0, f"{key} has no TTL: after its last hit closed for ever"
         return True
 
-    return explore({"Ann": lambda kv: hit(kv, "ann", 2)}, invariant=has_ttl, crashes=True,
+    return explore(
+        {"Ann": lambda kv: hit(kv, "ann", 2)},
+        invariant=has_ttl,
+        crashes=True,
         expiries=True,
-                   client_options=TEXT)  # fmt: skip
+        client_options=TEXT,
+    )
 
 
 @promise("the window does not move", "who knocks every 10 s gets in again within 60 s")
@@ -147,8 +153,9 @@ def never_fits(patient: Any, explore: Explore) -> Story:
         assert waited == 0, f"waited {waited:g} s for a cost that never fits"
         return True
 
-    return explore({"Kim": _asks(patient, turnstile, 6, 100.0)}, setup=turnstile.begin,
-                   invariant=at_once)  # fmt: skip
+    return explore(
+        {"Kim": _asks(patient, turnstile, 6, 100.0)}, setup=turnstile.begin, invariant=at_once
+    )
 
 
 @promise("gives up without waiting", "a wait that is longer than give_up is not begun")
@@ -161,8 +168,9 @@ def gives_up(patient: Any, explore: Explore) -> Story:
         assert not allowed, "the limiter said no, and the decision says yes"
         return True
 
-    return explore({"Kim": _asks(patient, turnstile, 1, 10.0)}, setup=turnstile.begin,
-                   invariant=at_once)  # fmt: skip
+    return explore(
+        {"Kim": _asks(patient, turnstile, 1, 10.0)}, setup=turnstile.begin, invariant=at_once
+    )
 
 
 @promise("all waits count", "the waits together stay within give_up, and use it")
@@ -176,8 +184,9 @@ def all_waits_count(patient: Any, explore: Explore) -> Story:
         assert not allowed, "the limiter said no, and the decision says yes"
         return True
 
-    return explore({"Kim": _asks(patient, turnstile, 1, 70.0)}, setup=turnstile.begin,
-                   invariant=two_waits)  # fmt: skip
+    return explore(
+        {"Kim": _asks(patient, turnstile, 1, 70.0)}, setup=turnstile.begin, invariant=two_waits
+    )
 
 
 EXERCISES = (

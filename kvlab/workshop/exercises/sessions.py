@@ -50,8 +50,11 @@ def new_id(login: Any, explore: Explore) -> Story:
         assert _alive(world, session.id), "the session that login returned does not work"
         return True
 
-    return explore({"browser": lambda kv: login(kv.kv, STORE, browser.mine.id, "ann")},
-                   setup=browser.begin, invariant=new)  # fmt: skip
+    return explore(
+        {"browser": lambda kv: login(kv.kv, STORE, browser.mine.id, "ann")},
+        setup=browser.begin,
+        invariant=new,
+    )
 
 
 @promise("the old id is dead", "the id from before the login is worth nothing after it")
@@ -62,8 +65,11 @@ def old_is_dead(login: Any, explore: Explore) -> Story:
         assert not _alive(world, browser.mine.id), "the id from before the login still works"
         return True
 
-    return explore({"browser": lambda kv: login(kv.kv, STORE, browser.mine.id, "ann")},
-                   setup=browser.begin, invariant=dead)  # fmt: skip
+    return explore(
+        {"browser": lambda kv: login(kv.kv, STORE, browser.mine.id, "ann")},
+        setup=browser.begin,
+        invariant=dead,
+    )
 
 
 @promise("rubbish is no obstacle", "an unknown id and no cookie at all can log in")
@@ -90,8 +96,12 @@ def one_instant(login: Any, explore: Explore) -> Story:
         assert not (old and new), "a crash in the middle: the old id and a new session are alive"
         return True
 
-    return explore({"browser": lambda kv: login(kv.kv, STORE, browser.mine.id, "ann")},
-                   setup=browser.begin, invariant=one_of_two, crashes=True)  # fmt: skip
+    return explore(
+        {"browser": lambda kv: login(kv.kv, STORE, browser.mine.id, "ann")},
+        setup=browser.begin,
+        invariant=one_of_two,
+        crashes=True,
+    )
 
 
 # --- the long one: change_password(kv, store, session) ---
@@ -159,8 +169,12 @@ def all_or_nothing(change_password: Any, explore: Explore) -> Story:
         assert not before or live == 3, f"{where}: the old sessions and a new one are alive"
         return True
 
-    return explore(_changes(change_password, browser), setup=browser.begin,
-                   invariant=before_or_after, crashes=True)  # fmt: skip
+    return explore(
+        _changes(change_password, browser),
+        setup=browser.begin,
+        invariant=before_or_after,
+        crashes=True,
+    )
 
 
 EXERCISES = (

@@ -42,12 +42,18 @@ def agree(save: Any, explore: Explore) -> Story:
         assert cached in (None, json.dumps("new")), f"the cache still has {cached}"
         return True
 
-    return explore({"writer": lambda kv: save(kv, table, "7", "new")}, setup=table.begin,
-                   invariant=nothing_old, client_options=TEXT)  # fmt: skip
+    return explore(
+        {"writer": lambda kv: save(kv, table, "7", "new")},
+        setup=table.begin,
+        invariant=nothing_old,
+        client_options=TEXT,
+    )
 
 
-@promise("a refused write", "the error reaches the caller, and the cache has no row that is not in "
-         "the database")  # fmt: skip
+@promise(
+    "a refused write",
+    "the error reaches the caller, and the cache has no row that is not in the database",
+)
 def refused(save: Any, explore: Explore) -> Story:
     table = Table(refuses=True)
 
@@ -66,8 +72,7 @@ def refused(save: Any, explore: Explore) -> Story:
         assert said == "LookupError", f"the database refused the row, and the caller got {said}"
         return True
 
-    return explore({"writer": saves}, setup=table.begin, invariant=nothing_new,
-                   client_options=TEXT)  # fmt: skip
+    return explore({"writer": saves}, setup=table.begin, invariant=nothing_new, client_options=TEXT)
 
 
 @promise("two writers", "in every order the cache ends without the row that lost")
@@ -79,13 +84,21 @@ def two_writers(save: Any, explore: Explore) -> Story:
         assert cached in (None, json.dumps(row)), f"the database has {row!r}, the cache {cached}"
         return True
 
-    return explore({"Ann": lambda kv: save(kv, table, "7", "Ann's"),
-                    "Bob": lambda kv: save(kv, table, "7", "Bob's")},
-                   setup=table.begin, invariant=same, client_options=TEXT)  # fmt: skip
+    return explore(
+        {
+            "Ann": lambda kv: save(kv, table, "7", "Ann's"),
+            "Bob": lambda kv: save(kv, table, "7", "Bob's"),
+        },
+        setup=table.begin,
+        invariant=same,
+        client_options=TEXT,
+    )
 
 
-@promise("a reader during the write", "the old row that a reader caches before the write is gone "
-         "after it")  # fmt: skip
+@promise(
+    "a reader during the write",
+    "the old row that a reader caches before the write is gone after it",
+)
 def reader_between(save: Any, explore: Explore) -> Story:
     table = Table()
 
@@ -102,8 +115,12 @@ def reader_between(save: Any, explore: Explore) -> Story:
             )
         return True
 
-    return explore({"writer": lambda kv: save(kv, table, "7", "new"), "reader": caches_old},
-                   setup=table.begin, invariant=nothing_old, client_options=TEXT)  # fmt: skip
+    return explore(
+        {"writer": lambda kv: save(kv, table, "7", "new"), "reader": caches_old},
+        setup=table.begin,
+        invariant=nothing_old,
+        client_options=TEXT,
+    )
 
 
 # --- the long one: store(kv, key, version, row) ---
@@ -120,10 +137,15 @@ def newest_stays(store: Any, explore: Explore) -> Story:
         assert row == "row 7", f"versions 6 and 7 were stored, and the cache has {row!r}"
         return True
 
-    return explore({"six": lambda kv: store(kv, "k", 6, "row 6"),
-                    "seven": lambda kv: store(kv, "k", 7, "row 7")},
-                   setup=lambda kv: store(kv, "k", 5, "row 5"), invariant=newest,
-                   client_options=TEXT)  # fmt: skip
+    return explore(
+        {
+            "six": lambda kv: store(kv, "k", 6, "row 6"),
+            "seven": lambda kv: store(kv, "k", 7, "row 7"),
+        },
+        setup=lambda kv: store(kv, "k", 5, "row 5"),
+        invariant=newest,
+        client_options=TEXT,
+    )
 
 
 @promise("versions are numbers", "10 is newer than 9; the answer is 1 when stored, 0 when not")
@@ -158,9 +180,12 @@ def stays_deleted(store: Any, explore: Explore) -> Story:
         assert row is None, f"version 3 deleted the row, and the cache has {row!r}"
         return True
 
-    return explore({"deletes": deletes, "late": lambda kv: store(kv, "gone", 2, "Ada, late")},
-                   setup=lambda kv: store(kv, "gone", 1, "Ada"), invariant=no_row,
-                   client_options=TEXT)  # fmt: skip
+    return explore(
+        {"deletes": deletes, "late": lambda kv: store(kv, "gone", 2, "Ada, late")},
+        setup=lambda kv: store(kv, "gone", 1, "Ada"),
+        invariant=no_row,
+        client_options=TEXT,
+    )
 
 
 @promise("every key ends", "the key has a TTL after each store, after a crash too")
