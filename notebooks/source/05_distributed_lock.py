@@ -397,15 +397,15 @@ wake_ups.commands_while_waiting(url, kv.prefix, lock, seconds=0.5)
 
 # %% [markdown]
 # See the column `sent`: redis-py's waiter asks about ten times a second, and with a poll of 1 ms
-# several hundred times. kvlab's waiter sends one
-# `BLPOP` and sleeps. Its two EVALSHA are the try before the sleep and the try after the sleep.
+# several hundred times. kvlab's waiter sends one `BLPOP` and sleeps. Its two EVALSHA are the try
+# before the sleep and the try after the sleep.
 #
 # One client holds the lock and one client waits. The holder keeps the lock for a random time
 # (seeded) between 50 and 150 ms, one turn in each tenth of this span. So the releases come at every
 # point of the waiter's sleep, and a waiter that polls waits 50 ms on average. The naive lock has no
 # wait: people write a loop with a sleep, here of 100 ms too. redis-py's lock comes a second time,
-# with a poll of 1 ms. The four locks take turns, and one turn of each is the warm-up. A violation is a waiter that has the lock before the
-# holder has begun its release.
+# with a poll of 1 ms. The four locks take turns, and one turn of each is the warm-up. A violation is
+# a waiter that has the lock before the holder has begun its release.
 
 # %% tags=["predict"]
 wake_up = predict(
@@ -432,7 +432,8 @@ wake_up.measured(round(median["redis-py Lock"]))
 
 # %% [markdown]
 # See the spread of the dots: a waiter that polls must finish its sleep first, so its dots lie
-# anywhere between 0 and about 100 ms.
+# anywhere between 0 and about 100 ms. A poll of 1 ms ends soon too. Its price is the number of
+# commands in the table above.
 #
 # ## Fifty clients want the lock
 #
