@@ -39,8 +39,9 @@ class Watched:
     @property
     def snapshot(self) -> FlagSnapshot:
         """The flags of the last read that succeeded."""
+        read = self._snapshot  # before the look: a thread that it starts may read at once
         self._look()
-        return self._snapshot
+        return read
 
     @property
     def error(self) -> Exception | None:

@@ -132,7 +132,14 @@ assert watcher.wait_for(1)
 
 def worker():
     kv.run(flags.set("x", Flag(0)))
+    start = threading.Thread.start
+    def start_and_wait(thread):             # the new thread reads before the look returns
+        start(thread)
+        while watcher._snapshot.version < 2:
+            time.sleep(0.001)
+    threading.Thread.start = start_and_wait
     assert watcher.snapshot.version == 1    # at once, as of before the fork
+    threading.Thread.start = start
     assert watcher.wait_for(2)
     assert watcher.stale_since is None
     kv.run(flags.set("x", Flag(50)))
