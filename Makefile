@@ -3,6 +3,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PEERS := $(VENV)/.peers
 ARGS ?=
 PYTHON ?=
 
@@ -37,7 +38,7 @@ app: $(STAMP) ## serve the sample web app on loopback, port 8000
 load: $(STAMP) ## load the rate limiter with Locust, and judge what it admitted
 	@$(BIN)/kvlab load rate-limiter $(ARGS)
 
-bench: $(STAMP) ## measure every pattern and its peers
+bench: $(PEERS) ## measure every pattern and its peers, which are installed first
 	@$(BIN)/kvlab bench $(ARGS)
 
 clean: ## remove the virtual environment and everything generated in place
@@ -76,3 +77,12 @@ $(STAMP): requirements.txt pyproject.toml
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt; \
 	fi
 	@echo "$(CURDIR)" >$(STAMP)
+
+$(PEERS): $(STAMP)
+	@echo "Installing the peers into $(VENV) ..."
+	@if command -v uv >/dev/null 2>&1; then \
+		uv pip install --quiet --python $(BIN)/python -e '.[peers]'; \
+	else \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[peers]'; \
+	fi
+	@touch $(PEERS)
