@@ -60,10 +60,10 @@ def _refused_by(invariant: Invariant | None, world: World) -> str | None:
     try:
         answer = invariant(world)
         none = " (it answered None; return True when all is well)" if answer is None else ""
-        return None if answer else f"not true: {_words(invariant)}{none}"
+        return None if answer else f"not true: {words_of(invariant)}{none}"
     except AssertionError as problem:
         # pytest adds lines with the values, which would make every run a case of its own
-        return str(problem).partition("\n")[0] or f"not true: {_words(invariant)}"
+        return str(problem).partition("\n")[0] or f"not true: {words_of(invariant)}"
     except Refused:
         raise
     except Exception as problem:  # often because a fault took a key away
@@ -90,7 +90,7 @@ def _is_one_of(problem: BaseException, kinds: tuple[type[BaseException], ...]) -
     return isinstance(problem, kinds)
 
 
-def _words(invariant: Invariant) -> str:
+def words_of(invariant: Invariant) -> str:
     """What the invariant demands: its docstring, its name, or a lambda's own text."""
     while isinstance(invariant, functools.partial):
         invariant = invariant.func

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from kvlab.instruments.explorer.clients.stops import Command
@@ -28,25 +28,29 @@ class Shown:
 
 def shown(trace: Sequence[Step], states: Sequence[State], problem: str) -> Shown:
     """Copies of the steps and states."""
-    words = {printable(one) for step in trace for command in step.commands for one in command}
-    short = _distinct(words.union(*states, (printable(step.key) for step in trace)))
+    short = distinct(words_of(trace).union(*states))
     keys = set[str]().union(*states)
     matter = {printable(one) for one in _shared(trace)} | {key for key in keys if key in problem}
-    steps = tuple(
-        step._replace(
-            commands=tuple(
-                tuple(_renamed(one, short) for one in command)
-                for command in _kept(step.commands, step.replies, matter)
-            ),
-            key=_renamed(step.key, short),
-        )
-        for step in trace
-    )
     return Shown(
-        steps,
+        tuple(in_short(step, short, matter) for step in trace),
         tuple({short.get(key, key): value for key, value in state.items()} for state in states),
         frozenset(short.get(key, key) for key in matter),
     )
+
+
+def words_of(trace: Iterable[Step]) -> set[str]:
+    """The words of all commands and the keys of the steps."""
+    words = {printable(one) for step in trace for command in step.commands for one in command}
+    return words | {printable(step.key) for step in trace}
+
+
+def in_short(step: Step, short: Mapping[str, str], matter: Collection[str]) -> Step:
+    """The step with the short forms; of a long batch the commands that matter."""
+    commands = tuple(
+        tuple(_renamed(one, short) for one in command)
+        for command in _kept(step.commands, step.replies, matter)
+    )
+    return step._replace(commands=commands, key=_renamed(step.key, short))
 
 
 def _renamed(one: bytes, short: Mapping[str, str]) -> bytes:
@@ -54,7 +58,7 @@ def _renamed(one: bytes, short: Mapping[str, str]) -> bytes:
     return one if name is None else name.encode()
 
 
-def _distinct(words: Iterable[str]) -> dict[str, str]:
+def distinct(words: Iterable[str]) -> dict[str, str]:
     """Short forms of the words that would be shortened alike, with what is different in them."""
     alike = defaultdict(set)
     for one in words:
@@ -89,7 +93,7 @@ def _shared(trace: Sequence[Step]) -> set[bytes]:
 
 
 def _kept(
-    commands: Sequence[Command], replies: Sequence[object], matter: set[str]
+    commands: Sequence[Command], replies: Sequence[object], matter: Collection[str]
 ) -> list[Command]:
     """The commands of a batch; of a long one those that failed or whose key matters, then the
     others from the first on, as many as have room."""

@@ -185,14 +185,25 @@ def _cut(text: str, most: int) -> str:
 
 
 def changes(before: State, after: State, matter: Collection[str] = ()) -> list[str]:
-    """The keys that have changed, those that ``matter`` first. A TTL that only ran on has not
-    changed."""
+    """The keys that have changed, those that ``matter`` first."""
     gone = [f"{named(name)} is gone" for name in before if name not in after]
-    return gone + [
-        f"{named(name)} = {_about(before.get(name, ('', None))[0], value)}  {_left(left)}"
-        for name, (value, left) in sorted(after.items(), key=lambda one: one[0] not in matter)
+    changed = sorted(changed_keys(before, after), key=lambda name: name not in matter)
+    return gone + [f"{named(name)} = {'  '.join(held(name, before, after))}" for name in changed]
+
+
+def changed_keys(before: State, after: State) -> list[str]:
+    """The keys that hold something else now. A TTL that only ran on has not changed."""
+    return [
+        name
+        for name, (value, left) in sorted(after.items())
         if name not in before or before[name][0] != value or _jumped(before[name][1], left)
     ]
+
+
+def held(name: str, before: State, after: State) -> tuple[str, str]:
+    """What the key holds now, of a long value the part that has changed; and its TTL."""
+    value, left = after[name]
+    return _about(before.get(name, ("", None))[0], value), _left(left)
 
 
 def _about(before: str, value: str) -> str:
