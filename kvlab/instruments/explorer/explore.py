@@ -237,6 +237,7 @@ def _explored(settings: Settings) -> Story:
         absent=tuple(kind for kind in settings.faults.kinds if kind not in found.faults),
         excused=found.excused,
         sends_time=() if settings.faults.clock_jumps else tuple(sorted(found.sends_time)),
+        settings=settings,
     )
 
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from kvlab.errors import InvalidArgument
+from kvlab.instruments.explorer.game.page import MOST_ENDS, TITLE, Game, game_of
+from kvlab.instruments.explorer.run.settings import Settings
 from kvlab.instruments.explorer.timeline.timeline import Timeline
 
 _DECIDES = (
@@ -52,6 +56,7 @@ class Story:
     * ``sends_time``: the clients that sent a time of their own clock, where no ``clock_jumps`` are
       allowed.
     * ``seconds``: how long the exploration took.
+    * ``settings``: what was explored, for ``play``; None of a replay.
 
     ``assert explore(…)`` passes when the story holds and is complete; otherwise its error says
     why not.
@@ -68,6 +73,7 @@ class Story:
     absent: tuple[str, ...] = ()
     excused: Counter[str] = field(default_factory=Counter)
     sends_time: tuple[str, ...] = ()
+    settings: Settings | None = field(default=None, repr=False, compare=False)
 
     @property
     def violations(self) -> int:
@@ -117,6 +123,28 @@ class Story:
         if self.undecided:
             found.append(_DECIDES)
         return tuple(found)
+
+    def play(self, *, title: str = TITLE, ends: int = MOST_ENDS) -> Game:
+        """A game: the reader chooses what happens next, and the keys and replies follow.
+
+        The exploration is made once more, and what happens is recorded, ``ends`` runs at most; the
+        shortest run is always among them. With ``reduce`` the game has all orders all the same.
+
+        Raises InvalidArgument for the story of a replay, Nondeterministic when the functions do
+        not do now what they did before, and what ``explore`` raises.
+        """
+        if self.settings is None:
+            raise InvalidArgument("a replay is one run; a game needs the story of explore")
+        whole = self.complete and not self.settings.reduce
+        counted = (self.schedules, self.violations) if whole else None
+        schedule = self.schedule if self.broken else None
+        return game_of(self.settings, schedule=schedule, counted=counted, title=title, ends=ends)
+
+    def save_game(self, path: str | Path, *, title: str = TITLE, ends: int = MOST_ENDS) -> Game:
+        """Write the game's page, one file that needs nothing else. See ``play``."""
+        game = self.play(title=title, ends=ends)
+        game.save(path)
+        return game
 
     def __str__(self) -> str:
         shown = "" if self.shortest is None else f"\n\n{self.shortest}"
