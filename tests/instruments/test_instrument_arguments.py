@@ -36,6 +36,7 @@ def subject(_: object) -> None: ...
 
 
 RUN = {
+    "own_connections": FLAG,
     "setup": FUNCTION,
     "invariant": FUNCTION,
     "clock_jumps": ("soon", b"ab", [NAN], {"a": 1}, True, None),

@@ -87,6 +87,7 @@ def explore(
     engine: str = "valkey",
     url: str | None = None,
     client_options: Mapping[str, Any] | None = None,
+    own_connections: bool = False,
     processes: int = 1,
     progress: bool = True,
 ) -> Story:
@@ -97,6 +98,11 @@ def explore(
     The client is made as ``redis.Redis(**client_options)`` is made: it retries a failed command
     ten times, unless its ``retry`` says otherwise. Give a library its connections
     (``redis.Redis(connection_pool=kv.connection_pool)``): others are not seen, and are refused.
+
+    ``own_connections``: a library that connects with redis-py itself, from a URL or from
+    arguments, just works. All its connections lead to the server of the exploration, whatever
+    address, database and password they name; they retry without a pause, and close when their
+    client ends. Make the library's object in the client, so that each run has a new one.
 
     ``setup(client)`` runs before each run, on a server as it was found: keys, settings, users,
     functions and replication that a run left are put back. A command whose effect cannot be put
@@ -156,6 +162,7 @@ def explore(
         engine=engine,
         url=url,
         client_options={} if client_options is None else client_options,
+        own_connections=own_connections,
         processes=processes,
         progress=progress,
     )
@@ -178,6 +185,7 @@ def replay(
     engine: str = "valkey",
     url: str | None = None,
     client_options: Mapping[str, Any] | None = None,
+    own_connections: bool = False,
 ) -> Story:
     """Run one schedule, as a :class:`Story` prints it: ``replay("0 0 1 x1 0", clients=…)``.
 
@@ -204,6 +212,7 @@ def replay(
         engine=engine,
         url=url,
         client_options={} if client_options is None else client_options,
+        own_connections=own_connections,
     )
     began = time.perf_counter()
     with prepared(settings) as exploration:
@@ -265,8 +274,8 @@ def _all_must_have_moved(found: Findings, settings: Settings) -> None:
     for number, name in enumerate(settings.names):
         if number not in found.moved:
             raise InvalidArgument(
-                f"{name} sent nothing in any run: it must use the client that it is given, not "
-                "one of its own"
+                f"{name} sent nothing in any run: it must use the client that it is given, or "
+                "own_connections must be True for what connects with redis-py"
             )
 
 

@@ -21,7 +21,6 @@ import pytest
 import redis
 
 from kvlab import FixedWindow
-from kvlab.errors import KvlabError
 from kvlab.instruments import explore, step
 from kvlab.instruments.explorer.clients.leftovers import Refused
 from kvlab.instruments.explorer.search import Nondeterministic
@@ -320,18 +319,3 @@ def test_a_thread_that_does_not_use_the_server_is_no_matter() -> None:
         await asyncio.to_thread(idle)
 
     assert explore([starts, sends], clock_jumps=[60])
-
-
-@pytest.mark.parametrize("use", [lambda kv: kv.incr("n"), lambda _: step("row")])
-def test_a_thread_that_takes_steps_is_refused(use: Callable[[Any], Any]) -> None:
-    async def sends(kv: Any) -> None:
-        await kv.incr("n")
-        await asyncio.to_thread(use, sync)
-
-    def keeps(kv: Any) -> None:
-        nonlocal sync
-        sync = kv
-
-    sync: Any = None
-    with pytest.raises(KvlabError, match="started a thread"):
-        explore([keeps, sends])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import itertools
 import threading
@@ -67,13 +68,28 @@ def test_a_thread_of_a_client_is_refused_even_where_it_fails_unseen() -> None:
         explore([starts_one], crashes=True)
 
 
-def test_a_pool_of_threads_is_refused() -> None:
+def test_what_a_client_gives_to_a_pool_of_threads_is_done_at_once() -> None:
     def pooled(kv: Any) -> list[Any]:
         with ThreadPoolExecutor(2) as pool:
-            return list(pool.map(kv.incr, "ab"))
+            return list(pool.map(kv.incr, "nn"))
 
-    with pytest.raises(KvlabError, match="client 1 started a thread"):
-        explore([two, pooled])
+    async def in_a_thread(kv: Any) -> None:
+        await asyncio.to_thread(step, "row")
+        await kv.incr("n")
+
+    story = explore([two, pooled, in_a_thread], invariant=lambda w: w.kv.get("n") == b"5")
+    assert story
+    assert story.schedules == 90  # 6! / 2!³: two steps each
+
+
+def test_a_client_that_uses_the_connections_of_another_is_refused() -> None:
+    def keeps(kv: Any) -> None:
+        nonlocal another
+        another = kv
+
+    another: Any = None
+    with pytest.raises(Refused, match="client 1 uses the connections of client 0"):
+        explore([keeps, lambda kv: (kv.incr("n"), another.incr("n"))])
 
 
 def test_a_client_that_does_not_repeat_itself_raises_nondeterministic() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from kvlab.errors import KvlabError
@@ -45,7 +45,11 @@ class ClientProgram:
             self._client = stepped(self._server, self.thread, **self._options)
             self.thread.random_again()
         self._client.kv.round_trips = 0
-        value = self._program(self._client)
+        try:
+            value = self._program(self._client)
+        finally:
+            for connection in self._own():
+                connection.disconnect()
         if inspect.iscoroutine(value):
             value.close()
             raise KvlabError(
@@ -66,6 +70,15 @@ class ClientProgram:
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
+            for connection in self._own():
+                closing = connection.disconnect(nowait=True)
+                if inspect.isawaitable(closing):
+                    await closing
+
+    def _own(self) -> Iterator[Any]:
+        """The connections that the program has made itself; each is taken from the set."""
+        while self.thread.own_connections:
+            yield self.thread.own_connections.pop()
 
     def drop(self) -> None:
         """Close the connections, as the end of a process would."""

@@ -16,12 +16,14 @@ from typing import Any
 from kvlab.core import checks
 from kvlab.errors import KvlabError
 from kvlab.instruments.explorer.clients.clock import RunClock
+from kvlab.instruments.explorer.clients.leftovers import Refused
 from kvlab.instruments.explorer.clients.stops import (
     Asleep,
     Ended,
     Local,
     Order,
     ReadsClock,
+    Sending,
     Stop,
 )
 from kvlab.instruments.faults.client_gate import ClientCrashed
@@ -61,16 +63,13 @@ def step(label: str, *touches: str, reads: bool = False) -> None:
         client.park(Local(label, frozenset(touches or (label,)), reads))
 
 
-class _Thread(threading.Thread):
-    """A class of its own, to tell these threads from those that programs start."""
-
-
 class ClientThread:
     """The thread of one client. ``stop`` is where its program stands.
 
     ``replies``: those that the program has read since the last stop. ``pending_io``: commands
     whose replies are not read yet, and connections that are being made. ``unclean``: connections
-    on which the program has left something. ``told_time``: the program has read a clock.
+    on which the program has left something; ``own_connections``: those that it has made itself.
+    ``told_time``: the program has read a clock.
     """
 
     def __init__(self, number: int) -> None:
@@ -79,6 +78,7 @@ class ClientThread:
         self.replies: list[Any] = []
         self.pending_io = 0
         self.unclean: set[object] = set()
+        self.own_connections: set[Any] = set()
         self.dead = False
         self.hung = False
         self.misuse: KvlabError | None = None
@@ -94,7 +94,7 @@ class ClientThread:
         self._go.acquire()
         self._parked.acquire()
         self._explorer = threading.current_thread()
-        self._thread = _Thread(target=self._live, name=f"client {number}", daemon=True)
+        self._thread = threading.Thread(target=self._live, name=f"client {number}", daemon=True)
         self._thread.start()
 
     # --- the explorer's side ---
@@ -158,14 +158,7 @@ class ClientThread:
         Raises ClientCrashed when the client is to crash, and at every later stop.
         """
         if (thread := threading.current_thread()) is not self._thread:
-            problem = KvlabError(
-                f"client {self.number} started a thread that uses the server: a client is one "
-                "thread, or several asyncio tasks"
-            )
-            # in a thread of our own it was a pipeline's __del__, which can run in any of them
-            if thread is not self._explorer and not isinstance(thread, _Thread):
-                self.misuse = problem
-            raise problem
+            raise self._foreign(thread, stop)
         if self.dead:
             raise ClientCrashed("this client has crashed before")
         self.stop = stop
@@ -176,6 +169,23 @@ class ClientThread:
             self.dead = True
             raise ClientCrashed(f"client {self.number}")
         return self._order
+
+    def _foreign(self, thread: threading.Thread, stop: Stop) -> Refused:
+        """What a thread that is not this client's gets, and the exploration with it."""
+        if (user := current_client()) is not None:
+            problem = Refused(
+                f"client {user.number} uses the connections of client {self.number}: each client "
+                "is given its own"
+            )
+        else:
+            problem = Refused(
+                f"client {self.number} started a thread that uses the server: a client is one "
+                "thread, or several asyncio tasks"
+            )
+        # A pipeline's __del__ can run in any thread.
+        if thread is not self._explorer and stop != Sending(((b"UNWATCH",),)):
+            (user or self).misuse = problem
+        return problem
 
     def sleep(self, seconds: float) -> None:
         """Other clients may go on. Then the clock is put forward: nobody really waits."""

@@ -84,11 +84,10 @@ class _NotingSync(_GreetingSync):
 class SteppedConnectionBase(Noting):
     """What connections for threads and for asyncio have in common."""
 
+    unanswered, lost, number = 0, False, 0
+
     def __init__(self, *args: Any, client_thread: ClientThread, **kwargs: Any) -> None:
         self.client_thread = client_thread
-        self.unanswered = 0
-        self.lost = False
-        self.number = 0
         super().__init__(*args, unclean=client_thread.unclean, **kwargs)
 
     def ask(self, packed: Any) -> tuple[list[Command], Order]:
@@ -131,7 +130,8 @@ class SteppedConnectionBase(Noting):
 
     def forget(self) -> None:
         """The client will read no reply any more."""
-        self.client_thread.pending_io -= self.unanswered
+        if self.unanswered:
+            self.client_thread.pending_io -= self.unanswered
         self.unanswered, self.lost = 0, False
 
 

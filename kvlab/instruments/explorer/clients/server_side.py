@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 import redis
@@ -16,7 +17,8 @@ _FLAGS = re.compile(rb" flags=(\S+)")
 class ServerSide:
     """``leftovers`` notes what the connections leave there; ``answers``: what setup was told;
     ``tells_who_waits``: fakeredis does not. ``opened``: how many connections the explorer has
-    opened for setup, invariant and clients.
+    opened for setup, invariant and clients; ``own_connections``: those that setup or the invariant
+    has made itself. ``refused``: what a thread that a client has started was refused.
 
     Questions go by a connection of their own: bytes that have left the server can lie in a
     socket, an event loop or a parser, and not all of them are a reply; so only the server knows
@@ -29,18 +31,32 @@ class ServerSide:
         self.url, self.leftovers, self.tells_who_waits = url, leftovers, tells_who_waits
         self.answers: list[Any] = []
         self.opened = 0
+        self.own_connections: set[Any] = set()
+        self.refused: Refused | None = None
         self._client = client
         self._before = self._received()
 
+    @property
+    def asked_by(self) -> Collection[object]:
+        """The connections of the explorer's own questions that wait for the next one."""
+        return self._client.connection_pool._available_connections
+
     def only_ours(self) -> None:
         """Raises Refused when somebody else has opened a connection to a private server."""
+        self.none_refused()
         others = self._received() - self._before - self.opened
         if self.leftovers.private and not self.leftovers.kills and others > 0:
             raise Refused(
                 "a client, setup or the invariant opened a connection of its own to the server, "
-                "and nobody sees what it sends there: use the client that is given, or give a "
-                "library its connections, as redis.Redis(connection_pool=kv.connection_pool)"
+                "and nobody sees what it sends there: set own_connections=True for a library that "
+                "connects with redis-py, or give a library its connections, as "
+                "redis.Redis(connection_pool=kv.connection_pool)"
             )
+
+    def none_refused(self) -> None:
+        """Raises what was refused where no client of the exploration could raise it."""
+        if self.refused is not None:
+            raise self.refused
 
     def _received(self) -> int:
         try:

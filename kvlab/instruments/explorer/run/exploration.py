@@ -12,7 +12,9 @@ from kvlab.core.server_url import server_url
 from kvlab.errors import InvalidArgument, ServerUnavailable
 from kvlab.instruments.explorer.clients.client_program import ClientProgram
 from kvlab.instruments.explorer.clients.clock import RunClock
+from kvlab.instruments.explorer.clients.helper_threads import helpers_in_hand
 from kvlab.instruments.explorer.clients.leftovers import Leftovers
+from kvlab.instruments.explorer.clients.own_connections import steered
 from kvlab.instruments.explorer.clients.redis_clients import KvRedis, direct, plain
 from kvlab.instruments.explorer.clients.server_side import ServerSide
 from kvlab.instruments.explorer.clients.stops import Stop
@@ -48,6 +50,8 @@ class Exploration:
 
     def begin_clean(self) -> None:
         """Take away what earlier runs have left on the server and on connections."""
+        while self.side.own_connections:
+            self.side.own_connections.pop().disconnect()
         everywhere = self.clean_start.put_back()
         for program in self.programs:
             if everywhere or program.thread.unclean:
@@ -73,6 +77,7 @@ def prepared(settings: Settings) -> Iterator[Exploration]:
     """
     with _server_alive(), ExitStack() as ends:
         ends.enter_context(clients_own_time())
+        ends.enter_context(helpers_in_hand())
         url = ends.enter_context(_server(settings))
         server = ends.enter_context(direct(url))
         if (found := server.dbsize()) != 0:
@@ -87,6 +92,8 @@ def prepared(settings: Settings) -> Iterator[Exploration]:
             ends.callback(clean_start.put_back)
         fake = private and settings.engine == "fakeredis"
         side = ServerSide(url, server, leftovers, tells_who_waits=not fake)
+        if settings.own_connections:
+            ends.enter_context(steered(side))
         programs: list[ClientProgram] = []
         for number, program in enumerate(settings.clients.values()):
             programs.append(ClientProgram(number, program, side, settings.client_options))

@@ -104,6 +104,7 @@ class Run:
         before = program.thread.stop
         label = self._prepare(choice, before, program.thread)
         program.thread.resume(choice.kind if choice.kind in _ORDERS else "go")  # type: ignore[arg-type]
+        self.exploration.side.none_refused()
         step = self._note_step(choice, before, program, label)
         touched = self._touched.by_client(choice, before, program.thread.stop, waiting)
         if isinstance(program.thread.stop, Ended):  # perhaps the last end: no TTL can end after it

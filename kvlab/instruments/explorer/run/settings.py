@@ -111,6 +111,7 @@ class Settings:
     url: str | None = None
     client_options: Mapping[str, Any] = field(default_factory=dict)
     processes: int = 1
+    own_connections: bool = False
     progress: bool = True
 
     def __post_init__(self) -> None:
@@ -137,10 +138,13 @@ class Settings:
             )
         object.__setattr__(self, "expected", kinds)
         checks.boolean("reduce", self.reduce)
+        checks.boolean("own_connections", self.own_connections)
         checks.boolean("progress", self.progress)
         checks.text("engine", self.engine)
         if self.url is not None:
             checks.text("url", self.url, None)
+            if self.own_connections and self.url.startswith("rediss:"):
+                raise InvalidArgument("own_connections must be False with a url that uses TLS")
         checks.mapping("client_options", self.client_options)
         if chosen := self.client_options.keys() & _CHOOSES_SERVER:
             names = ", ".join(sorted(chosen))
