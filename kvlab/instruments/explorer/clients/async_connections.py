@@ -43,7 +43,7 @@ def event_loop_of(client: ClientThread, server: ServerSide) -> asyncio.AbstractE
     return loop
 
 
-class _SteppedAsync(SteppedConnectionBase):
+class SteppedAsync(SteppedConnectionBase):
     async def _connect(self) -> None:
         self.server.opened += 1
         await super()._connect()  # type: ignore[misc]
@@ -108,9 +108,9 @@ class _SteppedAsync(SteppedConnectionBase):
         await super().disconnect(*args, **kwargs)  # type: ignore[misc]
 
 
-class SteppedAsyncConnection(_SteppedAsync, Connection):
+class SteppedAsyncConnection(SteppedAsync, Connection):
     """TCP, for asyncio."""
 
 
-class SteppedAsyncUnixConnection(_SteppedAsync, UnixDomainSocketConnection):
+class SteppedAsyncUnixConnection(SteppedAsync, UnixDomainSocketConnection):
     """Unix domain socket, for asyncio."""

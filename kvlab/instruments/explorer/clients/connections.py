@@ -135,7 +135,7 @@ class SteppedConnectionBase(Noting):
         self.unanswered, self.lost = 0, False
 
 
-class _SteppedSync(_GreetingSync, SteppedConnectionBase):
+class SteppedSync(_GreetingSync, SteppedConnectionBase):
     def connected(self) -> None:
         """Learn the number by which the server knows this connection."""
         if self.number == 0:
@@ -194,9 +194,9 @@ class NotingUnixConnection(_NotingSync, redis.UnixDomainSocketConnection):
     """Unix domain socket, for setup and invariant."""
 
 
-class SteppedConnection(_SteppedSync, redis.Connection):
+class SteppedConnection(SteppedSync, redis.Connection):
     """TCP, for threads."""
 
 
-class SteppedUnixConnection(_SteppedSync, redis.UnixDomainSocketConnection):
+class SteppedUnixConnection(SteppedSync, redis.UnixDomainSocketConnection):
     """Unix domain socket, for threads."""

@@ -24,12 +24,12 @@ from redis.connection import AbstractConnection as AnyConnection
 from redis.connection import parse_url
 from redis.retry import Retry
 
-from kvlab.instruments.explorer.clients.async_connections import ClientSelector, _SteppedAsync
+from kvlab.instruments.explorer.clients.async_connections import ClientSelector, SteppedAsync
 from kvlab.instruments.explorer.clients.client_thread import ClientThread, current_client
 from kvlab.instruments.explorer.clients.connections import (
     Noting,
     SteppedConnectionBase,
-    _SteppedSync,
+    SteppedSync,
 )
 from kvlab.instruments.explorer.clients.leftovers import Refused
 from kvlab.instruments.explorer.clients.server_side import ServerSide
@@ -77,7 +77,7 @@ class _Own(SteppedConnectionBase):
         return client is not None
 
 
-class _OwnSync(_SteppedSync, _Own):
+class _OwnSync(SteppedSync, _Own):
     def leave(self) -> None:
         self.disconnect()
         super().leave()
@@ -110,7 +110,7 @@ class _OwnSync(_SteppedSync, _Own):
         return reply
 
 
-class _OwnAsync(_SteppedAsync, _Own):
+class _OwnAsync(SteppedAsync, _Own):
     async def _connect(self) -> None:
         self.server.opened += 1
         address = parse_url(self.server.url)
