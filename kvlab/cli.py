@@ -140,6 +140,21 @@ def progress() -> None:
     print(added_up(log_of(working_copy(Path.cwd())).events()))
 
 
+@app.command()
+def rest(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port to listen on; 0: a free one.")] = 8079,
+) -> None:
+    """Serve the REST protocol of Vercel KV and Upstash over the embedded Valkey, or KVLAB_URL.
+
+    Prints the variables that @vercel/kv and @upstash/redis read. The tokens are random, unless
+    KV_REST_API_TOKEN and KV_REST_API_READ_ONLY_TOKEN are set.
+    """
+    from kvlab.rest_gateway.serve import serve
+
+    serve(host, port)
+
+
 @app.command(context_settings=_PASSES_OPTIONS_ON)
 def load(
     context: typer.Context,

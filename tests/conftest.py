@@ -24,6 +24,7 @@ from support import ENGINES, WAYS, SteppedClock, absent, faketime_library
 
 import kvlab.server
 from kvlab import Kv
+from kvlab.rest_gateway import ServedGateway, serving
 from kvlab.server import engines
 from kvlab.server.running_server import RunningServer
 
@@ -79,6 +80,13 @@ def fresh_prefix() -> str:
 def server(running: Callable[[str], RunningServer]) -> RunningServer:
     """The embedded engine, a private server of this session."""
     return running("valkey")
+
+
+@pytest.fixture(scope="session")
+def gateway(running: Callable[[str], RunningServer]) -> Iterator[ServedGateway]:
+    """The REST gateway over the embedded engine: one process for the session."""
+    with serving(running("valkey").url) as served:
+        yield served
 
 
 @pytest.fixture

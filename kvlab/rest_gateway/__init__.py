@@ -1,0 +1,34 @@
+"""A local server for clients of Vercel KV and of Upstash Redis: their REST protocol over a Valkey.
+
+    kvlab rest
+
+prints an address and a token. ``@vercel/kv``, ``@upstash/redis``, ``upstash-redis`` (Python) and
+``kvlab.connect("http://127.0.0.1:8079", token=…)`` develop and test against it, offline.
+
+Guarantee:
+
+* A request is a command in the path (``/set/key/value``) or as a JSON array in the body of
+  ``POST /``; ``/pipeline`` and ``/multi-exec`` take an array of such arrays. The answer is
+  ``{"result": …}`` or ``{"error": …}``, or an array of these. With ``Upstash-Encoding: base64``
+  every string but "OK" is encoded.
+* A number in a command reaches the store with the digits that were sent.
+* Without a token of this gateway a request gets 401, and learns nothing else. Tokens are compared
+  in constant time. The read-only token runs the commands that the store itself calls read-only,
+  but KEYS, SCAN and RANDOMKEY; of scripts only EVAL_RO, EVALSHA_RO and FCALL_RO, in which the
+  store refuses every write.
+* A command that changes its connection or the server, waits, or listens is refused.
+* A body has at most ``MAX_BODY`` bytes, and must come within ``PATIENCE`` seconds.
+* A refused command is never repeated, and neither is a lost one: 503 means that nothing ran, 504
+  that nobody knows.
+
+Keys: the gateway has none. One token is one store: a second store is a second gateway.
+
+Not promised: TLS; a limit on what the holder of a token can do to the store's data, memory and
+time (FLUSHALL, a script without an end); subscriptions; the RESP2 format of answers. On fakeredis
+there is no EVAL_RO.
+"""
+
+from kvlab.rest_gateway.child_process import ServedGateway, serving
+from kvlab.rest_gateway.gateway import MAX_BODY, PATIENCE, Gateway, Tokens
+
+__all__ = ["MAX_BODY", "PATIENCE", "Gateway", "ServedGateway", "Tokens", "serving"]

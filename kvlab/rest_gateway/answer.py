@@ -1,0 +1,66 @@
+"""What the gateway answers: a status, and JSON of the store's replies. Pure: no network here."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from dataclasses import dataclass
+from typing import Any
+
+from kvlab.errors import OutcomeUnknown, ServerUnavailable
+
+
+class Refused(Exception):
+    """The answer is an error: its HTTP ``status``, and its text in the protocol's words."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status, self.text = status, text
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer; the body is JSON."""
+
+    status: int
+    body: bytes
+
+
+def error(status: int, text: str) -> Answer:
+    """The answer of a request that has one error."""
+    return Answer(status, _json({"error": text}))
+
+
+def answer(results: list[Any], *, batch: bool, atomic: bool, base64: bool) -> Answer:
+    """The answer to the commands whose replies, or errors, these are."""
+    for result in results:
+        # Of a batch too: an array cannot say of one command that nobody knows.
+        if isinstance(result, ServerUnavailable):
+            raise Refused(503, f"ERR the store cannot be reached, nothing ran: {result}")
+        if isinstance(result, OutcomeUnknown):
+            raise Refused(504, f"ERR no answer from the store, it may have run: {result}")
+    discarded = [str(result) for result in results if str(result).startswith("EXECABORT ")]
+    if atomic and discarded and all(isinstance(result, Exception) for result in results):
+        raise Refused(400, discarded[0])
+    said = [_said(result, base64) for result in results]
+    if batch:
+        return Answer(200, _json(said))
+    return Answer(400 if "error" in said[0] else 200, _json(said[0]))
+
+
+def _said(result: Any, base64: bool) -> dict[str, Any]:
+    if isinstance(result, Exception):
+        return {"error": str(result)}
+    return {"result": "OK" if result == b"OK" else _value(result, base64)}
+
+
+def _value(reply: Any, base64: bool) -> Any:
+    if isinstance(reply, bytes):
+        return b64encode(reply).decode() if base64 else reply.decode(errors="replace")
+    if isinstance(reply, list):
+        return [_value(part, base64) for part in reply]
+    return str(reply) if isinstance(reply, Exception) else reply
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()

@@ -1,0 +1,158 @@
+"""The gateway as an ASGI app: who asks, what is asked, what the store answers."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import secrets
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs
+
+from kvlab.core.async_client import AsyncKv
+from kvlab.core.op import Op
+from kvlab.errors import InvalidArgument, KvlabError
+from kvlab.rest_gateway.answer import Answer, Refused, answer, error
+from kvlab.rest_gateway.request import Asked, asked
+from kvlab.rest_gateway.rights import Rights
+
+MAX_BODY = 16 * 1024 * 1024
+"""The most bytes of a request's body."""
+PATIENCE = 30.0
+"""Seconds in which a body must come, and each part of an answer must be taken."""
+
+_UNREAD = frozenset({401, 405, 408, 413})
+"""Answers that do not wait for the end of the body: the connection ends with them."""
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+def _new_token() -> str:
+    return secrets.token_urlsafe(32)
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Both tokens of a gateway, drawn at random unless given; no repr shows them."""
+
+    full: str = field(default_factory=_new_token, repr=False)
+    read_only: str = field(default_factory=_new_token, repr=False)
+
+    def __post_init__(self) -> None:
+        for token in (self.full, self.read_only):
+            if not isinstance(token, str) or not token.isascii() or len(token) < 16:
+                raise InvalidArgument("a token must have at least 16 characters of ASCII")
+        if self.full == self.read_only:
+            raise InvalidArgument("the read-only token must be another one")
+
+    def is_read_only(self, given: bytes) -> bool:
+        """Whether this is the read-only token; :class:`Refused` when it is none. Constant time."""
+        # Of equal length, so that no comparison tells how long a token is.
+        seen = hashlib.sha256(given).digest()
+        full, read_only = (
+            hmac.compare_digest(seen, hashlib.sha256(token.encode()).digest())
+            for token in (self.full, self.read_only)
+        )
+        if not full and not read_only:
+            raise Refused(401, "WRONGPASS invalid or missing auth token")
+        return not full
+
+
+class Gateway:
+    """An ASGI app over the store of ``kv``; the caller closes ``kv``."""
+
+    def __init__(self, kv: AsyncKv, tokens: Tokens, patience: float = PATIENCE) -> None:
+        self._kv, self._tokens, self._patience = kv, tokens, patience
+        self._rights: Rights | None = None
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        try:
+            said = await self._answer(scope, receive)
+        except Refused as refused:
+            said = error(refused.status, refused.text)
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(said.body)).encode()),
+        ]
+        if said.status in _UNREAD:
+            headers.append((b"connection", b"close"))
+        try:
+            async with asyncio.timeout(self._patience):
+                await send(
+                    {"type": "http.response.start", "status": said.status, "headers": headers}
+                )
+                await send({"type": "http.response.body", "body": said.body})
+        except TimeoutError:
+            pass  # the client does not read; the server closes the connection
+
+    async def _answer(self, scope: Message, receive: Receive) -> Answer:
+        headers = dict(scope["headers"])
+        read_only = self._tokens.is_read_only(_token(headers, scope["query_string"]))
+        if scope["method"] not in ("GET", "HEAD", "POST", "PUT"):
+            raise Refused(405, "ERR only GET, HEAD, POST and PUT are answered")
+        if headers.get(b"upstash-response-format", b"json").lower() != b"json":
+            raise Refused(400, "ERR answers are JSON: no other Upstash-Response-Format is known")
+        body = await self._body(headers, receive)
+        wanted = asked(scope["raw_path"], scope["query_string"], body)
+        results = await self._run(wanted, read_only)
+        base64 = headers.get(b"upstash-encoding", b"").lower() == b"base64"
+        return answer(results, batch=wanted.batch, atomic=wanted.atomic, base64=base64)
+
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+        said = headers.get(b"content-length", b"0")
+        if not said.isdigit() or len(said) > 12 or int(said) > MAX_BODY:
+            raise _too_large()
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._patience):
+                while True:
+                    message = await receive()
+                    if message["type"] != "http.request":  # the client left: nothing may run
+                        raise Refused(400, "ERR the body has ended too early")
+                    body += message.get("body", b"")
+                    if len(body) > MAX_BODY:
+                        raise _too_large()
+                    if not message.get("more_body"):
+                        return bytes(body)
+        except TimeoutError:
+            raise Refused(408, f"ERR the body did not come within {self._patience:g} s") from None
+
+    async def _run(self, wanted: Asked, read_only: bool) -> list[Any]:
+        try:
+            if self._rights is None:
+                self._rights = await Rights.of(self._kv)
+            refusals = [self._rights.refusal(c, read_only=read_only) for c in wanted.commands]
+            first = next(filter(None, refusals), None)
+            if first is not None and (wanted.atomic or not wanted.batch):
+                raise Refused(400, first)
+            ops: list[Op[Any]] = [
+                Op(name, *arguments)
+                for (name, arguments), refusal in zip(wanted.commands, refusals, strict=True)
+                if refusal is None
+            ]
+            run = self._kv.run(*ops, atomic=wanted.atomic, return_exceptions=True)
+            replies = iter(await run)
+        except InvalidArgument as problem:
+            raise Refused(400, f"ERR {problem}") from None
+        except KvlabError as problem:
+            return [problem] * len(wanted.commands)
+        return [next(replies) if said is None else KvlabError(said) for said in refusals]
+
+
+def _token(headers: dict[bytes, bytes], query: bytes) -> bytes:
+    kind, _, token = headers.get(b"authorization", b"").partition(b" ")
+    if kind.lower() == b"bearer":
+        return bytes(token.strip())
+    given = parse_qs(query).get(b"_token", [b""])
+    return given[0]
+
+
+def _too_large() -> Refused:
+    return Refused(413, f"ERR max request size exceeded: a body has at most {MAX_BODY} bytes")

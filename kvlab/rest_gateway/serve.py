@@ -1,0 +1,116 @@
+"""``kvlab rest``: the gateway on uvicorn, until SIGINT or SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from kvlab.core.async_client import aconnect
+from kvlab.core.server_url import server_url
+from kvlab.errors import InvalidArgument, KvlabError
+from kvlab.rest_gateway.gateway import PATIENCE, Gateway, Tokens
+
+URL, TOKEN, READ_ONLY = "KV_REST_API_URL", "KV_REST_API_TOKEN", "KV_REST_API_READ_ONLY_TOKEN"
+KEEP_ALIVE = 75
+"""Seconds for which an idle connection is kept open."""
+STORE_TIMEOUT = 10.0
+"""Seconds to wait for the store: a script may take long."""
+
+
+def serve(host: str = "127.0.0.1", port: int = 8079) -> None:
+    """Serve the embedded Valkey, or the store of ``KVLAB_URL``, until SIGINT or SIGTERM.
+
+    The tokens are those of the environment, ``KV_REST_API_TOKEN`` and
+    ``KV_REST_API_READ_ONLY_TOKEN``, else new ones. Prints what clients need. Raises
+    :class:`~kvlab.errors.KvlabError` when the gateway cannot listen.
+    """
+    tokens = _tokens()
+    store = server_url()
+    with _listening(host, port) as listening:
+        at, shown = listening.getsockname()[1], f"[{host}]" if ":" in host else host
+        print("# for @vercel/kv, @upstash/redis and kvlab.connect(); Ctrl-C ends the gateway")
+        print(f"{URL}=http://{shown}:{at}")
+        print(f"{TOKEN}={tokens.full}")
+        print(f"{READ_ONLY}={tokens.read_only}")
+        print("# for Python's upstash-redis: the same as UPSTASH_REDIS_REST_URL and _TOKEN")
+        print(f"serving {_without_password(store)}", flush=True)
+        asyncio.run(_serve(store, tokens, listening))
+
+
+def _tokens() -> Tokens:
+    new = Tokens()
+    return Tokens(os.environ.get(TOKEN) or new.full, os.environ.get(READ_ONLY) or new.read_only)
+
+
+def _without_password(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
+
+
+async def _serve(store: str, tokens: Tokens, listening: socket.socket) -> None:
+    async with await aconnect(store, timeout=STORE_TIMEOUT) as kv:
+        config = uvicorn.Config(
+            Gateway(kv, tokens),
+            http=_Impatient,
+            ws="none",
+            lifespan="off",
+            proxy_headers=False,
+            server_header=False,
+            access_log=False,
+            log_level="error",
+            timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=3,
+        )
+        await uvicorn.Server(config).serve([listening])
+
+
+class _Impatient(H11Protocol):
+    """uvicorn waits for ever for the head of a request: this one waits ``PATIENCE`` seconds."""
+
+    _slow: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._slow = self.loop.call_later(PATIENCE, transport.close)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        waiting = self.cycle is None or self.cycle.response_complete
+        if not waiting and self._slow is not None:
+            self._slow.cancel()
+            self._slow = None
+        elif waiting and self._slow is None:  # a part of the next head
+            self._slow = self.loop.call_later(PATIENCE, self.transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._slow is not None:
+            self._slow.cancel()
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # By its protocol asyncio knows that it is TCP, and sets TCP_NODELAY: without it an answer waits
+    # 40 ms for the client's delayed acknowledgement.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen(2048)
+    except OSError as problem:
+        listening.close()
+        raise KvlabError(f"cannot listen on {host}, port {port}: {problem.strerror}") from None
+    except OverflowError:
+        listening.close()
+        raise InvalidArgument(f"port must be 0 to 65535, not {port}") from None
+    return listening
+
+
+def main() -> None:
+    """Serve on a free port: the process of ``child_process``."""
+    serve(port=0)
