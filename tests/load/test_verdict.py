@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from support.load_samples import limiter_settings
 
+from kvlab.instruments.judges.server_clock import ServerClock, server_clock
 from kvlab.load.evidence import CUT_OFF, Evidence
 from kvlab.load.leaderboard import verdict as of_boards
 from kvlab.load.leaderboard.facts import BoardFacts
 from kvlab.load.options import ExitCode
 from kvlab.load.rate_limiter.decisions import Decisions
-from kvlab.load.rate_limiter.verdict import _server_times, conclude, server_clock
+from kvlab.load.rate_limiter.verdict import _server_times, conclude
 from kvlab.load.verdict import Conclusion, _generator, _unanswered
 
 
@@ -120,10 +121,10 @@ def test_a_server_time_is_held_against_its_call(ahead: float, stamped: float, ou
     decisions = Decisions()
     for at in (0.5, stamped):
         decisions.decided("client-0", 1000 + ahead + at, 1000.0, 1001.0, allowed=True)
-    offset, unsure = server_clock(Server(ahead))  # type: ignore[arg-type]
-    assert offset == pytest.approx(ahead, abs=1.0)
-    finding = _server_times(decisions, 1000.0, ahead, 0.0)
-    assert unsure < 1.0
+    clock = server_clock(Server(ahead))
+    assert clock.ahead == pytest.approx(ahead, abs=1.0)
+    assert clock.unsure < 1.0
+    finding = _server_times(decisions, 1000.0, ServerClock(ahead, 0.0))
     assert finding.holds == (not outside)
     assert f"outside: {outside} of 2" in finding.says
     assert [f"says that it was decided at {stamped:.6f} s" in e for e in finding.evidence] == (

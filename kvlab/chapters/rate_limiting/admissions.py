@@ -26,6 +26,7 @@ from kvlab import (
 )
 from kvlab.instruments.faults.client_gate import gated
 from kvlab.instruments.judges.admissions import judge
+from kvlab.instruments.judges.server_clock import server_clock
 from kvlab.instruments.measure import theory
 
 Floats = npt.NDArray[np.float64]
@@ -134,17 +135,23 @@ def replay_bursts(kv: Kv, asked: Floats, *, limit: int, window: float) -> Replay
     """Hit all four limiters in one round trip at each moment of ``asked``, from a window's edge.
 
     An open loop of one caller: a hit that is due while the caller waits for an answer starts late.
+    Raises ``ServerTimeOutsideCall`` when a limiter says a time at which it was not asked.
     """
     limiters = {name: kind("load", limit=limit, window=window) for name, kind in KINDS.items()}
     admitted: dict[str, list[float]] = {name: [] for name in limiters}
+    calls: list[tuple[float, float, float]] = []
     edge = next_edge(kv, window)
     begin = time.perf_counter()
     for moment in asked:
         time.sleep(max(0.0, begin + float(moment) - time.perf_counter()))
+        began = time.time()
         decisions = kv.run([limiter.hit("dan") for limiter in limiters.values()])
+        ended = time.time()
+        calls += [(decision.at, began, ended) for decision in decisions]
         for name, decision in zip(limiters, decisions, strict=True):
             if decision.allowed:
                 admitted[name].append(decision.at - edge)
+    server_clock(kv.client).require(calls)
     return Replay(limit, window, edge, asked, admitted)
 
 

@@ -13,6 +13,7 @@ from kvlab import Kv, NaiveSlidingWindow, SlidingWindowLog
 from kvlab.chapters.rate_limiting.admissions import KINDS, LONG, worst_interval
 from kvlab.instruments.faults.proxy import Proxy
 from kvlab.instruments.judges.admissions import certain_overlap, judge
+from kvlab.instruments.judges.server_clock import server_clock
 from kvlab.instruments.measure.experiment import experiment
 from kvlab.instruments.measure.result import Result
 from kvlab.instruments.measure.workload import ClosedLoop, Uniform
@@ -49,7 +50,8 @@ def latency_far_away(
 
     ``violations``: admissions beyond the limit, of the same run. The naive limiter does not say
     when it decided, so only what is beyond doubt counts against it. The hardened limiter is judged
-    by the server's time of each decision.
+    by the server's time of each decision. Raises ``ServerTimeOutsideCall`` when the call was not
+    under way at that time.
     """
     with Proxy(url) as proxy, kvlab.connect(proxy.url, prefix=prefix) as kv:
         proxy.delay(delay)
@@ -76,14 +78,17 @@ def _naive_race(kv: Kv, limit: int, window: float, seed: int) -> Result:
 
 def _hardened_race(kv: Kv, limit: int, window: float, seed: int) -> Result:
     log = SlidingWindowLog("race", limit, window)
-    moments: list[float] = []
+    calls: list[tuple[float, float, float]] = []
 
     def request(_: int) -> None:
+        began = time.time()
         decision: Any = kv.run(log.hit("ida"))
         if decision.allowed:
-            moments.append(decision.at)
+            calls.append((decision.at, began, time.time()))
 
     def violations() -> int:
+        server_clock(kv.client).require(calls)
+        moments = [at for at, _, _ in calls]
         return judge("sliding-log", moments, limit=limit, window=window).over
 
     return _race(request, violations, seed)

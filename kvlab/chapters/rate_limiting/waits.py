@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import pandas as pd
 from kvlab import Kv
 from kvlab.chapters.rate_limiting.admissions import KINDS, next_edge
 from kvlab.errors import InvalidArgument
+from kvlab.instruments.judges.server_clock import server_clock
 
 
 def waits_of_all(kv: Kv, *, limit: int, window: float, cost: int) -> pd.DataFrame:
@@ -29,14 +31,25 @@ def watch_waits(
     ``first yes, ms`` of the server's clock, counted from the promised moment; ``true``, whether
     the last no lies before that moment and the first yes does not.
 
-    Raises InvalidArgument when a limiter does not deny the cost.
+    Raises InvalidArgument when a limiter does not deny the cost, and ``ServerTimeOutsideCall``
+    when a limiter says a time at which the limiter was not asked.
     """
+    calls: list[tuple[float, float, float]] = []
+
+    def look(ops: list[Any]) -> list[Any]:
+        began = time.time()
+        decisions = kv.run(ops)
+        ended = time.time()
+        calls.extend((decision.at, began, ended) for decision in decisions)
+        return decisions
+
     kv.run([limiter.hit(key, fill) for limiter in limiters.values()])
-    looks = [kv.run([limiter.hit(key, cost) for limiter in limiters.values()])]
+    looks = [look([limiter.hit(key, cost) for limiter in limiters.values()])]
     if any(decision.allowed for decision in looks[0]):
         raise InvalidArgument(f"not every limiter denied a cost of {cost} after {fill}")
     while not all(decision.allowed for decision in looks[-1]):
-        looks.append(kv.run([limiter.peek(key, cost) for limiter in limiters.values()]))
+        looks.append(look([limiter.peek(key, cost) for limiter in limiters.values()]))
+    server_clock(kv.client).require(calls)
     rows = [_wait(decisions) for decisions in zip(*looks, strict=True)]
     columns = ["retry_after, s", "last no, ms", "first yes, ms"]
     frame = pd.DataFrame(rows, columns=columns, index=pd.Index(limiters, name="limiter"))

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import redis
 
 from kvlab.instruments.judges.admissions import AdmissionVerdict, certain_overlap, judge
 from kvlab.instruments.judges.denials import DenialVerdict, judge_denials
+from kvlab.instruments.judges.server_clock import ServerClock, server_clock
 from kvlab.load.process import Process
 from kvlab.load.rate_limiter.decisions import Decisions, Times
 from kvlab.load.rate_limiter.settings import LimiterSettings
@@ -21,8 +19,6 @@ from kvlab.load.verdict import Conclusion, rarest
 
 _SHOWN = 5
 """The calls of a key that a line names."""
-CLOCKS = 0.005
-"""Seconds by which a server time may lie outside its call: clocks are adjusted during a run."""
 
 
 def conclude(process: Process[LimiterSettings, Decisions], began: float) -> Conclusion:
@@ -32,7 +28,7 @@ def conclude(process: Process[LimiterSettings, Decisions], began: float) -> Conc
     if settings.naive or settings.control:
         findings.append(_naive_finding(decisions, settings, began))
     if decisions.keys:
-        findings.insert(0, _server_times(decisions, began, *server_clock(process.kv.client)))
+        findings.insert(0, _server_times(decisions, began, server_clock(process.kv.client)))
     untested = None
     if not decisions.denied:
         untested = "no request was denied; use fewer keys, a lower limit or more users"
@@ -128,38 +124,24 @@ def _under(verdicts: Mapping[str, DenialVerdict], calls: Offenders) -> Finding:
     return Finding("denials", verdict.holds, says, evidence, least)
 
 
-def server_clock(
-    client: redis.Redis, clock: Callable[[], float] = time.time
-) -> tuple[float, float]:
-    """The seconds by which the server's clock is ahead of ours, and how sure that is (±)."""
-    best = (math.inf, 0.0)
-    for _ in range(10):
-        began = clock()
-        seconds, micros = client.time()
-        ended = clock()
-        best = min(best, ((ended - began) / 2, seconds + micros / 1e6 - (began + ended) / 2))
-    return best[1], best[0]
-
-
-def _server_times(decisions: Decisions, began: float, ahead: float, unsure: float) -> Finding:
+def _server_times(decisions: Decisions, began: float, clock: ServerClock) -> Finding:
     """Whether each server time, which the other findings rely on, lies inside its own call."""
-    tolerance, outside, total, lines = CLOCKS + unsure, 0, 0, []
+    outside, total, lines, within = 0, 0, [], f"{clock.tolerance * 1e3:.1f} ms"
     for key in decisions.keys:
         rows = decisions.timed(key)
-        at = rows[:, 0] - ahead
-        wrong = (at < rows[:, 1] - tolerance) | (at > rows[:, 2] + tolerance)
+        wrong = clock.outside(rows)
         total, outside = total + len(rows), outside + int(wrong.sum())
         if wrong.any():
-            said, start, end = rows[wrong][0] - (began + ahead, began, began)
+            said, start, end = rows[wrong][0] - (began + clock.ahead, began, began)
             lines.append(
                 f"{key}: {wrong.sum():,} calls; the first, from {start:.6f} to {end:.6f} s, says "
                 f"that it was decided at {said:.6f} s"
             )
     says = (
-        f"each server time lies inside its call, ± {tolerance * 1e3:.1f} ms; outside: {outside:,} "
-        f"of {total:,} (the server's clock is {ahead * 1e3:.1f} ms ahead of the caller's)"
+        f"each server time lies inside its call, ± {within}; outside: {outside:,} of {total:,} "
+        f"(the server's clock is {clock.ahead * 1e3:.1f} ms ahead of the caller's)"
     )
-    least = f"a server time {tolerance * 1e3:.1f} ms outside its call; {rarest(total, 'calls')}"
+    least = f"a server time {within} outside its call; {rarest(total, 'calls')}"
     return Finding("server times", not outside, says, tuple(lines), least)
 
 

@@ -9,6 +9,10 @@ NEEDS_STORE = frozenset({"work", "me", "score"})
 """The routes that have no other answer than 503 without the store."""
 
 
+Call = tuple[float, float, float]
+"""What the server's clock said, and begin and end of the request by ours; Unix seconds."""
+
+
 @dataclass(slots=True)
 class FaultSeen:
     """One fault; times in seconds of the run.
@@ -36,13 +40,13 @@ class Counted:
 @dataclass(slots=True)
 class Diary:
     """``wrong``: promise → each sight that breaks the promise; ``done``: promise → how often it
-    could have been broken. ``admitted``: address → the server's times. ``memory``: of the app, in
+    could have been broken. ``admitted``: address → its admissions. ``memory``: of the app, in
     bytes, once a second. ``slowest``: seconds and route of the slowest answer."""
 
     statuses: Counter[tuple[str, int]] = field(default_factory=Counter)
     wrong: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     done: Counter[str] = field(default_factory=Counter)
-    admitted: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    admitted: defaultdict[str, list[Call]] = field(default_factory=lambda: defaultdict(list))
     counters: defaultdict[str, Counted] = field(default_factory=lambda: defaultdict(Counted))
     faults: list[FaultSeen] = field(default_factory=list)
     memory: list[int] = field(default_factory=list)

@@ -15,6 +15,7 @@ import redis.asyncio
 from kvlab import AsyncKv, AutoBatch
 from kvlab.core.checks import keep, seconds, whole
 from kvlab.instruments.faults.proxy import Proxy
+from kvlab.instruments.judges.server_clock import server_clock
 from kvlab.load.record.parts import Finding
 from kvlab.load.soak.callers import COUNT, Callers
 from kvlab.load.soak.diary import Diary, FaultSeen
@@ -77,8 +78,10 @@ def soak(
                 asyncio.run(_Soak(settings, target, app, diary, residue).run(show))
                 residue.log = app.log
         residue.left_open = len(_others(target))
+        with server.client() as client:
+            clock = server_clock(client)
     residue.processes = [str(p) for p in set(this.children(recursive=True)) - before]
-    return Soaked(diary, judged(diary, residue, LIMIT, WINDOW))
+    return Soaked(diary, judged(diary, residue, LIMIT, WINDOW, clock))
 
 
 def _others(target: Target) -> list[object]:

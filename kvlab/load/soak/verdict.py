@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from kvlab.instruments.judges.admissions import judge
+from kvlab.instruments.judges.server_clock import ServerClock
 from kvlab.load.record.parts import Finding
 from kvlab.load.soak.callers import COUNTS, ERRORS, FENCES, FREE
 from kvlab.load.soak.diary import Diary
@@ -49,11 +50,14 @@ class Residue:
         )
 
 
-def judged(diary: Diary, residue: Residue, limit: int, window: float) -> list[Finding]:
+def judged(
+    diary: Diary, residue: Residue, limit: int, window: float, clock: ServerClock
+) -> list[Finding]:
     """A finding for each promise; BROKEN too when a promise was never put to the test."""
     return [
         *(_finding(promise, diary.done[promise], diary.wrong[promise]) for promise in PROMISES),
         _limit(diary, limit, window),
+        _server_times(diary, clock),
         _memory(diary.memory),
         *_residue(residue),
     ]
@@ -67,13 +71,22 @@ def _finding(promise: str, tried: int, wrong: Iterable[str]) -> Finding:
 
 def _limit(diary: Diary, limit: int, window: float) -> Finding:
     verdicts = [
-        judge("sliding-log", times, limit=limit, window=window) for times in diary.admitted.values()
+        judge("sliding-log", [at for at, _, _ in calls], limit=limit, window=window)
+        for calls in diary.admitted.values()
     ]
     over, admitted = sum(v.over for v in verdicts), sum(v.admitted for v in verdicts)
     busiest = max((v.worst for v in verdicts), default=0)
     name = "the limit holds"
     says = f"{name}: {over} too many of {admitted:,} admissions; at most {busiest:g} of {limit}"
     return Finding(name, bool(admitted) and not over, f"{says} in {window:g} s")
+
+
+def _server_times(diary: Diary, clock: ServerClock) -> Finding:
+    name = "each server time lies inside its request"
+    calls = [call for of_address in diary.admitted.values() for call in of_address]
+    outside = int(clock.outside(calls).sum())
+    says = f"{name}, ± {clock.tolerance * 1e3:.1f} ms: {outside:,} of {len(calls):,} outside"
+    return Finding(name, bool(calls) and not outside, says)
 
 
 def _memory(samples: list[int]) -> Finding:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -50,9 +51,11 @@ class Visitor:
 
     async def _work(self) -> None:
         for _ in range(self._random.randrange(1, 8)):
+            began = time.time()
             answer = await self._ask("work", "POST", "/api/work", {200, 429, 503})
             if answer is not None and answer.status == 200:
-                self._diary.admitted[self._browser.address].append(answer.body["decided_at"])
+                call = (answer.body["decided_at"], began, time.time())
+                self._diary.admitted[self._browser.address].append(call)
 
     async def _hang_up(self) -> None:
         try:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from kvlab import Kv, NaiveSlidingWindow
+from kvlab import Decision, Kv, NaiveSlidingWindow, Op, SlidingWindowLog
+from kvlab.chapters.rate_limiting import admissions, costs
 from kvlab.chapters.rate_limiting.admissions import (
     KINDS,
     Replay,
@@ -18,7 +20,9 @@ from kvlab.chapters.rate_limiting.admissions import (
     replay_bursts,
 )
 from kvlab.chapters.rate_limiting.charts import KNOB_MAX, replay_chart, worst_interval_chart
+from kvlab.chapters.rate_limiting.waits import watch_waits
 from kvlab.errors import InvalidArgument
+from kvlab.instruments.judges.server_clock import ServerTimeOutsideCall
 from kvlab.server.running_server import RunningServer
 
 
@@ -85,3 +89,38 @@ def test_the_axis_of_the_worst_interval_does_not_move(limit: int, burst: int) ->
     tallest = max(bar.get_height() for bar in axes.patches)
     assert axes.get_ylim() == worst_interval_chart().axes[0].get_ylim()
     assert tallest < axes.get_ylim()[1]
+
+
+class _AnHourBack:
+    """A limiter that says of each decision that it was made an hour ago."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        self._limiter = SlidingWindowLog(*args, **settings)
+
+    def hit(self, key: str, cost: int = 1) -> Op[Decision]:
+        return self._late(self._limiter.hit(key, cost))
+
+    def peek(self, key: str, cost: int = 1) -> Op[Decision]:
+        return self._late(self._limiter.peek(key, cost))
+
+    def _late(self, op: Op[Decision]) -> Op[Decision]:
+        def decode(raw: Any) -> Decision:
+            decision = op.decode(raw)
+            return replace(decision, at=decision.at - 3600)
+
+        return Op(op.command, *op.args, decode=decode)
+
+
+@pytest.mark.parametrize("chapter", ["replay", "race", "waits"])
+def test_a_time_that_the_server_says_is_not_believed(
+    chapter: str, kv: Kv, server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admissions, "KINDS", {"sliding-log": _AnHourBack})
+    monkeypatch.setattr(costs, "SlidingWindowLog", _AnHourBack)
+    with pytest.raises(ServerTimeOutsideCall, match="server times lie outside"):
+        if chapter == "replay":
+            replay_bursts(kv, np.array([0.0]), limit=2, window=0.1)
+        elif chapter == "race":
+            costs._hardened_race(kv, 30, 0.4, seed=1)
+        else:
+            watch_waits(kv, {"log": _AnHourBack("w", 1, 0.1)}, "k", fill=1, cost=1)
