@@ -28,6 +28,17 @@ no other can. The server's own clock is real: what a script computes from TIME, 
 idle times (XAUTOCLAIM), notices neither a sleep nor a TTL that a fault ends. Keep TTLs above a
 second.
 
+Mutual exclusion is asked for with two steps that touch the same thing, and a client that crashes is
+no longer inside::
+
+    def holder(kv):
+        with RedisLock(kv, "door", timeout=10):
+            step("enters", "the room")
+            step("leaves", "the room")
+
+    explore([holder] * 2, crashes=True,
+            invariant=lambda world: world.most_inside("enters", "leaves") <= 1)
+
 A client's clocks (``time``, ``datetime``) are its own, also by the names of ``from time import
 time``. A clock that an object or a default argument has kept is real: what the client then does
 differs from run to run, and raises ``Nondeterministic``. ``random`` has the same seed in each run.
@@ -245,6 +256,7 @@ def _explored(settings: Settings) -> Story:
         faults=found.faults,
         absent=tuple(kind for kind in settings.faults.kinds if kind not in found.faults),
         excused=found.excused,
+        waits=found.waits,
         sends_time=() if settings.faults.clock_jumps else tuple(sorted(found.sends_time)),
         settings=settings,
     )

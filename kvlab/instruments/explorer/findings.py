@@ -55,7 +55,8 @@ class Findings:
     first run that held, or else the first run; ``denied``: the invariant has said no to a run.
     ``undecided``: how many runs were broken off, by the reason; ``faults``: how many had a fault,
     by its kind; ``excused``: in how many a client raised what it may raise, by the class;
-    ``sends_time``: the clients that sent a time of their own clock.
+    ``sends_time``: the clients that sent a time of their own clock; ``waits``: of each client, how
+    often it has slept or waited in vain in one run, at most.
     """
 
     seconds: float = 0.0
@@ -67,6 +68,7 @@ class Findings:
     excused: Counter[str] = field(default_factory=Counter)
     moved: set[int | None] = field(default_factory=set)
     sends_time: set[str] = field(default_factory=set)
+    waits: Counter[str] = field(default_factory=Counter)
     best: tuple[Rank, tuple[Choice, ...]] | None = None
     first: MadeRun | None = None
     denied: bool = False
@@ -75,6 +77,7 @@ class Findings:
         """Add one run."""
         self.schedules += 1
         self.sends_time |= run.sends_time
+        self.waits |= Counter(run.waits)
         self.moved.update(step.client for step in run.trace)
         self.faults.update({_FAULTS[one.kind] for one in path if one.kind in _FAULTS})
         self.excused.update(set(verdict.excused))
@@ -92,6 +95,7 @@ class Findings:
         self.excused += other.excused
         self.moved |= other.moved
         self.sends_time |= other.sends_time
+        self.waits |= other.waits
         if other.best is not None:
             self._offer(*other.best)
 

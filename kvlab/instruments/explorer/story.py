@@ -19,6 +19,11 @@ _FROZEN = (
     "a time of the client's own clock is in a command, and this clock stands still: try "
     "clock_jumps=[0.001] for one that goes on, and [60, -60] for one that is wrong"
 )
+_MANY = 1000  # runs
+_BOUND = (
+    "in one run, and each wait multiplies the runs: bound the polls (fewer tries, a deadline after "
+    "two or three, a longer sleep, a shorter TTL of what they wait for)"
+)
 _NEEDED = {
     "crashes": "a client crashes only between two of its steps",
     "lost_replies": "they need a command that does not block",
@@ -55,6 +60,7 @@ class Story:
       and never came. ``excused``: in how many runs a client raised what it may raise, by the class.
     * ``sends_time``: the clients that sent a time of their own clock, where no ``clock_jumps`` are
       allowed.
+    * ``waits``: of each client, how often it has slept or waited in vain in one run, at most.
     * ``seconds``: how long the exploration took.
     * ``settings``: what was explored, for ``play``; None of a replay.
 
@@ -73,6 +79,7 @@ class Story:
     absent: tuple[str, ...] = ()
     excused: Counter[str] = field(default_factory=Counter)
     sends_time: tuple[str, ...] = ()
+    waits: Counter[str] = field(default_factory=Counter)
     settings: Settings | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -122,6 +129,9 @@ class Story:
             found.append(f"undecided: {_counted(self.undecided)}")
         if self.undecided:
             found.append(_DECIDES)
+        polls = [f"{who} waits {count} times" for who, count in self.waits.items() if count > 2]
+        if polls and (self.undecided or not self.complete or self.schedules >= _MANY):
+            found.append(f"polling: {', '.join(polls)} {_BOUND}")
         return tuple(found)
 
     def play(self, *, title: str = TITLE, ends: int = MOST_ENDS) -> Game:
@@ -163,5 +173,6 @@ class Story:
             raise Violated(
                 f"undecided: {self.summary}, and not complete: allow more max_schedules or "
                 "max_seconds, or set reduce=True; story.holds does not ask whether it is complete"
+                + "".join(f"\n{note}" for note in self.notes if note.startswith("polling"))
             )
         return True

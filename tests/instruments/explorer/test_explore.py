@@ -313,6 +313,42 @@ def test_a_search_that_is_cut_has_made_the_likely_runs() -> None:
     assert (story.complete, story.verdict) == (False, "broken")
 
 
+def test_what_polling_costs_is_said_where_it_matters() -> None:
+    def polls(kv: Any) -> None:
+        for _ in range(4):
+            if kv.set("lock", 1, nx=True):
+                return
+            time.sleep(1)
+
+    three = {"ann": lambda kv: kv.get("lock"), "bob": polls, "cy": polls}
+    cut = explore(three, max_schedules=2)
+    (said,) = (note for note in cut.notes if note.startswith("polling"))
+    assert said.startswith("polling: cy waits 4 times in one run, and each wait multiplies the ru")
+    with pytest.raises(Violated, match="polling: cy waits 4 times"):
+        assert cut
+    assert not explore({"bob": polls, "cy": polls}).notes
+
+
+def test_mutual_exclusion_is_asked_for_by_two_steps() -> None:
+    def holder(kv: Any) -> None:
+        if kv.set("lock", 1, nx=True, ex=9):
+            step("enters", "the room")
+            step("leaves", "the room")
+            kv.delete("lock")
+
+    def alone(world: World) -> bool:
+        return world.most_inside("enters", "leaves") <= 1
+
+    for reduce in (False, True):
+        assert explore([holder] * 2, invariant=alone, reduce=reduce)
+        broken = explore([holder] * 2, invariant=alone, reduce=reduce, expiries=True)
+        assert broken.violations
+        # the lock of a client that crashed in the room is free for the next
+        crashed = explore([holder] * 2, invariant=alone, reduce=reduce, crashes=True)
+        assert crashed.faults["crashes"]
+        assert crashed
+
+
 def test_a_bound_that_is_just_enough_is_complete() -> None:
     assert explore([counts(2)] * 2, max_schedules=6)
 

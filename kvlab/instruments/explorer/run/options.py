@@ -31,7 +31,8 @@ _time_out = functools.cache(functools.partial(Choice, "time out"))
 class RunState:
     """How far a run has come. Lists have an item for each client.
 
-    ``steps``: how many the client has made; ``woke_at``: the length of the trace when it last
+    ``steps``: how many the client has made; ``waits``: how often it has slept or waited in vain;
+    ``woke_at``: the length of the trace when it last
     woke from a sleep; ``taken``: all choices, those that are no steps too.
     """
 
@@ -40,6 +41,7 @@ class RunState:
     faults_left: int
     results: list[Any]
     steps: list[int]
+    waits: list[int]
     woke_at: list[int | None]
     trace: list[Step] = field(default_factory=list)
     taken: int = 0

@@ -17,8 +17,8 @@ from kvlab.instruments.explorer.shortening import essence
 
 ADVICE = (
     "clients, setup and invariant must do the same in each run when they get the same answers: "
-    "keep nothing from one run to the next (a list, a global, a cache) or empty it in setup, seed "
-    "random numbers, start no threads"
+    "keep nothing from one run to the next (a list, a global, a cache): make a library's object "
+    "inside the client, empty the rest in setup; seed random numbers, start no threads"
 )
 
 _NEAR = 7 * 86400  # seconds

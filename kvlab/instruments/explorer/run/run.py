@@ -45,6 +45,7 @@ class Run:
             faults_left=self.settings.max_faults,
             results=[UNFINISHED] * count,
             steps=[0] * count,
+            waits=[0] * count,
             woke_at=[None] * count,
         )
         self._options = Options()
@@ -76,6 +77,11 @@ class Run:
     @property
     def trace(self) -> list[Step]:
         return self._state.trace
+
+    @property
+    def waits(self) -> dict[str, int]:
+        """How often each client has slept or waited in vain."""
+        return dict(zip(self.settings.names, self._state.waits, strict=True))
 
     @property
     def world(self) -> World:
@@ -197,6 +203,7 @@ class Run:
         thread, state = program.thread, self._state
         commands = before.commands if isinstance(before, Sending | Blocked) else ()
         replies = tuple(thread.replies)
+        self._began_unlike |= self.exploration.scripts.note(commands, replies)
         if thread.told_time and has_time(commands, state.clock.time):
             self.sends_time.add(self.settings.names[thread.number])
         state.steps[thread.number] += choice.kind not in ("look", "jump")
@@ -205,11 +212,14 @@ class Run:
         step = None
         if choice.kind != "look":
             result = state.results[thread.number]
-            step = Step(choice.kind, thread.number, commands, replies, label, b"", ended, result)
+            scripts = self.exploration.scripts.texts(commands)
+            step = Step(
+                choice.kind, thread.number, commands, replies, label, b"", ended, result, scripts
+            )
             state.trace.append(step)
+        state.waits[thread.number] += isinstance(before, Asleep) or choice.kind == "time out"
         if isinstance(before, Asleep):
             state.woke_at[thread.number] = len(state.trace)
-        self._began_unlike |= self.exploration.scripts.note(commands, replies)
         return step
 
     def _note_end(self, program: ClientProgram) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -27,7 +27,8 @@ class Step(NamedTuple):
 
     ``commands`` were sent and ``replies`` came back, an exception for an error reply. ``label``
     is that of a ``step``. ``ended`` says that it was the client's last step, and ``result`` is
-    then what the client returned, or the exception that it raised.
+    then what the client returned, or the exception that it raised. ``scripts``: the texts that
+    the SHA-1s in ``commands`` stand for, as far as they are known.
     """
 
     kind: Kind
@@ -38,6 +39,7 @@ class Step(NamedTuple):
     key: bytes = b""
     ended: bool = False
     result: Any = None
+    scripts: Mapping[bytes, bytes] = {}
 
 
 class Done(NamedTuple):
@@ -61,6 +63,16 @@ class World:
     results: list[Any]
     kv: KvRedis
     trace: tuple[Step, ...]
+
+    def most_inside(self, enters: str, leaves: str) -> int:
+        """How many clients at most were at once between their ``step(enters, …)`` and their
+        ``step(leaves, …)``. A client that has crashed or ended is not inside."""
+        inside, most = set[int | None](), 0
+        for one in self.trace:
+            inside |= {one.client} if one.label == enters else set()
+            inside -= {one.client} if one.ended or one.label == leaves else set()
+            most = max(most, len(inside))
+        return most
 
 
 Invariant = Callable[[World], object]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from kvlab.instruments.explorer.clients.stops import Command
 from kvlab.instruments.explorer.run.steps import Step
+from kvlab.instruments.explorer.timeline.scripts import SCRIPT_COMMANDS
 from kvlab.instruments.explorer.timeline.wording import State, named, printable, word
 
 _MOST = 40
@@ -47,7 +48,10 @@ def words_of(trace: Iterable[Step]) -> set[str]:
 def in_short(step: Step, short: Mapping[str, str], matter: Collection[str]) -> Step:
     """The step with the short forms; of a long batch the commands that matter."""
     commands = tuple(
-        tuple(_renamed(one, short) for one in command)
+        tuple(
+            one if at == 1 and command[0].upper() in SCRIPT_COMMANDS else _renamed(one, short)
+            for at, one in enumerate(command)
+        )
         for command in _kept(step.commands, step.replies, matter)
     )
     return step._replace(commands=commands, key=_renamed(step.key, short))

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from importlib import resources
 from typing import Any
 
 import redis
 
-from kvlab.core.op import Script
 from kvlab.instruments.explorer.clients.stops import Command
 from kvlab.instruments.explorer.run.steps import Step, Unfinished
 from kvlab.instruments.explorer.shortening import shortened
+from kvlab.instruments.explorer.timeline.scripts import SCRIPT_COMMANDS, script_name
 from kvlab.instruments.faults.client_gate import ClientCrashed
 
 State = Mapping[str, tuple[str, float | None]]
@@ -22,8 +19,6 @@ State = Mapping[str, tuple[str, float | None]]
 MAX_KEYS = 100
 WHOLE = 10_000  # characters of a value that are compared
 WORD, LINE, VALUE, NAME = 32, 72, 72, 40  # characters: argument, command, value, name of a key
-
-_SCRIPTS = {b"EVALSHA", b"EVALSHA_RO", b"EVAL", b"EVAL_RO"}
 
 
 def state_of(client: redis.Redis) -> State:
@@ -79,11 +74,11 @@ def line_of(step: Step) -> str:
 
 def request_of(step: Step) -> str:
     """The commands of a step."""
-    commands = list(step.commands)
+    commands = step.commands
+    words = [_command(command, step.scripts) for command in commands]
     if len(commands) > 2 and commands[0][0].upper() == b"MULTI":
-        inner = "; ".join(map(_command, commands[1:-1]))
-        return f"MULTI {inner} EXEC"
-    return "; ".join(map(_command, commands))
+        return f"MULTI {'; '.join(words[1:-1])} EXEC"
+    return "; ".join(words)
 
 
 def reply_of(step: Step) -> str:
@@ -94,12 +89,15 @@ def reply_of(step: Step) -> str:
     return _cut(", ".join(map(_reply, replies)), LINE)
 
 
-def _command(command: Command) -> str:
+def _command(command: Command, scripts: Mapping[bytes, bytes]) -> str:
     name, rest = command[0].decode("utf-8", "replace").upper(), command[1:]
-    if command[0].upper() in _SCRIPTS:
+    if command[0].upper() in SCRIPT_COMMANDS:
         count = int(command[2])
         values = map(word, rest[2 + count :])
-        return _joined([_script(command[0], command[1]), *_keys(rest[2 : 2 + count]), "|", *values])
+        script = script_name(command[1], scripts.get(command[1]))
+        return _joined([script, *_keys(rest[2 : 2 + count]), "|", *values])
+    if name == "SCRIPT" and rest[0].upper() == b"LOAD":
+        return f"SCRIPT LOAD {script_name(rest[1])}"
     return _joined([name, *map(word, rest)])
 
 
@@ -116,24 +114,6 @@ def _keys(names: Sequence[bytes]) -> list[str]:
 
 def _joined(words: Iterable[str]) -> str:
     return " ".join(words).removesuffix(" |")
-
-
-def _script(name: bytes, given: bytes) -> str:
-    sha = given.decode("latin-1")
-    if not name.upper().startswith(b"EVALSHA"):
-        sha = hashlib.sha1(given, usedforsecurity=False).hexdigest()
-    return _own_scripts().get(sha, f"{name.decode().upper()} {sha[:7]}")
-
-
-@functools.cache
-def _own_scripts() -> Mapping[str, str]:
-    rooms = [room for room in resources.files("kvlab").iterdir() if room.is_dir()]
-    files = [(room, file.name) for room in rooms for file in room.iterdir()]
-    return {
-        Script.load(f"{room.name}/{name.removesuffix('.lua')}").sha: name
-        for room, name in files
-        if name.endswith(".lua")
-    }
 
 
 def _reply(reply: Any) -> str:
