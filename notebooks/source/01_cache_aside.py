@@ -102,10 +102,16 @@ print(f"second reader waits: at most {second.wait:.0f} s")
 # The first reader must load the value. The second reader must not load the value. `fetch` is the
 # whole pattern as a flow: `read`, then `load` and `fill`, or wait and read again.
 #
-# The next cell runs the same two readers with leases, and with one fault at every point where the
-# fault can happen.
-#
-# **Predict.** After which of the faults in the table must the row be loaded again?
+# The next cells run the same two readers with leases, and with one fault at every point where the
+# fault can happen. There are five kinds of faults: a request is lost, a reply is lost, the server
+# forgets its scripts, a client crashes, a key ends early.
+
+# %% tags=["predict"]
+again = predict(
+    "01-faults",
+    "After how many of the five kinds of faults can it happen that the row is "
+    "loaded a second time?",
+)
 
 # %%
 from kvlab.chapters.cache_aside.faults import explore_fault_by_fault
@@ -120,6 +126,9 @@ def leased_reader(client):
 
 table = explore_fault_by_fault([leased_reader] * 2, setup=db.reset, invariant=one_load)
 table.style.hide(axis="index")
+
+# %% tags=["predict"]
+again.measured(sum(table["broken"] > 0))
 
 # %% [markdown]
 # That is the exact promise: one load **while the lease lives**. If the reader with the lease
@@ -299,12 +308,19 @@ trips.style.hide(axis="index")
 #
 # ## The cliff
 #
-# **Predict.** 40 entries are filled at the same moment, by a deploy or a batch job, with a TTL of
-# one second. How many loads does the database get one second later? And two seconds later?
+# 40 entries are filled at the same moment, by a deploy or a batch job, with a TTL of one second.
+# Then 300 requests a second arrive in an open loop: a request arrives whether or not the earlier
+# ones are answered.
 #
 # In the hardened version each entry loses a random part of its life, here up to one half
-# (`jitter=0.5`), so that entries that were filled together do not end together. 300 requests a
-# second arrive in an open loop: a request arrives whether or not the earlier ones are answered.
+# (`jitter=0.5`), so that entries that were filled together do not end together.
+
+# %% tags=["predict"]
+cliff_loads = predict(
+    "01-cliff",
+    "Without jitter: how many loads does the database get in the busiest 0.1 s, "
+    "about one second after the entries were filled?",
+)
 
 # %%
 from kvlab.chapters.cache_aside.filled_together import read_after_common_fill
@@ -332,6 +348,9 @@ title = (
     f"{second_peak} after 2 s; with jitter at most {spread_peak}"
 )
 filled_together_chart(cliff, title=title)
+
+# %% tags=["predict"]
+cliff_loads.measured(first_peak)
 
 # %% [markdown]
 # The naive entries end together, so their loads come together at 1 s. Later peaks are lower and

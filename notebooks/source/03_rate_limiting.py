@@ -76,12 +76,21 @@ killed.measured("until the window ends" if crash.holds else "for ever")
 # %% [markdown]
 # See the last column: the counter has no TTL, and no later request sets a TTL. This customer is
 # never admitted again.
-#
-# **Predict.** Nobody crashes. The network loses one reply, and redis-py does what it does by default: it
-# retries. How often is the request counted? And what happens to the TTL?
+
+# %% tags=["predict"]
+lost = predict(
+    "03-lost-reply",
+    "Nobody crashes. The network loses one reply, and redis-py retries, as it does "
+    "by default. Does the counter always get its TTL?",
+    ["yes", "no"],
+)
 
 # %%
-explore({"Ann": ann_asks}, invariant=every_key_expires, lost_replies=True)
+retried = explore({"Ann": ann_asks}, invariant=every_key_expires, lost_replies=True)
+retried
+
+# %% tags=["predict"]
+lost.measured("yes" if retried.holds else "no")
 
 # %% [markdown]
 # See the second `INCRBY`: one request was counted twice. The code sets the TTL only after the
@@ -89,9 +98,14 @@ explore({"Ann": ann_asks}, invariant=every_key_expires, lost_replies=True)
 #
 # ### Two bursts around the edge
 #
-# **Predict.** Limit 10 per second, and nobody crashes. What is the most that can be admitted within one
-# second? One request opens the window. The rest of the ten come just before the window ends, and ten more
-# come just after.
+# The limit is 10 per second, and nobody crashes. One request opens the window. Nine more come just
+# before the window ends, and ten more come just after.
+
+# %% tags=["predict"]
+burst = predict(
+    "03-burst",
+    "What is the most that is admitted within one second?",
+)
 
 # %%
 import time
@@ -105,6 +119,14 @@ for requests, pause in ((1, 0.85), (9, 0.17), (10, 0)):
     time.sleep(pause)
 charts.admissions_per_window(admitted, limit=10, window=1.0)
 
+
+# %% tags=["predict"]
+def within_a_second_before(end):
+    return sum(end - 1 < moment <= end for moment in admitted)
+
+
+burst.measured(max(map(within_a_second_before, admitted)))
+
 # %% [markdown]
 # See the shaded part: nearly twice the limit. Only the request that opened the window is too old to
 # count. This is not a mistake in the code: every counter that starts again from zero allows this. A
@@ -114,10 +136,15 @@ charts.admissions_per_window(admitted, limit=10, window=1.0)
 #
 # The sliding version removes the old entries, counts the other entries (`ZCOUNT`), and adds an
 # entry if there is room (`ZADD`).
-#
-# **Predict.** There are two clients and no faults, and the limit is 1. Their commands can reach the
-# server in several orders. In how many of the orders are both clients admitted: in none, in a few,
-# in most?
+
+# %% tags=["predict"]
+both_in = predict(
+    "03-look-then-add",
+    "There are two clients and no faults, and the limit is 1. Their commands can "
+    "reach the server in many orders. In what share of the orders are both clients "
+    "admitted?",
+    unit="%",
+)
 
 
 # %%
@@ -131,17 +158,26 @@ def at_most_one(world):
     return sum(world.results) <= 1
 
 
-explore({"A": dan_asks, "B": dan_asks}, invariant=at_most_one)
+look_then_add = explore({"A": dan_asks, "B": dan_asks}, invariant=at_most_one)
+look_then_add
+
+# %% tags=["predict"]
+both_in.measured(look_then_add.violations / look_then_add.schedules * 100)
 
 # %% [markdown]
 # See the count in the title: in most schedules both clients are admitted. A client looks first and
 # writes later. Another client can write between the two.
 #
 # The second problem is the clock. Each client decides by its own clock which entries are old.
-#
-# **Predict.** Another client used up the limit one second ago. Now one client comes alone. What
-# does this client's first command do to the log when the client's clock is 61 seconds *ahead*? And
-# what happens when the client's clock is two seconds *behind*?
+
+# %% tags=["predict"]
+clocks = predict(
+    "03-clocks",
+    "Another client used up the limit one second ago. Now one client comes alone. "
+    "Its clock is two seconds behind, or 61 seconds ahead. With which of the two "
+    "clocks is the client admitted?",
+    ["behind", "ahead", "behind and ahead", "neither"],
+)
 
 
 # %%
@@ -155,8 +191,13 @@ def the_client_is_denied(world):
 
 
 clock = {"setup": use_up_the_limit, "invariant": the_client_is_denied}
-display(explore([dan_asks], clock_jumps=-2, **clock))
-display(explore([dan_asks], clock_jumps=61, **clock))
+moved = {jump: explore([dan_asks], clock_jumps=jump, **clock) for jump in (-2, 61)}
+display(*moved.values())
+
+# %% tags=["predict"]
+which = {-2: "behind", 61: "ahead"}
+admitted_with = [which[jump] for jump in moved if not moved[jump].holds]
+clocks.measured(" and ".join(admitted_with) or "neither")
 
 # %% [markdown]
 # See the two logs. With the clock behind, the entry lies in the client's future and is not counted. With the
@@ -308,12 +349,20 @@ with_every_fault(your_client)
 #
 # ## Four algorithms, one load
 #
-# **Predict.** All four limiters are correct. Will they admit the same requests? The load is an open loop:
-# bursts of 6 to 16 requests, seed 3, no warm-up, one repetition, limit 10 per half second. The load starts
-# at an edge of the server's window, and each request asks all four limiters in one round trip.
+# The load is an open loop: bursts of 6 to 16 requests, seed 3, no warm-up, one repetition, limit 10 per
+# half second. The load starts at an edge of the server's window, and each request asks all four limiters in
+# one round trip.
 #
 # A judge that knows only "limit 10" would call correct limiters wrong. So each limiter is judged by its own
 # promise, from the server's times of its admissions.
+
+# %% tags=["predict"]
+four = predict(
+    "03-four",
+    "All four limiters are correct. Do all four admit at most 10 requests in every "
+    "half second?",
+    ["yes", "no"],
+)
 
 # %%
 from kvlab.chapters.rate_limiting.charts import replay_chart, worst_interval_chart
@@ -326,6 +375,9 @@ top = verdicts.most.max()
 over = verdicts["too many"].sum()
 title = f"They differ: {fewest} to {top} within 0.5 s at limit 10, too many: {over}"
 replay_chart(load, title=title)
+
+# %% tags=["predict"]
+four.measured("yes" if top <= 10 else "no")
 
 # %% [markdown]
 # See the labels: the log admits at most 10 in any half second. The other limiters may admit more,

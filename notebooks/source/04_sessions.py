@@ -108,12 +108,17 @@ print(f"{reads} reads; last seen {age:.2f} s after its creation (absolute: 0.8 s
 # A slow request reads the session, works for some time, and writes the session back. While the
 # request works, the user clicks "log out".
 #
-# **Predict.** The log-out has finished. Later the slow request finishes too. Is the user logged out
-# then?
-#
 # `explore` runs the two requests on a private server, in every order of their commands. One order,
 # with its faults if it has some, is a **schedule**. The picture is the shortest schedule after
 # which the user is still logged in.
+
+# %% tags=["predict"]
+out = predict(
+    "04-log-out",
+    "The log-out has finished. Later the slow request finishes too. Is the user "
+    "logged out then?",
+    ["in every order", "not in every order"],
+)
 
 # %%
 sids = []  # the last id belongs to the schedule that runs now
@@ -139,8 +144,13 @@ def user_is_out(world):
     return NaiveSessions(world.kv).read(sids[-1]) is None
 
 
+# %%
 requests = {"write": slow_write, "log out": log_out}
-explore(requests, setup=log_in, invariant=user_is_out)
+log_out_story = explore(requests, setup=log_in, invariant=user_is_out)
+log_out_story
+
+# %% tags=["predict"]
+out.measured("in every order" if log_out_story.holds else "not in every order")
 
 # %% [markdown]
 # See the last command: `SETEX` does not check whether the session exists, so the write creates the
@@ -151,10 +161,16 @@ explore(requests, setup=log_in, invariant=user_is_out)
 # the session. No other command runs between these steps.
 #
 # The next cell runs *the same two requests* on both stores, now also with one fault at each point: a lost
-# reply, a lost request, a server that has forgotten its scripts.
-#
-# **Predict.** The cell also tests a second pair of requests: one request writes the field `a`, the
-# other request writes the field `b`. Does the session have both fields at the end?
+# reply, a lost request, a server that has forgotten its scripts. The cell also tests a second pair of
+# requests: one request writes the field `a`, the other request writes the field `b`.
+
+# %% tags=["predict"]
+fields = predict(
+    "04-two-writers",
+    "Both writers of the second pair have finished. Which store has lost one of the "
+    "two fields in some schedule?",
+    ["naive", "hardened", "naive and hardened", "neither"],
+)
 
 # %% tags=["finding"]
 from kvlab.chapters.sessions import races
@@ -168,6 +184,10 @@ for name, sessions in (("naive", NaiveSessions), ("hardened", races.HardenedSess
 counts = [f"{name} in {found[0]} schedules" for name, found in broken.items()]
 print("A slow write undoes a log-out:", ", ".join(counts))
 pd.DataFrame(broken, index=["logged out, and in again", "a field is lost"])
+
+# %% tags=["predict"]
+losing = [name for name, found in broken.items() if not found[1].startswith("0 ")]
+fields.measured(" and ".join(losing) or "neither")
 
 # %% [markdown]
 # See the two columns. The simple version breaks in many schedules. The hardened version breaks in

@@ -239,9 +239,14 @@ print(
 # With an `op_id` no lost message counts a game twice. (The README shows this line.)
 #
 # ## Ties
-#
-# **Predict.** Players 10, 2 and 9 reach the same score, in this order. Which of the three does a
-# sorted set rank first?
+
+# %% tags=["predict"]
+tie = predict(
+    "06-tie",
+    "Players 10, 2 and 9 reach the same score, in this order. Which of the three "
+    "does a sorted set rank first?",
+    ["10", "2", "9"],
+)
 
 # %%
 scored = {"7": 9, "10": 5, "2": 5, "9": 5, "4": 3}  # in the order of arrival
@@ -254,7 +259,11 @@ for rule in ("first", "shared", "dense"):
     kv.run(by_rule.load(scored.items()))
     entries = kv.run([by_rule.rank(player) for player in scored])
     ranks[rule] = [entry.rank for entry in entries]
-pd.DataFrame(ranks, index=pd.Index(scored, name="player"))
+tied = pd.DataFrame(ranks, index=pd.Index(scored, name="player"))
+tied
+
+# %% tags=["predict"]
+tie.measured(tied.loc[["10", "2", "9"], "naive"].idxmin())
 
 # %% [markdown]
 # The naive board compares names as bytes: "9" is greater than "2", and "2" is greater than "10".
@@ -287,8 +296,15 @@ def ranks_by_rule(rule, scores):
 # ## Numbers that are not what was submitted
 #
 # A sorted set stores a score as a double. Beyond 2⁵³ a double cannot hold every whole number, and a
-# double can be infinite. **Predict.** What does each board do with the score 2⁵³ + 1? And with the
-# score infinity? And what does each board answer when you ask for the top 0 players?
+# double can be infinite. The next cells submit the score 2⁵³ + 1 and the score infinity to each board,
+# and ask each board for the top 0 players.
+
+# %% tags=["predict"]
+top_zero = predict(
+    "06-top-0",
+    "How many players does the naive board return when you ask for the top 0?",
+    ["none", "one", "all"],
+)
 
 # %%
 for score in (2**53 + 1, float("inf")):
@@ -300,6 +316,10 @@ for score in (2**53 + 1, float("inf")):
         print(f"  hardened: {refusal}")
 print(f"top 0\n  naive: {len(naive.get_top_players(0))} players")
 print(f"  hardened: {len(kv.run(board.top(0)))} players")
+
+# %% tags=["predict"]
+words = {0: "none", 1: "one", kv.client.zcard(naive.key): "all"}
+top_zero.measured(words[len(naive.get_top_players(0))])
 
 # %% [markdown]
 # The naive board changes the first score and accepts the second score. When you ask for 0 players,
@@ -329,14 +349,24 @@ pd.DataFrame(expiry, index=pd.Index(steps, name="periods from now"))
 #
 # ## What it costs
 #
-# **Predict.** How many round trips does each question take, naive and hardened? "Submit, then my
-# rank" is `update_score` and `get_user_rank` of the naive board, and one `submit` of the hardened
-# board. A proxy between this notebook and the server counts the round trips.
+# There are four questions: "submit, then my rank", "my rank and score", "around me", "the top ten".
+# The first question is `update_score` and `get_user_rank` of the naive board, and one `submit` of the
+# hardened board. A proxy between this notebook and the server counts the round trips.
+
+# %% tags=["predict"]
+trips_guess = predict(
+    "06-trips",
+    "How many round trips do the four questions take on the naive board, together?",
+)
 
 # %%
 from kvlab.chapters.leaderboard.round_trips import count_round_trips
 
-count_round_trips(url, kv.prefix)
+trips = count_round_trips(url, kv.prefix)
+trips
+
+# %% tags=["predict"]
+trips_guess.measured(sum(trips["naive"]))
 
 # %% [markdown]
 # The hardened board answers each question in one round trip.
@@ -383,11 +413,15 @@ charts.latency_percentiles(measured.runs, title=measured.finding)
 #
 # ## What it earns: a million members
 #
-# **Predict.** The board grows from a thousand members to a million. How many times as long does
-# "around me" take then: a thousand times, twice, or once?
-#
 # Sending a million pairs from Python takes long. So `filled_board` makes the pairs in a script on
 # the server, a thousand pairs in a call. Each score belongs to two members.
+
+# %% tags=["predict"]
+growth = predict(
+    "06-million",
+    "The board grows from a thousand members to a million. How many times as long "
+    'does "around me" of the hardened board take then?',
+)
 
 # %%
 from kvlab.chapters.leaderboard import charts as leaderboard_charts
@@ -399,6 +433,11 @@ calls = {"naive: around": naive_names, "hardened: around": hardened_names}
 calls |= {"hardened: rank": hardened_rank}
 times = time_by_size(calls, boards, turns=9, calls_per_turn=40, seed=6)
 leaderboard_charts.time_by_size(times)
+
+# %% tags=["predict"]
+from kvlab.chapters.leaderboard.growth import growth_ratios
+
+growth.measured(growth_ratios(times)["hardened: around"].ratio)
 
 # %% [markdown]
 # A sorted set is a skip list: the server finds a rank in about log n steps. The dashed line assumes
@@ -413,12 +452,18 @@ leaderboard_charts.time_by_size(times)
 # ## What a tie rule costs
 #
 # `shared` stores the sorted set only. `first` puts 16 digits before each name, and also stores a
-# hash of places. `dense` also stores a second sorted set of the distinct scores. **Predict:** which
-# rule needs the most memory for each member, and which rule loads slowest?
+# hash of places. `dense` also stores a second sorted set of the distinct scores.
 #
 # The next cell loads the same 10,000 members with plain pipelines of `ZADD` and with `board.load`.
 # `board.load` sends 500 members in a script. So the fair comparison is a pipeline of `ZADD` with
 # 500 members each. Each ratio compares two times of the same turn.
+
+# %% tags=["predict"]
+memory = predict(
+    "06-memory",
+    "Which rule needs the most memory for each member?",
+    ["first", "shared", "dense"],
+)
 
 # %%
 import random
@@ -429,6 +474,9 @@ draw = random.Random(6)
 pairs = [(f"p{i}", draw.randrange(5_000)) for i in range(10_000)]
 loads = load_in_turns(kv, pairs, rules=("first", "shared", "dense"), turns=5)
 leaderboard_charts.price_of_ties(loads)
+
+# %% tags=["predict"]
+memory.measured(loads.groupby("load")["bytes"].median().idxmax())
 
 # %% [markdown]
 # `shared` needs the memory of a plain sorted set. `first` needs the most memory, because it

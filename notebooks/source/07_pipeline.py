@@ -55,25 +55,41 @@ kv.run(
 print(*dashboard(7), "", *kv.run(*dashboard(7)), sep="\n")
 
 # %% [markdown]
-# **Predict.** How many round trips does the dashboard take in three ways: with four runs, with the
-# tutorial's pipeline, and with one run? A proxy counts the round trips.
+# The next cells read the dashboard in three ways: with four runs, with the tutorial's pipeline, and
+# with one run. A proxy counts the round trips.
+
+# %% tags=["predict"]
+from kvlab.workshop import predict
+
+trips_guess = predict(
+    "07-dashboard",
+    "How many round trips do the three ways take, together?",
+)
 
 # %%
 from kvlab.chapters.pipeline.round_trips import count_round_trips
 
-count_round_trips(url, kv.prefix)
+dashboards = count_round_trips(url, kv.prefix)
+dashboards
+
+# %% tags=["predict"]
+trips_guess.measured(sum(dashboards["round trips"]))
 
 # %% [markdown]
 # Each way sends four commands. The pipeline and the single run need one round trip.
 #
 # ## One round trip is not one step
 #
-# **Predict.** A client adds 1 to each of 1,000 counters in one pipeline. The client crashes while
-# it sends: it has sent 154 commands and not the 155th. How many counters has the server changed?
-# Then the client starts again and repeats the batch. What do the counters say?
-#
-# A gate in the client stops the client before a command that we choose. So the client crashes at
-# the same place each time.
+# A client adds 1 to each of 1,000 counters in one pipeline. The client crashes while it sends. Then
+# the client starts again and repeats the batch. A gate in the client stops the client before a
+# command that we choose. So the client crashes at the same place each time.
+
+# %% tags=["predict"]
+cut = predict(
+    "07-cut",
+    "The client has sent 154 commands and not the 155th when it crashes. How many "
+    "counters has the server changed?",
+)
 
 # %%
 from kvlab.chapters.pipeline.lost_connection import cut_and_repeated
@@ -88,6 +104,9 @@ def naive_batch(client):
 
 naive_cut = cut_and_repeated(kv, url, "INCRBY", DIES_BEFORE, naive_batch, "c[0-9]*")
 print(naive_cut)
+
+# %% tags=["predict"]
+cut.measured(naive_cut.applied)
 
 # %% [markdown]
 # The server made no mistake. A pipeline is many commands that travel together, and the server
@@ -124,8 +143,6 @@ print(atomic_cut)
 # scripts.
 
 # %% tags=["predict"]
-from kvlab.workshop import predict
-
 ways = predict(
     "07-three-ways",
     "There are three ways to add: the tutorial's pipeline, one run for each "
@@ -184,8 +201,15 @@ ways.measured(sum(not story.holds for story in stories.values()))
 #
 # ## One failing op fails alone
 #
-# **Predict.** One of three counters holds text. Are the two other counters changed? And are they
-# changed with `atomic=True`?
+# One of three counters holds text, and a batch adds 1 to each of the three. The next cells send the
+# batch without `atomic=True`, and then with it.
+
+# %% tags=["predict"]
+failing = predict(
+    "07-failing-op",
+    "The op on the text fails. Are the two other counters changed with `atomic=True`?",
+    ["yes", "no"],
+)
 
 # %%
 from kvlab.errors import BatchFailed
@@ -200,6 +224,10 @@ for atomic in (False, True):
     except BatchFailed as failed:
         results = [getattr(result, "code", result) for result in failed.results]
         print(f"atomic={atomic}: {results}, then", kv.run(gets))
+
+# %% tags=["predict"]
+with_atomic = kv.run(gets)
+failing.measured("yes" if with_atomic == [b"1", b"text", b"1"] else "no")
 
 # %% [markdown]
 # Each op has its value or its error in `BatchFailed.results`. **MULTI does not roll back**: MULTI
@@ -250,9 +278,13 @@ charts.latency_percentiles(costs.runs, title=costs.finding)
 # a hash, this one op would fail, and the server would apply the rest of the batch.
 #
 # ## What it earns: trips × distance
-#
-# **Predict.** A server is 20 ms away. How long does it take to read 100 values one by one? And how
-# long in one run?
+
+# %% tags=["predict"]
+far_away = predict(
+    "07-distance",
+    "A server is 20 ms away. How many times as long does it take to read 100 values "
+    "one by one as in one run?",
+)
 
 # %%
 from kvlab.chapters.pipeline import charts as pipeline_charts
@@ -266,14 +298,25 @@ knobs = {"sizes": (1, 10, 100), "delays": (0, 0.001, 0.005, 0.020)}
 distance = time_by_distance(url, kv.prefix, *hundred, **knobs)
 pipeline_charts.time_by_distance(distance)
 
+# %% tags=["predict"]
+milliseconds_by_size = at_farthest(distance)
+far_away.measured(milliseconds_by_size[1] / milliseconds_by_size[100])
+
 # %% [markdown]
 # The dashed lines are computed and not fitted: trips × distance. **This is the reason for
 # pipelines.** Measurement and theory differ near the server. The distance between a measured line
 # and its dashes is the work of the client, the server and the proxy for each command. A batch does
 # not save this work.
 #
-# How large should a batch be? **Predict** the size at which a larger batch saves little time. The
-# next cell reads 500 values in batches. The server is on this machine, without a proxy.
+# How large should a batch be? The next cells read 500 values in batches. The server is on this
+# machine, without a proxy.
+
+# %% tags=["predict"]
+large_enough = predict(
+    "07-batch-size",
+    "How many ops must a batch have to reach 80 % of the highest throughput, by the "
+    "fitted curve?",
+)
 
 # %%
 from kvlab.chapters.pipeline.throughput import throughput_by_size
@@ -281,6 +324,10 @@ from kvlab.chapters.pipeline.throughput import throughput_by_size
 SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 sizes = throughput_by_size(kv.run, reads, range(500), sizes=SIZES, turns=7)
 pipeline_charts.throughput_by_size(sizes)
+
+# %% tags=["predict"]
+reaches = sizes["model"] >= 0.8 * sizes["model"].max()
+large_enough.measured(sizes["size"][reaches].min())
 
 # %% [markdown]
 # Two numbers explain the curve: what a trip costs and what an op costs. When the ops of a batch
@@ -307,8 +354,15 @@ def turn(batch=10, distance_ms=5):
 # tutorial's client reads after it has sent everything. `kv.run([ops])` sends 500 ops, reads 500
 # replies, and then sends the next 500 ops.
 #
-# **Predict.** 5,000 replies of 8,000 bytes are 40 MB. How many of these bytes does the server hold?
-# We make the client stop after its first reply, and ask the server.
+# 5,000 replies of 8,000 bytes are 40 MB. We make the client stop after its first reply, and ask the
+# server how many bytes of replies it holds.
+
+# %% tags=["predict"]
+unread = predict(
+    "07-unread",
+    "How much does the server hold for the tutorial's client?",
+    unit="MB",
+)
 
 # %%
 kv.run(Op("SET", Key("big"), "x" * 8_000, "EX", 60))
@@ -330,9 +384,13 @@ def chunked(client):
         reader.run([Op("GET", Key("big"))] * 5_000)
 
 
+held = {}
 for work in (tutorial, chunked):
-    held = bytes_held(url, "GET", work)
-    print(f"{work.__name__:9} the server holds {held / 1e6:4.1f} MB")
+    held[work] = bytes_held(url, "GET", work) / 1e6
+    print(f"{work.__name__:9} the server holds {held[work]:4.1f} MB")
+
+# %% tags=["predict"]
+unread.measured(held[tutorial])
 
 # %% [markdown]
 # With chunks the server holds at most one chunk.
@@ -342,9 +400,14 @@ for work in (tutorial, chunked):
 # In a web server there is no list of ops: each request awaits its own value. `AutoBatch` replaces
 # an `AsyncKv`. All ops that are awaited in one turn of the event loop leave together. `AutoBatch`
 # uses no timer.
-#
-# **Predict.** 200 tasks await one value each. How many round trips do they need? And how many round
-# trips need 200 awaits of one task, one after the other?
+
+# %% tags=["predict"]
+tick = predict(
+    "07-awaits",
+    "First 200 tasks await one value each. Then one task awaits 200 values, one "
+    "after the other. How many round trips does `AutoBatch` need for each of the two?",
+    ["1 and 1", "1 and 200", "200 and 200"],
+)
 
 # %%
 import asyncio
@@ -366,15 +429,26 @@ from kvlab.chapters.pipeline.awaits import time_of_bursts, trips_of_awaits
 
 awaits = {"200 tasks": of_200_tasks, "one after the other": of_one_task}
 executors = {"AsyncKv": akv, "AutoBatch": auto}
-await trips_of_awaits(awaits, executors, range(200))
+table = await trips_of_awaits(awaits, executors, range(200))
+table
+
+# %% tags=["predict"]
+of_auto = table.xs("AutoBatch", level="through")["round trips"]
+tick.measured(" and ".join(map(str, of_auto)))
 
 # %% [markdown]
 # One task that awaits each reply before its next op gives `AutoBatch` one op at a time, so there is
 # no batch.
 #
-# **Predict.** 1,000 tasks await one get each. redis-py does this with a blocking pool of 50
-# connections, as people usually advise. How many times as fast is `AutoBatch`? The load is closed,
-# the bursts of the two take turns, and every reply is checked.
+# Now 1,000 tasks await one get each. redis-py does this with a blocking pool of 50 connections, as
+# people usually advise. The load is closed, the bursts of the two take turns, and every reply is
+# checked.
+
+# %% tags=["predict"]
+faster = predict(
+    "07-bursts",
+    "How many times as fast as redis-py with its pool is `AutoBatch`?",
+)
 
 # %%
 N = 1_000
@@ -384,6 +458,12 @@ taken = await time_of_bursts(url, auto, gets, wanted, turns=6)
 await auto.close()
 await akv.close()
 pipeline_charts.time_of_bursts(taken, N)
+
+# %% tags=["predict"]
+from kvlab.chapters.pipeline.awaits import PEER
+
+medians = taken.groupby("subject")["seconds"].median()
+faster.measured(medians[PEER] / medians["AutoBatch"])
 
 # %% [markdown]
 # Every reply was right in both. The pool of 50 needs a round trip for each get. `AutoBatch` needs a

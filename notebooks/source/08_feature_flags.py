@@ -33,8 +33,17 @@ pd.Series(environment(kv), name="the numbers below were measured on").to_frame()
 # %% [markdown]
 # ## The simple version: a hash of "1" and "0"
 #
-# **Predict.** We turn a flag on and ask whether it is on. What is the answer? The first client is
-# redis-py with its defaults. The second client decodes replies into text.
+# We turn a flag on and ask whether it is on, with two clients. The first client is redis-py with its
+# defaults. The second client decodes replies into text.
+
+# %% tags=["predict"]
+from kvlab.workshop import predict
+
+first_answer = predict(
+    "08-is-it-on",
+    "The flag is on. What does the first client answer?",
+    ["True", "False", "an error"],
+)
 
 # %%
 import inspect
@@ -49,6 +58,10 @@ for client in (kv.client, text_client):
     stored = client.hget(naive.key, "new-checkout")
     print(f"stored {stored!r:5} get_flag: {naive.get_flag('new-checkout')}")
 
+# %% tags=["predict"]
+with_defaults = NaiveFlags(kv.client, prefix=kv.prefix)
+first_answer.measured(str(with_defaults.get_flag("new-checkout")))
+
 # %% [markdown]
 # The flag is on, and the first answer is always `False`: redis-py returns bytes, and `b"1" == "1"`
 # is false in Python. There is no error and no log line, and the new checkout never appears. From
@@ -61,8 +74,6 @@ for client in (kv.client, text_client):
 # six orders. One order, with its faults if it has some, is a **schedule**.
 
 # %% tags=["predict"]
-from kvlab.workshop import predict
-
 mixture = predict(
     "08-mixed",
     "In how many of the six orders does the page see one flag on and one flag off?",
@@ -207,9 +218,14 @@ explore([read, change], invariant=lambda w: w.results[0] in PLANS, crashes=True)
 #
 # `Flag(10)` is on for 10 % of the users. There is no stored list of users. A user gets the feature
 # when `hash(salt, user) mod 10,000` is below 1,000. The salt is the flag's name.
-#
-# **Predict.** The rollout is 10 % of 100,000 users. How far from 10,000 may the count be, if the
-# hash is as good as a fair draw?
+
+# %% tags=["predict"]
+share = predict(
+    "08-share",
+    "The rollout is 10 % of 100,000 users. The hash should be as good as a fair "
+    "draw. How far from 10,000 is the count?",
+    ["at most 10 users", "11 to 300 users", "more than 300 users"],
+)
 
 # %%
 from kvlab.chapters.feature_flags import charts as feature_flags_charts
@@ -220,6 +236,11 @@ USERS = range(100_000)
 places = [bucket("new-checkout", user) / 10_000 for user in USERS]
 inside = users_in("new-checkout", 10, USERS)
 feature_flags_charts.evenness(places, 10, len(inside))
+
+# %% tags=["predict"]
+off = abs(len(inside) - 10_000)
+far = "11 to 300 users" if off <= 300 else "more than 300 users"
+share.measured("at most 10 users" if off <= 10 else far)
 
 # %% [markdown]
 # Each part of the scale has about the same number of users.
@@ -289,8 +310,15 @@ print(f"version {version} is set; the watcher has it: {watcher.wait_for(version)
 
 # %% [markdown]
 # Second, the server ends the subscription (`CLIENT KILL`), and the next change happens while the
-# watcher has no subscription. **Predict** which version the watcher has after it has connected
-# again.
+# watcher has no subscription.
+
+# %% tags=["predict"]
+missed = predict(
+    "08-missed-message",
+    "Nobody sends the message again. Does the watcher have the new version after it "
+    "has connected again?",
+    ["yes", "no"],
+)
 
 # %%
 outage.kill_subscription()
@@ -298,9 +326,13 @@ version = kv.run(flags.set("new-checkout", Flag(20)))
 print(f"killed: {watcher.error}")
 print(f"version {version} is set; the snapshot is {watcher.snapshot.version}")
 outage.reconnect()
-print(f"connected again, has version {version}: {watcher.wait_for(version)}")
+caught_up = watcher.wait_for(version)
+print(f"connected again, has version {version}: {caught_up}")
 version = kv.run(flags.set("new-receipt", True))
 print(f"version {version} turns new-receipt on: {watcher.wait_for(version)}")
+
+# %% tags=["predict"]
+missed.measured("yes" if caught_up else "no")
 
 # %% [markdown]
 # The message was lost. The watcher read the flags after its new subscription, and so it found the
@@ -328,13 +360,23 @@ with outage, FlagWatcher(outage.kv, flags) as new_watcher:
 #
 # ## What it costs
 #
-# **Predict.** How many round trips does a page make for one check? And how many for ten checks? A
-# proxy counts the round trips.
+# A page makes one check, and another page makes ten checks. A proxy counts the round trips.
+
+# %% tags=["predict"]
+trips_guess = predict(
+    "08-trips",
+    "How many round trips do ten checks make: naive, and with a watcher?",
+    ["10 and 10", "10 and 1", "10 and 0", "1 and 0"],
+)
 
 # %%
 from kvlab.chapters.feature_flags.round_trips import count_round_trips
 
-count_round_trips(url, kv.prefix, flags, "new-checkout", checks=(1, 10))
+trips = count_round_trips(url, kv.prefix, flags, "new-checkout", checks=(1, 10))
+trips
+
+# %% tags=["predict"]
+trips_guess.measured(" and ".join(map(str, trips.loc["10 checks"])))
 
 # %% [markdown]
 # A check in a snapshot makes no round trip.
@@ -391,9 +433,14 @@ print(
 # There are 100 watchers in this process. Each watcher is a thread with its own connection. We
 # measure the time from one `set` until each watcher has read the new version. There are two changes
 # of warm-up and then 20 changes. A change begins when every watcher has the change before.
-#
-# **Predict.** The server sends 100 messages and answers 100 reads. How long does a change take:
-# microseconds, milliseconds, or seconds?
+
+# %% tags=["predict"]
+to_all = predict(
+    "08-reach",
+    "The server sends 100 messages and answers 100 reads. How long does a change "
+    "take until the last watcher has it?",
+    ["microseconds", "milliseconds", "seconds"],
+)
 
 # %%
 from kvlab.chapters.feature_flags.reach import delays_of_changes
@@ -401,6 +448,11 @@ from kvlab.chapters.feature_flags.reach import delays_of_changes
 pair = {"watchers": 100, "changes": 20}
 delays = delays_of_changes(url, kv, flags, "new-checkout", **pair)
 feature_flags_charts.reach(delays)
+
+# %% tags=["predict"]
+slowest = pd.Series([max(change) for change in delays]).median()
+unit = "milliseconds" if slowest < 1 else "seconds"
+to_all.measured(unit if slowest >= 0.001 else "microseconds")
 
 # %% [markdown]
 # All the threads share one interpreter and take turns. So a part of this time is the work of the

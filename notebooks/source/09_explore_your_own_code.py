@@ -105,8 +105,13 @@ print("every schedule:", explore(tabs, **token_question).summary)
 # Is the function right now? The key has a TTL, and a TTL can end between any two steps. With
 # **`expiries=True`** the explorer ends the TTL. A token that has ended may be replaced. So the
 # sentence now asks for less: every tab gets *a* token.
-#
-# **Predict.** Can `set_then_get` return `None`?
+
+# %% tags=["predict"]
+ended = predict(
+    "09-none",
+    "Can `set_then_get` return `None`?",
+    ["no", "yes"],
+)
 
 
 # %%
@@ -115,7 +120,12 @@ def all_have_a_token(world):
     return None not in world.results
 
 
-explore(tabs, invariant=all_have_a_token, client_options=like_mine, expiries=True)
+in_time = {"invariant": all_have_a_token, "client_options": like_mine}
+ended_story = explore(tabs, expiries=True, **in_time)
+ended_story
+
+# %% tags=["predict"]
+ended.measured("no" if ended_story.holds else "yes")
 
 # %% [markdown]
 # Yes: the TTL ends between the `SET` and the `GET`. With **one command** this cannot happen: `SET
@@ -224,9 +234,14 @@ coupon.measured("no" if coupon_story.holds else "yes")
 # Both customers see the same coupon. The usual repair has another order: take the coupon first,
 # look at the answer, and **give the coupon back** if there was none. `DECR` is one command, so no
 # two customers get the same number.
-#
-# **Predict.** Does the sentence hold in every order? And does it hold when a process may be killed
-# between two steps?
+
+# %% tags=["predict"]
+returned = predict(
+    "09-give-back",
+    "First no process is killed. Then a process may be killed between two steps. In "
+    "which case does the sentence hold in every order?",
+    ["in both", "only in the first", "in neither"],
+)
 
 
 # %%
@@ -238,8 +253,14 @@ def give_back(kv):
 
 
 customers = {"ann": give_back, "bob": give_back}
-print("every schedule without a fault:", explore(customers, **coupons).summary)
-explore(customers, crashes=True, **coupons)
+alive_story = explore(customers, **coupons)
+print("every schedule without a fault:", alive_story.summary)
+killed_story = explore(customers, crashes=True, **coupons)
+killed_story
+
+# %% tags=["predict"]
+in_some = "only in the first" if alive_story.holds else "in neither"
+returned.measured("in both" if killed_story.holds else in_some)
 
 # %% [markdown]
 # No order breaks the sentence, but a crash does. Between `DECR` and `INCR` the stock is too low by
@@ -335,10 +356,14 @@ popped_story
 # usual repair uses `LMOVE` (or `BLMOVE`, which waits). `LMOVE` moves the job to a second list,
 # `working`, in one step. The worker removes the job from `working` after its work. The job of a
 # crashed worker stays in `working`, so a second program, the *reaper*, moves the jobs in `working`
-# back to `jobs`.
-#
-# **Predict.** What happens after a crash if there is no reaper? And what can go wrong with a reaper
-# if there is no crash?
+# back to `jobs`. The next cells try a crash without a reaper, and then a reaper without a crash.
+
+# %% tags=["predict"]
+reaping = predict(
+    "09-reaper",
+    "There is a reaper, and no process crashes. What can happen to the mail?",
+    ["it is sent once, always", "it is sent twice", "it is not sent"],
+)
 
 
 # %%
@@ -359,7 +384,14 @@ def reap_all(kv):
     move(kv)
 
 
-explore({"worker": move, "reaper": reap_all}, **queue)
+both = {"worker": move, "reaper": reap_all}
+reaped_story = explore(both, **queue)
+reaped_story
+
+# %% tags=["predict"]
+replay(reaped_story.schedule, both, **queue)
+outcomes = ["it is not sent", "it is sent once, always", "it is sent twice"]
+reaping.measured(outcomes[len(mails)])
 
 # %% [markdown]
 # The worker was alive, and it had not finished its work. **A reaper must know which worker is

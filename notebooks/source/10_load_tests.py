@@ -107,14 +107,27 @@ load_charts.latency_over_time(plain)
 # five uses the tutorial's sliding window, on a separate key. This is **the control**. If the run
 # does not catch the control, the run says nothing about the hardened limiter.
 #
-# **Predict.** The limit is 2 in 0.1 s. Forty users share the hardened limiter, and ten users share
-# the naive limiter. Will the run catch the naive limiter within two seconds? In how many windows?
+# The limit is 2 in 0.1 s. Forty users share the hardened limiter, and ten users share the naive
+# limiter, for two seconds.
+
+# %% tags=["predict"]
+from kvlab.workshop import predict
+
+caught = predict(
+    "10-control",
+    "In what share of its windows is the naive limiter caught?",
+    unit="%",
+)
 
 # %%
 limits = {"limit": 2, "window": 0.1, "keys": 1}
 both = load("rate-limiter", seconds=2, users=50, control=True, **limits)
 print(findings_text(both))
 load_charts.admissions(both)
+
+# %% tags=["predict"]
+naive_windows = over_bound(both)["naive"]
+caught.measured(naive_windows.over / naive_windows.windows * 100)
 
 # %% [markdown]
 # The naive limiter does not say *when* it admitted. So only calls that began and ended within one
@@ -125,9 +138,14 @@ load_charts.admissions(both)
 # Players submit scores to a leaderboard, and ask for ranks and neighbours. One reply of fifty is
 # lost: the server has run the command, and the client does not know this. redis-py then retries the
 # command. The hardened board gives each submission an id, so that a retry does not count again.
-#
-# **Predict.** No exception reaches the caller in either version. Which scores are wrong at the
-# end, and by how much?
+
+# %% tags=["predict"]
+wrong = predict(
+    "10-lost-replies",
+    "No exception reaches the caller in either version. Which board has wrong scores "
+    "at the end?",
+    ["naive", "hardened", "naive and hardened", "neither"],
+)
 
 # %%
 lossy = {"seconds": 2, "members": 20, "lose_replies": 50}
@@ -137,6 +155,10 @@ boards = {
 }
 for name, run in boards.items():
     print(f"\n{name}, {run.errors_total} errors\n{findings_text(run, evidence=3)}")
+
+# %% tags=["predict"]
+broken = [name for name, run in boards.items() if run.broken]
+wrong.measured(" and ".join(broken) or "neither")
 
 # %% [markdown]
 # Two questions were asked of each board:
@@ -161,9 +183,13 @@ load_charts.compare_latency(boards)
 # requests a second, and 500 a second in the middle fifth of the run. Arrivals are random (a Poisson
 # process), and no two runs have the same arrivals. So do not compare the counts of two limiters.
 # Compare the count of a limiter with the most that this limiter *may* admit.
-#
-# **Predict.** All four limiters keep their promise. How many requests does each limiter admit in
-# its busiest 0.3 s: 20, or more?
+
+# %% tags=["predict"]
+more_than_20 = predict(
+    "10-four",
+    "All four limiters keep their promise. How many of the four admit more than 20 "
+    "requests in their busiest 0.3 s?",
+)
 
 # %%
 from kvlab.chapters.load_tests.tables import LIMITERS, accuracy, accuracy_chart
@@ -172,6 +198,9 @@ spike = {"seconds": 2, "limit": 20, "window": 0.3, "rate": 500, "shape": "spike"
 runs = {name: load("rate-limiter", algorithm=name, **spike) for name in LIMITERS}
 table = accuracy(kv, runs, limit=20, window=0.3)
 table.style.hide(axis="index").format(thousands=",")
+
+# %% tags=["predict"]
+more_than_20.measured(sum(table["busiest"] > 20))
 
 # %% [markdown]
 # The table has the requests that each algorithm admitted, and the most that the algorithm may admit
@@ -185,11 +214,21 @@ accuracy_chart(table, limit=20)
 # price is memory: the log stores every admission. You must choose the right algorithm. May twice
 # the limit arrive at the same time? If not, choose the log.
 #
-# The next chart has the latency. Each hit is one round trip and one script. **Predict** how much
-# the four curves differ.
+# The next chart has the latency. Each hit is one round trip and one script.
+
+# %% tags=["predict"]
+curves = predict(
+    "10-curves",
+    "Compare the medians of the four limiters. How many times as long is the "
+    "longest as the shortest?",
+)
 
 # %%
 load_charts.compare_latency(runs)
+
+# %% tags=["predict"]
+medians = [run.latency_all.percentile(50) for run in runs.values()]
+curves.measured(max(medians) / min(medians))
 
 # %% [markdown]
 # Run the cells again: the order of the curves can change from run to run. So a small difference
@@ -203,15 +242,25 @@ load_charts.compare_latency(runs)
 # - **closed loop:** there are 20 users, and each user calls again after its answer;
 # - **open loop:** 500 calls a second are due, also when the answers are slow. A latency begins at
 #   the **intended start** of the call.
-#
-# **Predict.** The server was stopped for a quarter of the run. Which 99th percentile does each loop
-# report?
+
+# %% tags=["predict"]
+paused = predict(
+    "10-pause",
+    "The server was stopped for half a second, a quarter of the run. Which loop "
+    "reports a 99th percentile above 0.1 s?",
+    ["closed", "open", "closed and open", "neither"],
+)
 
 # %%
 pause = {"seconds": 2, "fault": ["pause@0.7:0.5"]}
 closed = load("rate-limiter", **pause)
 opened = load("rate-limiter", rate=500, **pause)
 load_charts.coordinated_omission(closed, opened)
+
+# %% tags=["predict"]
+loops = {"closed": closed, "open": opened}
+slow = [name for name, run in loops.items() if run.latency_all.percentile(99) > 0.1]
+paused.measured(" and ".join(slow) or "neither")
 
 # %%
 from kvlab.chapters.load_tests.tables import p99_of_a_pause, slow_calls, users_by_rate
@@ -246,14 +295,21 @@ knob()
 # `POST /api/work` of the sample app: a web server, JSON, session, flags and limit. Limit, session
 # and flags of one request travel in one round trip to the store. The oracle is the same, because
 # the answer of the app has the time of the decision.
-#
-# **Predict.** The same 20 users call in a closed loop. How many times as long does a call take? And
-# how many calls a second do the users make?
+
+# %% tags=["predict"]
+through_app = predict(
+    "10-app",
+    "The same 20 users call in a closed loop. How many times as long does a call "
+    "take through the app as straight to the store, on average?",
+)
 
 # %%
 through = load("rate-limiter", seconds=2, limit=10, window=0.5, app=True)
 paths = {"to the store": plain, "through the app": through}
 load_charts.compare_latency(paths)
+
+# %% tags=["predict"]
+through_app.measured(through.latency_all.mean / plain.latency_all.mean)
 
 # %%
 users_by_rate(paths, users=20).style.format(precision=2, thousands=",")
@@ -268,12 +324,20 @@ users_by_rate(paths, users=20).style.format(precision=2, thousands=",")
 #
 # One Python process uses one core. `--processes 2` starts two generators. Before the verdict the
 # records of both generators are merged, and their histograms are added.
-#
-# **Predict.** Do two generators make twice as many calls?
+
+# %% tags=["predict"]
+twice = predict(
+    "10-two-generators",
+    "Two generators on this machine: how many times as many calls a second do they "
+    "make as one?",
+)
 
 # %%
 two = load("rate-limiter", seconds=2, limit=10, window=0.5, processes=2)
 load_charts.compare_throughput({"one process": plain, "two processes": two})
+
+# %% tags=["predict"]
+twice.measured(two.rate / plain.rate)
 
 # %%
 cores = two.generator.cpu_share * two.generator.processes
@@ -291,14 +355,22 @@ print(f"Findings broken, from what both saw: {two.broken} of {len(two.findings)}
 # The next run kills the server (`kill -9`). The server starts again one second later from its
 # append-only file. The 20 users continue all the time. A hit without an answer may have counted or
 # not, and the oracle accepts both.
-#
-# **Predict.** What does the limiter answer while the server is down? One customer has used up the
-# limit before the restart. Is this customer admitted again after the restart?
+
+# %% tags=["predict"]
+restarted = predict(
+    "10-restart",
+    "One customer has used up the limit before the restart. Is this customer "
+    "admitted too early after the restart?",
+    ["no", "yes"],
+)
 
 # %%
 restart = load("rate-limiter", seconds=4, fault=["restart@1:1"])
 print(findings_text(restart))
 load_charts.throughput(restart)
+
+# %% tags=["predict"]
+restarted.measured("yes" if restart.broken else "no")
 
 # %% [markdown]
 # The server read the counts from its file. While the server was down, a hit raised

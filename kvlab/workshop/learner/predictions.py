@@ -14,7 +14,8 @@ waited for: without an answer ``measured`` says so and shows what was measured.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from string import ascii_lowercase
 from typing import Any
@@ -89,6 +90,7 @@ class Prediction:
 
     def measured(self, value: Answer) -> Comparison:
         """The answer beside what was measured; a number is right within a quarter of it."""
+        value = value if isinstance(value, str) else float(value)  # numpy's numbers are no JSON
         compared = Comparison(self.answer, value, self.unit)
         if self.log and self.answer is not None:
             facts = {"answer": self.answer, "measured": value, "right": compared.right}
@@ -111,14 +113,35 @@ class Prediction:
         import ipywidgets
 
         if not self.choices:
-            box = ipywidgets.FloatText(value=self.answer or 0.0, description=self.unit)
-            box.observe(lambda change: self.answered(change["new"]), "value")
-            return box
+            return self._box()
         letters = self._lettered
         chosen = next((one for one, choice in letters.items() if choice == self.answer), None)
         buttons = ipywidgets.ToggleButtons(options=list(letters), value=chosen)
         buttons.observe(lambda change: self.answered(letters[change["new"]]), "value")
         return buttons
+
+    def _box(self) -> Any:
+        """Takes a number, and says so when it is none. Empty at first: 0 is an answer too."""
+        import ipywidgets
+
+        kept = "" if self.answer is None else f"{self.answer:g}"
+        box = ipywidgets.Text(value=kept, placeholder="a number", continuous_update=False)
+        remark = ipywidgets.Label(self.unit)
+
+        def take(change: Mapping[str, Any]) -> None:
+            answer = _number(change["new"])
+            remark.value = f"{self.unit} ({'not a number' if answer is None else 'kept'})"
+            if answer is not None:
+                self.answered(answer)
+
+        box.observe(take, "value")
+        return ipywidgets.HBox([box, remark])
+
+
+def _number(typed: str) -> float | None:
+    """The number in "1,000", "67 %" or "2.5 ms"; None when there is none."""
+    found = re.match(r"[+-]?\d[\d,]*(\.\d+)?|[+-]?\.\d+", typed.strip())
+    return float(found[0].replace(",", "")) if found else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,5 +170,7 @@ class Comparison:
     __repr__ = __str__
 
     def _shown(self, value: Answer) -> str:
-        plain = value if isinstance(value, str) else f"{value:.4g}"
+        if isinstance(value, str):
+            return value
+        plain = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
         return f"{plain} {self.unit}".rstrip()
