@@ -70,6 +70,13 @@ def with_latency(run: LoadRun, **milliseconds: float) -> LoadRun:
     return replace(run, latency=latency, timeline=timeline)
 
 
+def few_calls(milliseconds: float) -> LoadRun:
+    """Ten of its calls do not lie beyond the 99th percentile: one is missing."""
+    run = with_latency(flat(USUAL), hit=milliseconds)
+    timeline = run.timeline.assign(p50_us=1e3 * milliseconds)
+    return replace(run, latency={"hit": recorder(milliseconds, count=999)}, timeline=timeline)
+
+
 def asked() -> LoadRun:
     run = flat([900, 800], settings={"rate": 1000}, errors={"lost": 3})
     return replace(run, timeline=run.timeline.assign(due=1000.0, errors=[1, 2], users=[5, 9]))
@@ -157,6 +164,14 @@ SAYS: dict[str, tuple[Callable[[], Figure], list[str]]] = {
             "0 of 1 broken",
             "shows nothing",
         ],
+    ),
+    "too few calls for a p99": (
+        lambda: charts.compare_latency({"one": few_calls(3), "two": few_calls(5)}),
+        ["Both hold; median: one 3 ms, two 5 ms"],
+    ),
+    "too few calls for a p99 by name": (
+        lambda: charts.latency_curve(few_calls(3)),
+        ["HOLDS: median hit 3 ms"],
     ),
     "compare throughput": (
         lambda: charts.compare_throughput(

@@ -77,12 +77,13 @@ def price_of_ties(loads: pd.DataFrame) -> Figure:
     Columns of ``loads``: as ``leaderboard_loading.load_in_turns``.
     """
     names = list(loads["load"].unique())
-    used = loads.groupby("load")["bytes"].median()[[n for n in names if n != "ZADD of 1"]]
+    memory_of = loads.pivot(index="turn", columns="load", values="bytes")
+    used = memory_of.median()[[n for n in names if n != "ZADD of 1"]]
     ratios = load_ratios(loads).loc[names]
     for end in ("low", "high"):  # two turns have no interval
         ratios[end] = ratios[end].where(np.isfinite(ratios["high"]), ratios["ratio"])
     rules = [name for name in names if not name.startswith("ZADD")]
-    costs = ", ".join(f"{rule} {used[rule] / used[RIVAL]:.1f}" for rule in rules)
+    costs = ", ".join(f"{rule} {_range(memory_of[rule] / memory_of[RIVAL])}" for rule in rules)
     with drawing(f"Memory, times that of a plain sorted set: {costs}") as (figure, axes):
         memory, speed = _side_by_side(figure, axes)
         _bars(memory, list(used.index), used, used, "{:.0f}")
@@ -95,6 +96,12 @@ def price_of_ties(loads: pd.DataFrame) -> Figure:
         remark = f"MEMORY USAGE with {SAMPLES:,} samples    lines: 95 %, {turns} turns"
         figure.supxlabel(remark, fontsize=10)
     return figure
+
+
+def _range(ratios: pd.Series[float]) -> str:
+    """The lowest and the highest of the turns; one number when they are written alike."""
+    low, high = f"{ratios.min():.1f}", f"{ratios.max():.1f}"
+    return low if low == high else f"{low} to {high}"
 
 
 def _bars(

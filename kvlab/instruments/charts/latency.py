@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -58,9 +58,20 @@ def percentile_curves(
     label_right(axes, labels)
 
 
+def title_percentile(recorders: Iterable[Recorder]) -> tuple[str, int]:
+    """The percentile that a title has: the 99th, or the median where a curve ends before.
+
+    Ten samples must lie beyond a percentile, as in :func:`percentile_curves`.
+    """
+    fewest = min((recorder.count for recorder in recorders), default=0)
+    return ("p99", 99) if fewest >= 1_000 else ("median", 50)
+
+
 def _title(named: Mapping[str, Result]) -> str:
-    """Each p99, without a ratio: one percentile of one run has no interval."""
-    return "p99: " + ", ".join(f"{n} {in_ms(r.latency.percentile(99))}" for n, r in named.items())
+    """Each percentile, without a ratio: one percentile of one run has no interval."""
+    quantity, percent = title_percentile(r.latency for r in named.values())
+    ends = [f"{n} {in_ms(r.latency.percentile(percent))}" for n, r in named.items()]
+    return f"{quantity}: {', '.join(ends)}"
 
 
 def _named(results: Sequence[Result] | Mapping[str, Result]) -> dict[str, Result]:

@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.charts.labels import label_right, limit_line
-from kvlab.instruments.charts.latency import LATENCY_LABEL
+from kvlab.instruments.charts.latency import LATENCY_LABEL, title_percentile
 from kvlab.instruments.charts.scales import log_y
 from kvlab.instruments.charts.style import bar_look, colour
 from kvlab.instruments.palette import COLOURS, FAINT, INK, OTHERS
@@ -184,11 +184,16 @@ def latency_curve(run: LoadRun, *, title: str | None = None) -> Figure:
 def compare_latency(
     runs: Mapping[str, LoadRun] | Sequence[LoadRun], *, title: str | None = None
 ) -> Figure:
-    """Latency by percentile: a curve for each run, with the verdict of the run."""
+    """Latency by percentile: a curve for each run, with the verdict of the run.
+
+    The title has the 99th percentiles, or the medians where the curve of a run ends before.
+    """
     named = _named(runs)
-    ends = {name: run.latency_all.percentile(99) for name, run in named.items()}
-    spread = {name: run.intervals()["p99_us"].dropna().tolist() for name, run in named.items()}
-    title = title or comparison_title(named, ends, "p99", duration, spread)
+    quantity, percent = title_percentile(run.latency_all for run in named.values())
+    column = f"p{percent}_us"
+    ends = {name: run.latency_all.percentile(percent) for name, run in named.items()}
+    spread = {name: run.intervals()[column].dropna().tolist() for name, run in named.items()}
+    title = title or comparison_title(named, ends, quantity, duration, spread)
     with run_drawing(title) as (figure, axes):
         curves = {n: (r.latency_all, standing(r)) for n, r in named.items()}
         percentiles(axes, curves)

@@ -7,6 +7,7 @@ from itertools import combinations
 
 import pandas as pd
 
+from kvlab.instruments.charts.latency import title_percentile
 from kvlab.load.record.drawing import excess
 from kvlab.load.record.recovery import recoveries
 from kvlab.load.record.run import LoadRun
@@ -45,13 +46,16 @@ def latency_title(run: LoadRun) -> str:
 
 
 def names_title(run: LoadRun) -> str:
-    """Verdict, and p99 by name of call."""
+    """Verdict, and p99 by name of call; the medians where a curve ends before p99."""
+    called = {name: recorder for name, recorder in run.latency.items() if recorder.count}
+    if not called:
+        return "Nothing was called"
+    quantity, percent = title_percentile(called.values())
     ends = [
-        f"{printable(name, 24)} {duration(recorder.percentile(99))}"
-        for name, recorder in run.latency.items()
-        if recorder.count
+        f"{printable(name, 24)} {duration(recorder.percentile(percent))}"
+        for name, recorder in called.items()
     ]
-    return f"{run.verdict}: p99 {', '.join(ends)}" if ends else "Nothing was called"
+    return f"{run.verdict}: {quantity} {', '.join(ends)}"
 
 
 def admissions_title(run: LoadRun, windows: pd.DataFrame) -> str:
