@@ -19,6 +19,7 @@ CANNOT_SERVE = frozenset(
         "BUSY",  # a script runs too long
         "CLUSTERDOWN",  # a part of the cluster is missing
         "TRYAGAIN",  # the keys of a slot are moving
+        "TOOMANYREQUESTS",  # HTTP 429 of a store behind HTTPS
     }
 )
 """The codes of a server that refuses for now. Every other refusal is for good."""
@@ -107,6 +108,14 @@ class CannotServe(ServerRefused, Outage):
     """The server refused for now: ``code`` is one of ``CANNOT_SERVE``. It may serve later."""
 
 
+class NotOverHttp(ServerRefused, InvalidArgument):
+    """The op cannot travel to a store behind HTTP: nothing was sent. See ``kvlab.rest``.
+
+    It waits, listens or changes its connection, and HTTP has none that stays open; or an argument
+    is not UTF-8.
+    """
+
+
 class BatchFailed(KvlabError):
     """At least one op of a batch failed.
 
@@ -130,9 +139,9 @@ class RemoteNotAllowed(KvlabError):
 class MissingExtra(KvlabError, ImportError):
     """A part of the workbook needs a package that ``kvlab`` alone does not install."""
 
-    def __init__(self, package: str, purpose: str) -> None:
-        self.package, self.purpose = package, purpose
-        super().__init__(f'{purpose} needs {package}: pip install "kvlab[lab]"')
+    def __init__(self, package: str, purpose: str, extra: str = "lab") -> None:
+        self.package, self.purpose, self.extra = package, purpose, extra
+        super().__init__(f'{purpose} needs {package}: pip install "kvlab[{extra}]"')
 
 
 class LoadsItself(KvlabError, RecursionError):

@@ -37,6 +37,7 @@ FACTS: dict[str, tuple[Any, ...]] = {
     "LockLost": ("j", 7, "its 1 s have passed"),
     "ScoreOutOfRange": ("too much", 9.5),
     "Refused": (409, "somebody else has this name", 2.0),
+    "RestRefused": (400, "ERR unknown command"),
     "RoomRefused": (409, "somebody else has this name"),
 }
 """The arguments of the errors that carry facts; every other error takes a message."""

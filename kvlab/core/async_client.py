@@ -20,7 +20,7 @@ from kvlab.core.executor import Answer, Doubt, Executor, Request, Running, Trip
 from kvlab.core.flow import Call, Flow, Wait
 from kvlab.core.hold import AsyncHold, HoldableLock, Holding
 from kvlab.core.op import A, B, C, D, Op, Raw
-from kvlab.core.server_url import server_url
+from kvlab.core.server_url import rest_address, server_url
 from kvlab.core.settings import DEADLINE, TIMEOUT, Settings, Trace
 from kvlab.core.transport.async_link import alinked
 from kvlab.core.transport.async_pool import AsyncConnections, adone
@@ -33,7 +33,8 @@ from kvlab.core.transport.connections import (
     patience,
 )
 from kvlab.core.wire import Command, transport_error
-from kvlab.errors import OutcomeUnknown
+from kvlab.errors import OutcomeUnknown, ServerRefused
+from kvlab.rest.clients import async_rest_client
 
 T = TypeVar("T")
 
@@ -41,6 +42,7 @@ T = TypeVar("T")
 async def aconnect(
     url: str | None = None,
     *,
+    token: str | None = None,
     prefix: str | None = None,
     allow_remote: bool | None = None,
     timeout: float = TIMEOUT,
@@ -51,14 +53,17 @@ async def aconnect(
     settings = Settings(
         prefix=prefix, timeout=timeout, deadline=deadline, trace=trace, sleep=asyncio.sleep
     )
-    # This may start the embedded server: not on the event loop's thread.
-    client = redis.asyncio.Redis.from_url(
-        await asyncio.to_thread(server_url, url, allow_remote),
-        socket_timeout=timeout,
-        socket_connect_timeout=timeout,
-        max_connections=MAX_CONNECTIONS,
-        retry=Retry(NoBackoff(), 0),
-    )
+    if (store := rest_address(url, token, allow_remote)) is not None:
+        client = async_rest_client(store, MAX_CONNECTIONS)
+    else:
+        # This may start the embedded server: not on the event loop's thread.
+        client = redis.asyncio.Redis.from_url(
+            await asyncio.to_thread(server_url, url, allow_remote),
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
+            max_connections=MAX_CONNECTIONS,
+            retry=Retry(NoBackoff(), 0),
+        )
     return AsyncKv(client, **settings.keywords(), on_close=client.aclose)
 
 
@@ -201,6 +206,9 @@ class AsyncKv(Executor):
             await connection.round_trip(request, len(commands), replies, wait)
             complete = True
             return replies, None
+        except ServerRefused:  # by HTTP, as a whole: nothing ran
+            complete = True
+            raise
         except BROKEN as problem:
             await adone(self._connections.lost(connection, problem))
             return replies, transport_error(problem, sent=True, where=self.where)

@@ -22,7 +22,7 @@ from kvlab.core.executor import Answer, Doubt, Executor, Request, Running, Trip
 from kvlab.core.flow import Call, Flow, Wait
 from kvlab.core.hold import Hold, HoldableLock, Holding
 from kvlab.core.op import A, B, C, D, Op, Raw
-from kvlab.core.server_url import server_url
+from kvlab.core.server_url import rest_address, server_url
 from kvlab.core.settings import DEADLINE, TIMEOUT, Settings, Trace
 from kvlab.core.transport.connections import (
     BROKEN,
@@ -35,7 +35,8 @@ from kvlab.core.transport.connections import (
 from kvlab.core.transport.link import linked
 from kvlab.core.transport.pool import Connections, done
 from kvlab.core.wire import Command, transport_error
-from kvlab.errors import InvalidArgument
+from kvlab.errors import InvalidArgument, ServerRefused
+from kvlab.rest.clients import rest_client
 
 T = TypeVar("T")
 
@@ -43,6 +44,7 @@ T = TypeVar("T")
 def connect(
     url: str | None = None,
     *,
+    token: str | None = None,
     prefix: str | None = None,
     allow_remote: bool | None = None,
     timeout: float = TIMEOUT,
@@ -50,6 +52,9 @@ def connect(
     trace: Trace | None = None,
 ) -> Kv:
     """An executor on the server at ``url``, else ``KVLAB_URL``, else the embedded Valkey.
+
+    ``https://`` with ``token`` is a store behind HTTPS (``kvlab.rest``); the environment may name
+    it too, by ``KV_REST_API_URL`` or ``UPSTASH_REDIS_REST_URL`` and the token beside it.
 
     Nothing is sent yet: a dead server is noticed at the first ``run``. Where no embedded server
     exists, fakeredis takes its place, and a warning says so. The settings are those of
@@ -61,13 +66,16 @@ def connect(
     settings = Settings(
         prefix=prefix, timeout=timeout, deadline=deadline, trace=trace, sleep=time.sleep
     )
-    client = redis.Redis.from_url(
-        server_url(url, allow_remote),
-        socket_timeout=timeout,
-        socket_connect_timeout=timeout,
-        max_connections=MAX_CONNECTIONS,
-        retry=Retry(NoBackoff(), 0),
-    )
+    if (store := rest_address(url, token, allow_remote)) is not None:
+        client = rest_client(store, MAX_CONNECTIONS)
+    else:
+        client = redis.Redis.from_url(
+            server_url(url, allow_remote),
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
+            max_connections=MAX_CONNECTIONS,
+            retry=Retry(NoBackoff(), 0),
+        )
     return Kv(client, **settings.keywords(), on_close=client.close)
 
 
@@ -194,6 +202,9 @@ class Kv(Executor):
             connection.round_trip(request, len(commands), replies, wait)
             complete = True
             return replies, None
+        except ServerRefused:  # by HTTP, as a whole: nothing ran
+            complete = True
+            raise
         except BROKEN as problem:
             done(self._connections.lost(connection, problem))
             return replies, transport_error(problem, sent=True, where=self.where)

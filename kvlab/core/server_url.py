@@ -17,6 +17,14 @@ from redis.exceptions import (
 
 from kvlab.core.checks import boolean, text
 from kvlab.errors import InvalidArgument, RemoteNotAllowed
+from kvlab.rest.address import RestAddress, is_rest
+
+REST_NAMES = (
+    ("KVLAB_URL", "KVLAB_TOKEN"),
+    ("KV_REST_API_URL", "KV_REST_API_TOKEN"),
+    ("UPSTASH_REDIS_REST_URL", "UPSTASH_REDIS_REST_TOKEN"),
+)
+"""The URL of a store behind HTTPS and its token, as the environment names them."""
 
 _SCHEMES = {"valkey": "redis", "valkeys": "rediss"}
 
@@ -44,15 +52,48 @@ def server_url(url: str | None = None, allow_remote: bool | None = None) -> str:
             warnings.warn(embedded.note, stacklevel=3)
         return embedded.url
     url = redis_url(url)
+    host = _host(url)
+    if not _is_loopback(host):
+        _check_remote(host, allow_remote)
+    return url
+
+
+def rest_address(
+    url: str | None = None, token: str | None = None, allow_remote: bool | None = None
+) -> RestAddress | None:
+    """The store behind HTTP that the argument or the environment names; None for a server on TCP.
+
+    In the environment the first of ``REST_NAMES`` that is set counts; its token goes to the URL
+    beside it and to no other. Raises as :func:`server_url`, and :class:`InvalidArgument` for
+    ``http://`` to another machine.
+    """
+    given = os.environ
+    if url is None:
+        url = next((given[name] for name, _ in REST_NAMES if given.get(name)), "redis:")
+    if not is_rest(text("url", url, None)):
+        if token is not None:
+            raise InvalidArgument("a token must come with the https:// URL of a store behind HTTPS")
+        return None
+    if token is None:
+        token = next((given.get(t) for name, t in REST_NAMES if given.get(name) == url), None)
+    if token is None:
+        raise InvalidArgument("token is missing: a store behind HTTPS must be given one")
+    address = RestAddress(url, token)
+    if not _is_loopback(address.host):
+        if not address.secure:
+            raise InvalidArgument(f"{address.host} needs https://: http:// would show the token")
+        _check_remote(address.host, allow_remote)
+    return address
+
+
+def _check_remote(host: str | None, allow_remote: bool | None) -> None:
     if allow_remote is None:
         allow_remote = os.environ.get("KVLAB_ALLOW_REMOTE") == "1"
-    host = _host(url)
-    if not allow_remote and not _is_loopback(host):
+    if not boolean("allow_remote", allow_remote):
         raise RemoteNotAllowed(
             f"{host} is not this machine. To allow it, pass allow_remote=True or set "
             "KVLAB_ALLOW_REMOTE=1; kvlab reads and removes only keys of its own prefix."
         )
-    return url
 
 
 def _host(url: str) -> str | None:

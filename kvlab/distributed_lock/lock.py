@@ -14,7 +14,7 @@ from kvlab.core.flow import Flow, Now, Wait, flow
 from kvlab.core.hold import Held
 from kvlab.core.key import Key, segment
 from kvlab.core.op import Op, Raw, Script, milliseconds
-from kvlab.errors import KvlabError, Outage, ServerRefused, ServerUnavailable
+from kvlab.errors import KvlabError, NotOverHttp, Outage, ServerRefused, ServerUnavailable
 
 MIN_TTL, MAX_TTL = 0.01, 86_400.0
 """Bounds of a lock's TTL, in seconds."""
@@ -24,6 +24,8 @@ SPENT_MEMORY = 15.0
 """A release can be repeated for this many seconds; the executor's ``deadline`` must be shorter."""
 MAX_BLOCK = 30.0
 """A waiter tries again after this many seconds at most, however long the holder's TTL is."""
+POLL = 0.1
+"""Behind HTTP, where nobody is woken, a waiter tries again after this many seconds."""
 
 _ACQUIRE = Script.load("distributed_lock/acquire")
 _RENEW = Script.load("distributed_lock/renew")
@@ -128,6 +130,8 @@ class Lock:
         longest = max(0.001, round(longest, 3))
         try:
             yield from Op("BLPOP", self._keys[3], longest, blocking=longest)
+        except NotOverHttp:
+            yield from Wait(min(POLL, longest))
         except Outage:
             yield from Wait(min(0.1, longest))  # the next try shows what is wrong
 

@@ -16,9 +16,9 @@ from kvlab.core.async_client import AsyncKv
 from kvlab.core.checks import function, seconds, whole
 from kvlab.core.cleanup import ended
 from kvlab.core.transport.connections import own_connection
-from kvlab.errors import KvlabError
+from kvlab.errors import KvlabError, NotOverHttp
 from kvlab.feature_flags.flags import FeatureFlags
-from kvlab.feature_flags.watched import RESYNC, Watched
+from kvlab.feature_flags.watched import POLL, RESYNC, Watched
 
 
 class _Forked(KvlabError):
@@ -99,17 +99,28 @@ class AsyncFlagWatcher(Watched):
     async def _follow(self) -> None:
         connection = self._make()
         try:
-            await connection.connect()
-            await connection.send_command("SUBSCRIBE", self._channel)
-            await connection.read_response()
+            pushed = await self._subscribed(connection)
             while True:
                 snapshot = await self._akv.run(self.flags.read_all(strict=True))
                 async with self._news:
                     self._learned(snapshot)
                     self._news.notify_all()
-                await self._await_message(connection)
+                if pushed:
+                    await self._await_message(connection)
+                else:
+                    await self._wait(min(self.resync, POLL))
         finally:
             await connection.disconnect(nowait=True)
+
+    async def _subscribed(self, connection: Any) -> bool:
+        try:
+            await connection.connect()
+            await connection.send_command("SUBSCRIBE", self._channel)
+            await connection.read_response()
+        except NotOverHttp:
+            await connection.disconnect(nowait=True)
+            return False
+        return True
 
     async def _await_message(self, connection: Any) -> None:
         try:

@@ -15,6 +15,8 @@ log = logging.getLogger("kvlab.flags")
 
 RESYNC = 30.0
 """A watcher reads at least every this many seconds, without a message too."""
+POLL = 2.0
+"""Behind HTTP, where no message comes, a watcher reads at least every this many seconds."""
 
 
 class Watched:

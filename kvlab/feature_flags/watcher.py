@@ -18,7 +18,8 @@ belongs to the parent's event loop: in a child its ``error`` says so, until ``as
 it again.
 
 Not promised: that two watchers change at the same instant; that a silent network loss is noticed
-before ``resync`` and ``timeout`` have passed.
+before ``resync`` and ``timeout`` have passed. Behind HTTP (``kvlab.rest``) nobody is told of a
+change: there a watcher reads every ``POLL`` seconds, or every ``resync`` if that is shorter.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ from redis.retry import Retry
 from kvlab.core.checks import function, seconds, whole
 from kvlab.core.client import Kv
 from kvlab.core.transport.connections import own_connection
+from kvlab.errors import NotOverHttp
 from kvlab.feature_flags.flags import FeatureFlags
-from kvlab.feature_flags.watched import RESYNC, Watched
+from kvlab.feature_flags.watched import POLL, RESYNC, Watched
 
 
 @dataclass(eq=False)
@@ -143,17 +145,29 @@ class FlagWatcher(Watched):
     def _follow(self, here: _Follower) -> None:
         connection = here.connection = self._make()
         try:
-            connection.connect()
-            connection.send_command("SUBSCRIBE", self._channel)
-            connection.read_response()
+            pushed = self._subscribed(connection)
             while not here.closing.is_set():
                 snapshot = self._kv.run(self.flags.read_all(strict=True))
                 with here.news:
                     self._learned(snapshot)
                     here.news.notify_all()
-                self._await_message(connection)
+                if pushed:
+                    self._await_message(connection)
+                else:
+                    (self._wait or here.closing.wait)(min(self.resync, POLL))
         finally:
             connection.disconnect()
+
+    def _subscribed(self, connection: Any) -> bool:
+        """Whether changes are told; a store behind HTTP tells nobody."""
+        try:
+            connection.connect()
+            connection.send_command("SUBSCRIBE", self._channel)
+            connection.read_response()
+        except NotOverHttp:
+            connection.disconnect()
+            return False
+        return True
 
     def _await_message(self, connection: Any) -> None:
         """Return when the flags have to be read again."""

@@ -9,12 +9,15 @@ from typing import Any
 
 from kvlab.errors import OutcomeUnknown, ServerUnavailable
 
+_DISCARDED = "EXECABORT not executed because of: "
+"""How the executor's error of a transaction that did not run begins; the protocol has the rest."""
 
-class Refused(Exception):
+
+class RestRefused(Exception):
     """The answer is an error: its HTTP ``status``, and its text in the protocol's words."""
 
     def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
+        super().__init__(status, text)
         self.status, self.text = status, text
 
 
@@ -36,12 +39,13 @@ def answer(results: list[Any], *, batch: bool, atomic: bool, base64: bool) -> An
     for result in results:
         # Of a batch too: an array cannot say of one command that nobody knows.
         if isinstance(result, ServerUnavailable):
-            raise Refused(503, f"ERR the store cannot be reached, nothing ran: {result}")
+            raise RestRefused(503, f"ERR the store cannot be reached, nothing ran: {result}")
         if isinstance(result, OutcomeUnknown):
-            raise Refused(504, f"ERR no answer from the store, it may have run: {result}")
-    discarded = [str(result) for result in results if str(result).startswith("EXECABORT ")]
-    if atomic and discarded and all(isinstance(result, Exception) for result in results):
-        raise Refused(400, discarded[0])
+            raise RestRefused(504, f"ERR no answer from the store, it may have run: {result}")
+    if atomic and all(isinstance(result, Exception) for result in results):
+        for text in map(str, results):
+            if text.startswith(_DISCARDED):
+                raise RestRefused(400, text.removeprefix(_DISCARDED))
     said = [_said(result, base64) for result in results]
     if batch:
         return Answer(200, _json(said))

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 from kvlab.core.async_client import AsyncKv
 from kvlab.core.op import Op
 from kvlab.errors import InvalidArgument, KvlabError
-from kvlab.rest_gateway.answer import Answer, Refused, answer, error
+from kvlab.rest_gateway.answer import Answer, RestRefused, answer, error
 from kvlab.rest_gateway.request import Asked, asked
 from kvlab.rest_gateway.rights import Rights
 
@@ -50,7 +50,7 @@ class Tokens:
             raise InvalidArgument("the read-only token must be another one")
 
     def is_read_only(self, given: bytes) -> bool:
-        """Whether this is the read-only token; :class:`Refused` when it is none. Constant time."""
+        """Whether this is the read-only token; :class:`RestRefused` for none. In constant time."""
         # Of equal length, so that no comparison tells how long a token is.
         seen = hashlib.sha256(given).digest()
         full, read_only = (
@@ -58,7 +58,7 @@ class Tokens:
             for token in (self.full, self.read_only)
         )
         if not full and not read_only:
-            raise Refused(401, "WRONGPASS invalid or missing auth token")
+            raise RestRefused(401, "WRONGPASS invalid or missing auth token")
         return not full
 
 
@@ -75,7 +75,7 @@ class Gateway:
             return
         try:
             said = await self._answer(scope, receive)
-        except Refused as refused:
+        except RestRefused as refused:
             said = error(refused.status, refused.text)
         headers = [
             (b"content-type", b"application/json"),
@@ -96,9 +96,11 @@ class Gateway:
         headers = dict(scope["headers"])
         read_only = self._tokens.is_read_only(_token(headers, scope["query_string"]))
         if scope["method"] not in ("GET", "HEAD", "POST", "PUT"):
-            raise Refused(405, "ERR only GET, HEAD, POST and PUT are answered")
+            raise RestRefused(405, "ERR only GET, HEAD, POST and PUT are answered")
         if headers.get(b"upstash-response-format", b"json").lower() != b"json":
-            raise Refused(400, "ERR answers are JSON: no other Upstash-Response-Format is known")
+            raise RestRefused(
+                400, "ERR answers are JSON: no other Upstash-Response-Format is known"
+            )
         body = await self._body(headers, receive)
         wanted = asked(scope["raw_path"], scope["query_string"], body)
         results = await self._run(wanted, read_only)
@@ -115,14 +117,16 @@ class Gateway:
                 while True:
                     message = await receive()
                     if message["type"] != "http.request":  # the client left: nothing may run
-                        raise Refused(400, "ERR the body has ended too early")
+                        raise RestRefused(400, "ERR the body has ended too early")
                     body += message.get("body", b"")
                     if len(body) > MAX_BODY:
                         raise _too_large()
                     if not message.get("more_body"):
                         return bytes(body)
         except TimeoutError:
-            raise Refused(408, f"ERR the body did not come within {self._patience:g} s") from None
+            raise RestRefused(
+                408, f"ERR the body did not come within {self._patience:g} s"
+            ) from None
 
     async def _run(self, wanted: Asked, read_only: bool) -> list[Any]:
         try:
@@ -131,7 +135,7 @@ class Gateway:
             refusals = [self._rights.refusal(c, read_only=read_only) for c in wanted.commands]
             first = next(filter(None, refusals), None)
             if first is not None and (wanted.atomic or not wanted.batch):
-                raise Refused(400, first)
+                raise RestRefused(400, first)
             ops: list[Op[Any]] = [
                 Op(name, *arguments)
                 for (name, arguments), refusal in zip(wanted.commands, refusals, strict=True)
@@ -140,7 +144,7 @@ class Gateway:
             run = self._kv.run(*ops, atomic=wanted.atomic, return_exceptions=True)
             replies = iter(await run)
         except InvalidArgument as problem:
-            raise Refused(400, f"ERR {problem}") from None
+            raise RestRefused(400, f"ERR {problem}") from None
         except KvlabError as problem:
             return [problem] * len(wanted.commands)
         return [next(replies) if said is None else KvlabError(said) for said in refusals]
@@ -154,5 +158,5 @@ def _token(headers: dict[bytes, bytes], query: bytes) -> bytes:
     return given[0]
 
 
-def _too_large() -> Refused:
-    return Refused(413, f"ERR max request size exceeded: a body has at most {MAX_BODY} bytes")
+def _too_large() -> RestRefused:
+    return RestRefused(413, f"ERR max request size exceeded: a body has at most {MAX_BODY} bytes")

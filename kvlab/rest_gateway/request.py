@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl, unquote_to_bytes
 
-from kvlab.rest_gateway.answer import Refused
+from kvlab.rest_gateway.answer import RestRefused
 
 MAX_COMMANDS = 100_000
 """The most commands of a pipeline or of a transaction."""
@@ -32,15 +32,15 @@ class Asked:
 
 
 def asked(path: bytes, query: bytes, body: bytes) -> Asked:
-    """The commands of a request; raises :class:`Refused` for what is not of the protocol."""
+    """The commands of a request; raises :class:`RestRefused` for what is not of the protocol."""
     words = [unquote_to_bytes(part) for part in path.removeprefix(b"/").split(b"/")]
     first = words[0].decode("latin-1").lower()
     if first in _BATCHES and len(words) == 1:
         rows = _parsed(body)
         if not isinstance(rows, list) or not rows:
-            raise Refused(400, "ERR an array of commands is expected, each an array")
+            raise RestRefused(400, "ERR an array of commands is expected, each an array")
         if len(rows) > MAX_COMMANDS:
-            raise Refused(400, f"ERR at most {MAX_COMMANDS} commands in a request")
+            raise RestRefused(400, f"ERR at most {MAX_COMMANDS} commands in a request")
         return Asked([_command(row) for row in rows], True, _BATCHES[first])
     if words == [b""]:
         return Asked([_command(_parsed(body))])
@@ -60,7 +60,7 @@ def _parsed(body: bytes) -> Any:
         )
     except (ValueError, RecursionError) as problem:
         why = "nested too deeply" if isinstance(problem, RecursionError) else "not JSON in UTF-8"
-        raise Refused(400, f"ERR the body cannot be read: {why}") from None
+        raise RestRefused(400, f"ERR the body cannot be read: {why}") from None
 
 
 class _Number(str):
@@ -75,15 +75,15 @@ def _no_constant(name: str) -> NoReturn:
 
 def _command(row: Any) -> Command:
     if not isinstance(row, list) or not row or type(row[0]) is not str:
-        raise Refused(400, "ERR a command is an array that begins with the command's name")
+        raise RestRefused(400, "ERR a command is an array that begins with the command's name")
     if len(row) > MAX_ARGUMENTS:
-        raise Refused(400, f"ERR a command has at most {MAX_ARGUMENTS} arguments")
+        raise RestRefused(400, f"ERR a command has at most {MAX_ARGUMENTS} arguments")
     return _name(row[0]), tuple(map(_argument, row[1:]))
 
 
 def _name(text: str) -> str:
     if not _NAME.fullmatch(text):
-        raise Refused(400, "ERR unknown command")
+        raise RestRefused(400, "ERR unknown command")
     return text.upper()
 
 
@@ -92,9 +92,9 @@ def _argument(value: Any) -> str:
         try:
             value.isascii() or value.encode()
         except UnicodeEncodeError:
-            raise Refused(400, "ERR an argument has half of a surrogate pair") from None
+            raise RestRefused(400, "ERR an argument has half of a surrogate pair") from None
         return str(value)
     if isinstance(value, bool):
         return "true" if value else "false"
     kind = "null" if value is None else "an object" if isinstance(value, dict) else "an array"
-    raise Refused(400, f"ERR an argument is text or a number, not {kind}")
+    raise RestRefused(400, f"ERR an argument is text or a number, not {kind}")

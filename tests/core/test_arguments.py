@@ -235,6 +235,8 @@ INSTANCES: Calls = {
 }
 INSTANCES_OR_NONE: Calls = {
     "connect url": connect,
+    "connect token": lambda bad: connect("http://127.0.0.1:9", token=bad),
+    "aconnect token": lambda bad: asyncio.run(aconnect("http://127.0.0.1:9", token=bad)),
     "connect prefix": lambda bad: connect(NOBODY, prefix=bad),
     "aconnect url": lambda bad: asyncio.run(aconnect(bad)),
     "aconnect prefix": lambda bad: asyncio.run(aconnect(NOBODY, prefix=bad)),

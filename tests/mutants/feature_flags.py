@@ -152,12 +152,10 @@ MUTANTS = (
         removed="subscribing before reading: it reads first",
         promise="no change falls between reading and subscribing",
         file=WATCHER,
-        old="""            connection.send_command("SUBSCRIBE", self._channel)
-            connection.read_response()
+        old="""            pushed = self._subscribed(connection)
             while not here.closing.is_set():""",
         new="""            snapshot = self._kv.run(self.flags.read_all(strict=True))
-            connection.send_command("SUBSCRIBE", self._channel)
-            connection.read_response()
+            pushed = self._subscribed(connection)
             with here.news:
                 self._learned(snapshot)
                 here.news.notify_all()
