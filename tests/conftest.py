@@ -20,7 +20,7 @@ import psutil
 import pytest
 import redis
 from hypothesis import Phase, settings
-from support import ENGINES, WAYS, SteppedClock, absent, faketime_library
+from support import ENGINES, TRAVELS, WAYS, SteppedClock, absent, faketime_library
 
 import kvlab.server
 from kvlab import Kv
@@ -109,15 +109,19 @@ def _executor(server: RunningServer) -> Iterator[Kv]:
     client.close()
 
 
-@pytest.fixture(params=["sync", "async", "mixed"])
-def run(request: pytest.FixtureRequest, any_kv: Kv) -> Iterator[Callable[[Any], Any]]:
+@pytest.fixture(params=TRAVELS, ids="-".join)
+def run(
+    request: pytest.FixtureRequest, running: Callable[[str], RunningServer]
+) -> Iterator[Callable[[Any], Any]]:
     """``run(op)``: by ``Kv``, by ``AsyncKv``, and amid others in one batch; flows travel alone.
 
     ``run.kv`` is the executor whose namespace it is.
     """
-    way = WAYS[request.param](any_kv)
-    yield way
-    way.close()
+    way, engine = request.param
+    for kv in _executor(running(engine)):
+        travel = WAYS[way](kv)
+        yield travel
+        travel.close()
 
 
 @pytest.fixture(scope="session")

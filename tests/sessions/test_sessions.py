@@ -336,9 +336,9 @@ def forged(good: list[str], n: int, seed: int) -> Iterator[str]:
         yield damage[i % len(damage)](good[i % 7])
 
 
-def test_of_100_000_forged_ids_none_is_let_in(kv: Kv) -> None:
+def test_of_20_000_forged_ids_none_is_let_in(kv: Kv) -> None:
     good = [kv.run(STORE.create(f"user{i}")).id for i in range(7)]
-    ids = list(forged(good, 100_000, seed=4))
+    ids = list(forged(good, 20_000, seed=4))
     assert not set(ids) & set(good)
     admitted = 0
     for start in range(0, len(ids), 10_000):

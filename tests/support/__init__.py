@@ -53,6 +53,14 @@ class _Async(_Sync):
 
 
 WAYS: dict[str, Callable[[Kv], _Sync]] = {"sync": _Sync, "async": _Async, "mixed": _Mixed}
+TRAVELS = (
+    *((way, "valkey") for way in WAYS),
+    ("sync", "redis-6.2"),
+    ("mixed", "redis"),
+    ("async", "fakeredis"),
+)
+"""Each way on the embedded engine, and each other engine by one way: the way of an op does not
+depend on the engine, nor a script on the way."""
 
 
 def twin(kv: Kv, **settings: Any) -> AsyncKv:
