@@ -227,6 +227,8 @@ def fresh_or_writer_crashed(world):
 
 
 # %%
+from IPython.display import display
+
 fresh_story = explore(
     {"reader": leased_reader, "writer": hardened_writer},
     setup=db.reset,
@@ -234,9 +236,14 @@ fresh_story = explore(
     faults=ALL_FAULTS,
 )
 print(fresh_story.summary)
+display(stale_story.play(title="The simple cache"))
+display(fresh_story.play(title="The hardened cache"))
 
 # %% [markdown]
 # No schedule with at most one fault leaves an old row in the cache.
+#
+# **Play the scheduler** in the two frames: choose who moves next, and what fails. The first frame can
+# be broken, and the second cannot.
 #
 # ## Your own code
 #

@@ -65,6 +65,9 @@ def naive_writer(client):
 
 
 # %%
+from IPython.display import display
+
+
 def cache_has_the_row(world):
     """what is cached is the row"""
     return world.kv.get("user:7") in (None, json.dumps(db.row).encode())
@@ -72,7 +75,8 @@ def cache_has_the_row(world):
 
 naive_writers = {"writer 1": naive_writer, "writer 2": naive_writer}
 writers_story = explore(naive_writers, setup=db.reset, invariant=cache_has_the_row)
-writers_story
+display(writers_story)
+writers_story.play(title="The simple writers")
 
 # %% tags=["predict"]
 writers.measured(writers_story.violations)
@@ -80,6 +84,8 @@ writers.measured(writers_story.violations)
 # %% [markdown]
 # The picture shows the shortest schedule that breaks the invariant: the writer that committed first
 # stores last. The database has "v2", and every reader gets "v1" until the TTL ends.
+#
+# **Play the scheduler** in the frame: choose who moves next, and leave the cache stale.
 #
 # ## The fix: the version decides
 #
@@ -151,17 +157,19 @@ def fresh_or_excused(world):
     ends = all(0 < world.kv.ttl(key) <= 300 for key in world.kv.keys("*"))
     crashed = any(event.kind == "crash" for event in world.trace)
     version_lost = any(event.key.endswith(b"version") for event in world.trace)
-    fresh = cache_is_fresh(world)
-    return ends and (fresh or crashed or version_lost)
+    return ends and (cache_is_fresh(world) or crashed or version_lost)
 
 
 settings = {"setup": db.reset, "invariant": fresh_or_excused, "faults": ALL_FAULTS}
 ordered_story = explore(hardened_writers, reduce=True, **settings)
 print(ordered_story.summary)
+ordered_story.play(title="The hardened writers")
 
 # %% [markdown]
 # No schedule with at most one fault breaks the promise. (`reduce=True`: some schedules differ only
 # in the order of two steps on different keys or rows. `explore` then runs one of these schedules.)
+#
+# **Play the scheduler** in the frame again: choose who moves next, and what fails. You cannot win.
 #
 # ## A deleted row comes back
 

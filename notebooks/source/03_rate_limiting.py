@@ -265,14 +265,18 @@ for name, kind in KINDS.items():
 stories = {name: with_every_fault(client) for name, client in clients.items()}
 rows = [(story.violations, story.schedules) for story in stories.values()]
 table = pd.DataFrame(rows, index=list(stories), columns=["broken", "of schedules"])
-naive = "{} of {}".format(*table[:2].sum())
-hardened = "{} of {}".format(*table[2:].sum())
-summary = f"naive broken in {naive} schedules, hardened in {hardened}"
+counts = ["{} of {}".format(*rows.sum()) for rows in (table[:2], table[2:])]
+summary = "naive broken in {} schedules, hardened in {}".format(*counts)
 print("Two clients at limit 1, every fault:", summary)
+display(look_then_add.play(title="The simple sliding window"))
+display(stories["sliding-log"].play(title="The hardened sliding log"))
 table
 
 # %% [markdown]
 # See the column `broken`: only the naive limiters break.
+#
+# **Play the scheduler** in the two frames: choose who moves next, and in the second frame also what
+# fails. The first frame can be broken, and the second cannot.
 
 # %% tags=["predict"]
 fifty = predict(

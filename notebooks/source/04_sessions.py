@@ -179,6 +179,7 @@ LOSSES = Faults(lost_replies=True, lost_requests=True, script_flushes=True)
 broken = {}
 for name, sessions in (("naive", NaiveSessions), ("hardened", races.HardenedSessions)):
     log_outs = races.log_out_beside_slow_write(sessions, LOSSES)
+    display(log_outs.play(title=f"The {name} sessions"))
     writers = races.two_writers(sessions, LOSSES)
     broken[name] = [f"{s.violations} of {s.schedules}" for s in (log_outs, writers)]
 counts = [f"{name} in {found[0]} schedules" for name, found in broken.items()]
@@ -192,6 +193,9 @@ fields.measured(" and ".join(losing) or "neither")
 # %% [markdown]
 # See the two columns. The simple version breaks in many schedules. The hardened version breaks in
 # no schedule.
+#
+# **Play the scheduler** in the two frames: choose who moves next, and what fails. The first frame can
+# be broken, and the second cannot.
 #
 # ## Your own session code
 #

@@ -15,6 +15,7 @@
 
 # %%
 import pandas as pd
+from IPython.display import display
 
 from kvlab import Kv, Lock, NaiveLock, fenced_set
 from kvlab.chapters.distributed_lock import promises
@@ -151,9 +152,14 @@ never_stuck = explore(clients, invariant=every_key_expires, faults=ALL_FAULTS)
 no_theft = explore(clients, invariant=b_keeps_its_lock, faults=ALL_FAULTS)
 print("every key has a TTL:", never_stuck.summary)
 print("B keeps its lock:   ", no_theft.summary)
+display(theft.play(title="The simple lock"))
+display(no_theft.play(title="The hardened lock"))
 
 # %% [markdown]
 # See the two counts: no schedule breaks either promise.
+#
+# **Play the scheduler** in the two frames: choose who moves next, and what fails. The first frame can
+# be broken, and the second cannot.
 #
 # In the pictures below, `held` is the key of the lock: the fence, then the owner's token. `fence` keeps
 # the last fence. A release leaves a short-lived key `spent:…` with its answer, for a client that did not
@@ -285,7 +291,6 @@ explore(workers, setup=forget_holders, invariant=rule, expiries=True)
 # which pause? And what does a longer TTL cost when the holder is dead and not frozen?
 
 # %%
-from IPython.display import display
 from ipywidgets import interact
 
 from kvlab.chapters.distributed_lock.charts import freeze_chart

@@ -15,6 +15,7 @@
 
 # %%
 import pandas as pd
+from IPython.display import display
 
 from kvlab import Leaderboard, NaiveLeaderboard, Op
 from kvlab.chapters.opening import open_chapter
@@ -154,9 +155,14 @@ hardened_story = explore(
     {"Ann": ann, "others": others}, setup=start, invariant=one_moment, faults=ALL_FAULTS
 )
 print(hardened_story.summary)
+display(naive_story.play(title="The simple leaderboard"))
+display(hardened_story.play(title="The hardened leaderboard"))
 
 # %% [markdown]
 # No schedule breaks the invariant.
+#
+# **Play the scheduler** in the two frames: choose who moves next, and what fails. The first frame can
+# be broken, and the second cannot.
 #
 # ## Points and a lost reply
 #

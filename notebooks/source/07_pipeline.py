@@ -17,6 +17,7 @@
 
 # %%
 import pandas as pd
+from IPython.display import display
 
 import kvlab
 from kvlab import Key, Kv, NaivePipeline, Op
@@ -187,7 +188,9 @@ for adds in (naive_adds, adds_one_by_one, adds_atomically):
     story = explore(clients, invariant=both_or_none, faults=losses)
     print(f"{adds.__name__:15} {story.summary}")
     stories[adds] = story
-stories[naive_adds]
+display(stories[naive_adds])
+display(stories[naive_adds].play(title="The simple batch"))
+display(stories[adds_atomically].play(title="The batch with atomic"))
 
 # %% tags=["predict"]
 ways.measured(sum(not story.holds for story in stories.values()))
@@ -198,6 +201,9 @@ ways.measured(sum(not story.holds for story in stories.values()))
 # counters count twice. With one run for each counter, the other client can look between the two
 # runs, and a crash leaves one counter without its 1. `atomic` holds in every schedule: after a lost
 # reply `kv.run` does not retry, and its `BatchFailed` says `OutcomeUnknown`.
+#
+# **Play the scheduler** in the two frames: choose who moves next, and what fails. The first frame can
+# be broken, and the second cannot.
 #
 # ## One failing op fails alone
 #

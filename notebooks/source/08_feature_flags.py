@@ -154,6 +154,9 @@ except UnknownFlag as error:
 #
 # The page and the release do the same as before, each with one command. Two faults may happen in
 # one schedule: a crash, a lost request, a lost reply, a server that forgets its scripts.
+#
+# **Play the scheduler** in the two frames below: choose who moves next, and what fails. The first frame can
+# be broken, and the second cannot.
 
 
 # %%
@@ -181,13 +184,17 @@ held = explore(
 )
 
 # %%
+from IPython.display import display
+
 rows = [
     ("naive", "no fault", "the page", mixed.violations, mixed.schedules),
     ("naive", "one crash", "what is stored", killed.violations, killed.schedules),
     ("hardened", "two of any kind", "both", held.violations, held.schedules),
 ]
 columns = ["variant", "faults", "looked at", "mixed in", "of schedules"]
-pd.DataFrame(rows, columns=columns).style.hide(axis="index")
+display(pd.DataFrame(rows, columns=columns).style.hide(axis="index"))
+display(mixed.play(title="The simple flags"))
+held.play(title="The hardened flags")
 
 # %% [markdown]
 # A page may have an old snapshot, but every snapshot has all flags of one version. That is the

@@ -59,7 +59,7 @@ class Game:
         style = f"width: 100%; height: {_PIXELS}px; border: 0; border-radius: 8px"
         return (
             f"<p><b>{title}</b>: {said}.</p>\n<iframe title='{title}' sandbox='allow-scripts' "
-            f"loading='lazy' style='{style}' srcdoc='{page}'></iframe>"
+            f"style='{style}' srcdoc='{page}'></iframe>"
         )
 
     def save(self, path: str | Path) -> None:
