@@ -11,7 +11,7 @@ PYTHON ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test mutants notebooks app load bench clean
+.PHONY: help lab test mutants notebooks site app load bench clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -32,6 +32,9 @@ mutants: $(STAMP) ## take each hardening out of a copy, and see the tests fail
 notebooks: $(STAMP) ## build every notebook from its source and execute it
 	@$(BIN)/python -m kvlab.workshop.notebooks $(ARGS)
 
+site: $(STAMP) ## write the executed chapters, the games and the findings as web pages
+	@$(BIN)/kvlab site $(ARGS)
+
 app: $(STAMP) ## serve the sample web app on loopback, port 8000
 	@$(BIN)/python -m kvlab.sample_app $(ARGS)
 
@@ -42,7 +45,7 @@ bench: $(PEERS) ## measure every pattern and its peers, which are installed firs
 	@$(BIN)/kvlab bench $(ARGS)
 
 clean: ## remove the virtual environment and everything generated in place
-	@rm -rf $(VENV) build dist .import_linter_cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) build dist site .import_linter_cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # An environment that was copied together with its folder still belongs to the first folder.

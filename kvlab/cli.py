@@ -155,6 +155,19 @@ def rest(
     serve(host, port)
 
 
+@app.command()
+def site(
+    folder: Annotated[Path, typer.Argument(help="An empty folder, or one with a site.")] = Path(
+        "site"
+    ),
+) -> None:
+    """Write the executed chapters, the games and the findings as a static site."""
+    from kvlab.workshop.site.build import write
+
+    pages = write(folder)
+    print(f"{len(pages)} pages; begin with {pages[0]}")
+
+
 @app.command(context_settings=_PASSES_OPTIONS_ON)
 def load(
     context: typer.Context,

@@ -43,7 +43,8 @@ def table(root: Path = ROOT) -> str:
         there = (root / folder).is_dir()
         code = f"[`kvlab.{room}`]({folder})" if there else f"`kvlab.{room}`, to come"
         if path.exists():
-            chapter, finding = f"[{name}](notebooks/{name}.ipynb)", _printed(path, "finding")
+            chapter = f"[{name}](notebooks/{name}.ipynb)"
+            finding = finding_of(path).replace("|", "\\|")
         else:
             chapter, finding = f"{name}, to come", ""
         rows.append(f"| {title} | {code} | {chapter} | {finding} |")
@@ -82,16 +83,17 @@ def replaced(text: str, name: str, content: str) -> str:
     return pattern.sub(lambda _: f"{begin}\n{content}\n{end}", text)
 
 
-def _printed(path: Path, tag: str) -> str:
+def finding_of(path: Path) -> str:
+    """What the cell tagged ``finding`` of an executed chapter has printed."""
     lines: list[str] = [
         output.text.strip()
-        for cell in _tagged(path, tag)
+        for cell in _tagged(path, "finding")
         for output in cell.outputs
         if output.output_type == "stream"
     ]
     if len(lines) != 1 or "\n" in lines[0]:
-        raise KvlabError(f"{path.name} must print one line in one cell tagged {tag!r}")
-    return lines[0].replace("|", "\\|")
+        raise KvlabError(f"{path.name} must print one line in one cell tagged 'finding'")
+    return lines[0]
 
 
 def _tagged(path: Path, tag: str) -> list[Any]:

@@ -30,16 +30,21 @@ class Page:
     def __init__(self, address: str) -> None:
         self._socket = websocket.create_connection(address, timeout=20, suppress_origin=True)
         self._number = 0
+        self._events: list[dict[str, Any]] = []
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """One command of the protocol; its result."""
         self._number += 1
         self._socket.send(json.dumps({"id": self._number, "method": method, "params": params}))
         while (said := json.loads(self._socket.recv())).get("id") != self._number:
-            pass  # an event
+            self._events.append(said)
         assert "error" not in said, said["error"]
         result: dict[str, Any] = said["result"]
         return result
+
+    def told(self, event: str) -> list[dict[str, Any]]:
+        """What the browser has told of such an event, up to the last answer."""
+        return [one["params"] for one in self._events if one.get("method") == event]
 
     def value(self, script: str) -> Any:
         """What a piece of JavaScript gives, run as if in the console; promises are awaited."""

@@ -1,0 +1,142 @@
+"""Makes the pages of the site from the executed notebooks."""
+
+from __future__ import annotations
+
+import base64
+import html
+import re
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import nbformat
+from markupsafe import Markup
+from nbconvert import HTMLExporter
+from pygments.formatters import HtmlFormatter
+
+from kvlab.errors import InvalidArgument, KvlabError
+from kvlab.version import __version__
+from kvlab.workshop import readme
+
+_MARK = '<meta name="generator" content="kvlab site">'
+_MINUTES = re.compile(r"^\*(?P<minutes>[^.*]*minutes)", re.MULTILINE)
+_FRAME = re.compile(r"<iframe title='(?P<title>[^']*)'[^>]* srcdoc='(?P<page>[^']*)'></iframe>")
+"""What ``Game`` shows in a notebook (kvlab/instruments/explorer/game/page.py)."""
+_TITLE = re.compile(r"^# (?P<title>.+)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Game:
+    """A game of a chapter: its title, its page, and the address of the page in the site."""
+
+    title: str
+    page: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """A chapter. ``finding``: None where the chapter prints none; ``body``: HTML."""
+
+    name: str
+    title: str
+    minutes: str
+    finding: str | None
+    body: Markup
+    games: tuple[Game, ...]
+
+    @property
+    def number(self) -> int:
+        return int(self.name[:2])
+
+    @property
+    def address(self) -> str:
+        return f"{self.name}.html"
+
+
+def write(folder: Path, root: Path = readme.ROOT) -> list[Path]:
+    """Write the site of the notebooks in ``root`` into the folder; the pages, the index first.
+
+    Raises InvalidArgument for a folder that holds other files than a site, KvlabError when there
+    are no notebooks.
+    """
+    index = folder / "index.html"
+    is_site = index.exists() and _MARK in index.read_text(encoding="utf-8")
+    if folder.exists() and not is_site and any(folder.iterdir()):
+        raise InvalidArgument(f"{folder} holds other files than a site: name an empty folder")
+    paths = sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    if not paths:
+        raise KvlabError(f"{root} has no executed notebooks")
+    chapters = [_chapter(path) for path in paths]
+    (folder / "games").mkdir(parents=True, exist_ok=True)
+    made = {index: _page("index", chapters=chapters, cover=_cover(root))}
+    for at, chapter in enumerate(chapters):
+        near = {"before": chapters[at - 1] if at else None}
+        near["after"] = chapters[at + 1] if at + 1 < len(chapters) else None
+        made[folder / chapter.address] = _page("chapter", chapter=chapter, **near)
+        made |= {folder / game.address: game.page for game in chapter.games}
+    for path, page in made.items():
+        path.write_text(page, encoding="utf-8")
+    return list(made)
+
+
+def _chapter(path: Path) -> Chapter:
+    notebook = nbformat.read(path, as_version=4)
+    head = notebook.cells[0].source
+    title, minutes = _TITLE.search(head), _MINUTES.search(head)
+    games = _games(path.stem, notebook)
+    body, _ = HTMLExporter(template_name="basic").from_notebook_node(notebook)
+    return Chapter(
+        name=path.stem,
+        title=title["title"] if title else path.stem,
+        minutes=minutes["minutes"] if minutes else "",
+        finding=readme.finding_of(path) if path.stem[3:] in readme.CHAPTERS else None,
+        body=Markup(body),
+        games=games,
+    )
+
+
+def _games(name: str, notebook: Any) -> tuple[Game, ...]:
+    """The games of a notebook. After its frame, each gets a link to a page of its own."""
+    found: list[Game] = []
+
+    def linked(frame: re.Match[str]) -> str:
+        address = f"games/{name}_{len(found) + 1}.html"
+        page = html.unescape(frame["page"])
+        found.append(Game(html.unescape(frame["title"]), page, address))
+        return f'{frame[0]}\n<p><a href="{address}">This game on a page of its own</a></p>'
+
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            if "text/html" in output.get("data", {}):
+                output.data["text/html"] = _FRAME.sub(linked, output.data["text/html"])
+    return tuple(found)
+
+
+def _cover(root: Path) -> str:
+    """The cover as a data URL."""
+    picture = (root / "notebooks" / "cover.png").read_bytes()
+    return f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+
+
+def _page(name: str, **given: Any) -> str:
+    styles = {"light": HtmlFormatter(style="default"), "dark": HtmlFormatter(style="github-dark")}
+    given |= {theme: Markup(one.get_style_defs(".highlight")) for theme, one in styles.items()}
+    given |= {"mark": Markup(_MARK), "style": Markup(_file("site.css")), "version": __version__}
+    return _environment().get_template(f"{name}.html.j2").render(given)
+
+
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FunctionLoader(_file),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+
+
+def _file(name: str) -> str:
+    return (resources.files(__package__) / name).read_text(encoding="utf-8")

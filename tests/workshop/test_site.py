@@ -1,0 +1,83 @@
+"""The site: what is in it, that no link is dead, and that no request leaves it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from support import browser
+
+from kvlab.errors import InvalidArgument, KvlabError
+from kvlab.workshop import readme
+from kvlab.workshop.site.build import write
+
+CHAPTERS = ("00_start_here", "08_feature_flags")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site of two chapters; all of them would take five seconds."""
+    root = tmp_path_factory.mktemp("root")
+    (root / "notebooks").mkdir()
+    for name in (*(f"{chapter}.ipynb" for chapter in CHAPTERS), "cover.png"):
+        shutil.copy(readme.ROOT / "notebooks" / name, root / "notebooks")
+    write(root / "site", root)
+    return root / "site"
+
+
+def test_the_index_names_chapters_findings_times_and_games(site: Path) -> None:
+    index = (site / "index.html").read_text(encoding="utf-8")
+    finding = readme.finding_of(readme.ROOT / "notebooks" / "08_feature_flags.ipynb")
+    for said in ("0. Start here", "Ten minutes", "8. Feature flags", finding[1:]):
+        assert said in index
+    assert re.findall(r'href="(games/[^"]+)">([^<]+)<', index) == [
+        ("games/08_feature_flags_1.html", "The simple flags"),
+        ("games/08_feature_flags_2.html", "The hardened flags"),
+    ]
+
+
+def test_no_link_is_dead(site: Path) -> None:
+    pages = sorted(site.rglob("*.html"))
+    assert [page.relative_to(site).as_posix() for page in pages] == [
+        *(f"{chapter}.html" for chapter in CHAPTERS),
+        "games/08_feature_flags_1.html",
+        "games/08_feature_flags_2.html",
+        "index.html",
+    ]
+    for page in pages:
+        text = re.sub(r"srcdoc='[^']*'", "", page.read_text(encoding="utf-8"))
+        for link in re.findall(r'\b(?:href|src)="([^"#]+)', text):
+            assert link.startswith("data:") or (page.parent / link).is_file(), (page, link)
+
+
+def test_no_request_leaves_the_site(site: Path, tmp_path: Path) -> None:
+    if browser.program() is None:
+        pytest.skip("no Chromium: on Debian, apt-get install chromium")
+    with browser.browsing(tmp_path) as page:
+        page.call("Network.enable")
+        for file in sorted(site.rglob("*.html")):
+            page.open(file.as_uri())
+            page.value("window.scrollTo(0, document.body.scrollHeight)")
+            assert page.value("document.documentElement.scrollWidth <= innerWidth")
+        assert page.value("document.querySelectorAll('.chapters li').length") == len(CHAPTERS)
+        page.value("fetch('http://192.0.2.1/').catch(() => 0)")  # the control is blocked
+        asked = page.told("Network.requestWillBeSent")
+    urls = {one["request"]["url"].split(":")[0] for one in asked}
+    assert urls <= {"file", "data", "about", "blob"}, urls
+    assert "file" in urls
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(InvalidArgument, match="holds other files than a site"):
+        write(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_site_is_written_again(site: Path, tmp_path: Path) -> None:
+    """It gets as far as the notebooks, and there are none."""
+    for folder in (site, tmp_path / "new"):
+        with pytest.raises(KvlabError, match="no executed notebooks"):
+            write(folder, tmp_path)
