@@ -24,6 +24,8 @@ from support import ENGINES, TRAVELS, WAYS, SteppedClock, absent, faketime_libra
 
 import kvlab.server
 from kvlab import Kv
+from kvlab.rest import RestAddress
+from kvlab.rest.clients import rest_client
 from kvlab.rest_gateway import ServedGateway, serving
 from kvlab.server import engines
 from kvlab.server.running_server import RunningServer
@@ -41,6 +43,8 @@ LONG = (
     "tests/test_cli.py",
     "tests/sample_app",
 )
+PATTERNS = {"cache_aside", "write_through", "rate_limiting", "sessions"}
+PATTERNS |= {"distributed_lock", "leaderboard", "pipeline", "feature_flags"}
 TIME_FUNCTIONS = (time.time, time.time_ns, time.monotonic, time.sleep)
 
 
@@ -90,19 +94,39 @@ def gateway(running: Callable[[str], RunningServer]) -> Iterator[ServedGateway]:
 
 
 @pytest.fixture
-def kv(server: RunningServer) -> Iterator[Kv]:
-    """An executor on it, in a namespace of the test's own."""
-    yield from _executor(server)
+def client_of(request: pytest.FixtureRequest) -> Callable[[str], redis.Redis]:
+    """A new client of the engine; of "rest": one that speaks HTTP to the gateway."""
+
+    def make(name: str) -> redis.Redis:
+        if name != "rest":
+            running = request.getfixturevalue("running")
+            return running(name).client(max_connections=500)  # type: ignore[no-any-return]
+        gateway = request.getfixturevalue("gateway")
+        return rest_client(RestAddress(gateway.url, gateway.token), 500)
+
+    return make
 
 
-@pytest.fixture(params=ENGINES)
-def any_kv(request: pytest.FixtureRequest, running: Callable[[str], RunningServer]) -> Iterator[Kv]:
+@pytest.fixture
+def kv(client_of: Callable[[str], redis.Redis]) -> Iterator[Kv]:
+    """An executor on the embedded engine, in a namespace of the test's own."""
+    yield from _executor(client_of("valkey"))
+
+
+@pytest.fixture
+def any_kv(request: pytest.FixtureRequest, client_of: Callable[[str], redis.Redis]) -> Iterator[Kv]:
     """An executor on each engine in turn; an absent engine is skipped with its reason."""
-    yield from _executor(running(request.param))
+    yield from _executor(client_of(request.param))
 
 
-def _executor(server: RunningServer) -> Iterator[Kv]:
-    client = server.client(max_connections=500)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The engines of ``any_kv``: what a pattern promises, it promises over REST too."""
+    if "any_kv" in metafunc.fixturenames:
+        rest = ["rest"] if metafunc.definition.path.parent.name in PATTERNS else []
+        metafunc.parametrize("any_kv", [*ENGINES, *rest], indirect=True)
+
+
+def _executor(client: redis.Redis) -> Iterator[Kv]:
     with Kv(client, prefix=fresh_prefix()) as kv:
         yield kv
         kv.clear()
@@ -111,14 +135,14 @@ def _executor(server: RunningServer) -> Iterator[Kv]:
 
 @pytest.fixture(params=TRAVELS, ids="-".join)
 def run(
-    request: pytest.FixtureRequest, running: Callable[[str], RunningServer]
+    request: pytest.FixtureRequest, client_of: Callable[[str], redis.Redis]
 ) -> Iterator[Callable[[Any], Any]]:
     """``run(op)``: by ``Kv``, by ``AsyncKv``, and amid others in one batch; flows travel alone.
 
     ``run.kv`` is the executor whose namespace it is.
     """
     way, engine = request.param
-    for kv in _executor(running(engine)):
+    for kv in _executor(client_of(engine)):
         travel = WAYS[way](kv)
         yield travel
         travel.close()
@@ -154,7 +178,7 @@ def stepped(
     """An executor on a Valkey whose clock stands still, and that clock."""
     server, clock = _stepped_server
     clock.set(clock.START)
-    for kv in _executor(server):
+    for kv in _executor(server.client(max_connections=500)):
         yield kv, clock
 
 

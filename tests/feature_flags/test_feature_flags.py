@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from support import over_rest
 
 from kvlab import FeatureFlags, Flag, FlagSnapshot, Kv, NaiveFlags, Op, connect
 from kvlab.errors import InvalidArgument, ServerRefused, ServerUnavailable, UnknownFlag
@@ -172,6 +173,8 @@ def test_an_unknown_flag_is_heard() -> None:
 
 def test_what_cannot_be_read_answers_by_its_default(any_kv: Kv) -> None:
     kv = any_kv
+    if over_rest(kv):
+        pytest.skip("rest: bytes that are not UTF-8 cannot be written there")
     kv.run(FLAGS.set("good", True))
     bad = [
         "", "1", "yes", "[", '{"percent": 101}', '{"percent": NaN}', '{"percent": true}',

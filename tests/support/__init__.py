@@ -14,6 +14,7 @@ import redis
 import redis.asyncio
 
 from kvlab import AsyncKv, Kv, Op
+from kvlab.rest.clients import async_rest_client
 
 ENGINES = ("valkey", "redis-6.2", "redis", "fakeredis")
 
@@ -58,14 +59,22 @@ TRAVELS = (
     ("sync", "redis-6.2"),
     ("mixed", "redis"),
     ("async", "fakeredis"),
+    ("mixed", "rest"),
 )
 """Each way on the embedded engine, and each other engine by one way: the way of an op does not
-depend on the engine, nor a script on the way."""
+depend on the engine, nor a script on the way. "rest" is the embedded engine behind the gateway."""
+
+
+def over_rest(kv: Kv) -> bool:
+    """Whether the executor speaks HTTP: the few things that HTTP cannot carry are refused there."""
+    return "address" in kv.client.connection_pool.connection_kwargs
 
 
 def twin(kv: Kv, **settings: Any) -> AsyncKv:
     """An ``AsyncKv`` for the server and the namespace of ``kv``."""
     kwargs = kv.client.connection_pool.connection_kwargs
+    if over_rest(kv):
+        return AsyncKv(async_rest_client(kwargs["address"], 500), prefix=kv.prefix, **settings)
     client = redis.asyncio.Redis(host=kwargs["host"], port=kwargs["port"], max_connections=500)
     return AsyncKv(client, prefix=kv.prefix, **settings)
 
