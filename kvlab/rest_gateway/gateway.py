@@ -17,6 +17,7 @@ from kvlab.errors import InvalidArgument, KvlabError
 from kvlab.rest_gateway.answer import Answer, RestRefused, answer, error
 from kvlab.rest_gateway.request import Asked, asked
 from kvlab.rest_gateway.rights import Rights
+from kvlab.rest_gateway.scripts import Scripts
 
 MAX_BODY = 16 * 1024 * 1024
 """The most bytes of a request's body."""
@@ -68,6 +69,7 @@ class Gateway:
     def __init__(self, kv: AsyncKv, tokens: Tokens, patience: float = PATIENCE) -> None:
         self._kv, self._tokens, self._patience = kv, tokens, patience
         self._rights: Rights | None = None
+        self._scripts = Scripts()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -133,12 +135,13 @@ class Gateway:
             if self._rights is None:
                 self._rights = await Rights.of(self._kv)
             refusals = [self._rights.refusal(c, read_only=read_only) for c in wanted.commands]
+            commands = [self._scripts.translated(command) for command in wanted.commands]
             first = next(filter(None, refusals), None)
             if first is not None and (wanted.atomic or not wanted.batch):
                 raise RestRefused(400, first)
             ops: list[Op[Any]] = [
                 Op(name, *arguments)
-                for (name, arguments), refusal in zip(wanted.commands, refusals, strict=True)
+                for (name, arguments), refusal in zip(commands, refusals, strict=True)
                 if refusal is None
             ]
             run = self._kv.run(*ops, atomic=wanted.atomic, return_exceptions=True)
@@ -147,7 +150,12 @@ class Gateway:
             raise RestRefused(400, f"ERR {problem}") from None
         except KvlabError as problem:
             return [problem] * len(wanted.commands)
-        return [next(replies) if said is None else KvlabError(said) for said in refusals]
+        return [
+            KvlabError(refusal)
+            if refusal is not None
+            else self._scripts.answered(command, next(replies))
+            for command, refusal in zip(commands, refusals, strict=True)
+        ]
 
 
 def _token(headers: dict[bytes, bytes], query: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
@@ -152,6 +153,22 @@ def test_a_body_that_is_too_large(http: httpx.Client, declared: bool) -> None:
     assert status == 413
     assert answer["error"].startswith("ERR max request size exceeded")
     assert http.post("/", json=["PING"]).json() == {"result": "PONG"}
+
+
+def test_a_script_with_the_flag_of_the_product_runs(http: httpx.Client, key: str) -> None:
+    write = "\nreturn redis.call('INCR', KEYS[1])"
+    source = f"#!lua flags=allow-key-locking{write} -- {key}"
+    sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+    answer = http.post("/", json=["EVALSHA", sha, 1, key]).json()
+    assert answer["error"].startswith("NOSCRIPT")
+    assert http.post("/", json=["SCRIPT", "LOAD", source]).json() == {"result": sha}
+    assert http.post("/", json=["EVALSHA", sha.upper(), 1, key]).json() == {"result": 1}
+    assert http.post("/multi-exec", json=[["EVAL", source, 1, key]]).json() == [{"result": 2}]
+    both = f"#!lua flags=no-writes,allow-key-locking{write}"
+    assert list(http.post("/", json=["EVAL", both, 1, key]).json()) == ["error"]
+    assert list(http.post("/", json=["EVAL", f"#!lua flags=nonsense{write}", 1, key]).json()) == [
+        "error"
+    ]
 
 
 REFUSED = [
