@@ -81,7 +81,10 @@ class _Frames(HTMLParser):
 
 def main(names: list[str]) -> int:
     wrong = 0
-    with tempfile.TemporaryDirectory() as folder, browser.browsing(Path(folder)) as page:
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        browser.browsing(Path(folder)) as page,
+    ):
         for name in names:
             for title, game in games(Path(name)):
                 file = Path(folder) / "game.html"

@@ -79,7 +79,7 @@ def test_every_end_is_reached_by_clicks_and_no_other(page: browser.Page, tmp_pat
     assert par == game.par == page.value("root.least") == len(story.shortest.trace)  # type: ignore[union-attr]
     assert f"Broken in 4 moves; par is {par}" in broken[0].words
     assert page.value("at('score').textContent").startswith("0 moves · 0 faults · ")
-    assert f"{len(ends)} ends of {len(ends)} seen" in page.value("at('score').textContent")
+    assert f"seen {len(ends)} of {len(ends)} ends" in page.value("at('score').textContent")
 
 
 def test_the_keys_play_undo_and_start_again(page: browser.Page, tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_the_keys_play_undo_and_start_again(page: browser.Page, tmp_path: Path) 
     assert (
         press("1")[2] == "3 client 0 DECRBY stock 1 → 0 stock = 0 TTL 60 s client 0 returned None"
     )
-    assert page.value("at('score').textContent").endswith("ahead: 1 end, and every one is broken")
+    assert page.value("at('score').textContent").endswith("ahead: 1 end, all broken")
     assert len(press("e")) == 4
     assert page.value("document.body.dataset.end") == "broken"
     assert "stock\t-1\t60 s" in page.value("at('keys').innerText")

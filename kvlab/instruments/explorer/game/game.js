@@ -201,11 +201,11 @@ function showScore() {
   const node = here();
   const faults = path.filter((one) => one.fault).length;
   const parts = [count(steps(), "move"), count(faults, "fault"),
-                 `${count(seen.size, "end")} of ${root.ends.toLocaleString("en")} seen`];
+                 `seen ${seen.size.toLocaleString("en")} of ${count(root.ends, "end")}`];
   const ahead = count(node.ends, "end") + (node.partial ? " in this page" : "");
   if (!node.verdict && root.broken) {
-    if (!node.broken) parts.push(`ahead: ${ahead}, and every one holds: undo`);
-    else if (node.broken === node.ends) parts.push(`ahead: ${ahead}, and every one is broken`);
+    if (!node.broken) parts.push(`ahead: ${ahead}, none broken: undo`);
+    else if (node.broken === node.ends) parts.push(`ahead: ${ahead}, all broken`);
     else parts.push(`ahead: ${ahead}`);
   }
   at("score").textContent = parts.join(" · ");
@@ -230,9 +230,12 @@ const bet = () => {
   const ends = root.ends.toLocaleString("en");
   const part = root.partial ? " The exploration has more ends; the shortest one is here." : "";
   if (content.undecided) return `${count(content.undecided, "end")} of ${ends} undecided.${part}`;
-  if (!root.broken) return `${ends} of ${ends} ends hold: you cannot win. Try.${part}`;
-  return `Break it. ${root.broken.toLocaleString("en")} of ${ends} ends are broken; par is `
-    + `${count(root.least, "move")}.${part}`;
+  if (!root.broken) {
+    const hold = root.ends === 1 ? "The only end holds" : `${ends} of ${ends} ends hold`;
+    return `${hold}: you cannot win. Try.${part}`;
+  }
+  return `Break it. ${root.broken.toLocaleString("en")} of ${ends} ends ${root.broken === 1 ? "is" : "are"} `
+    + `broken; par is ${count(root.least, "move")}.${part}`;
 };
 
 function toggleTheme() {

@@ -46,7 +46,8 @@ class Game:
         some = "" if self.complete else ", and there are more"
         if self.par is None:
             return f"{self.ends:,} of {self.ends:,} ends hold{some}: you cannot win"
-        return f"{self.broken:,} of {self.ends:,} ends are broken{some}; par is {self.par}"
+        are = "is" if self.broken == 1 else "are"
+        return f"{self.broken:,} of {self.ends:,} ends {are} broken{some}; par is {self.par}"
 
     def __repr__(self) -> str:
         return f"{self.title}: {self.summary}\nRun this cell to play."
@@ -56,7 +57,7 @@ class Game:
         GitHub, one line is left."""
         page = html.escape(self.html, quote=False).replace("'", "&#39;")
         title, said = html.escape(self.title), html.escape(self.summary)
-        style = f"width: 100%; height: {_PIXELS}px; border: 0; border-radius: 8px"
+        style = f"width: 100%; height: {_PIXELS}px; border: 1px solid #8a8a8a80; border-radius: 8px"
         return (
             f"<p><b>{title}</b>: {said}.</p>\n<iframe title='{title}' sandbox='allow-scripts' "
             f"style='{style}' srcdoc='{page}'></iframe>"
