@@ -22,7 +22,9 @@ from kvlab.workshop import readme
 
 _MARK = '<meta name="generator" content="kvlab site">'
 _MINUTES = re.compile(r"^\*(?P<minutes>[^.*]*minutes)", re.MULTILINE)
-_FRAME = re.compile(r"<iframe title='(?P<title>[^']*)'[^>]* srcdoc='(?P<page>[^']*)'></iframe>")
+_FRAME = re.compile(
+    r"<iframe title='(?P<title>[^']*)'[^>]* srcdoc='(?P<page>[^']*)'>[^<]*</iframe>"
+)
 """What ``Game`` shows in a notebook (kvlab/instruments/explorer/game/page.py)."""
 _TITLE = re.compile(r"^# (?P<title>.+)", re.MULTILINE)
 

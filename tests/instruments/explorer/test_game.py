@@ -158,7 +158,7 @@ def test_a_hardened_game_cannot_be_won() -> None:
     def takes(kv: Any) -> bool:
         lock = Lock("job", 10)
         held = kv.run(lock.try_acquire())
-        return held is not None and kv.run(lock.release(held))
+        return held is not None and (held.fence, kv.run(lock.release(held)))
 
     story = explore([takes, takes], expiries=True)
     game = story.play()

@@ -28,7 +28,7 @@ from kvlab.instruments.explorer.timeline.wording import (
     word,
 )
 
-_TIME = re.compile(r"…(\d{6})(?!\d)")
+_TIME = re.compile(r"(\w?)…(\d{6})(?!\d)")
 
 
 class _Numbers(dict[Any, int]):
@@ -57,8 +57,8 @@ class _Writer:
 
     def _node(self, node: Node) -> tuple[Any, ...]:
         if node.end is not None:
-            end = node.end
-            return (end.verdict, *map(self.texts.of, (_clear(end.why, node), *end.endings)))
+            words = [_clear(one, node) for one in (node.end.why, *node.end.endings)]
+            return (node.end.verdict, *map(self.texts.of, words))
         moves = tuple(self._move(choice, at) for choice, at in _in_order(node))
         return len(node.options) - len(moves), moves
 
@@ -145,6 +145,11 @@ def _in_order(node: Node) -> Sequence[tuple[Choice, Node]]:
 
 def _clear(text: str, node: Node) -> str:
     """The text with a name for each point in time: the server's clock differs from run to run."""
-    return _TIME.sub(
-        lambda found: f"time-{node.times[found[1]]}" if found[1] in node.times else found[0], text
-    )
+
+    def name(found: re.Match[str]) -> str:
+        before, digits = found.groups()
+        if digits not in node.times:
+            return found[0]
+        return f"{before}{'…' * bool(before)}time-{node.times[digits]}"  # a cut word stays one
+
+    return _TIME.sub(name, text)

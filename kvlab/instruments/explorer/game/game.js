@@ -148,6 +148,7 @@ function showEnd() {
   const end = at("end");
   end.hidden = !node.verdict;
   document.body.dataset.end = node.verdict;
+  at("choice-title").textContent = node.verdict ? "This is the end" : "What happens next?";
   if (!node.verdict) return;
   const inSteps = count(steps(), "move");
   const par = root.least < Infinity ? `; par is ${root.least}` : "";
@@ -269,7 +270,7 @@ at("title").textContent = content.title;
 at("promise").textContent = content.promise;
 at("bet").textContent = bet();
 if (content.texts.some((said) => /\btime-\d/.test(said))) {
-  at("note").textContent = "time-1, time-2 …: points in time by the server's clock, as they occur.";
+  at("note").textContent = "time-1, time-2 …: points in time, in the order in which they occur.";
 }
 at("hint").hidden = !root.broken;
 show("");

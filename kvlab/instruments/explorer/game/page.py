@@ -54,13 +54,13 @@ class Game:
 
     def _repr_html_(self) -> str:
         """The page in a frame of its own, which has no rights; where frames are taken out, as on
-        GitHub, one line is left."""
+        GitHub and in a notebook that is not trusted, its words are left."""
         page = html.escape(self.html, quote=False).replace("'", "&#39;")
         title, said = html.escape(self.title), html.escape(self.summary)
         style = f"width: 100%; height: {_PIXELS}px; border: 1px solid #8a8a8a80; border-radius: 8px"
         return (
             f"<p><b>{title}</b>: {said}.</p>\n<iframe title='{title}' sandbox='allow-scripts' "
-            f"style='{style}' srcdoc='{page}'></iframe>"
+            f"style='{style}' srcdoc='{page}'>Run this cell to play.</iframe>"
         )
 
     def save(self, path: str | Path) -> None:
