@@ -1,18 +1,13 @@
 """What a lock costs without contention, and how long a waiter waits after a release.
 
-``python -m benchmarks.distributed_lock``: a private Valkey. Uncontended: one client in a
-closed loop, ratios of times measured in turns; below 1, kvlab is quicker. Woken: one holder and N
-waiters in threads. Each waiter takes the lock and gives it back. The measure is the median of the
-seconds from a release to the next acquire, in turns as above.
-
-redis-py's waiter asks every 100 ms by default. It is also measured with a poll of 1 ms, which costs
-the server a command for each waiter and millisecond. Its lock has no fence, and it polls where
-kvlab and python-redis-lock are woken. All clients have one protocol and one timeout.
+Woken: one holder and N waiters in threads. Each waiter takes the lock and gives it back. The
+measure is the median of the seconds from a release to the next acquire. redis-py's waiter asks
+every 100 ms by default. It is also measured with a poll of 1 ms, which costs the server a command
+for each waiter and millisecond.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 import itertools
 import statistics
 import threading
@@ -24,25 +19,59 @@ from typing import Any
 
 import redis
 
-from benchmarks._common import fair, mean_seconds, report
-from kvlab import Held, Kv, Lock, Script
+from kvlab import Held, Lock, Script
+from kvlab.bench import Bench, Case, Measure, Peer
 from kvlab.core.wire import encode
-from kvlab.instruments import compare
-from kvlab.server import engines
 
-PAIRS, TURNS, WOKEN_TURNS = 300, 15, 7
 WAITERS = (1, 10)
 TTL = 30
 QUICK = 0.001
 """Seconds between two questions of a redis-py waiter that is in a hurry."""
+NO_FENCE = "has no fence"
 
 MakeLock = Callable[[], AbstractContextManager[Any]]
 """Makes a context manager that waits for the lock; a new one for each thread."""
+Lockers = Iterator[tuple[str, str, str, MakeLock]]
+"""The peer's name, its package, what it does less, its lock."""
 
 
-def ours(kv: Kv) -> Callable[[], Any]:
+def cases(bench: Bench) -> Iterator[Case]:
+    """Uncontended, then woken."""
+    kv = bench.kv
+    client = redis.Redis.from_url(bench.peer_url)
+    bench.stack.callback(client.close)
+    by_hand = Peer(bench.calls(raw(bench)), "redis")
+    ours = bench.calls(pair(bench))
+    what = "taken and given back by one client, nobody waits"
+    yield Case("two ops", what, ours, {"the same scripts by redis-py": by_hand})
+    others, lock = [*redis_py(bench, client)], Lock("held", TTL)
+    others += bench.installed(lambda bench: redis_lock(bench, client))
+
+    def hold() -> AbstractContextManager[Any]:
+        return kv.hold(lock, wait=TTL)
+
+    peers = {
+        name: Peer(bench.calls(entered(make)), package, less)
+        for name, package, less, make in others
+    }
+    yield Case("hold", what, bench.calls(entered(hold)), peers)
+
+    def blocked() -> int:
+        return int(client.info("clients")["blocked_clients"])
+
+    for waiters in WAITERS:
+        peers = {
+            name: Peer(handover(make, waiters, blocked), package, less)
+            for name, package, less, make in others
+        }
+        what = "from a release to the next acquire"
+        woken = handover(hold, waiters, blocked)
+        yield Case(f"hold, {waiters} waiting", what, woken, peers, long=True)
+
+
+def pair(bench: Bench) -> Callable[[], None]:
     """A pair of ops, for the comparison with raw(). The peers are compared with ``kv.hold``."""
-    lock = Lock("bench", TTL)
+    lock, kv = Lock("bench", TTL), bench.kv
 
     def pair() -> None:
         held = kv.run(lock.try_acquire())
@@ -52,50 +81,47 @@ def ours(kv: Kv) -> Callable[[], Any]:
     return pair
 
 
-def raw(client: redis.Redis, kv: Kv) -> Callable[[], Any]:
+def raw(bench: Bench) -> Callable[[], None]:
     """The same scripts with the same arguments by plain redis-py; only the token changes."""
-    lock = Lock("raw", TTL)
+    lock, client = Lock("raw", TTL), bench.kv.client
+    evalsha: Any = client.evalsha
     taking = lock.try_acquire()
     token = next(arg for arg in taking.args if isinstance(arg, str))
     lines = []
     for op in (taking, lock.release(Held(token, 1))):
         assert isinstance(op.command, Script)
         client.script_load(op.command.source)
-        lines.append(encode(op, kv.prefix)[1:])
+        lines.append(encode(op, bench.kv.prefix)[1:])
     numbers = itertools.count()
 
     def pair() -> None:
         new = f"{next(numbers):032d}"
         for line in lines:
-            client.evalsha(
+            evalsha(
                 *(a.replace(token, new) if isinstance(a, str) and token in a else a for a in line)
             )
 
     return pair
 
 
-def peers(client: redis.Redis) -> Iterator[tuple[str, MakeLock]]:
-    """Name and lock of each peer that is installed."""
+def redis_py(bench: Bench, client: redis.Redis) -> Lockers:
+    """redis-py's own lock, as it is and in a hurry."""
+    key = f"{bench.kv.prefix}redis-py"
+    yield "redis-py Lock", "redis", NO_FENCE, lambda: client.lock(key, timeout=TTL)
 
-    def of_redis_py() -> AbstractContextManager[Any]:
-        return client.lock("bench:redis-py", timeout=TTL)
+    quick = partial(client.lock, f"{key} quick", timeout=TTL, sleep=QUICK)
+    yield f"redis-py Lock, a poll of {QUICK * 1e3:g} ms", "", NO_FENCE, quick
 
-    def quick() -> AbstractContextManager[Any]:
-        return client.lock("bench:redis-py quick", timeout=TTL, sleep=QUICK)
 
-    yield f"redis-py {redis.__version__} Lock", of_redis_py
-    yield f"redis-py Lock, a poll of {QUICK * 1e3:g} ms", quick
-    try:
-        import redis_lock
-    except ImportError:
-        print("python-redis-lock is absent: pip install python-redis-lock")
-        return
+def redis_lock(bench: Bench, client: redis.Redis) -> Lockers:
+    """python-redis-lock, which wakes its waiters."""
+    import redis_lock
 
-    def of_redis_lock() -> AbstractContextManager[Any]:
-        lock: AbstractContextManager[Any] = redis_lock.Lock(client, "bench", expire=TTL)
+    def make() -> AbstractContextManager[Any]:
+        lock: AbstractContextManager[Any] = redis_lock.Lock(client, bench.kv.prefix, expire=TTL)
         return lock
 
-    yield f"python-redis-lock {importlib.metadata.version('python-redis-lock')}", of_redis_lock
+    yield "python-redis-lock", "python-redis-lock", NO_FENCE, make
 
 
 def entered(make: MakeLock) -> Callable[[], None]:
@@ -108,10 +134,10 @@ def entered(make: MakeLock) -> Callable[[], None]:
     return pair
 
 
-def handover(make: MakeLock, waiters: int, blocked: Callable[[], int]) -> Callable[[], float]:
+def handover(make: MakeLock, waiters: int, blocked: Callable[[], int]) -> Measure:
     """Median seconds from a release to the next acquire; ``blocked``: clients in BLPOP."""
 
-    def measure() -> float:
+    def measure() -> list[float]:
         released, waits, about = 0.0, list[float](), threading.Barrier(waiters + 1)
 
         def wait() -> None:
@@ -124,52 +150,16 @@ def handover(make: MakeLock, waiters: int, blocked: Callable[[], int]) -> Callab
         threads = [threading.Thread(target=wait) for _ in range(waiters)]
         for thread in threads:
             thread.start()
+        before = blocked()
         with make():
             about.wait()
             # A waiter that polls never blocks: all waiters get the same time to settle.
             until = time.perf_counter() + 0.15
-            while blocked() < waiters and time.perf_counter() < until:
+            while blocked() < before + waiters and time.perf_counter() < until:
                 time.sleep(0.005)
             released = time.perf_counter()
         for thread in threads:
             thread.join()
-        return statistics.median(waits)
+        return [statistics.median(waits)]
 
     return measure
-
-
-def main() -> None:
-    """Print all comparisons."""
-    with (
-        engines.start("valkey") as server,
-        redis.Redis.from_url(fair(server.url)) as client,
-        Kv(server.client()) as kv,
-    ):
-        print(f"valkey {server.version}; {PAIRS} pairs a turn, {TURNS} turns")
-        print("\nacquire and release, uncontended")
-        raw_pair = partial(mean_seconds, raw(client, kv), PAIRS)
-        our_pair = partial(mean_seconds, ours(kv), PAIRS)
-        report("ops / raw redis-py", compare(our_pair, raw_pair, turns=TURNS))
-        others, lock = list(peers(client)), Lock("held", TTL)
-
-        def hold() -> AbstractContextManager[Any]:
-            return kv.hold(lock, wait=TTL)
-
-        held_pair = partial(mean_seconds, entered(hold), PAIRS)
-        for name, make in others:
-            their_pair = partial(mean_seconds, entered(make), PAIRS)
-            report(f"hold / {name}", compare(held_pair, their_pair, turns=TURNS))
-
-        def blocked() -> int:
-            return int(client.info("clients")["blocked_clients"])
-
-        for waiters in WAITERS:
-            print(f"\nfrom a release to the next acquire, {waiters} waiting")
-            mine = handover(hold, waiters, blocked)
-            for name, make in others:
-                theirs = handover(make, waiters, blocked)
-                report(f"hold / {name}", compare(mine, theirs, turns=WOKEN_TURNS))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,35 +1,21 @@
-"""What the load generator costs, and long loads with faults and their verdicts.
+"""What the load generator costs: a Locust process beside a bare redis-py loop.
 
-``python -m benchmarks.load`` first compares, in turns on one private Valkey, the seconds of a call
-of one Locust process with those of a bare redis-py loop with the same limiter script, and those of
-two processes with those of one. ``--short`` ends here.
-
-Then come a million decisions of the rate limiter, with a naive limiter beside it, while the server
-is paused, cut off and flushed; and 200,000 submissions to the hardened leaderboard and to the
-naive one, some of whose replies are lost. The exit code is 1 when a promise broke, or when a naive
-version was not caught.
+Both call the same limiter script, in processes of their own. Long loads with faults and their
+verdicts: ``python -m benchmarks.studies.long_loads``.
 """
 
 from __future__ import annotations
 
-import argparse
-import math
 import subprocess
 import sys
+from collections.abc import Iterator
 
-from benchmarks._common import report
-from kvlab.instruments import compare
+from kvlab.bench import Bench, Case, Peer
+from kvlab.errors import KvlabError
 from kvlab.load.command import record
-from kvlab.load.record.run import LoadRun
 from kvlab.load.record.summary import summary
-from kvlab.server import engines
 
-SECONDS, TURNS, USERS = 4, 5, 20
-DECISIONS, SUBMISSIONS = 1_000_000, 200_000
-SUBMITTED = 0.5
-"""The share of submissions among the calls to a leaderboard."""
-LOSE = 200
-"""Every reply of this number is lost."""
+SECONDS, USERS = 4, 20
 
 BARE = """
 import sys, time
@@ -56,64 +42,26 @@ def bare(url: str) -> float:
 
 
 def locust(url: str, processes: int = 1) -> float:
-    """Calls a second of a Locust run. Exits when a promise of the run broke."""
+    """Calls a second of a Locust run. Raises KvlabError when a promise of the run broke."""
     more = {"processes": processes} if processes > 1 else {}
     run = record("rate-limiter", seconds=SECONDS, users=USERS, host=url, **more)
     if not run.holds:
-        raise SystemExit(summary(run))
+        raise KvlabError(summary(run))
     return run.rate
 
 
-def faults(seconds: int) -> list[str]:
-    """A pause, a cut and a flush in every ten seconds of the run."""
-    planned = []
-    for at in range(2, seconds - 8, 10):
-        planned += [f"pause@{at}:0.5", f"cut@{at + 3}", f"flush@{at + 5}"]
-    return planned
-
-
-def as_expected(run: LoadRun, *, should_hold: bool = True) -> bool:
-    """Print a run; whether its promise held, or broke, as it should."""
-    print(f"\n{summary(run)}", flush=True)
-    return run.holds == should_hold
-
-
-def main() -> None:
-    """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument(
-        "--short", action="store_true", help="measure only what the generator costs"
-    )
-    short = parser.parse_args().short
-    with engines.start("valkey") as server:
-        url = server.url
-        print(f"closed loop, {USERS} users, {TURNS} turns of {SECONDS} s")
-        over_bare = compare(lambda: 1 / locust(url), lambda: 1 / bare(url), turns=TURNS)
-        report("one Locust process / a bare redis-py loop", over_bare)
-        two = compare(lambda: 1 / locust(url, 2), lambda: 1 / locust(url), turns=TURNS)
-        report("two Locust processes / one", two)
-    if short:
+def cases(bench: Bench) -> Iterator[Case]:
+    """Seconds of a call, one over the rate. Left out of a short run: a turn takes 15 s."""
+    if bench.short:
         return
-    seconds = math.ceil(DECISIONS * max(two.a) / 0.7)
-    passed = as_expected(
-        record(
-            "rate-limiter",
-            seconds=seconds,
-            users=USERS,
-            processes=2,
-            control=True,
-            limit=5,
-            fault=faults(seconds),
-        )
+    yield Case(
+        "a call of one process",
+        f"closed loop of {USERS} users, {SECONDS} s",
+        lambda: [1 / locust(bench.url)],
+        {
+            "a bare redis-py loop": Peer(lambda: [1 / bare(bench.url)]),
+            "two processes": Peer(lambda: [1 / locust(bench.url, 2)]),
+        },
+        subject="Locust",
+        long=True,
     )
-    seconds = math.ceil(SUBMISSIONS / SUBMITTED * max(two.b) / 0.6)
-    passed &= as_expected(record("leaderboard", seconds=seconds, users=USERS, lose_replies=LOSE))
-    passed &= as_expected(
-        record("leaderboard", seconds=10, users=USERS, lose_replies=LOSE, naive=True),
-        should_hold=False,
-    )
-    sys.exit(not passed)
-
-
-if __name__ == "__main__":
-    main()

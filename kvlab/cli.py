@@ -223,11 +223,36 @@ def bench(
     names: Annotated[
         list[str] | None, typer.Argument(help="Which benchmarks; all without a name.")
     ] = None,
+    short: Annotated[
+        bool, typer.Option("--short", help="A minute or two, wider intervals.")
+    ] = False,
+    save: Annotated[
+        Path | None, typer.Option(help="A new folder for the run. [default: benches/<time>]")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="The folder of an older run: say what became of each row.")
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option(help="A server instead of a private Valkey of the run.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the orders within the turns.")] = 1,
+    fail_on_slower: Annotated[
+        bool, typer.Option("--fail-on-slower", help="Exit code 1 when a row became slower.")
+    ] = False,
 ) -> None:
-    """Measure the patterns against their peers, in turns, and print ratios with their interval."""
-    from kvlab.workshop import bench as benchmarks
+    """Measure the patterns against their peers, in turns; keep the run, compare it with an older.
 
-    raise typer.Exit(benchmarks.run(names or []))
+    Each run leaves a folder: run.json, rows.csv, turns.csv, and report.html to look at. The peers:
+    pip install "kvlab[peers]"
+    """
+    from kvlab.bench.command import Asked
+    from kvlab.bench.command import bench as measured
+    from kvlab.core.server_url import server_url
+    from kvlab.workshop.workbook import released
+
+    where = server_url(url) if url else ""
+    asked = Asked(names or (), short, save, against, where, seed, fail_on_slower)
+    raise typer.Exit(measured(released(), asked))
 
 
 @app.command()

@@ -7,7 +7,7 @@ ratio and taken out, as in a crossover trial (Hills and Armitage, "The two-perio
 clinical trial", 1979; Jones and Kenward, "Design and Analysis of Cross-Over Trials"). So a machine
 that becomes slower during a turn makes neither side look slow.
 
-How often the interval is wrong is measured: ``python -m benchmarks.comparison``.
+How often the interval is wrong is measured: ``python -m benchmarks.studies.comparison``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from kvlab.core.checks import function, items, real, whole
+from kvlab.core.checks import function, instance, items, real, whole
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.measure.result import Result
 from kvlab.instruments.measure.theory import student_t
@@ -36,6 +36,7 @@ class Comparison:
 
     A cost (a latency): below 1 means that a is cheaper. ``a`` and ``b``: what each turn measured.
     ``visible``: the smallest ratio above 1 that four of five such runs would tell from 1.
+    ``error`` and ``freedom``: the standard error of the ratio's logarithm, and its freedom.
     """
 
     ratio: float
@@ -45,6 +46,8 @@ class Comparison:
     a: tuple[float, ...]
     b: tuple[float, ...]
     visible: float = math.nan
+    error: float = math.nan
+    freedom: int = 0
 
     @property
     def differs(self) -> bool:
@@ -139,24 +142,54 @@ def ratio_over_turns(
     below = [real("b's measure", measure(one), 0, above=True) for one in b]
     logs = [math.log(one / other) for one, other in zip(above, below, strict=True)]
     middle, error, freedom = _fitted(logs, _steps(a, b))
+    return _stated(middle, error, freedom, confidence, tuple(above), tuple(below))
+
+
+def change(new: Comparison, old: Comparison, *, confidence: float = 0.95) -> Comparison:
+    """The ratio of two ratios that were measured apart, with its interval (Welch's t).
+
+    As ``new`` over ``old``: 1.2 means that a takes 1.2 times as long, measured by b, as in the
+    older comparison.
+    """
+    instance("new", new, Comparison, "a Comparison")
+    instance("old", old, Comparison, "a Comparison")
+    real("confidence", confidence, 0.5, 1)
+    middle = math.log(new.ratio / old.ratio)
+    if not (new.freedom and old.freedom):
+        return _stated(middle, math.inf, 0, confidence, new.a, old.a)
+    error = math.hypot(new.error, old.error)
+    parts = sum(one.error**4 / one.freedom for one in (new, old))
+    freedom = int(error**4 / parts) if parts else new.freedom
+    return _stated(middle, error, freedom, confidence, new.a, old.a)
+
+
+def _stated(
+    middle: float,
+    error: float,
+    freedom: int,
+    confidence: float,
+    a: tuple[float, ...],
+    b: tuple[float, ...],
+) -> Comparison:
+    """A ratio by its logarithm, with the interval that the error leaves."""
     reach = visible = math.inf
     if freedom:
-        quantile = student_t((1 + confidence) / 2, freedom)
-        reach = quantile * error
+        reach = student_t((1 + confidence) / 2, freedom) * error
         visible = reach + student_t(POWER, freedom) * error
     low, high = (math.exp(middle + side) for side in (-reach, reach))
-    values = tuple(above), tuple(below)
-    return Comparison(math.exp(middle), low, high, confidence, *values, math.exp(visible))
+    return Comparison(
+        math.exp(middle), low, high, confidence, a, b, math.exp(visible), error, freedom
+    )
 
 
-def _steps(a: Sequence[Measured], b: Sequence[Measured]) -> list[int]:
+def _steps(a: Sequence[Measured], b: Sequence[Measured]) -> list[float]:
     """By turn, how many places ``a`` came after ``b``; zeros where the order is not known."""
     if isinstance(a, Taken) and isinstance(b, Taken):
         return [one - other for one, other in zip(a.places, b.places, strict=True)]
-    return [0] * len(a)
+    return [0.0] * len(a)
 
 
-def _fitted(logs: Sequence[float], steps: Sequence[int]) -> tuple[float, float, int]:
+def _fitted(logs: Sequence[float], steps: Sequence[float]) -> tuple[float, float, int]:
     """The mean log ratio without the effect of the order, its standard error, and the freedom.
 
     Least squares of ``mean + effect · steps``; the mean alone where the order never changed, or

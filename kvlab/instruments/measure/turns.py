@@ -53,7 +53,7 @@ def turns_within(turns: int, *, warmup: int = 1, seconds: float = AT_MOST) -> It
 class Taken(list[T]):
     """What one variant returned, turn by turn. ``places``: the variant's place in each turn."""
 
-    def __init__(self, values: Iterable[T] = (), places: Iterable[int] = ()) -> None:
+    def __init__(self, values: Iterable[T] = (), places: Iterable[float] = ()) -> None:
         super().__init__(values)
         self.places = [*places]
 

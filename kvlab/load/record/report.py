@@ -7,9 +7,7 @@ list. The page and its charts, inline SVG, follow the reader's light or dark the
 
 from __future__ import annotations
 
-import io
 import json
-import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib import resources
@@ -18,11 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import matplotlib as mpl
-from markupsafe import Markup
-from matplotlib.figure import Figure
 
-from kvlab.instruments.palette import COLOURS, FAINT, INK, OTHERS
+from kvlab.instruments.charts.inline import css, svg
 from kvlab.load.record import charts as load_charts
 from kvlab.load.record.drawing import REMARK, title_of
 from kvlab.load.record.recovery import BACK, recoveries
@@ -40,21 +35,6 @@ from kvlab.load.record.words import percent, printable
 __all__ = ["page", "save_with_page", "summary"]
 
 _ERRORS, _SHOWN, _LONG = 20, 40, 400
-# Inches. In a figure this narrow, the words stay readable on a telephone.
-_SIZE = (5.6, 3.6)
-# A colour of the charts, and the name of its light and its dark value in the page.
-_INKS = {
-    INK: "ink",
-    FAINT: "faint",
-    COLOURS["hardened"]: "blue",
-    COLOURS["naive"]: "orange",
-    OTHERS[0]: "green",
-    OTHERS[1]: "pink",
-    OTHERS[2]: "amber",
-    OTHERS[3]: "violet",
-}
-# A <style> element in inline SVG would style the whole page.
-_STYLE = re.compile(r"<style.*?</style>", re.DOTALL)
 
 
 def page(run: LoadRun) -> str:
@@ -68,6 +48,7 @@ def page(run: LoadRun) -> str:
     source = (resources.files("kvlab.load.record") / "report.html").read_text("utf-8")
     return environment.from_string(source).render(
         run=run,
+        css=css(),
         began=datetime.fromtimestamp(run.began, UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
         rows=run.latency_frame(total=True).to_dict("records"),
         clamped=run.latency_all.clamped_high,
@@ -103,23 +84,7 @@ def _charts(run: LoadRun) -> Iterator[dict[str, str]]:
         for text in remarks:
             text.remove()
         words = " ".join(text.get_text() for text in remarks)
-        yield {"title": title, "remark": words, "svg": _svg(figure, draw.__name__)}
-
-
-def _svg(figure: Figure, name: str) -> Markup:
-    """The figure as SVG in the page's inks, without background. matplotlib escapes its texts."""
-    figure.set_size_inches(_SIZE)
-    file = io.StringIO()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-        metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(file, format="svg", transparent=True, metadata=metadata)
-    text = file.getvalue()
-    text = _STYLE.sub("", text[text.index("<svg") :])
-    text = re.sub(r'\bid="', f'id="{name}-', text)
-    text = re.sub(r'(url\(|href=")#', rf"\1#{name}-", text)
-    for shade, ink in _INKS.items():
-        text = re.sub(shade, f"var(--{ink})", text, flags=re.IGNORECASE)
-    return Markup(text)
+        yield {"title": title, "remark": words, "svg": svg(figure, draw.__name__)}
 
 
 def _facts(data: Mapping[str, Any]) -> list[tuple[str, str]]:

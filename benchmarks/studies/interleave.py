@@ -1,9 +1,9 @@
 """How many orders a second the explorer runs, and how soon it finds the tutorial's races.
 
-``python -m benchmarks.interleave``: each exploration has a private Valkey of its own. Seconds and
-schedules a second are medians over the turns, with the lowest and the highest value. The program
-that takes longest is explored by one process and by two, in turn; their seconds include the start
-of the two processes.
+``python -m benchmarks.studies.interleave``: each exploration has a private Valkey of its own.
+Seconds and schedules a second are medians over the turns, with the lowest and the highest value.
+The program that takes longest is explored by one process and by two, in turn; their seconds include
+the start of the two processes.
 
 The peer is frontrun, which interleaves threads by their bytecode and by the keys of redis-py's
 commands. It explores the same naive functions, with a redis-py client for each thread and a Valkey
@@ -39,7 +39,7 @@ LOCK = Lock("door", ttl=30)
 
 
 def slides(kv: Any) -> bool:
-    return NaiveSlidingWindow(kv, limit=1).check("ann")
+    return bool(NaiveSlidingWindow(kv, limit=1).check("ann"))
 
 
 def adds(kv: Any) -> None:
@@ -48,7 +48,7 @@ def adds(kv: Any) -> None:
 
 
 def checks(kv: Any) -> bool:
-    return NaiveFixedWindow(kv, limit=1).check("ann")
+    return bool(NaiveFixedWindow(kv, limit=1).check("ann"))
 
 
 def locks(kv: Any) -> int | None:
@@ -61,11 +61,11 @@ def locks(kv: Any) -> int | None:
 
 
 def at_most_one(world: World) -> bool:
-    return sum(world.results) <= 1
+    return bool(sum(world.results) <= 1)
 
 
 def both_added(world: World) -> bool:
-    return world.kv.get("n") == b"2"
+    return bool(world.kv.get("n") == b"2")
 
 
 def has_a_ttl(world: World) -> bool:
@@ -206,7 +206,7 @@ def peer(turns: int) -> None:
         return
     print(f"frontrun {importlib.metadata.version('frontrun')}, runs until the first that breaks")
     with engines.start("valkey") as server:
-        again = [sys.executable, "-m", "benchmarks.interleave", "--turns", str(turns)]
+        again = [sys.executable, "-m", "benchmarks.studies.interleave", "--turns", str(turns)]
         done = subprocess.run(
             [launcher, *again, "--frontrun", str(server.port)], capture_output=True, text=True
         )
@@ -220,7 +220,7 @@ def peer(turns: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        "benchmarks.interleave", description=(__doc__ or "").split("\n\n")[0]
+        "benchmarks.studies.interleave", description=(__doc__ or "").split("\n\n")[0]
     )
     parser.add_argument(
         "--turns",

@@ -1,6 +1,6 @@
 """How often the interval of ``compare`` is wrong, and which differences it sees.
 
-    python -m benchmarks.comparison [--real 200]
+    python -m benchmarks.studies.comparison [--real 200]
 
 Simulated: thousands of comparisons of a command with itself (A/A). A side's time is its mean, times
 noise, times what the machine drifts. The interval should exclude 1 in 5 % of them. Then the same
@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import math
+import statistics
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
@@ -19,7 +21,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._common import median_seconds
 from kvlab.instruments import Comparison, compare
 from kvlab.server import engines
 
@@ -45,7 +46,8 @@ def simulated(
     chance = np.random.default_rng(seed)
 
     def side(mean: float, made: Iterator[int]) -> float:
-        return mean * math.exp(noise(chance)) * (1 + drift) ** (next(made) / 2)
+        drifted: float = (1 + drift) ** (next(made) / 2)
+        return mean * math.exp(noise(chance)) * drifted
 
     for run in range(runs):
         made = count()
@@ -62,6 +64,16 @@ def print_shares(name: str, runs: int, **facts: Any) -> None:
     """Print a line of shares, one for each number of turns."""
     shares = (share_that_differs(simulated(runs, turns, **facts)) for turns in TURNS)
     print(f"{name:34}" + "".join(f"{share:>10.1%}" for share in shares), flush=True)
+
+
+def median_seconds(call: Callable[[], object], n: int) -> float:
+    """Median seconds of ``n`` calls one after the other."""
+    times = []
+    for _ in range(n):
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
 
 
 def print_real(number: int) -> None:

@@ -1,6 +1,6 @@
 """Whether the load generator tells the truth about latencies, calls and errors.
 
-    python -m benchmarks.load_truth
+    python -m benchmarks.studies.load_truth
 
 A proxy in front of a private Valkey holds each hit (a constant time; 50 ms for 1 % of the hits; one
 stall of a second) and notes when it arrived and when its reply left. Each is loaded in a closed and
@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import product
+from typing import Any
 
 import kvlab
 from kvlab.instruments import Recorder
@@ -31,7 +32,7 @@ SECONDS = 4
 USUAL, SLOW, STALL_AT, STALL = 0.005, 0.05, 1.5, 1.0
 """Seconds."""
 RATE = 300.0
-CLOSED, OPEN = {"users": 4}, {"users": 20, "rate": RATE}
+LOADS: dict[str, dict[str, Any]] = {"closed": {"users": 4}, "open": {"users": 20, "rate": RATE}}
 WITHIN = {50.0: 0.0003, 99.0: 0.005, 99.9: 0.01, 100.0: 0.01}
 """Seconds by percentile."""
 TOO_BUSY = 0.001
@@ -122,14 +123,14 @@ def differences(run: LoadRun, proxy: Recorder) -> Iterator[tuple[str, bool]]:
         yield f"{text}{(within + stated) * 1e3:.2f})", abs(more) <= within + stated
 
 
-def judged(hold: Hold, processes: int, load: dict[str, float], url: str) -> tuple[str, str]:
+def judged(hold: Hold, processes: int, load: dict[str, Any], url: str) -> tuple[str, str]:
     """``true``, ``FALSE`` or ``TOO BUSY``, and a run in one line."""
     seen = Seen(hold)
     with Proxy(url) as proxy:
         proxy.hold(seen.delay)
         proxy.watch(seen.watch)
-        more = {"processes": processes} if processes > 1 else {}
-        run = record("rate-limiter", seconds=SECONDS, host=proxy.url, **load, **more)
+        more = load | ({"processes": processes} if processes > 1 else {})
+        run = record("rate-limiter", seconds=SECONDS, host=proxy.url, **more)
     times = seen.of(run)
     each, wrong = [*differences(run, times)], [*exact(run, times)]
     line = f"{run.calls:,} calls; " + ", ".join(text for text, _ in each)
@@ -146,9 +147,8 @@ def main() -> None:
     with engines.start("valkey") as server:
         with kvlab.connect(server.url) as kv:  # the script is there before a run counts its calls
             kv.run(kvlab.SlidingWindowLog("load", 10, 1.0).hit("bare"))
-        for (name, hold), processes, load in product(HOLDS.items(), (1, 2), (CLOSED, OPEN)):
-            verdict, line = judged(hold, processes, load, server.url)
-            loop = "open" if "rate" in load else "closed"
+        for (name, hold), processes, loop in product(HOLDS.items(), (1, 2), LOADS):
+            verdict, line = judged(hold, processes, LOADS[loop], server.url)
             print(f"{verdict}: {name}, {loop}, {processes} process(es): {line}", flush=True)
             is_true &= verdict == "true"
     sys.exit(not is_true)

@@ -1,0 +1,80 @@
+"""A run of ``kvlab bench`` as one HTML page: what came out first, then charts, rows and facts.
+
+Guarantee: the page needs no script and no network, and escapes every text of the run.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from importlib import resources
+
+import jinja2
+
+from kvlab.bench.charts import ratios, standing
+from kvlab.bench.run import CONTROL, BenchRun, Row
+from kvlab.bench.verdict import QUICKER, SLOWER, UNKNOWN, Verdicts
+from kvlab.instruments.charts.inline import css, svg
+from kvlab.load.record.words import duration
+
+
+def page(run: BenchRun, verdicts: Verdicts | None = None) -> str:
+    """The page of a run; with ``verdicts``, what became of each row since an older run."""
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["duration"] = duration
+    benchmarks = list(dict.fromkeys(row.benchmark for row in run.rows))
+    benchmarks.sort(key=lambda name: name == CONTROL)
+    source = (resources.files("kvlab.bench") / "page.html").read_text("utf-8")
+    return environment.from_string(source).render(
+        run=run,
+        css=css(),
+        began=datetime.fromtimestamp(run.began, UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        title=_title(run),
+        sections=[_section(run, name) for name in benchmarks],
+        verdicts=verdicts,
+        told={w: verdicts.having(w) for w in (SLOWER, QUICKER, UNKNOWN)} if verdicts else {},
+        counts=_counts(verdicts) if verdicts else {},
+        facts={"Settings": _settings(run), "Machine and versions": dict(run.environment)},
+    )
+
+
+def _title(run: BenchRun) -> str:
+    rows = [row for row in run.rows if row.benchmark != CONTROL and row.subject == "kvlab"]
+    return f"kvlab: {standing(run, rows)}" if rows else "The same code twice"
+
+
+def _section(run: BenchRun, name: str) -> dict[str, object]:
+    figure = ratios(run, name)
+    title = figure.axes[0].get_title(loc="left")
+    figure.axes[0].set_title("", loc="left", pad=4)
+    width, height = figure.get_size_inches()
+    rows = [row for row in run.rows if row.benchmark == name]
+    return {
+        "title": title,
+        "svg": svg(figure, name, (float(width), float(height) - 0.3)),
+        "rows": [_told(run, row) for row in rows],
+    }
+
+
+def _told(run: BenchRun, row: Row) -> dict[str, object]:
+    ours, peer = row.medians
+    tone = "" if not run.differs(row) else "holds" if row.compared.ratio < 1 else "broken"
+    return {"row": row, "says": run.says(row), "ours": ours, "peer": peer, "tone": tone}
+
+
+def _counts(verdicts: Verdicts) -> dict[str, int]:
+    words = dict.fromkeys(one.word for one in verdicts.each)
+    return {word: len(verdicts.having(word)) for word in words}
+
+
+def _settings(run: BenchRun) -> dict[str, object]:
+    rounds = run.settings.get("rounds", [])
+    return {
+        "length": "short" if run.settings.get("short") else "full",
+        "rounds": f"{len(rounds)}, each in a process of its own",
+        "turns a round": ", ".join(dict.fromkeys(str(one["turns"]) for one in rounds)),
+        "seeds": ", ".join(str(one["seed"]) for one in rounds),
+        "load": run.settings.get("load", ""),
+        "warm-up": run.settings.get("warm_up", ""),
+    }
