@@ -22,7 +22,7 @@ from kvlab.rest_gateway.scripts import Scripts
 MAX_BODY = 16 * 1024 * 1024
 """The most bytes of a request's body."""
 PATIENCE = 30.0
-"""Seconds in which a body must come, and each part of an answer must be taken."""
+"""Seconds in which a head and a body must come, and a part of an answer must be taken."""
 
 _UNREAD = frozenset({401, 405, 408, 413})
 """Answers that do not wait for the end of the body: the connection ends with them."""
@@ -67,8 +67,9 @@ class Gateway:
     """An ASGI app over the store of ``kv``; the caller closes ``kv``."""
 
     def __init__(self, kv: AsyncKv, tokens: Tokens, patience: float = PATIENCE) -> None:
-        self._kv, self._tokens, self._patience = kv, tokens, patience
+        self._kv, self._tokens, self.patience = kv, tokens, patience
         self._rights: Rights | None = None
+        self._asking = asyncio.Lock()
         self._scripts = Scripts()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -85,14 +86,8 @@ class Gateway:
         ]
         if said.status in _UNREAD:
             headers.append((b"connection", b"close"))
-        try:
-            async with asyncio.timeout(self._patience):
-                await send(
-                    {"type": "http.response.start", "status": said.status, "headers": headers}
-                )
-                await send({"type": "http.response.body", "body": said.body})
-        except TimeoutError:
-            pass  # the client does not read; the server closes the connection
+        await send({"type": "http.response.start", "status": said.status, "headers": headers})
+        await send({"type": "http.response.body", "body": said.body})
 
     async def _answer(self, scope: Message, receive: Receive) -> Answer:
         headers = dict(scope["headers"])
@@ -115,7 +110,7 @@ class Gateway:
             raise _too_large()
         body = bytearray()
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self.patience):
                 while True:
                     message = await receive()
                     if message["type"] != "http.request":  # the client left: nothing may run
@@ -127,14 +122,13 @@ class Gateway:
                         return bytes(body)
         except TimeoutError:
             raise RestRefused(
-                408, f"ERR the body did not come within {self._patience:g} s"
+                408, f"ERR the body did not come within {self.patience:g} s"
             ) from None
 
     async def _run(self, wanted: Asked, read_only: bool) -> list[Any]:
         try:
-            if self._rights is None:
-                self._rights = await Rights.of(self._kv)
-            refusals = [self._rights.refusal(c, read_only=read_only) for c in wanted.commands]
+            rights = await self._known_rights()
+            refusals = [rights.refusal(c, read_only=read_only) for c in wanted.commands]
             commands = [self._scripts.translated(command) for command in wanted.commands]
             first = next(filter(None, refusals), None)
             if first is not None and (wanted.atomic or not wanted.batch):
@@ -156,6 +150,14 @@ class Gateway:
             else self._scripts.answered(command, next(replies))
             for command, refusal in zip(commands, refusals, strict=True)
         ]
+
+    async def _known_rights(self) -> Rights:
+        """The rights, asked of the store once, however many requests come first."""
+        if self._rights is None:
+            async with self._asking:
+                if self._rights is None:
+                    self._rights = await Rights.of(self._kv)
+        return self._rights
 
 
 def _token(headers: dict[bytes, bytes], query: bytes) -> bytes:

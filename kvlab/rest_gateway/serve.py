@@ -13,7 +13,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from kvlab.core.async_client import aconnect
 from kvlab.core.server_url import server_url
 from kvlab.errors import InvalidArgument, KvlabError
-from kvlab.rest_gateway.gateway import PATIENCE, Gateway, Tokens
+from kvlab.rest_gateway.gateway import Gateway, Tokens
 
 URL, TOKEN, READ_ONLY = "KV_REST_API_URL", "KV_REST_API_TOKEN", "KV_REST_API_READ_ONLY_TOKEN"
 KEEP_ALIVE = 75
@@ -54,43 +54,71 @@ def _without_password(url: str) -> str:
 
 async def _serve(store: str, tokens: Tokens, listening: socket.socket) -> None:
     async with await aconnect(store, timeout=STORE_TIMEOUT) as kv:
-        config = uvicorn.Config(
-            Gateway(kv, tokens),
-            http=_Impatient,
-            ws="none",
-            lifespan="off",
-            proxy_headers=False,
-            server_header=False,
-            access_log=False,
-            log_level="error",
-            timeout_keep_alive=KEEP_ALIVE,
-            timeout_graceful_shutdown=3,
-        )
-        await uvicorn.Server(config).serve([listening])
+        await server_of(Gateway(kv, tokens)).serve([listening])
+
+
+def server_of(gateway: Gateway) -> uvicorn.Server:
+    """A server for the gateway that is patient with no client for longer than the gateway is."""
+    config = uvicorn.Config(
+        gateway,
+        http=_Impatient,
+        ws="none",
+        lifespan="off",
+        proxy_headers=False,
+        server_header=False,
+        access_log=False,
+        log_level="error",
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=3,
+    )
+    return uvicorn.Server(config)
 
 
 class _Impatient(H11Protocol):
-    """uvicorn waits for ever for the head of a request: this one waits ``PATIENCE`` seconds."""
+    """uvicorn waits for ever for the head of a request, and for a client that does not read."""
 
-    _slow: asyncio.TimerHandle | None = None
+    _head: asyncio.TimerHandle | None = None
+    _reader: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
+        self._patience = self.config.app.patience  # type: ignore[union-attr]
         super().connection_made(transport)
-        self._slow = self.loop.call_later(PATIENCE, transport.close)
+        self._await_head()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        waiting = self.cycle is None or self.cycle.response_complete
-        if not waiting and self._slow is not None:
-            self._slow.cancel()
-            self._slow = None
-        elif waiting and self._slow is None:  # a part of the next head
-            self._slow = self.loop.call_later(PATIENCE, self.transport.close)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._cancel()
+        elif self._head is None:  # a part of the next head
+            self._await_head()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._await_reader(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._cancel()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        if self._slow is not None:
-            self._slow.cancel()
+        self._cancel()
+
+    def _await_head(self) -> None:
+        self._head = self.loop.call_later(self._patience, self.transport.abort)
+
+    def _await_reader(self, unread: int) -> None:
+        def check() -> None:
+            left = self.transport.get_write_buffer_size()
+            self.transport.abort() if left >= unread else self._await_reader(left)
+
+        self._reader = self.loop.call_later(self._patience, check)
+
+    def _cancel(self) -> None:
+        for timer in (self._head, self._reader):
+            if timer is not None:
+                timer.cancel()
+        self._head = self._reader = None
 
 
 def _listening(host: str, port: int) -> socket.socket:

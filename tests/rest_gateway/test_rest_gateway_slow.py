@@ -1,0 +1,169 @@
+"""Clients that are slow, that leave, and a thousand at once: the gateway goes on, nothing stays."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+
+import kvlab
+from kvlab import Key, Op
+from kvlab.rest_gateway import Gateway, Tokens
+from kvlab.rest_gateway.serve import _listening, server_of
+from kvlab.server.running_server import RunningServer
+
+TOKENS = Tokens()
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Dial = Callable[[], Awaitable[Streams]]
+
+
+def request(body: bytes, length: int | None = None, token: str = TOKENS.full) -> bytes:
+    size = len(body) if length is None else length
+    head = f"POST / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
+    return f"{head}Content-Length: {size}\r\n\r\n".encode() + body
+
+
+async def answer(reader: asyncio.StreamReader) -> tuple[int, Any]:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+    size = int(head.partition("content-length: ")[2].partition("\r")[0])
+    return int(head.split()[1]), json.loads(await reader.readexactly(size))
+
+
+@asynccontextmanager
+async def served(url: str, patience: float) -> AsyncIterator[tuple[uvicorn.Server, Dial, Any]]:
+    kv = await kvlab.aconnect(url, prefix="slow")
+    server = server_of(Gateway(kv, TOKENS, patience))
+    with _listening("127.0.0.1", 0) as listening:
+        serving = asyncio.create_task(server.serve([listening]))
+        port = listening.getsockname()[1]
+
+        async def dial() -> Streams:
+            sock = socket.socket()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+            return await asyncio.open_connection(sock=sock, limit=4096)
+
+        await until(lambda: server.started)
+        yield server, dial, kv
+        server.should_exit = True
+        await serving
+    await kv.clear()
+    await kv.close()
+
+
+async def until(met: Callable[[], object]) -> None:
+    while not met():  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+
+
+async def gone(server: uvicorn.Server) -> None:
+    """Return when no connection and no request is left; the test's own time limit ends this."""
+    await until(lambda: not server.server_state.connections and not server.server_state.tasks)
+
+
+async def drips_its_head(dial: Dial) -> None:
+    reader, writer = await dial()
+    writer.write(b"POST / HTTP/1.1\r\nHost")
+    assert await reader.read() == b""
+    writer.close()
+
+
+async def drips_its_second_head(dial: Dial) -> None:
+    reader, writer = await dial()
+    writer.write(request(b'["PING"]'))
+    assert await answer(reader) == (200, {"result": "PONG"})
+    writer.write(b"POST /")
+    assert await reader.read() == b""
+    writer.close()
+
+
+async def says_nothing(dial: Dial) -> None:
+    reader, writer = await dial()
+    assert await reader.read() == b""
+    writer.close()
+
+
+async def drips_its_body(dial: Dial) -> None:
+    reader, writer = await dial()
+    writer.write(request(b'["INCR", "slow:n"', 20))
+    status, said = await answer(reader)
+    assert (status, list(said)) == (408, ["error"])
+    assert await reader.read() == b""
+    writer.close()
+
+
+async def leaves_in_its_body(dial: Dial) -> None:
+    _, writer = await dial()
+    # A path names the command: cut short, the body would still be a value.
+    path = request(b"half", 100).replace(b"POST / ", b"POST /set/slow:n ")
+    writer.write(path)
+    await writer.drain()
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    "client",
+    [drips_its_head, drips_its_second_head, says_nothing, drips_its_body, leaves_in_its_body],
+)
+def test_a_slow_client_is_left(server: RunningServer, client: Any) -> None:
+    async def main() -> None:
+        async with served(server.url, 0.3) as (gateway, dial, kv), asyncio.timeout(20):
+            slow = asyncio.create_task(client(dial))
+            reader, writer = await dial()
+            writer.write(request(b'["ECHO", "meanwhile"]'))
+            assert await answer(reader) == (200, {"result": "meanwhile"})
+            writer.close()
+            await slow
+            await gone(gateway)
+            assert await kv.run(Op("EXISTS", Key("n"))) == 0  # nothing of it ran
+
+    asyncio.run(main())
+
+
+def test_a_client_that_does_not_read_is_left(server: RunningServer) -> None:
+    async def main() -> None:
+        async with served(server.url, 0.3) as (gateway, dial, kv), asyncio.timeout(20):
+            await kv.run(Op("SET", Key("large"), b"x" * 12_000_000))
+            _, writer = await dial()
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            writer.write(request(b'["GET", "slow:large"]'))
+            await until(lambda: gateway.server_state.total_requests)
+            await gone(gateway)
+            writer.close()
+
+    asyncio.run(main())
+
+
+def test_a_thousand_at_once(server: RunningServer) -> None:
+    async def one(dial: Dial, number: int) -> Any:
+        reader, writer = await dial()
+        token = TOKENS.full if number % 10 else "x" * 43
+        bodies = [b'["INCR", "slow:n"]', b'["INCR", "slow:n"', b'["SHUTDOWN"]']
+        writer.write(request(bodies[number % 3], token=token))
+        said = await answer(reader)
+        writer.close()
+        return said
+
+    def asked() -> int:
+        with server.client() as direct:
+            return int(direct.info("commandstats").get("cmdstat_command", {}).get("calls", 0))
+
+    before = asked()
+
+    async def main() -> None:
+        async with served(server.url, 30) as (gateway, dial, kv), asyncio.timeout(60):
+            said = await asyncio.gather(*(one(dial, number) for number in range(1000)))
+            statuses = [status for status, _ in said]
+            assert [statuses.count(status) for status in (200, 400, 401)] == [300, 600, 100]
+            await gone(gateway)
+            assert await kv.run(Op("GET", Key("n"))) == b"300"
+
+    asyncio.run(main())
+    assert asked() - before == 1  # which commands there are, for all of them
