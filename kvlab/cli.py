@@ -256,6 +256,30 @@ def bench(
 
 
 @app.command()
+def pack(
+    folder: Annotated[Path, typer.Argument(help="The folder to make, for a stick or a share.")],
+    python: Annotated[str, typer.Option(help="Which Pythons, with commas.")] = "3.11,3.12,3.13",
+    platform: Annotated[
+        str, typer.Option(help="Of linux, linux-arm, macos, macos-intel, windows.")
+    ] = "linux,macos,windows",
+    check: Annotated[
+        bool, typer.Option("--check", help="Make nothing: prove a folder that was made.")
+    ] = False,
+) -> None:
+    """Make a folder to hand round: the workbook and all wheels, to be installed without a network.
+
+    Where this machine is one of the platforms, the folder is proved: it is installed without an
+    index into a new environment, and kvlab doctor runs there.
+    """
+    from kvlab.workshop.pack import command, target
+
+    if check:
+        command.prove(folder)
+    else:
+        command.pack(folder, target.targets(platform, python))
+
+
+@app.command()
 def reset(
     prefix: Annotated[
         str | None, typer.Option(help="The namespace to empty. [default: KVLAB_PREFIX or kvlab:]")

@@ -144,9 +144,9 @@ def test_without_the_files_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) 
 def test_the_wheel_carries_what_the_package_looks_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
-    parts = ("notebooks", "loadtests", "benchmarks")
+    parts = ("notebooks", "loadtests", "benchmarks", "requirements.txt")
     assert included == {part: f"kvlab/workbook/{part}" for part in parts}
-    assert all((ROOT / part).is_dir() for part in parts)
+    assert all((ROOT / part).exists() for part in parts)
 
 
 def test_a_notebook_that_was_only_opened_is_not_a_changed_one() -> None:
