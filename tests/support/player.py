@@ -97,7 +97,8 @@ def main(names: list[str]) -> int:
                 wrong += not same
                 print(
                     f"{Path(name).stem}, {title}: {len(ends)} ends by clicks, {len(broken)} "
-                    f"broken, least moves {min(broken, default='-')}; page: {page.value('bet()')} "
+                    f"broken, least moves {min(broken, default='-')}; page: "
+                    f"{page.value('content.summary')}; "
                     f"{len(game):,} bytes{'' if same else '  DIFFERS'}"
                 )
     return int(wrong > 0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kvlab.errors import InvalidArgument
-from kvlab.instruments.explorer.game.page import MOST_ENDS, TITLE, Game, game_of
+from kvlab.instruments.explorer.game.page import MOST_ENDS, TITLE, Explored, Game, game_of
 from kvlab.instruments.explorer.run.settings import Settings
 from kvlab.instruments.explorer.timeline.timeline import Timeline
 
@@ -145,10 +145,15 @@ class Story:
         """
         if self.settings is None:
             raise InvalidArgument("a replay is one run; a game needs the story of explore")
-        whole = self.complete and not self.settings.reduce
-        counted = (self.schedules, self.violations) if whole else None
+        explored = Explored(
+            schedules=self.schedules,
+            broken=self.violations,
+            holds=self.holds and self.complete,
+            complete=self.complete,
+            reduced=self.settings.reduce,
+        )
         schedule = self.schedule if self.broken else None
-        return game_of(self.settings, schedule=schedule, counted=counted, title=title, ends=ends)
+        return game_of(self.settings, explored, schedule=schedule, title=title, ends=ends)
 
     def save_game(self, path: str | Path, *, title: str = TITLE, ends: int = MOST_ENDS) -> Game:
         """Write the game's page, one file that needs nothing else. See ``play``."""

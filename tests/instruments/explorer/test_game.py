@@ -148,8 +148,39 @@ def test_a_bounded_game_has_the_shortest_run_and_says_that_there_is_more() -> No
     game = story.play(ends=3)
     assert story.shortest is not None
     assert (game.ends, game.complete, game.par) == (3, False, len(story.shortest.trace))
-    assert "and there are more" in game.summary
+    assert game.summary.endswith("; there are more ends than these 3")
     assert content(game)["more"] > 0
+
+
+def polls(kv: redis.Redis) -> None:
+    while not kv.get("never"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("clients", "options", "ends", "words"),
+    [
+        ((buys,), {}, 9, "1 of 1 end holds: you cannot win"),
+        (
+            (buys, buys),
+            {"invariant": None},
+            3,
+            "all ends hold, and 3 of them are here: you cannot win",
+        ),
+        (
+            (buys, buys),
+            {"invariant": None, "max_schedules": 4},
+            3,
+            "3 ends of many: none is broken, and nobody knows about the others",
+        ),
+        ((polls,), {"max_steps": 5}, 9, "1 of 1 end undecided"),
+    ],
+)
+def test_a_game_says_what_is_known(
+    clients: Any, options: dict[str, Any], ends: int, words: str
+) -> None:
+    story = explore(clients, setup=lambda kv: kv.set("stock", 1), **options)
+    assert story.play(ends=ends).summary == words
 
 
 def test_a_hardened_game_cannot_be_won() -> None:

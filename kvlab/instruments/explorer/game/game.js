@@ -227,18 +227,6 @@ function show(said) {
 
 // ---- what does not change, and the keys ----
 
-const bet = () => {
-  const ends = root.ends.toLocaleString("en");
-  const part = root.partial ? " The exploration has more ends; the shortest one is here." : "";
-  if (content.undecided) return `${count(content.undecided, "end")} of ${ends} undecided.${part}`;
-  if (!root.broken) {
-    const hold = root.ends === 1 ? "The only end holds" : `${ends} of ${ends} ends hold`;
-    return `${hold}: you cannot win. Try.${part}`;
-  }
-  return `Break it. ${root.broken.toLocaleString("en")} of ${ends} ends ${root.broken === 1 ? "is" : "are"} `
-    + `broken; par is ${count(root.least, "move")}.${part}`;
-};
-
 function toggleTheme() {
   const dark = getComputedStyle(document.documentElement).colorScheme === "dark";
   document.documentElement.dataset.theme = dark ? "light" : "dark";
@@ -268,7 +256,7 @@ document.addEventListener("keydown", (event) => {
 
 at("title").textContent = content.title;
 at("promise").textContent = content.promise;
-at("bet").textContent = bet();
+at("bet").textContent = `${root.broken ? "Break it: " : ""}${content.summary}.`;
 if (content.texts.some((said) => /\btime-\d/.test(said))) {
   at("note").textContent = "time-1, time-2 …: points in time, in the order in which they occur.";
 }

@@ -23,31 +23,42 @@ MOST_ENDS = 2000
 _PIXELS = 640  # how high a notebook shows the page
 
 
+@dataclass(frozen=True, slots=True)
+class Explored:
+    """What is known of an exploration before its game is made. ``reduced``: it left out runs."""
+
+    schedules: int
+    broken: int
+    holds: bool
+    complete: bool
+    reduced: bool
+
+
 @dataclass(frozen=True)
 class Game:
     """A game to play. As the last value of a notebook cell it shows itself.
 
-    * ``ends``: how many ends can be reached in it; ``broken``: how many of them break the promise.
+    * ``ends``: how many ends can be reached in it; ``broken``: how many of them break the promise;
+      ``undecided``: of how many nobody knows.
     * ``complete``: it has every end of the exploration.
-    * ``par``: the fewest steps in which the promise breaks; None where it cannot be broken.
+    * ``holds``: every end holds, here and in the whole exploration.
+    * ``par``: the fewest steps in which the promise breaks; None where it is never broken.
     * ``html``: the page, which loads nothing else.
     """
 
     title: str
     ends: int
     broken: int
+    undecided: int
     complete: bool
+    holds: bool
     par: int | None
     html: str
 
     @property
     def summary(self) -> str:
         """One line."""
-        some = "" if self.complete else ", and there are more"
-        if self.par is None:
-            return f"{self.ends:,} of {self.ends:,} ends hold{some}: you cannot win"
-        are = "is" if self.broken == 1 else "are"
-        return f"{self.broken:,} of {self.ends:,} ends {are} broken{some}; par is {self.par}"
+        return _summary(self.__dict__)
 
     def __repr__(self) -> str:
         return f"{self.title}: {self.summary}\nRun this cell to play."
@@ -70,29 +81,53 @@ class Game:
 
 def game_of(
     settings: Settings,
+    explored: Explored,
     *,
     schedule: str | None,
-    counted: tuple[int, int] | None,
     title: str = TITLE,
     ends: int = MOST_ENDS,
 ) -> Game:
     """Explore once more, and make a game of it with so many ends at most.
 
-    ``schedule``: the shortest broken run, which the game always has; ``counted``: the runs and the
-    broken runs of the exploration before, if it made all. Raises Nondeterministic when they are
-    others now.
+    ``schedule``: the shortest broken run, which the game always has. Raises Nondeterministic when
+    other runs are broken now than in the exploration before.
     """
     text("title", title)
     tree = tree_of(settings, ends=whole("ends", ends, 1), schedule=schedule)
     complete, broken = not tree.unexplored, tree.ended("broken")
-    if complete and counted is not None and counted != (tree.ends, broken):
+    same = (explored.schedules, explored.broken) == (tree.ends, broken)
+    if complete and explored.complete and not explored.reduced and not same:
         raise Nondeterministic(
-            f"{counted[1]} of {counted[0]} schedules were broken when this was explored, and "
-            f"{broken} of {tree.ends} are now; {ADVICE}"
+            f"{explored.broken} of {explored.schedules} schedules were broken when this was "
+            f"explored, and {broken} of {tree.ends} are now; {ADVICE}"
         )
     promise = "" if settings.invariant is None else words_of(settings.invariant)
-    content = {"title": title, **content_of(tree, settings, promise)}
-    return Game(title, tree.ends, broken, complete, par_of(content), page_of(content))
+    content = content_of(tree, settings, promise)
+    known = {
+        "title": title,
+        **{name: content[name] for name in ("ends", "broken", "undecided")},
+        "complete": complete,
+        "holds": tree.ended("holds") == tree.ends and (complete or explored.holds),
+        "par": par_of(content),
+    }
+    said = {"title": title, "summary": _summary(known)}
+    return Game(**known, html=page_of(said | content))
+
+
+def _summary(known: Mapping[str, Any]) -> str:
+    ends, broken, undecided = (known[name] for name in ("ends", "broken", "undecided"))
+    count = f"{ends:,} end{'s' * (ends != 1)}"
+    more = "" if known["complete"] else f"; there are more ends than these {ends:,}"
+    if broken:
+        are = "is" if broken == 1 else "are"
+        return f"{broken:,} of {count} {are} broken; par is {known['par']}{more}"
+    if undecided:
+        return f"{undecided:,} of {count} undecided{more}"
+    if not known["holds"]:
+        return f"{count} of many: none is broken, and nobody knows about the others"
+    if not known["complete"]:
+        return f"all ends hold, and {ends:,} of them are here: you cannot win"
+    return f"{ends:,} of {count} hold{'s' * (ends == 1)}: you cannot win"
 
 
 def page_of(content: Mapping[str, Any]) -> str:

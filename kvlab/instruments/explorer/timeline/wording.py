@@ -22,33 +22,57 @@ WORD, LINE, VALUE, NAME = 32, 72, 72, 40  # characters: argument, command, value
 
 
 def state_of(client: redis.Redis) -> State:
-    """Every key of the client's database, ``MAX_KEYS`` of them at most."""
-    names: list[bytes] = sorted(client.keys("*"))  # type: ignore[arg-type]
-    return {_quoted(printable(name)): _value(client, name) for name in names[:MAX_KEYS]}
+    """Every key of the client's database, ``MAX_KEYS`` of them at most. Three round trips."""
+    keys: Any = client.keys("*")
+    names: list[bytes] = sorted(keys)[:MAX_KEYS]
+    asked = client.pipeline(transaction=False)
+    for name in names:
+        asked.type(name)
+        asked.pttl(name)
+    about: list[Any] = asked.execute() if names else []
+    kinds = [kind if isinstance(kind, str) else kind.decode() for kind in about[::2]]
+    for name, kind in zip(names, kinds, strict=True):
+        _ask(asked, name, kind)
+    values = asked.execute() if names else []
+    return {
+        _quoted(printable(name)): (
+            _cut(_content(kind, found), WHOLE),
+            None if left < 0 else left / 1000,
+        )
+        for name, kind, left, found in zip(names, kinds, about[1::2], values, strict=True)
+    }
 
 
-def _value(client: redis.Redis, name: bytes) -> tuple[str, float | None]:
-    kind: Any = client.type(name)
-    found: Any
-    match kind if isinstance(kind, str) else kind.decode():
+def _ask(client: redis.Redis, name: bytes, kind: str) -> None:
+    """Ask for what is shown of a key."""
+    match kind:
         case "string":
-            shown = _whole(client.get(name))
+            client.get(name)
         case "hash":
-            found = client.hgetall(name)
-            shown = "{" + ", ".join(f"{_whole(k)}: {_whole(v)}" for k, v in found.items()) + "}"
+            client.hgetall(name)
         case "list":
-            found = client.lrange(name, 0, 9)
-            shown = "[" + ", ".join(map(_whole, found)) + "]"
+            client.lrange(name, 0, 9)
         case "set":
-            found = sorted(client.smembers(name))
-            shown = "{" + ", ".join(map(_whole, found)) + "}"
+            client.smembers(name)
         case "zset":
-            found = client.zrange(name, 0, 9, withscores=True)
-            shown = "{" + ", ".join(f"{_whole(m)}: {_number(score)}" for m, score in found) + "}"
-        case other:
-            shown = f"a {other}"
-    left: Any = client.pttl(name)
-    return _cut(shown, WHOLE), None if left < 0 else left / 1000
+            client.zrange(name, 0, 9, withscores=True)
+        case _:
+            client.exists(name)
+
+
+def _content(kind: str, found: Any) -> str:
+    match kind:
+        case "string":
+            return _whole(found)
+        case "hash":
+            return "{" + ", ".join(f"{_whole(k)}: {_whole(v)}" for k, v in found.items()) + "}"
+        case "list":
+            return "[" + ", ".join(map(_whole, found)) + "]"
+        case "set":
+            return "{" + ", ".join(map(_whole, sorted(found))) + "}"
+        case "zset":
+            return "{" + ", ".join(f"{_whole(m)}: {_number(score)}" for m, score in found) + "}"
+    return f"a {kind}"
 
 
 def line_of(step: Step) -> str:
@@ -147,11 +171,14 @@ def word(raw: Any, most: int = WORD) -> str:
 
 
 def _whole(raw: Any) -> str:
-    return _quoted(_cut(printable(raw), WHOLE))
+    begin = raw[: 4 * WHOLE] if isinstance(raw, bytes | str) else raw  # a character has 4 bytes
+    return _quoted(_cut(printable(begin), WHOLE))
 
 
 def printable(raw: Any) -> str:
     text = raw.decode("utf-8", "backslashreplace") if isinstance(raw, bytes) else str(raw)
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
