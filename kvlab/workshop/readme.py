@@ -18,16 +18,17 @@ from kvlab.workshop import round_trips, workbook
 
 ROOT = workbook.released()
 CHAPTERS = {
-    "cache_aside": "Cache-aside",
-    "write_through": "Write-through",
-    "rate_limiting": "Rate limiting",
-    "sessions": "Sessions",
-    "distributed_lock": "Distributed lock",
-    "leaderboard": "Leaderboard",
-    "pipeline": "Pipeline",
-    "feature_flags": "Feature flags",
-    "explore_your_own_code": "Your own code",
-    "load_tests": "Load tests",
+    "01_cache_aside": "Cache-aside",
+    "02_write_through": "Write-through",
+    "03_rate_limiting": "Rate limiting",
+    "04_sessions": "Sessions",
+    "05_distributed_lock": "Distributed lock",
+    "06_leaderboard": "Leaderboard",
+    "07_pipeline": "Pipeline",
+    "08_feature_flags": "Feature flags",
+    "09_explore_your_own_code": "Your own code",
+    "10_load_tests": "Load tests",
+    "13_rest": "The same over HTTPS",
 }
 _ROOMS = {"explore_your_own_code": "instruments.explorer", "load_tests": "load"}
 """Where the room is not called as its chapter is."""
@@ -36,8 +37,8 @@ _ROOMS = {"explore_your_own_code": "instruments.explorer", "load_tests": "load"}
 def table(root: Path = ROOT) -> str:
     """Pattern → room → notebook → finding, as Markdown; a chapter yet to come is marked."""
     rows = ["| pattern | room | chapter | what its notebook found |", "| --- | --- | --- | --- |"]
-    for number, (about, title) in enumerate(CHAPTERS.items(), start=1):
-        name, room = f"{number:02}_{about}", _ROOMS.get(about, about)
+    for name, title in CHAPTERS.items():
+        room = _ROOMS.get(about := name[3:], about)
         path = root / "notebooks" / f"{name}.ipynb"
         folder = f"kvlab/{room.replace('.', '/')}"
         there = (root / folder).is_dir()

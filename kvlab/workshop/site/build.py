@@ -94,7 +94,7 @@ def _chapter(path: Path) -> Chapter:
         name=path.stem,
         title=title["title"] if title else path.stem,
         minutes=minutes["minutes"] if minutes else "",
-        finding=readme.finding_of(path) if path.stem[3:] in readme.CHAPTERS else None,
+        finding=readme.finding_of(path) if path.stem in readme.CHAPTERS else None,
         body=Markup(body),
         games=games,
     )

@@ -1,0 +1,1 @@
+"""What the chapter on stores behind HTTPS needs."""
