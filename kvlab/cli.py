@@ -184,6 +184,12 @@ def load(
     web: Annotated[
         bool, typer.Option(help="Start the runs from Locust's web page, on loopback.")
     ] = False,
+    find_rate: Annotated[
+        bool, typer.Option("--find-rate", help="Search the highest rate that holds the --slo.")
+    ] = False,
+    slo: Annotated[
+        list[str] | None, typer.Option(help="p99=5ms, p99.9=20ms; repeatable, for --find-rate.")
+    ] = None,
 ) -> None:
     """Load a pattern with Locust and judge what happened.
 
@@ -200,6 +206,7 @@ def load(
     --algorithm --limit --window --keys --control      of the rate limiter
     --members --skew --mode --ties                     of the leaderboard
     --print-stats               Locust's own tables too, before the verdict
+    --find-rate --slo p99=5ms   the highest rate that holds; --time is of each rate
 
     The whole list: kvlab load leaderboard -- --help
 
@@ -213,6 +220,15 @@ def load(
     chosen, more = loads.chosen([*([name] if name else []), *context.args])
     more += ["--naive"] if naive else []
     length = loads.seconds(time)
+    if find_rate:
+        from kvlab.load.find_rate import command as search
+        from kvlab.load.find_rate.slo import parsed
+
+        length = search.SECONDS if time == "30s" else length
+        limits = parsed(slo or ())
+        raise typer.Exit(
+            search.run(chosen, limits, users=users, seconds=length, more=more, reports=reports)
+        )
     raise typer.Exit(
         loads.run(chosen, users=users, length=length, more=more, reports=reports, web=web)
     )

@@ -96,10 +96,15 @@ def record(
     naive=True, fault=["pause@2:1"])``. Raises :class:`KvlabError`, with Locust's last lines, when
     there was no run.
     """
+    return record_words(name, seconds, users, _arguments(options))
+
+
+def record_words(name: str, seconds: int, users: int, words: Sequence[str]) -> LoadRun:
+    """:func:`record` with the words of a command line in place of options."""
     from kvlab.load.record.run import LoadRun  # pandas takes a second to import
 
     with tempfile.TemporaryDirectory(prefix="kvlab-load-") as reports:
-        command = _command(name, users, [*_arguments(options), "--no-page"], reports)
+        command = _command(name, users, [*words, "--no-page"], reports)
         command += ["--headless", "--only-summary", "--run-time", f"{seconds}s"]
         ended = subprocess.run(
             command, capture_output=True, text=True, check=False, env=_environment()

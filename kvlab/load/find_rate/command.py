@@ -1,0 +1,143 @@
+"""The search behind ``kvlab load NAME --find-rate``: probes by Locust, a line each, a folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+
+from kvlab.errors import KvlabError
+from kvlab.instruments.charts.inline import css, svg
+from kvlab.load.command import record_words
+from kvlab.load.find_rate.chart import curve
+from kvlab.load.find_rate.record import Probe, RateSearch, probe_of
+from kvlab.load.find_rate.search import search
+from kvlab.load.find_rate.slo import Slo
+from kvlab.load.options import REPORTS, ExitCode
+from kvlab.load.record.files import reserved_folder
+from kvlab.load.record.run import LoadRun
+from kvlab.load.record.words import duration
+
+USERS = 50
+"""At least: an open loop needs a user for each call that is under way."""
+SECONDS = 4
+"""For which each rate is loaded, unless --time says otherwise."""
+BEGIN = 0.2
+"""The first rate, as a share of what a closed loop did."""
+
+
+def find(
+    name: str,
+    slos: tuple[Slo, ...],
+    *,
+    users: int = USERS,
+    seconds: int = SECONDS,
+    more: Sequence[str] = (),
+) -> RateSearch:
+    """Search, printing a line a probe. Each probe loads for ``seconds``."""
+    began, clock = time.time(), time.perf_counter()
+    users = max(users, USERS)
+    closed = record_words(name, seconds, users, more)
+    print(f"  a closed loop of {users} users does {closed.rate:,.0f}/s", flush=True)
+    runs: list[LoadRun] = [closed]
+
+    def try_rate(rate: float) -> Probe:
+        run = record_words(name, seconds, users, [*more, "--rate", f"{rate:.1f}"])
+        runs.append(run)
+        probe = probe_of(run, rate, slos)
+        print(f"  {probe_says(probe)}", flush=True)
+        return probe
+
+    probes = tuple(search(try_rate, max(closed.rate * BEGIN, 10.0)))
+    last = runs[-1]
+    return RateSearch(
+        pattern=closed.pattern,
+        title=closed.title,
+        slos=slos,
+        began=began,
+        seconds=time.perf_counter() - clock,
+        most=closed.rate,
+        probes=probes,
+        settings={"users": users, "seconds a probe": seconds, "options": " ".join(more)},
+        machine=dict(last.machine),
+    )
+
+
+def run(
+    name: str,
+    slos: tuple[Slo, ...],
+    *,
+    users: int,
+    seconds: int,
+    more: Sequence[str],
+    reports: str | Path = REPORTS,
+) -> int:
+    """Search, save the folder, say what came out; an :class:`ExitCode`: 1 when no rate holds."""
+    wanted = ", ".join(map(str, slos))
+    print(f"{name}: searching the highest rate that holds {wanted}; {seconds} s a rate", flush=True)
+    try:
+        found = find(name, slos, users=users, seconds=seconds, more=more)
+    except KvlabError as problem:
+        print(f"kvlab: {problem}")
+        return ExitCode.SERVER
+    stamp = time.strftime("%Y-%m-%dT%H-%M-%S-", time.localtime(found.began))
+    folder = reserved_folder(Path(reports), f"{stamp}{name}-find-rate")
+    found.save(folder, {"report.html": page(found)})
+    print("\n".join(told(found)))
+    print(f"  report: {folder / 'report.html'}")
+    return ExitCode.HOLDS if found.found else ExitCode.BROKEN
+
+
+def probe_says(probe: Probe) -> str:
+    """One probe in a line."""
+    times = "/".join(f"{seconds * 1e3:,.3g}" for seconds in (probe.p50, probe.p99, probe.p999))
+    word = "holds" if probe.holds else f"DOES NOT HOLD: {probe.why}"
+    if probe.holds and probe.oracle != "HOLDS":
+        word += f" (the oracle {probe.oracle.lower()})"
+    return f"{probe.rate:>9,.0f}/s  p50/p99/p99.9 {times} ms  {word}"
+
+
+def told(found: RateSearch) -> Iterator[str]:
+    """The result, and what else an SRE must know."""
+    yield f"  {found.says()}"
+    if found.knee is not None:
+        yield f"  the knee: from {found.knee:,.0f}/s on, p99 is twice its best and more"
+    yield f"  {generator_says(found)}"
+
+
+def generator_says(found: RateSearch) -> str:
+    """What the generator itself could do, and whether it set the limit."""
+    says = [f"the generator: a closed loop did {found.most:,.0f}/s"]
+    if found.bare_per_second is not None:
+        says.append(f"a bare loop of the same call in one process {found.bare_per_second:,.0f}/s")
+    held = [one.late for one in found.probes if one.holds] or [one.late for one in found.probes]
+    says.append(f"p99 of its own timers' lateness {duration(max(held))} at the rates that held")
+    text = "; ".join(says)
+    if found.by_generator:
+        text += (
+            ". THE GENERATOR SET THE LIMIT, not the store: its timers were late or its core was "
+            "full where the rate did not hold. Use more --processes, or a machine with less work"
+        )
+    return text
+
+
+def page(found: RateSearch) -> str:
+    """The page of a search."""
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["duration"] = duration
+    figure = curve(found)
+    figure.axes[0].set_title("", loc="left", pad=4)
+    source = (resources.files("kvlab.load.find_rate") / "page.html").read_text("utf-8")
+    return environment.from_string(source).render(
+        found=found,
+        css=css(),
+        chart=svg(figure, "curve", (8.4, 4.6)),
+        lines=list(told(found))[1:],
+        began=datetime.fromtimestamp(found.began, UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
+    )
