@@ -80,7 +80,8 @@ two_tabs.measured(token_story.violations)
 # Both tabs look, both tabs find no token, and both tabs make a token. The second `SET` overwrites
 # the first token. So the tab that wrote first has a token that the server does not know. There is
 # no error and no log line. (`print(token_story)` prints the same as text. `.holds`, `.schedules`,
-# `.violations` and `.schedule` are the values in it.)
+# `.violations` and `.schedule` are the values in it. `token_story.play()` shows every schedule as a
+# game: you choose who moves next, and what fails.)
 #
 # ### Repair it, explore again
 #
