@@ -9,5 +9,6 @@
 * ``processes``: several processes that search together; ``cores``: who runs on which core;
 * ``schedules``: makes one run by its schedule;
 * ``timeline``: shows a run to people, in text and as a sequence diagram;
+* ``game``: shows an exploration as a page to play with;
 * ``story``: what ``explore`` returns.
 """

@@ -222,7 +222,9 @@ function show(said) {
   at("undo").disabled = at("restart").disabled = path.length === 0;
   at("on").disabled = Boolean(here().verdict);
   at("said").textContent = here().verdict ? at("end").textContent : said;
-  if (inMoves) (here().verdict ? at("end") : at("moves").querySelector("button")).focus();
+  if (!inMoves) return;
+  if (here().verdict) at("end").focus();
+  else at("moves").querySelector("button").focus({ preventScroll: true });
 }
 
 // ---- what does not change, and the keys ----
