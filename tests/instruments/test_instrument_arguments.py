@@ -56,7 +56,7 @@ GATE = {
 }
 RULES = {"limit": (*COUNT, 0), "window": (*NUMBER, 0)}
 BURST = ("3", 2.5, True, -1, 0, [1])
-FAULTS = ("crashes", "lost_replies", "lost_requests", "expiries", "script_flushes")
+FAULTS = ("crashes", "lost_replies", "lost_requests", "expiries", "script_flushes", "failovers")
 LONG = dict.fromkeys(FAULTS, FLAG)
 FRAME = pd.DataFrame({"x": [1], "y": [1], "by": ["a"]})
 

@@ -21,7 +21,11 @@ Time stands still for the clients. A sleep, or a blocking command that times out
 forward, and every TTL with them: real time does not count. Without ``expiries``, the sleep of one
 client does not end a TTL that another client has set and that can still go on.
 
-Not promised: orders inside a pipeline that is no MULTI, or between replicas; the order of the
+A failover (``failovers``) replaces the server by a replica that has not got its last writes, as
+asynchronous replication allows. It comes before a step of a client: let a client look again at what
+must not be lost.
+
+Not promised: orders inside a pipeline that is no MULTI; reads from a replica; the order of the
 asyncio tasks of one client, nor a blocking command that another task would end; pub/sub; TTLs of
 hash fields. A client that sleeps twice in a row wakes only when another client has moved, or when
 no other can. The server's own clock is real: what a script computes from TIME, or the server from
@@ -88,6 +92,7 @@ def explore(
     lost_requests: bool = False,
     expiries: bool = False,
     script_flushes: bool = False,
+    failovers: bool = False,
     clock_jumps: float | Sequence[float] = (),
     max_faults: int = 1,
     expected: type[BaseException] | tuple[type[BaseException], ...] = (),
@@ -157,6 +162,7 @@ def explore(
         lost_requests=lost_requests,
         expiries=expiries,
         script_flushes=script_flushes,
+        failovers=failovers,
         clock_jumps=_several(clock_jumps),
     )
     settings = Settings(
@@ -203,6 +209,7 @@ def replay(
     ``0``: client 0 goes on. ``x0``: client 0 crashes; ``r0`` and ``q0``: the reply or the request
     of its next command is lost; ``t0``: its blocking command times out; ``j0``: its clock has
     jumped. ``e:key``: the key's TTL ends. ``f``: the server forgets its scripts.
+    ``p2``: a replica without the last 2 writes takes its place.
 
     After the end of the schedule the clients go on in their order: "0" is the default schedule. The
     other arguments are those of :func:`explore` (``clock_jumps`` too); every fault that the
@@ -212,11 +219,12 @@ def replay(
     tokens = schedule.split() if isinstance(schedule, str) else []
     if not tokens:
         raise InvalidArgument(f'schedule must be a text like "0 0 1 x1 0", not {schedule!r:.80}')
+    failing_over = any(token.startswith("p") for token in tokens)
     settings = Settings(
         clients=named(clients),
         setup=setup,
         invariant=invariant,
-        faults=ALL_FAULTS | Faults(clock_jumps=_several(clock_jumps)),
+        faults=ALL_FAULTS | Faults(failovers=failing_over, clock_jumps=_several(clock_jumps)),
         max_faults=len(tokens),
         expected=expected,  # type: ignore[arg-type]
         max_steps=max_steps,

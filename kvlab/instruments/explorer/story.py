@@ -30,6 +30,7 @@ _NEEDED = {
     "lost_requests": "they need a command that does not block",
     "expiries": "they need a key with a TTL, or a blocking command",
     "script_flushes": "they need a step",
+    "failovers": "they need a write, and a step after it",
     "clock_jumps": "they need a client that reads time.time()",
 }
 """What a fault of each kind needs."""

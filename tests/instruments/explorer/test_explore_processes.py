@@ -205,7 +205,7 @@ def test_what_is_shown_does_not_depend_on_who_reports_first() -> None:
         found = Findings()
         found.note(
             path,
-            SimpleNamespace(trace=(), sends_time=set()),
+            SimpleNamespace(trace=(), sends_time=set(), waits={}),
             Verdict("so"),
             SimpleNamespace(place=place),
         )  # type: ignore[arg-type]

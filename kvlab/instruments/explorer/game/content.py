@@ -88,7 +88,7 @@ class _Writer:
         step = in_short(step, self._short, ())
         if choice.kind == "expire":
             return f"the TTL of {word(step.key, 40)} ends", ""
-        if choice.kind in ("flush", "jump") or not step.commands:
+        if choice.kind in ("flush", "jump", "fail over") or not step.commands:
             return line_of(step), ""
         return request_of(step), reply_of(step) if step.replies else ""
 

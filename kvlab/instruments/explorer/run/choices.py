@@ -8,6 +8,7 @@ j0        client 0 reads its clock, which has jumped (j0:2 by the third of the j
 l0        client 0 reads its clock; written only where client 0 reads it again at once, and j0
 e:key     the key's TTL ends
 f         the server forgets its scripts (SCRIPT FLUSH)
+p2        a failover: a replica is promoted that has not got the last 2 writes
 """
 
 from __future__ import annotations
@@ -17,7 +18,16 @@ from typing import Literal
 from urllib.parse import quote
 
 Kind = Literal[
-    "go", "crash", "lose reply", "lose request", "time out", "look", "jump", "expire", "flush"
+    "go",
+    "crash",
+    "lose reply",
+    "lose request",
+    "time out",
+    "look",
+    "jump",
+    "expire",
+    "flush",
+    "fail over",
 ]
 FAULT_NAMES = {
     "crash": "crashes",
@@ -25,6 +35,7 @@ FAULT_NAMES = {
     "lose request": "lost_requests",
     "expire": "expiries",
     "flush": "script_flushes",
+    "fail over": "failovers",
     "jump": "clock_jumps",
 }
 """The kinds that are faults, and the name by which each is allowed."""
@@ -40,18 +51,24 @@ _LETTERS = {
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One thing that may happen next. ``client`` is None for what happens to the server."""
+    """One thing that may happen next. ``client`` is None for what happens to the server.
+
+    ``lost``: how many writes a failover loses.
+    """
 
     kind: Kind
     client: int | None = None
     key: bytes = b""
     jump: int = 0
+    lost: int = 0
 
     def __str__(self) -> str:
         if self.kind == "expire":
             return "e:" + quote(self.key, safe=":{}/@,;+*!'()[]|<>=&?$")
         if self.kind == "flush":
             return "f"
+        if self.kind == "fail over":
+            return f"p{self.lost}"
         if self.kind == "jump":
             return f"j{self.client}" + (f":{self.jump}" if self.jump else "")
         return f"{_LETTERS[self.kind]}{self.client}"

@@ -24,6 +24,7 @@ from kvlab.instruments.explorer.run.clean_start import CleanStart
 from kvlab.instruments.explorer.run.footprints import Footprints
 from kvlab.instruments.explorer.run.script_cache import ScriptCache
 from kvlab.instruments.explorer.run.settings import Settings
+from kvlab.instruments.explorer.run.write_log import OPTIONS, WriteLog
 from kvlab.server import engines
 
 
@@ -31,6 +32,7 @@ from kvlab.server import engines
 class Exploration:
     """``kv`` is for setup and invariant (a new one after a run that changed it), ``server`` for
     the explorer itself. ``footprints`` is None when nobody asks which steps commute.
+    ``write_log`` is None when there are no failovers.
     ``clock``: when the exploration began; ``time_passes``: a client has slept or waited in vain.
     Of the last run: ``setup_answers`` is what setup was told, ``first_stops`` where the clients
     stood when it began."""
@@ -43,6 +45,7 @@ class Exploration:
     programs: Sequence[ClientProgram]
     scripts: ScriptCache
     footprints: Footprints | None
+    write_log: WriteLog | None
     clock: RunClock = field(default_factory=RunClock)
     time_passes: bool = False
     setup_answers: str = ""
@@ -61,6 +64,20 @@ class Exploration:
             self.kv = plain(self.side, **self.settings.client_options)
         self.kv.kv.round_trips = 0
         self.scripts.begin()
+        if self.write_log is not None:
+            self.write_log.begin()
+
+    def fail_over(self, lost: int) -> None:
+        """Go on with a server that has not got the last ``lost`` writes of the clients."""
+        assert self.write_log is not None
+        self.write_log.lose(lost)
+        self.scripts.flush()
+        self.server.client_kill_filter(_type="normal", skipme=True)
+        self.side.settle()
+        for program in self.programs:
+            program.thread.unclean.add("connections are closed")
+        self.kv.close()
+        self.kv = plain(self.side, **self.settings.client_options)
 
     @property
     def stops(self) -> list[Stop]:
@@ -107,7 +124,10 @@ def prepared(settings: Settings) -> Iterator[Exploration]:
             programs=programs,
             scripts=ScriptCache(server),
             footprints=Footprints(server) if settings.reduce else None,
+            write_log=WriteLog(server) if settings.faults.failovers else None,
         )
+        if exploration.write_log is not None:
+            ends.callback(exploration.write_log.close)
         ends.callback(lambda: exploration.kv.close())
         yield exploration
         side.only_ours()
@@ -119,8 +139,9 @@ def _server(settings: Settings) -> Iterator[str]:
     if settings.url is not None:
         yield server_url(settings.url)
         return
+    options = OPTIONS if settings.faults.failovers else {}
     with (
-        engines.start(settings.engine, unix_socket=True) as server,
+        engines.start(settings.engine, options=options, unix_socket=True) as server,
         one_core(server.pid),
     ):
         yield server.url

@@ -155,4 +155,7 @@ def _faults(exploration: Exploration, stops: Sequence[Stop], state: RunState) ->
         found += [Choice("expire", key=key) for key in state.ttls.keys]
     if allowed.script_flushes:
         found.append(Choice("flush"))
+    if exploration.write_log is not None:
+        losses = range(1, exploration.write_log.at_risk + 1)
+        found += [Choice("fail over", lost=lost) for lost in losses]
     return found

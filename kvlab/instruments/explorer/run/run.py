@@ -11,7 +11,7 @@ from kvlab.instruments.explorer.clients.clock import RunClock
 from kvlab.instruments.explorer.clients.stops import Asleep, Blocked, Ended, Local, Sending, Stop
 from kvlab.instruments.explorer.run.choices import Choice
 from kvlab.instruments.explorer.run.exploration import Exploration
-from kvlab.instruments.explorer.run.footprints import SCRIPT_CACHE, Footprint
+from kvlab.instruments.explorer.run.footprints import EVERYTHING, SCRIPT_CACHE, Footprint
 from kvlab.instruments.explorer.run.options import Options, RunState, options_of
 from kvlab.instruments.explorer.run.repeats import (
     ADVICE,
@@ -26,6 +26,7 @@ from kvlab.instruments.explorer.run.ttls import Ttls
 from kvlab.instruments.explorer.search import Nondeterministic, RepeatRun
 
 THE_END = "the end of a client"
+THE_LAST_WRITE = "the last write"
 _ORDERS = {"go", "crash", "lose reply", "lose request", "time out"}
 
 
@@ -68,6 +69,7 @@ class Run:
             self._note_end(program)
         self._compare_begin()
         self._note_ttls(None)
+        self._note_writes(may_be_lost=False)
         self._touched.begin()
 
     @property
@@ -113,6 +115,8 @@ class Run:
         self.exploration.side.none_refused()
         step = self._note_step(choice, before, program, label)
         touched = self._touched.by_client(choice, before, program.thread.stop, waiting)
+        if self._note_writes(may_be_lost=True):  # which write is the last is seen by a failover
+            touched |= Footprint(writes=frozenset({THE_LAST_WRITE}))
         if isinstance(program.thread.stop, Ended):  # perhaps the last end: no TTL can end after it
             touched |= Footprint(reads=frozenset({THE_END}))
         return Done(choice, step, touched)
@@ -174,6 +178,11 @@ class Run:
             self.exploration.server.unlink(choice.key)
             step = Step("expire", None, key=choice.key)
             touched = Footprint(writes=frozenset({choice.key, THE_END}))
+            self._note_writes(may_be_lost=False)
+        elif choice.kind == "fail over":
+            self.exploration.fail_over(choice.lost)
+            step = Step("fail over", None, label=_failed_over(choice.lost))
+            touched = EVERYTHING
         else:
             self.exploration.scripts.flush()
             step = Step("flush", None)
@@ -213,9 +222,8 @@ class Run:
         if choice.kind != "look":
             result = state.results[thread.number]
             scripts = self.exploration.scripts.texts(commands)
-            step = Step(
-                choice.kind, thread.number, commands, replies, label, b"", ended, result, scripts
-            )
+            kind = "lose request" if _was_cut(choice, commands, thread) else choice.kind
+            step = Step(kind, thread.number, commands, replies, label, b"", ended, result, scripts)
             state.trace.append(step)
         state.waits[thread.number] += isinstance(before, Asleep) or choice.kind == "time out"
         if isinstance(before, Asleep):
@@ -239,6 +247,7 @@ class Run:
         self._state.clock.pass_by(seconds)
         kept = () if self.settings.faults.expiries else self._able(client)
         self._state.ttls.pass_by(seconds, kept)
+        self._note_writes(may_be_lost=False)
 
     def _able(self, client: int) -> set[int]:
         """The other clients that can go on."""
@@ -248,6 +257,21 @@ class Run:
     def _ttls_matter(self) -> bool:
         return self.exploration.time_passes or self.settings.faults.expiries
 
+    def _note_writes(self, *, may_be_lost: bool) -> bool:
+        log = self.exploration.write_log
+        return log is not None and log.note(may_be_lost=may_be_lost)
+
     def _note_ttls(self, client: int | None) -> None:
         if self._ttls_matter():
             self._state.ttls.note(client)
+
+
+def _was_cut(choice: Choice, commands: Sequence[object], thread: ClientThread) -> bool:
+    """Whether the commands of a step met a connection that was closed before."""
+    unanswered = commands and not thread.replies and not thread.pending_io
+    return bool(choice.kind == "go" and unanswered and not isinstance(thread.stop, Blocked))
+
+
+def _failed_over(lost: int) -> str:
+    writes = "the last write" if lost == 1 else f"the last {lost} writes"
+    return f"is replaced by a replica without {writes}"

@@ -32,6 +32,10 @@ class Faults:
       another client could still wake it. (Without ``expiries``, a blocking command times out only
       when no client can go on otherwise.)
     * ``script_flushes``: the server forgets its scripts (with ``url``: all the scripts it has).
+    * ``failovers``: the server is replaced by a replica that has not got its last writes: one of
+      them, two of them, up to all that the clients have made. All connections of the clients
+      break, and the scripts are forgotten. (Replication is asynchronous: a client is answered
+      before a replica has the write.)
     * ``clock_jumps``: when a client reads its wall clock (``time.time``), the clock has jumped by
       one of these numbers of seconds.
 
@@ -44,6 +48,7 @@ class Faults:
     lost_requests: bool = False
     expiries: bool = False
     script_flushes: bool = False
+    failovers: bool = False
     clock_jumps: Sequence[float] = ()
 
     def __post_init__(self) -> None:
@@ -65,6 +70,7 @@ class Faults:
             lost_requests=self.lost_requests or other.lost_requests,
             expiries=self.expiries or other.expiries,
             script_flushes=self.script_flushes or other.script_flushes,
+            failovers=self.failovers or other.failovers,
             clock_jumps=tuple(dict.fromkeys((*self.clock_jumps, *other.clock_jumps))),
         )
 
@@ -82,6 +88,7 @@ class Faults:
             or self.lost_requests
             or self.expiries
             or self.script_flushes
+            or self.failovers
         )
 
 
@@ -89,8 +96,8 @@ NO_FAULTS = Faults()
 ALL_FAULTS = Faults(
     crashes=True, lost_replies=True, lost_requests=True, expiries=True, script_flushes=True
 )
-"""Every kind of fault but clock jumps, which need their seconds: ``ALL_FAULTS |
-Faults(clock_jumps=[3600])``."""
+"""Every kind of fault of one server but clock jumps, which need their seconds: ``ALL_FAULTS |
+Faults(clock_jumps=[3600], failovers=True)``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +152,11 @@ class Settings:
             checks.text("url", self.url, None)
             if self.own_connections and self.url.startswith("rediss:"):
                 raise InvalidArgument("own_connections must be False with a url that uses TLS")
+        if self.faults.failovers and (self.url is not None or self.engine == "fakeredis"):
+            raise InvalidArgument(
+                "failovers must be False with url or fakeredis: they need a private server that "
+                "keeps a log of its writes"
+            )
         checks.mapping("client_options", self.client_options)
         if chosen := self.client_options.keys() & _CHOOSES_SERVER:
             names = ", ".join(sorted(chosen))

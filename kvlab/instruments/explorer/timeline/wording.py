@@ -91,6 +91,8 @@ def line_of(step: Step) -> str:
             return f"the TTL of {word(step.key, 40)} ends"
         case "flush":
             return "forgets its scripts"
+        case "fail over":
+            return step.label
     if not step.commands:
         return step.label
     return f"{request} → {reply}" if step.replies else f"{request} … waits"

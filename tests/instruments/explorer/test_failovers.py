@@ -1,0 +1,187 @@
+"""A failover loses the last writes: every number of them, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import comb
+from typing import Any
+
+import pytest
+
+from kvlab.errors import InvalidArgument, OutcomeUnknown
+from kvlab.instruments import Faults, explore, replay
+
+TEXT = {"decode_responses": True}
+
+
+def writer(name: str, count: int) -> Callable[[Any], None]:
+    def write(kv: Any) -> None:
+        for number in range(count):
+            kv.set(f"{name}{number}", 1)
+
+    return write
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_one_client_can_lose_each_number_of_its_writes_before_each_step(count: int) -> None:
+    story = explore([writer("a", count)], failovers=True)
+    assert story.holds
+    assert story.schedules == 1 + count * (count - 1) // 2
+
+
+def orders(one: int, other: int) -> int:
+    """Of two clients with so many writes, without a fault and with one failover.
+
+    A client that has not ended finds its connection closed: it has one step more.
+    """
+    found = comb(one + other, one)
+    for i in range(one + 1):
+        for j in range(other + 1):
+            left = (one - i + (i < one), other - j + (j < other))
+            found += (comb(i + j, i) * (i + j) * comb(sum(left), left[0])) if any(left) else 0
+    return found
+
+
+@pytest.mark.parametrize(("one", "other"), [(1, 1), (2, 1), (2, 2)])
+def test_two_clients_by_arithmetic(one: int, other: int) -> None:
+    story = explore([writer("a", one), writer("b", other)], failovers=True)
+    assert story.holds
+    assert story.schedules == orders(one, other)
+
+
+def test_what_is_left_is_a_prefix_and_every_prefix_comes() -> None:
+    """A MULTI and a script are one write each; what setup wrote is not lost."""
+    seen = set()
+
+    def writes(kv: Any) -> None:
+        kv.rpush("log", "a")
+        kv.pipeline().rpush("log", "b").rpush("log", "c").execute()
+        kv.eval("redis.call('RPUSH', KEYS[1], 'd') redis.call('RPUSH', KEYS[1], 'e')", 1, "log")
+
+    def looks(kv: Any) -> str:
+        writes(kv)
+        return "".join(kv.lrange("log", 0, -1))
+
+    def is_a_prefix(world: Any) -> bool:
+        lost = [step.label for step in world.trace if step.kind == "fail over"]
+        if len(world.trace) and world.trace[-2].kind == "lose request" and lost:
+            seen.add(world.results[0])
+        return True
+
+    explore([looks], setup=lambda kv: kv.rpush("log", "0"), failovers=True, invariant=is_a_prefix,
+            client_options=TEXT)  # fmt: skip
+    assert seen == {"0", "0a", "0abc"}
+
+
+def test_time_is_not_taken_back() -> None:
+    """A TTL that has ended has ended on the replica too."""
+
+    def client(kv: Any) -> Any:
+        kv.set("lease", 1, ex=10)
+        kv.get("lease")
+        kv.set("other", 1)
+        return kv.get("lease")
+
+    def stays_away(world: Any) -> bool:
+        kinds = [step.kind for step in world.trace]
+        if "expire" in kinds and "fail over" in kinds[kinds.index("expire") :]:
+            return world.results[0] is None
+        return True
+
+    assert explore([client], failovers=True, expiries=True, max_faults=2, invariant=stays_away)
+
+
+def test_an_acknowledged_write_is_gone_and_the_run_can_be_replayed() -> None:
+    def sets_then_gets(kv: Any) -> Any:
+        kv.set("a", 1)
+        return kv.get("a")
+
+    def is_there(world: Any) -> bool:
+        return world.results == ["1"]
+
+    asked: dict[str, Any] = {"invariant": is_there, "client_options": TEXT}
+    story = explore([sets_then_gets], failovers=True, **asked)
+    assert (story.violations, story.schedules, story.faults["failovers"]) == (1, 2, 1)
+    again = replay("0 p1 0 0", [sets_then_gets], **asked)
+    assert not again.holds
+    assert "is replaced by a replica without the last write" in str(again)
+    assert "GET a, and the request is lost" in str(again)
+    with pytest.raises(InvalidArgument, match="possible"):
+        replay("0 p2", [sets_then_gets], **asked)
+
+
+def test_a_client_that_does_not_retry_gets_an_error_that_is_excused() -> None:
+    def client(kv: Any) -> None:
+        kv.set("a", 1)
+        kv.set("b", 1)
+
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    story = explore([client], failovers=True, client_options={"retry": Retry(NoBackoff(), 0)})
+    assert story.holds
+    assert story.excused == {"ConnectionError": 1}
+    assert OutcomeUnknown.__name__ not in story.excused
+
+
+def test_a_client_that_waits_in_the_server_waits_on_the_next_one() -> None:
+    def takes(kv: Any) -> Any:
+        return kv.blpop("jobs", 5)
+
+    def puts(kv: Any) -> None:
+        kv.set("first", 1)
+        kv.rpush("jobs", "a")
+
+    story = explore([takes, puts], failovers=True, invariant=lambda world: True)
+    assert story.complete
+    assert story.holds
+    assert story.faults["failovers"]
+
+
+@pytest.mark.parametrize("way", [{"reduce": True}, {"processes": 2}])
+def test_every_way_to_search_finds_the_same(way: dict[str, Any]) -> None:
+    def adds(kv: Any) -> int:
+        kv.incr("n")
+        return int(kv.incr("n"))
+
+    def all_counted(world: Any) -> bool:
+        return int(world.kv.get("n") or 0) == 4
+
+    clients, asked = [adds, adds], {"invariant": all_counted, "failovers": True}
+    plain, other = explore(clients, **asked), explore(clients, **asked, **way)
+    assert plain.violations
+    assert set(plain.broken) == set(other.broken)
+    if "processes" in way:
+        assert (other.schedules, other.violations) == (plain.schedules, plain.violations)
+
+
+def test_two_writes_do_not_commute_when_the_last_can_be_lost() -> None:
+    """Different keys: without failovers one order stands for both."""
+    left = set()
+
+    def which(world: Any) -> bool:
+        if [step.kind for step in world.trace][2:3] == ["fail over"]:
+            left.add((world.kv.exists("a0"), world.kv.exists("b0")))
+        return True
+
+    def then_looks(write: Callable[[Any], None]) -> Callable[[Any], None]:
+        def client(kv: Any) -> None:
+            write(kv)
+            kv.get("x")
+
+        return client
+
+    clients = [then_looks(writer("a", 1)), then_looks(writer("b", 1))]
+    explore(clients, failovers=True, reduce=True, invariant=which)
+    assert {(1, 0), (0, 1), (0, 0)} <= left
+
+
+@pytest.mark.parametrize("where", [{"engine": "fakeredis"}, {"url": "redis://127.0.0.1:1/0"}])
+def test_only_a_private_server_with_a_log_can_fail_over(where: dict[str, str]) -> None:
+    with pytest.raises(InvalidArgument, match="failovers must be False"):
+        explore([writer("a", 1)], failovers=True, **where)  # type: ignore[arg-type]
+
+
+def test_an_old_server_is_refused_in_one_sentence() -> None:
+    with pytest.raises(InvalidArgument, match="Redis 7 or later"):
+        explore([writer("a", 1)], faults=Faults(failovers=True), engine="redis-6.2")
