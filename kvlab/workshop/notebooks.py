@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from nbclient.output_widget import OutputWidget
 from tqdm.auto import tqdm
 
 from kvlab.errors import KvlabError
-from kvlab.workshop import jupyter, readme, workbook
+from kvlab.workshop import jupyter, minutes, readme, workbook
 
 NOTEBOOKS = workbook.released() / "notebooks"
 MAX_BYTES = 1_000_000
@@ -110,6 +111,7 @@ def execute(target: Target) -> Any:
         resources={"metadata": {"path": str(target.path.parent.resolve())}},
     )
     client.widget_registry["@jupyter-widgets/output"]["OutputModel"] = _QuietOutput
+    began = time.monotonic()
     try:
         client.execute()
     except CellExecutionError as problem:
@@ -120,6 +122,7 @@ def execute(target: Target) -> Any:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if not _is_widget(output)]
     made.metadata.pop("widgets", None)
+    made.metadata["kvlab"] = {"seconds": round(time.monotonic() - began, 1)}
     return made
 
 
@@ -199,6 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         make_all(given.names, check=given.check)
         if not given.check:
             readme.update()
+            minutes.update()
     except KvlabError as problem:
         print(problem, file=sys.stderr)
         return 1

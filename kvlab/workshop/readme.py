@@ -79,7 +79,7 @@ def replaced(text: str, name: str, content: str) -> str:
     """``text`` with new content between the comments ``<!-- name -->`` and ``<!-- /name -->``."""
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     if text.count(begin) != 1 or text.count(end) != 1:
-        raise KvlabError(f"README.md must hold {begin} and {end} once each")
+        raise KvlabError(f"the text must hold {begin} and {end} once each")
     pattern = re.compile(f"{begin}.*?{end}", re.DOTALL)
     return pattern.sub(lambda _: f"{begin}\n{content}\n{end}", text)
 

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Start here
 #
-# *Ten minutes. You need nothing before it.*
+# *About 10 minutes. You need nothing before it.*
 #
 # Eight patterns that nearly every Redis user writes: cache-aside, write-through, rate limiting,
 # sessions, a distributed lock, a leaderboard, pipelines, feature flags. Each of them reads well in

@@ -488,7 +488,7 @@ origin.close()
 # TTLs that end. When a promise breaks, `check` draws the shortest run in which your own code is wrong.
 #
 # 1. `remember`: a value in the cache, with redis-py alone.
-# 2. `cached`: a loader that honours invalidations, with the ops of a `CacheAside`.
+# 2. `cached`: a loader that respects invalidations, with the ops of a `CacheAside`.
 
 # %% tags=["exercise-setup"]
 import json
@@ -501,11 +501,11 @@ from kvlab.workshop import check, hint
 # Write `remember(kv, key, load)`. `kv` is a redis-py client whose replies are text.
 #
 # 1. The function returns the value of `key`: from the cache, or from `load()`. A value is loaded once,
-#    also when it is `0`, `""`, `[]` or `None` (no such row). Values are JSON.
+#    also when it is `0`, `""`, `[]` or `None` (there is no such row). Values are JSON.
 # 2. Every key has a TTL of at most 60 s, also when you crash in the middle. A TTL may end at any moment.
 # 3. An error of `load()` reaches the caller, and nothing is cached.
 #
-# Stuck? Run `hint("01-short")`: three hints, then a solution.
+# If you need help, run `hint("01-short")`: three hints, then a solution.
 
 
 # %% tags=["stub"]
@@ -537,13 +537,13 @@ check("01-short", remember)
 # Write `cached(kv, cache, key, load)`. `kv` is an executor: `kv.run(op)`. You get the ops of a
 # `CacheAside`: `cache.read(key)`, `cache.fill(key, lease, value)` and `cache.release(key, lease)`.
 #
-# 1. The function returns what is cached, also `0` and `None` (no such row).
+# 1. The function returns what is cached, also `0` and `None` (there is no such row).
 # 2. A value that was loaded before an invalidation is not cached.
 # 3. When `load` raises, the next caller does not wait for the lease of the failed load.
 #
 # A caller that gets neither a hit nor a lease may load the value and leave the cache alone.
 #
-# Stuck? Run `hint("01")`: three hints, then a solution.
+# If you need help, run `hint("01")`: three hints, then a solution.
 
 
 # %% tags=["stub"]

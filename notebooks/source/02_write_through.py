@@ -444,21 +444,22 @@ import json
 from kvlab.workshop import check, hint
 
 # %% [markdown] tags=["exercise-setup"]
-# ## The short one: save a row, drop its copy
+# ## The short one: save a row, delete its copy
 #
 # Write `save(kv, table, key, row)`. `table.write(key, row)` writes the row into the database; it may raise.
 # The cache keeps the row's copy under `row:<key>`. `kv` is a redis-py client whose replies are text.
 #
-# 1. After `save` the cache does not hold an older row than the database, whatever two writers do, and
-#    whatever a reader has cached during the write. (The next reader loads; you need not fill the cache.)
+# 1. After `save` the cache does not hold an older row than the database. This is true for two writers in
+#    every order, and also when a reader has cached the old row during the write. (The next reader loads the
+#    row; you need not fill the cache.)
 # 2. When the database refuses the row, the caller gets the error.
 #
-# Stuck? Run `hint("02-short")`: three hints, then a solution.
+# If you need help, run `hint("02-short")`: three hints, then a solution.
 
 
 # %% tags=["stub"]
 def save(kv, table, key, row):
-    kv.set(f"row:{key}", json.dumps(row), ex=60)  # and if the database says no?
+    kv.set(f"row:{key}", json.dumps(row), ex=60)  # and if the database refuses the row?
     table.write(key, row)
 
 
@@ -483,7 +484,7 @@ check("02-short", save)
 #    cannot bring it back.
 # 4. The key has a TTL after every store: 60 s.
 #
-# Stuck? Run `hint("02")`: three hints, then a solution.
+# If you need help, run `hint("02")`: three hints, then a solution.
 
 # %% tags=["stub"]
 LUA = """

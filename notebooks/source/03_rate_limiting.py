@@ -521,11 +521,11 @@ from kvlab.workshop import check, hint
 # Write `hit(kv, key, limit)`: at most `limit` hits in a window of 60 s. It answers whether the hit is
 # admitted. `kv` is a redis-py client. Let the TTL of a key be the end of its window.
 #
-# 1. At most `limit` get in, and no fewer, in every order of the clients.
+# 1. In every order of the clients, exactly `limit` hits are admitted in a window.
 # 2. Every key has a TTL, also when you crash in the middle. A TTL may end at any moment.
-# 3. The window does not move: who is refused and knocks again gets in within 60 s.
+# 3. The window does not move: a client that is denied and tries again is admitted within 60 s.
 #
-# Stuck? Run `hint("03-short")`: three hints, then a solution.
+# If you need help, run `hint("03-short")`: three hints, then a solution.
 
 
 # %% tags=["stub"]
@@ -551,8 +551,8 @@ check("03-short", hit)
 # %% [markdown] tags=["exercise-setup"]
 # ## The longer one: a caller that waits as long as it must
 #
-# Many clients retry at once, or every second, or with a random backoff. Your client knows better: a denied
-# decision says when the hit fits.
+# Many clients retry at once, or every second, or with a random backoff. Your client can wait exactly as long
+# as necessary, because a denied decision says when the hit fits.
 #
 # Write the flow `patient(limiter, key, cost, give_up)`. The flow hits, waits `retry_after`, and hits again
 # until it is admitted. When the next wait would bring the time waited over `give_up` seconds, the flow returns
@@ -560,7 +560,7 @@ check("03-short", hit)
 #
 # In a flow, `yield from op` runs an op, and `yield from Wait(seconds)` waits.
 #
-# Stuck? Run `hint("03")`: three hints, then a solution.
+# If you need help, run `hint("03")`: three hints, then a solution.
 
 
 # %% tags=["stub"]

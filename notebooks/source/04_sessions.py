@@ -452,8 +452,8 @@ charts.latency_percentiles(reads, title=f"Log-outs undone: {' and '.join(undone)
 # for each. `check` tries your function in every order of its commands, and with crashes, lost replies and
 # TTLs that end. When a promise breaks, `check` draws the shortest run in which your own code is wrong.
 #
-# 1. `login`: the id from before the login is worth nothing after it.
-# 2. `change_password`: every other device is out, and this browser stays in.
+# 1. `login`: the id from before the login does not work after the login.
+# 2. `change_password`: every other device is logged out, and this browser stays logged in.
 
 # %% tags=["exercise-setup"]
 from kvlab.workshop import check, hint
@@ -462,14 +462,15 @@ from kvlab.workshop import check, hint
 # ## The short one: a login
 #
 # Write `login(kv, store, cookie_id, user)`. `store` is a `SessionStore`, and `kv` an executor: `kv.run(op)`.
-# The browser comes with `cookie_id`: an anonymous session, or rubbish, or None. The function returns the new
-# session.
+# The browser comes with `cookie_id`: the id of an anonymous session, or a text that is no session's id, or
+# None. The function returns the new session.
 #
-# 1. The old id is dead, also when somebody else has planted it. Rubbish and None are no obstacle.
-# 2. The two are never both alive, and never both dead, wherever you crash. The cart (the data) of the old
-#    session is not kept here.
+# 1. The old id no longer works, also when an attacker has given it to the browser. With a text that is no id,
+#    and with None, the login succeeds too.
+# 2. Wherever you crash, exactly one of the two sessions works. The cart (the data) of the old session is not
+#    kept here.
 #
-# Stuck? Run `hint("04-short")`: three hints, then a solution.
+# If you need help, run `hint("04-short")`: three hints, then a solution.
 
 
 # %% tags=["stub"]
@@ -492,11 +493,11 @@ check("04-short", login)
 #
 # Write `change_password(kv, store, session)`. It returns the new session of this browser.
 #
-# 1. This browser stays in, under a **new** id, with its user and its data.
-# 2. Every other device of the user is out, and no other user.
-# 3. Wherever you crash: all is as before, or all is done. The data are never lost.
+# 1. This browser stays logged in, under a **new** id, with its user and its data.
+# 2. Every other device of the user is logged out. No other user is logged out.
+# 3. Wherever you crash, everything is as before, or everything is done. The data are never lost.
 #
-# Stuck? Run `hint("04")`: three hints, then a solution.
+# If you need help, run `hint("04")`: three hints, then a solution.
 
 
 # %% tags=["stub"]

@@ -512,24 +512,24 @@ charts.latency_percentiles(paid.runs, title=paid.finding)
 # for each. `check` tries your function in every order of its commands, and with crashes, lost replies and
 # TTLs that end. When a promise breaks, `check` draws the shortest run in which your own code is wrong.
 #
-# 1. `release`: give a lock back, and only your own, with redis-py alone.
-# 2. `job`: a job that loses its lock and does no harm.
+# 1. `release`: release a lock, and only your own, with redis-py alone.
+# 2. `job`: a job that loses its lock, and then writes nothing.
 
 # %% tags=["exercise-setup"]
 from kvlab import fenced_set
 from kvlab.workshop import check, hint
 
 # %% [markdown] tags=["exercise-setup"]
-# ## The short one: give back what is yours
+# ## The short one: release your own lock
 #
 # The key `lock` holds the token of its owner, and has a TTL. Write `release(kv, token)`. `kv` is a redis-py
 # client whose replies are text.
 #
 # 1. The function deletes the lock when the lock is that token's, and answers True.
-# 2. It leaves the lock of another alone, also when your TTL ends in the middle of your release. It then
-#    answers False, as it does when there is no lock.
+# 2. The function does not delete the lock of another owner, also when your TTL ends in the middle of your
+#    release. Then the function answers False, and also when there is no lock.
 #
-# Stuck? Run `hint("05-short")`: three hints, then a solution.
+# If you need help, run `hint("05-short")`: three hints, then a solution.
 
 
 # %% tags=["stub"]
@@ -562,13 +562,13 @@ check("05-short", release)
 # 2. When `work` raises, the lock is free at once.
 # 3. When the TTL ends during `work(row)`, that row is not written and no further row begins. The caller gets
 #    `LockLost`.
-# 4. When a later holder has written the row and our clock has noticed nothing, the later value stays. The
-#    caller gets `LockLost`.
+# 4. A later holder has written the row, and the job has not noticed that its TTL has ended: the later value
+#    stays. The caller gets `LockLost`.
 #
 # You have `kv.hold(lock, wait=0)`, `held.check()`, `held.fence` and `fenced_set(row, value, fence)`. A thread
 # that renews the lock is not part of this exercise.
 #
-# Stuck? Run `hint("05")`: three hints, then a solution.
+# If you need help, run `hint("05")`: three hints, then a solution.
 
 
 # %% tags=["stub"]

@@ -544,7 +544,7 @@ from kvlab.workshop import check, hint
 #
 # The answer is an argument of `board.submit(player, points, "add", …)`.
 #
-# Stuck? Run `hint("06-short")`: three hints, then a solution.
+# If you need help, run `hint("06-short")`: three hints, then a solution.
 
 
 # %% tags=["stub"]
@@ -569,10 +569,10 @@ check("06-short", win)
 # `board.around(player, 1)` answers.
 #
 # 1. The points of a game count once, also when the reply is lost and the client retries.
-# 2. The score and the neighbours are from one instant, whoever plays at the same moment.
+# 2. The score and the neighbours are from one instant, also when others play at the same moment.
 # 3. One round trip.
 #
-# Stuck? Run `hint("06")`: three hints, then a solution.
+# If you need help, run `hint("06")`: three hints, then a solution.
 
 
 # %% tags=["stub"]

@@ -534,7 +534,7 @@ print(
 # TTLs that end. When a promise breaks, `check` draws the shortest run in which your own code is wrong.
 #
 # 1. `prices`: a page in one round trip.
-# 2. `transfer`: a transfer that cannot tear.
+# 2. `transfer`: a transfer that is never half done.
 
 # %% tags=["exercise-setup"]
 from kvlab import Key, Op, Script
@@ -548,11 +548,11 @@ from kvlab.workshop import check, hint
 #
 # 1. **One round trip**, whatever the number of names.
 # 2. A price that is absent is `None`. A price whose key holds something that is not a string is `None` too,
-#    and does not spoil the others.
+#    and the other prices are right.
 #
 # `return_exceptions=True` puts each op's error where its value would be, as in `asyncio.gather`.
 #
-# Stuck? Run `hint("07-short")`: three hints, then a solution.
+# If you need help, run `hint("07-short")`: three hints, then a solution.
 
 
 # %% tags=["stub"]
@@ -576,18 +576,18 @@ def prices(kv, names):
 check("07-short", prices)
 
 # %% [markdown] tags=["exercise-setup"]
-# ## The longer one: a transfer that cannot tear
+# ## The longer one: a transfer that is never half done
 #
 # Write `transfer(kv, source, target, amount)`. The account of a name is in `Key(f"{{bank}}:{name}")`.
 #
 # 1. The amount moves from `source` to `target`, and the function answers True.
 # 2. When `source` has less than `amount`, nothing changes, and the function answers False. This holds for two
 #    transfers at once too.
-# 3. A client that dies in the middle destroys no money and leaves no debt.
+# 3. When a client crashes in the middle, the sum of the accounts is as before, and no account is below 0.
 #
 # A script is an op: `Op(Script("transfer", LUA), Key(…), Key(…), amount, decode=bool)`.
 #
-# Stuck? Run `hint("07")`: three hints, then a solution.
+# If you need help, run `hint("07")`: three hints, then a solution.
 
 
 # %% tags=["stub"]

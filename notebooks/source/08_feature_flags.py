@@ -485,7 +485,7 @@ to_all.measured(unit if slowest >= 0.001 else "microseconds")
 # for each. `check` tries your function in every order of its commands, and with crashes, lost replies and
 # TTLs that end. When a promise breaks, `check` draws the shortest run in which your own code is wrong.
 #
-# 1. `in_rollout`: who is in, without a server.
+# 1. `in_rollout`: which users are in, without a server.
 # 2. `roll_out`: a careful rollout with a kill switch.
 
 # %% tags=["exercise-setup"]
@@ -495,17 +495,17 @@ from kvlab import Flag
 from kvlab.workshop import check, hint
 
 # %% [markdown] tags=["exercise-setup"]
-# ## The short one: who is in
+# ## The short one: which users are in
 #
 # Write `in_rollout(flag, user, percent)`. It answers whether a user is in a rollout. There is no server: the
 # answer comes from the three arguments alone.
 #
 # 1. The same user gets the same answer in each call and in each process.
-# 2. About `percent` of the users are in: nobody at 0, everybody at 100. Who is in stays in when the percent
-#    rises.
-# 3. Another flag draws other users.
+# 2. About `percent` of the users are in: nobody at 0, everybody at 100. A user who is in stays in when the
+#    percent rises.
+# 3. Another flag has other users.
 #
-# Stuck? Run `hint("08-short")`: three hints, then a solution.
+# If you need help, run `hint("08-short")`: three hints, then a solution.
 
 
 # %% tags=["stub"]
@@ -528,11 +528,11 @@ check("08-short", in_rollout)
 # 10, 20, 50 …) with `kv.run(flags.set(flag, Flag(percent)))`. After each step it calls `healthy(percent)`. It
 # returns the version of its last commit.
 #
-# 1. No later step throws a user out who is in. The stub below throws users out: why?
+# 1. A user who is in stays in at every later step. With the stub below, users leave: why?
 # 2. When `healthy` says no, the flag is turned **off for everybody**, and no further step is taken.
 # 3. When `healthy` raises, the flag is off for everybody too, and the caller gets the error.
 #
-# Stuck? Run `hint("08")`: three hints, then a solution.
+# If you need help, run `hint("08")`: three hints, then a solution.
 
 
 # %% tags=["stub"]
@@ -540,7 +540,7 @@ def roll_out(kv, flags, flag, steps, healthy):
     """Raise the flag step by step while it is healthy; off for everybody when not."""
     for percent in steps:
         version = kv.run(flags.set(flag, Flag(percent, salt=f"step-{percent}")))
-        healthy(percent)  # your turn: listen to the answer
+        healthy(percent)  # your turn: use the answer
     return version
 
 

@@ -564,7 +564,7 @@ from kvlab.workshop import check, hint
 # 1. A job waits once, also when two clients put it at the same moment, and after a crash and a second try.
 # 2. A job that a worker has taken (`RPOP`) may be put again.
 #
-# Stuck? Run `hint("09-short")`: three hints, then a solution.
+# If you need help, run `hint("09-short")`: three hints, then a solution.
 
 
 # %% tags=["stub"]
@@ -594,10 +594,10 @@ check("09-short", enqueue_once)
 # promise holds when replies are lost (redis-py retries and does not ask you), when customers crash, and when
 # a customer clicks twice:
 #
-# 1. never more coupons sold than there were, and none missing;
-# 2. the same order gets the same coupon when it is asked for again, and not another one.
+# 1. no more coupons are sold than there were, and no coupon is lost;
+# 2. an order that comes twice gets one coupon.
 #
-# Stuck? Run `hint("09")`: three hints, then a solution.
+# If you need help, run `hint("09")`: three hints, then a solution.
 
 # %% tags=["stub"]
 SELL = """

@@ -423,7 +423,7 @@ from kvlab.workshop import check, hint
 # or when the call before it has ended. Write `latencies(interval, durations)`. `durations` are the seconds
 # that the server took for each call. Return for each call the seconds from its **intended** start to its end.
 #
-# Stuck? Run `hint("10-short")`: three hints, then a solution.
+# If you need help, run `hint("10-short")`: three hints, then a solution.
 
 
 # %% tags=["stub"]
@@ -455,10 +455,10 @@ check("10-short", latencies)
 # 2. **without reason**: the denials at a moment when fewer than `limit` had been admitted in that
 #    window. An admission in the same microsecond as the denial may have come before it.
 #
-# Two traps: a fixed window may admit twice its limit across an edge and keep its promise; and
-# a judge of the first number alone is happy with a limiter that denies everybody.
+# Two traps: a fixed window may admit twice its limit across an edge and still keep its promise; and
+# a judge that returns the first number alone accepts a limiter that denies everybody.
 #
-# Stuck? Run `hint("10")`: three hints, then a solution.
+# If you need help, run `hint("10")`: three hints, then a solution.
 
 
 # %% tags=["stub"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from kvlab.workshop import jupyter, readme
+from kvlab.workshop import jupyter, minutes, readme
 from kvlab.workshop.notebooks import (
     NOTEBOOKS,
     NotebookFailed,
@@ -59,6 +59,11 @@ def test_a_notebook_executes(target: Target) -> None:
 def test_the_readme_says_what_the_notebooks_found() -> None:
     text = (readme.ROOT / "README.md").read_text(encoding="utf-8")
     assert readme.replaced(text, "findings", readme.table()) == text, "run: make notebooks"
+
+
+def test_the_trainers_table_has_the_minutes_of_the_notebooks() -> None:
+    text = (NOTEBOOKS / "TRAINER.md").read_text(encoding="utf-8")
+    assert readme.replaced(text, "minutes", minutes.table()) == text, "run: make notebooks"
 
 
 SOURCE = """# %% [markdown]

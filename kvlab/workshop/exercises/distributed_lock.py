@@ -15,7 +15,7 @@ from kvlab.workshop.exercises.exercise import TEXT, Exercise, Explore, data, pro
 # --- the short one: release(kv, token) ---
 
 
-@promise("gives back its own lock", "release deletes the lock of its token and answers True")
+@promise("releases its own lock", "release deletes the lock of its token and answers True")
 def its_own(release: Any, explore: Explore) -> Story:
     def deleted(world: World) -> bool:
         left, answer = data(world).get("lock"), world.results[0]
@@ -224,10 +224,11 @@ EXERCISES = (
     Exercise(
         number="05-short",
         function="release",
-        title="give back what is yours",
+        title="release your own lock",
         minutes=10,
         hints=(
-            "Between your GET and your DEL other clients can send commands. Which ones hurt?",
+            "Between your GET and your DEL other clients can send commands. After which of them "
+            "is your DEL wrong?",
             "The comparison and the deletion must be one step of the server.",
             "A script is one step: kv.eval(SCRIPT, 1, 'lock', token), with redis.call('GET', "
             "KEYS[1]) == ARGV[1] in it. WATCH, MULTI and EXEC do the same in Python.",
@@ -237,12 +238,12 @@ EXERCISES = (
     Exercise(
         number="05",
         function="job",
-        title="a job that loses its lock and does no harm",
+        title="a job that loses its lock, and then writes nothing",
         minutes=25,
         hints=(
             "What becomes of the lock when work raises? And when the job is slower than the TTL?",
-            "with kv.hold(lock, wait=0) as held: enters only with the lock, and gives it back "
-            "however the body ends. held.check() raises LockLost, and costs no round trip.",
+            "with kv.hold(lock, wait=0) as held: enters only with the lock, and releases "
+            "the lock however the body ends. held.check() raises LockLost; it needs no round trip.",
             "After each work(row): held.check(), then fenced_set(row, value, held.fence). When "
             "fenced_set answers False, a higher fence has written: raise held.lost('...').",
         ),

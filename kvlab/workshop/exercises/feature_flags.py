@@ -55,7 +55,7 @@ def nobody_leaves(in_rollout: Any, explore: Explore) -> None:
     assert len(steps[100]) == 4_000, f"at 100 % there are {4_000 - len(steps[100])} users out"
     for (low, before), (high, after) in pairwise(steps.items()):
         left = len(before - after)
-        assert not left, f"from {low} % to {high} % there are {left} users thrown out"
+        assert not left, f"from {low} % to {high} % {left} users leave"
 
 
 @promise("the share is right", "at 20 % about a fifth of the users are in")
@@ -65,7 +65,7 @@ def right_share(in_rollout: Any, explore: Explore) -> None:
         assert 17 <= share <= 23, f"at 20 % there are {share:.1f} % in, for the flag {flag!r}"
 
 
-@promise("flags are independent", "another flag draws other users")
+@promise("flags are independent", "another flag has other users")
 def independent(in_rollout: Any, explore: Explore) -> None:
     one, other = (_inside(in_rollout, flag, 50) for flag in ("search", "checkout"))
     shared = len(one & other) / max(1, len(one)) * 100
@@ -127,7 +127,7 @@ def step_by_step(roll_out: Any, explore: Explore) -> Story:
         counts = [len(users) for users in watch.seen]
         assert counts[0] > 0, "healthy was asked at 10 %, and nobody was in yet"
         for before, after in pairwise(watch.seen):
-            assert not before - after, f"{len(before - after)} of {len(before)} are thrown out"
+            assert not before - after, f"{len(before - after)} of {len(before)} leave"
         assert counts == sorted(set(counts)), f"users in after each step: {counts}"
         return True
 
@@ -181,12 +181,12 @@ EXERCISES = (
     Exercise(
         number="08-short",
         function="in_rollout",
-        title="who is in",
+        title="which users are in",
         minutes=10,
         hints=(
             "Ask twice for the same user. Ask in another process. What in your function changes?",
-            "A fixed function of flag and user gives a number from 0 to 99.99; the percent only "
-            "says where the line is. Python's hash() of a text differs from process to process.",
+            "A fixed function of flag and user gives a number from 0 to 99.99; users below "
+            "the percent are in. Python's hash() of a text differs from process to process.",
             "zlib.crc32(f'{flag}:{user}'.encode()) % 10_000 < percent * 100",
         ),
         promises=(sticky, nobody_leaves, right_share, independent),
@@ -198,7 +198,7 @@ EXERCISES = (
         minutes=20,
         hints=(
             "The stub draws new users at each step. Which argument of Flag does that?",
-            "What does healthy answer, and what if it does not answer at all?",
+            "What does healthy answer? And what if it raises?",
             "For each step: version = kv.run(flags.set(flag, Flag(percent))). Unhealthy: return "
             "kv.run(flags.set(flag, False)). On an error: the same, then raise.",
         ),

@@ -103,7 +103,7 @@ EXERCISES = (
         title="latency from the intended start",
         minutes=10,
         hints=(
-            "Call number i should start at i * interval. What if the call before it is not over?",
+            "Call number i should start at i * interval. What if the call before it has not ended?",
             "A call starts at its intended start or at the end of the call before: the later "
             "of the two.",
             "end = max(end, number * interval) + duration; the latency is end - number * interval.",

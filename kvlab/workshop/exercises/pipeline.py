@@ -1,4 +1,4 @@
-"""Chapter 7: many prices in one round trip, and a transfer that cannot tear."""
+"""Chapter 7: many prices in one round trip, and a transfer that is never half done."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def by_name(prices: Any, explore: Explore) -> Story:
     return _asked(prices, explore, ["tea", "jam"], {"tea": 3, "jam": 5})
 
 
-@promise("an absent price is None", "a name without a price does not spoil the others")
+@promise("an absent price is None", "a name without a price and the other prices are right")
 def absent(prices: Any, explore: Explore) -> Story:
     return _asked(prices, explore, ["tea", "none", "jam"], {"tea": 3, "none": None, "jam": 5})
 
@@ -111,7 +111,10 @@ def two_at_once(transfer: Any, explore: Explore) -> Story:
     )
 
 
-@promise("a crash destroys nothing", "wherever the client dies, the accounts add up, none below 0")
+@promise(
+    "a crash destroys nothing",
+    "wherever the client crashes, the sum stays 100, and no account is below 0",
+)
 def crash(transfer: Any, explore: Explore) -> Story:
     def adds_up(world: World) -> bool:
         money = _money(world)
@@ -146,7 +149,7 @@ EXERCISES = (
     Exercise(
         number="07",
         function="transfer",
-        title="a transfer that cannot tear",
+        title="a transfer that is never half done",
         minutes=20,
         hints=(
             "Where is the money when you crash between taking and adding?",

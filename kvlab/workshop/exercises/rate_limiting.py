@@ -43,7 +43,9 @@ def in_every_order(hit: Any, explore: Explore) -> Story:
 def every_window_ends(hit: Any, explore: Explore) -> Story:
     def has_ttl(world: World) -> bool:
         for key in data(world).keys("*"):
-            assert data(world).ttl(key) > 0, f"{key} has no TTL: after its last hit closed for ever"
+            assert data(world).ttl(key) > 0, (
+                f"{key} has no TTL: after `limit` hits all others are denied for ever"
+            )
         return True
 
     return explore(
@@ -55,7 +57,7 @@ def every_window_ends(hit: Any, explore: Explore) -> Story:
     )
 
 
-@promise("the window does not move", "who knocks every 10 s gets in again within 60 s")
+@promise("the window does not move", "a client that tries every 10 s is admitted again within 60 s")
 def does_not_move(hit: Any, explore: Explore) -> Story:
     def knocks(kv: Any) -> list[bool]:
         said = [bool(hit(kv, "ann", 1))]
@@ -67,7 +69,7 @@ def does_not_move(hit: Any, explore: Explore) -> Story:
     def gets_in_again(world: World) -> bool:
         said = world.results[0]
         assert said[0], "the first hit was refused"
-        assert any(said[1:]), "refused for 70 s: each hit puts the end of the window off"
+        assert any(said[1:]), "denied for 70 s: each hit moves the end of the window"
         assert not all(said), "admitted each time: where is the window?"
         return True
 

@@ -57,7 +57,7 @@ def new_id(login: Any, explore: Explore) -> Story:
     )
 
 
-@promise("the old id is dead", "the id from before the login is worth nothing after it")
+@promise("the old id is dead", "the id from before the login does not work after the login")
 def old_is_dead(login: Any, explore: Explore) -> Story:
     browser = Browser(None)
 
@@ -72,10 +72,10 @@ def old_is_dead(login: Any, explore: Explore) -> Story:
     )
 
 
-@promise("rubbish is no obstacle", "an unknown id and no cookie at all can log in")
-def rubbish(login: Any, explore: Explore) -> Story:
+@promise("no known id", "with an unknown id, and without a cookie, the login succeeds")
+def no_known_id(login: Any, explore: Explore) -> Story:
     def logs_in(kv: Any) -> list[Any]:
-        return [login(kv.kv, STORE, cookie, "bob") for cookie in ("rubbish", None)]
+        return [login(kv.kv, STORE, cookie, "bob") for cookie in ("no such id", None)]
 
     def both(world: World) -> bool:
         for cookie, session in zip(("an unknown id", "no cookie"), world.results[0], strict=True):
@@ -181,7 +181,7 @@ EXERCISES = (
     Exercise(
         number="04-short",
         function="login",
-        title="an id that is worth nothing after the login",
+        title="an id that ends with the login",
         minutes=10,
         hints=(
             "Who else may know the id that the browser comes with?",
@@ -190,7 +190,7 @@ EXERCISES = (
             "kv.run(store.destroy(cookie_id), store.create(user), atomic=True) is one instant; it "
             "answers a tuple.",
         ),
-        promises=(new_id, old_is_dead, rubbish, one_instant),
+        promises=(new_id, old_is_dead, no_known_id, one_instant),
     ),
     Exercise(
         number="04",

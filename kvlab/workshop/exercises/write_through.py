@@ -206,7 +206,7 @@ EXERCISES = (
     Exercise(
         number="02-short",
         function="save",
-        title="save a row, drop its copy",
+        title="save a row, delete its copy",
         minutes=10,
         hints=(
             "Database or cache first? What does a reader see if the second step never comes?",

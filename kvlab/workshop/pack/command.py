@@ -95,7 +95,9 @@ def _lacks(found: Found) -> str:
 
 def write_scripts(folder: Path, found: Sequence[Found]) -> None:
     """The start scripts and the README."""
-    pythons = list(dict.fromkeys(one.target.python for one in found))
+    pythons = sorted(
+        {one.target.python for one in found}, reverse=True
+    )  # the newest is tried first
     commands = " ".join(f"python{python}" for python in pythons)
     for name, template in _SCRIPTS.items():
         text = (_TEMPLATES / template).read_text(encoding="utf-8")

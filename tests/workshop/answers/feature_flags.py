@@ -29,7 +29,7 @@ def in_rollout_by_a_seeded_draw(flag, user, percent):
 
 @ANSWERS.wrong("08-short", "users got another answer")
 def in_rollout_by_lot(flag, user, percent):
-    """Draws anew in each call."""
+    """Draws again in each call."""
     return random.random() * 100 < percent
 
 
@@ -45,7 +45,7 @@ def in_rollout_without_the_flag(flag, user, percent):
     return zlib.crc32(user.encode()) % 100 < percent
 
 
-@ANSWERS.wrong("08-short", "users thrown out")
+@ANSWERS.wrong("08-short", "users leave")
 def in_rollout_with_the_percent(flag, user, percent):
     """The percent is part of the draw: each step draws new users."""
     drawn = zlib.crc32(f"{flag}:{user}:{percent}".encode()) % 100
@@ -112,7 +112,7 @@ def roll_out_by_recursion(kv, flags, flag, steps, healthy):
     return roll_out_by_recursion(kv, flags, flag, rest, healthy) if rest else version
 
 
-@ANSWERS.wrong("08", "are thrown out")
+@ANSWERS.wrong("08", " leave")
 def roll_out_with_a_salt(kv, flags, flag, steps, healthy):
     """A new salt with each step: each step draws new users."""
     for percent in steps:
@@ -124,7 +124,7 @@ def roll_out_with_a_salt(kv, flags, flag, steps, healthy):
 
 @ANSWERS.wrong("08", "stop at the first unhealthy step: asked at")
 def roll_out_deaf(kv, flags, flag, steps, healthy):
-    """Asks, and does not listen."""
+    """Asks, and does not use the answer."""
     for percent in steps:
         version = kv.run(flags.set(flag, Flag(percent)))
         healthy(percent)

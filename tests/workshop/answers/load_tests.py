@@ -99,7 +99,7 @@ def judge_with_numpy(admitted, denied, limit, width):
 
 @ANSWERS.wrong("10", "without reason, not 0")
 def judge_happy(admitted, denied, limit, width):
-    """Never looks at the denials: happy with a limiter that denies everybody."""
+    """Never looks at the denials: it accepts a limiter that denies everybody."""
     counts = Counter(moment // width for moment in admitted)
     return sum(max(0, count - limit) for count in counts.values()), 0
 

@@ -45,7 +45,7 @@ def hit_expire_nx(kv, key, limit):
 
 @ANSWERS.wrong("03-short", "ann has no TTL")
 def hit_incr_then_expire(kv, key, limit):
-    """INCR, then EXPIRE: a crash between the two closes the door for ever."""
+    """INCR, then EXPIRE: a crash between the two leaves a counter without a TTL."""
     count = kv.incr(key)
     if count == 1:
         kv.expire(key, 60)
@@ -70,7 +70,7 @@ def hit_looks_first(kv, key, limit):
 
 @ANSWERS.wrong("03-short", "refused for 70 s")
 def hit_moves_the_window(kv, key, limit):
-    """EXPIRE with each hit: the window of a client that knocks never ends."""
+    """EXPIRE with each hit: the window of a client that tries again and again never ends."""
     with kv.pipeline() as pipe:
         pipe.incr(key)
         pipe.expire(key, 60)
@@ -172,7 +172,7 @@ def patient_each_wait_alone(limiter, key, cost, give_up):
 @ANSWERS.wrong("03", "give_up is 10 s, the wait is 60 s, and it waited 60 s")
 @flow
 def patient_waits_then_looks(limiter, key, cost, give_up):
-    """Waits first, and then sees that the patience is over."""
+    """Waits first, and then sees that the wait is longer than give_up."""
     waited = 0.0
     decision = yield from limiter.hit(key, cost)
     while not decision.allowed and waited <= give_up and decision.retry_after < 1e9:

@@ -35,7 +35,7 @@ def login_marks_the_session(kv, store, cookie_id, user):
 
 @ANSWERS.wrong("04-short", "with an unknown id, login returned None")
 def login_rotates(kv, store, cookie_id, user):
-    """Rotates the session that came: with rubbish there is none."""
+    """Rotates the session that came: with an unknown id there is none."""
     session = kv.run(store.read(cookie_id))
     if session is None:
         return None

@@ -59,7 +59,7 @@ def save_without_the_cache(kv, table, key, row):
 
 @ANSWERS.wrong("02-short", "the database refused the row, and the caller got nothing")
 def save_and_swallow(kv, table, key, row):
-    """Swallows the database's error."""
+    """Catches the database's error, and the caller gets none."""
     try:
         table.write(key, row)
     except Exception:
