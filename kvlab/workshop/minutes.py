@@ -32,7 +32,8 @@ def table(root: Path = ROOT) -> str:
         reading = re.search(r"About (\d+) minutes", book.cells[0].source)
         if not title or not reading:
             raise KvlabError(f'{path.name} must begin with a title and "About … minutes"')
-        own = " + ".join(str(one.minutes) for one in exercises.of_chapter(path.name[:2]))
+        every = exercises.every()
+        own = " + ".join(str(one.minutes) for one in every if one.chapter == path.name[:2])
         solved = root / "notebooks" / "solutions" / path.name
         solving = _seconds(nbformat.read(solved, as_version=4)) if own and solved.exists() else ""
         cells = (f"{int(path.name[:2])} {title[1]}", reading[1], _seconds(book), own, solving)

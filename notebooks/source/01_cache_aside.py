@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Cache-aside
 #
-# *45 minutes. Before it: chapter 0.*
+# *About 45 minutes. Before this chapter: 00.*
 #
 # A program looks in the cache. On a miss the program loads the value from the database and stores
 # the value in the cache. Nearly every application has these ten lines.

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Write-through
 #
-# *45 minutes. Before it: chapters 0 and 1.*
+# *About 45 minutes. Before this chapter: 00 and 01.*
 #
 # A writer changes the row in the database. Then the writer stores the new row in the cache. Readers
 # find the new row in the cache, and no reader has to load the row.

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Explore your own code
 #
-# *45 minutes. Before it: chapter 0. This chapter is easier after one of the chapters 1 to 8.*
+# *About 45 minutes. Before this chapter: 00. This chapter is easier after one of 01 to 08.*
 #
 # The other chapters test our eight patterns. This chapter is for the function that *you* wrote last
 # week. You need no sleep and no luck. Give the function to `explore`, and say what must be true at

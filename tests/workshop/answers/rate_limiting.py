@@ -68,7 +68,7 @@ def hit_looks_first(kv, key, limit):
     return True
 
 
-@ANSWERS.wrong("03-short", "refused for 70 s")
+@ANSWERS.wrong("03-short", "denied for 70 s")
 def hit_moves_the_window(kv, key, limit):
     """EXPIRE with each hit: the window of a client that tries again and again never ends."""
     with kv.pipeline() as pipe:
