@@ -197,7 +197,7 @@ def load(
 
     \b
     --rate 2000                 open loop: arrivals a second
-    --shape step|spike          how the load changes over the run
+    --shape step|spike|…        also flash-sale, daily-peak, retry-storm
     --fault pause@5:2           also cut@8, flush@10, restart@12:1; repeatable
     --lose-replies 100          every 100th reply is lost
     --app                       load the pattern through the sample web app

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kvlab.errors import InvalidArgument
-from kvlab.load.arrivals import SHAPES, Arrivals
+from kvlab.load.arrivals import CHANGES, SHAPES, Arrivals
 
 
 @pytest.mark.parametrize(
@@ -14,10 +14,17 @@ from kvlab.load.arrivals import SHAPES, Arrivals
         ("constant", [1, 1, 1, 1, 1]),
         ("step", [0.25, 0.25, 0.5, 0.75, 1]),
         ("spike", [0.2, 0.2, 1, 0.2, 0.2]),
+        ("flash-sale", [0.1, 0.1, 0.49, 0.17, 0.1]),
+        ("daily-peak", [0.2, 0.48, 0.92, 0.92, 0.2]),
+        ("retry-storm", [0.4, 0.4, 1, 0.51, 0.4]),
     ],
 )
 def test_levels(shape: str, levels: list[float]) -> None:
-    assert [SHAPES[shape](share) for share in (0.0, 0.2, 0.4, 0.6, 1.0)] == levels
+    found = [SHAPES[shape](share) for share in (0.0, 0.2, 0.4, 0.6, 1.0)]
+    assert found == pytest.approx(levels, abs=0.01)
+    everywhere = [SHAPES[shape](n / 100) for n in range(101)]
+    assert 0 < min(everywhere) <= max(everywhere) <= 1
+    assert [*CHANGES[shape]] == sorted(CHANGES[shape])
 
 
 def test_as_many_arrive_as_the_rate_says() -> None:
