@@ -206,6 +206,8 @@ def load(
     --algorithm --limit --window --keys --control      of the rate limiter
     --members --skew --mode --ties                     of the leaderboard
     --print-stats               Locust's own tables too, before the verdict
+    --master --expect-workers 2 a run that waits for two workers
+    --worker --master-host HOST a worker of that run, in another shell or on another machine
     --find-rate --slo p99=5ms   the highest rate that holds; --time is of each rate
 
     The whole list: kvlab load leaderboard -- --help

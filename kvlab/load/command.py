@@ -71,8 +71,10 @@ def run(
         _print_options(name)
         return 0
     command = _command(name, users, more, reports)
-    command += ["--run-time", f"{length}s"] if length else []
-    if not web:
+    command += ["--run-time", f"{length}s"] if length and "--worker" not in more else []
+    if "--worker" in more:
+        print(f"a worker that loads {name}; its master gives the verdict", flush=True)
+    elif not web:
         command += ["--headless", "--only-summary"]
         print(f"loading {name} for {length} s; the verdict follows in {reports}/", flush=True)
     process = subprocess.Popen(command, env=_environment())

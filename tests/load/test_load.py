@@ -30,7 +30,7 @@ from kvlab.instruments.faults.proxy import Proxy
 from kvlab.load.options import ExitCode
 from kvlab.load.record.parts import ANSWERED, WAITED
 from kvlab.load.record.run import LoadRun
-from kvlab.server.running_server import RunningServer
+from kvlab.server.running_server import RunningServer, free_port
 
 ROOT = Path(__file__).parents[2]
 KVLAB_LOAD = (sys.executable, "-m", "kvlab", "load")
@@ -438,3 +438,24 @@ def test_what_cannot_be_is_one_line(
             lost = words[-2] == "--host" and words[-1] in UNREACHABLE and "--fault" not in words
             assert ended.code == (ExitCode.SERVER if lost else ExitCode.USAGE)
     assert list(tmp_path.glob("runs/*")) == []
+
+
+def test_a_master_and_its_workers_are_a_command_each_and_merge_exactly(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    port = str(free_port())
+    workers = [
+        started(server, tmp_path / f"w{n}", "leaderboard", "--worker", "--master-port", port)
+        for n in range(2)
+    ]
+    options = ["--master", "--expect-workers", "2", "--time=1s", "--master-bind-port", port]
+    master = started(server, tmp_path / "master", "leaderboard", *options)
+    said, problems = master.communicate(timeout=90)
+    for worker in workers:
+        assert "a worker that loads leaderboard" in worker.communicate(timeout=30)[0]
+    run = only_run(tmp_path / "master")
+    # Every score is the sum of what both workers had acknowledged: a lost report would show.
+    assert master.returncode == ExitCode.HOLDS, said + problems
+    assert run.generator is not None
+    assert run.generator.processes == 2
+    assert run.calls == run.timeline["calls"].sum()

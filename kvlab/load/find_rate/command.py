@@ -15,7 +15,7 @@ from kvlab.instruments.charts.inline import css, svg
 from kvlab.load.command import record_words
 from kvlab.load.find_rate.chart import curve
 from kvlab.load.find_rate.record import Probe, RateSearch, probe_of
-from kvlab.load.find_rate.search import search
+from kvlab.load.find_rate.search import LOWEST, search
 from kvlab.load.find_rate.slo import Slo
 from kvlab.load.options import REPORTS, ExitCode
 from kvlab.load.record.files import reserved_folder
@@ -52,7 +52,9 @@ def find(
         print(f"  {probe_says(probe)}", flush=True)
         return probe
 
-    probes = tuple(search(try_rate, max(closed.rate * BEGIN, 10.0)))
+    # A percentile of fewer calls is another name for the maximum.
+    lowest = max(LOWEST, *(2 / (1 - slo.percent / 100) / seconds for slo in slos))
+    probes = tuple(search(try_rate, max(closed.rate * BEGIN, lowest), lowest))
     last = runs[-1]
     return RateSearch(
         pattern=closed.pattern,

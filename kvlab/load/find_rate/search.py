@@ -17,7 +17,7 @@ STEP = 1.12
 TURNS = 6
 """So many turns of the up-and-down part; the first is left out, because it depends on the climb."""
 LOWEST = 5.0
-"""A second. A search that holds at no rate down to here ends."""
+"""A second. A search that holds at no rate down to here ends, unless it is told another rate."""
 _FALL = 4.0
 _MOST = 40
 """Probes."""
@@ -44,13 +44,13 @@ class Limit:
     high: float
 
 
-def search(try_rate: Callable[[float], P], begin: float) -> Iterator[P]:
+def search(try_rate: Callable[[float], P], begin: float, lowest: float = LOWEST) -> Iterator[P]:
     """Try rates, at first ``begin``, and yield what each came to; :func:`limit` reads them."""
     first = probe = try_rate(begin)
     yield probe
     while probe.holds == first.holds:
         rate = probe.rate * CLIMB if first.holds else probe.rate / _FALL
-        if rate < LOWEST:
+        if rate < lowest:
             return
         probe = try_rate(rate)
         yield probe
@@ -59,7 +59,7 @@ def search(try_rate: Callable[[float], P], begin: float) -> Iterator[P]:
         if turns > TURNS:
             return
         before = probe
-        probe = try_rate(probe.rate * STEP if probe.holds else probe.rate / STEP)
+        probe = try_rate(probe.rate * STEP if probe.holds else max(probe.rate / STEP, lowest))
         yield probe
         turns += probe.holds != before.holds
 
