@@ -23,7 +23,7 @@ client does not end a TTL that another client has set and that can still go on.
 
 A failover (``failovers``) replaces the server by a replica that has not got its last writes, as
 asynchronous replication allows. It comes before a step of a client: let a client look again at what
-must not be lost.
+must not be lost. WAIT is answered at once, and what was written before its answer is not lost.
 
 Not promised: orders inside a pipeline that is no MULTI; reads from a replica; the order of the
 asyncio tasks of one client, nor a blocking command that another task would end; pub/sub; TTLs of

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from math import comb
 from typing import Any
 
 import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from kvlab.errors import InvalidArgument, OutcomeUnknown
 from kvlab.instruments import Faults, explore, replay
 
 TEXT = {"decode_responses": True}
+NO_RETRY: dict[str, Any] = {"client_options": {"retry": Retry(NoBackoff(), 0)}}
 
 
 def writer(name: str, count: int) -> Callable[[Any], None]:
@@ -115,10 +120,7 @@ def test_a_client_that_does_not_retry_gets_an_error_that_is_excused() -> None:
         kv.set("a", 1)
         kv.set("b", 1)
 
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
-
-    story = explore([client], failovers=True, client_options={"retry": Retry(NoBackoff(), 0)})
+    story = explore([client], failovers=True, **NO_RETRY)
     assert story.holds
     assert story.excused == {"ConnectionError": 1}
     assert OutcomeUnknown.__name__ not in story.excused
@@ -185,3 +187,46 @@ def test_only_a_private_server_with_a_log_can_fail_over(where: dict[str, str]) -
 def test_an_old_server_is_refused_in_one_sentence() -> None:
     with pytest.raises(InvalidArgument, match="Redis 7 or later"):
         explore([writer("a", 1)], faults=Faults(failovers=True), engine="redis-6.2")
+
+
+def sets_and_waits(kv: Any) -> str:
+    kv.set("before", 1)
+    kv.wait(1, 100)
+    kv.set("after", 1)
+    with suppress(redis.ConnectionError):
+        kv.get("a failover may come before this step too")
+    return "written"
+
+
+async def sets_and_waits_async(kv: Any) -> str:
+    await kv.set("before", 1)
+    await kv.wait(1, 100)
+    await kv.set("after", 1)
+    with suppress(redis.ConnectionError):
+        await kv.get("a failover may come before this step too")
+    return "written"
+
+
+def before_is_kept(world: Any) -> bool:
+    """what was written before the WAIT is there, if the client got every answer"""
+    return world.results != ["written"] or world.kv.get("before") == b"1"
+
+
+def after_is_kept(world: Any) -> bool:
+    """what was written after the WAIT is there, if the client got every answer"""
+    return world.results != ["written"] or world.kv.get("after") == b"1"
+
+
+@pytest.mark.parametrize("client", [sets_and_waits, sets_and_waits_async])
+def test_what_wait_has_confirmed_is_not_lost_and_what_comes_after_it_is(client: Any) -> None:
+    kept = explore([client], invariant=before_is_kept, failovers=True, max_faults=2, **NO_RETRY)
+    assert kept.faults["failovers"]
+    assert kept.holds
+    assert explore([client], invariant=after_is_kept, failovers=True, **NO_RETRY).violations
+
+
+@pytest.mark.parametrize("client", [sets_and_waits, sets_and_waits_async])
+def test_a_wait_that_redis_py_retries_on_a_new_connection_confirms_nothing(client: Any) -> None:
+    story = explore([client], invariant=before_is_kept, failovers=True)
+    assert story.violations
+    assert "WAIT 1 100, and the request is lost" in str(story)

@@ -10,7 +10,6 @@ from typing import Any
 import redis
 from redis.asyncio.connection import Connection, UnixDomainSocketConnection
 
-from kvlab.instruments.explorer.clients.blocking_commands import waits_in
 from kvlab.instruments.explorer.clients.client_thread import ClientThread
 from kvlab.instruments.explorer.clients.connections import SteppedConnectionBase
 from kvlab.instruments.explorer.clients.server_side import ServerSide
@@ -76,8 +75,7 @@ class SteppedAsync(SteppedConnectionBase):
         commands, order = self.ask(command)
         if order == "lose request":
             return
-        timed = waits_in(commands)
-        data = command if timed is None else this.pack_command(*timed[0])
+        data, timeout = self.as_sent(command, commands)
         await send(data, check_health=False)
         if order == "lose reply":
             for _ in commands:
@@ -85,7 +83,7 @@ class SteppedAsync(SteppedConnectionBase):
                     self.answered(await super().read_response())  # type: ignore[misc]
                 except redis.ResponseError as error:
                     self.answered(error)
-        elif timed is not None and (waits := self.blocks(commands, timed[1])):
+        elif timeout is not None and (waits := self.blocks(commands, timeout)):
             self.client_thread.park(waits)
 
     async def read_response(self, *args: Any, **kwargs: Any) -> Any:

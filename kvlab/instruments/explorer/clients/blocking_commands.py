@@ -30,6 +30,13 @@ def waits_in(commands: Sequence[Command]) -> tuple[Command, float] | None:
     return without_timeout(commands[0]) if len(commands) == 1 else None
 
 
+def waits_for_replicas(commands: Sequence[Command]) -> bytes | None:
+    """How many replicas a WAIT asks for; None for anything else."""
+    if len(commands) == 1 and commands[0][0].upper() == b"WAIT" and len(commands[0]) == 3:
+        return commands[0][1]
+    return None
+
+
 def refuse_waits(commands: Sequence[Command], *, unseen: bool) -> None:
     """Raises Refused for a blocking command that travels with others, and not in a MULTI.
 

@@ -12,11 +12,18 @@ from typing import Any
 import hiredis
 import redis
 
-from kvlab.instruments.explorer.clients.blocking_commands import refuse_waits, waits_in
+from kvlab.instruments.explorer.clients.blocking_commands import (
+    refuse_waits,
+    waits_for_replicas,
+    waits_in,
+)
 from kvlab.instruments.explorer.clients.client_thread import ClientThread
 from kvlab.instruments.explorer.clients.leftovers import Refused
 from kvlab.instruments.explorer.clients.server_side import ServerSide
 from kvlab.instruments.explorer.clients.stops import Blocked, Command, Order, Sending
+
+_ANSWER = b"return tonumber(ARGV[1])"
+"""WAIT is answered at once, as by replicas that have got all that the clients wrote."""
 
 
 class Noting:
@@ -112,6 +119,14 @@ class SteppedConnectionBase(Noting):
             self.client_thread.pending_io += len(commands)
         return commands, order
 
+    def as_sent(self, packed: Any, commands: list[Command]) -> tuple[Any, float | None]:
+        """What is written instead of these bytes, and the timeout of a blocking command."""
+        this: Any = self
+        if self.server.has_replica and (count := waits_for_replicas(commands)) is not None:
+            return this.pack_command(b"EVAL", _ANSWER, b"0", count), None
+        timed = waits_in(commands)
+        return (packed, None) if timed is None else (this.pack_command(*timed[0]), timed[1])
+
     def blocks(self, commands: list[Command], seconds: float) -> Blocked | None:
         """Where the client waits, if the server does not answer the command at once."""
         self.server.settle()
@@ -154,8 +169,7 @@ class SteppedSync(_GreetingSync, SteppedConnectionBase):
         commands, order = self.ask(command)
         if order == "lose request":
             return
-        timed = waits_in(commands)
-        data = command if timed is None else this.pack_command(*timed[0])
+        data, timeout = self.as_sent(command, commands)
         send(data, check_health=False)
         if order == "lose reply":
             for _ in commands:
@@ -163,7 +177,7 @@ class SteppedSync(_GreetingSync, SteppedConnectionBase):
                     self.answered(super().read_response())  # type: ignore[misc]
                 except redis.ResponseError as error:
                     self.answered(error)
-        elif timed is not None and (waits := self.blocks(commands, timed[1])):
+        elif timeout is not None and (waits := self.blocks(commands, timeout)):
             self.client_thread.park(waits)
 
     def read_response(self, *args: Any, **kwargs: Any) -> Any:

@@ -18,7 +18,8 @@ class ServerSide:
     """``leftovers`` notes what the connections leave there; ``answers``: what setup was told;
     ``tells_who_waits``: fakeredis does not. ``opened``: how many connections the explorer has
     opened for setup, invariant and clients; ``own_connections``: those that setup or the invariant
-    has made itself. ``refused``: what a thread that a client has started was refused.
+    has made itself. ``has_replica``: WAIT is answered as by a server that
+    has replicas. ``refused``: what a thread that a client has started was refused.
 
     Questions go by a connection of their own: bytes that have left the server can lie in a
     socket, an event loop or a parser, and not all of them are a reply; so only the server knows
@@ -31,6 +32,7 @@ class ServerSide:
         self.url, self.leftovers, self.tells_who_waits = url, leftovers, tells_who_waits
         self.answers: list[Any] = []
         self.opened = 0
+        self.has_replica = False
         self.own_connections: set[Any] = set()
         self.refused: Refused | None = None
         self._client = client

@@ -127,6 +127,7 @@ def prepared(settings: Settings) -> Iterator[Exploration]:
             write_log=WriteLog(server) if settings.faults.failovers else None,
         )
         if exploration.write_log is not None:
+            side.has_replica = True
             ends.callback(exploration.write_log.close)
         ends.callback(lambda: exploration.kv.close())
         yield exploration

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from kvlab.instruments.explorer.clients.blocking_commands import waits_for_replicas
 from kvlab.instruments.explorer.clients.client_program import ClientProgram
 from kvlab.instruments.explorer.clients.client_thread import ClientThread
 from kvlab.instruments.explorer.clients.clock import RunClock
@@ -69,7 +70,7 @@ class Run:
             self._note_end(program)
         self._compare_begin()
         self._note_ttls(None)
-        self._note_writes(may_be_lost=False)
+        self._note_writes()
         self._touched.begin()
 
     @property
@@ -115,7 +116,7 @@ class Run:
         self.exploration.side.none_refused()
         step = self._note_step(choice, before, program, label)
         touched = self._touched.by_client(choice, before, program.thread.stop, waiting)
-        if self._note_writes(may_be_lost=True):  # which write is the last is seen by a failover
+        if self._note_writes(step):  # which write is the last is seen by a failover
             touched |= Footprint(writes=frozenset({THE_LAST_WRITE}))
         if isinstance(program.thread.stop, Ended):  # perhaps the last end: no TTL can end after it
             touched |= Footprint(reads=frozenset({THE_END}))
@@ -178,7 +179,7 @@ class Run:
             self.exploration.server.unlink(choice.key)
             step = Step("expire", None, key=choice.key)
             touched = Footprint(writes=frozenset({choice.key, THE_END}))
-            self._note_writes(may_be_lost=False)
+            self._note_writes()
         elif choice.kind == "fail over":
             self.exploration.fail_over(choice.lost)
             step = Step("fail over", None, label=_failed_over(choice.lost))
@@ -247,7 +248,7 @@ class Run:
         self._state.clock.pass_by(seconds)
         kept = () if self.settings.faults.expiries else self._able(client)
         self._state.ttls.pass_by(seconds, kept)
-        self._note_writes(may_be_lost=False)
+        self._note_writes()
 
     def _able(self, client: int) -> set[int]:
         """The other clients that can go on."""
@@ -257,9 +258,15 @@ class Run:
     def _ttls_matter(self) -> bool:
         return self.exploration.time_passes or self.settings.faults.expiries
 
-    def _note_writes(self, *, may_be_lost: bool) -> bool:
+    def _note_writes(self, step: Step | None = None) -> bool:
+        """Whether the step, a client's if there is one, has written."""
         log = self.exploration.write_log
-        return log is not None and log.note(may_be_lost=may_be_lost)
+        if log is None:
+            return False
+        written = log.note(may_be_lost=step is not None)
+        if step is not None and step.replies and waits_for_replicas(step.commands):
+            log.replicated()
+        return written
 
     def _note_ttls(self, client: int | None) -> None:
         if self._ttls_matter():

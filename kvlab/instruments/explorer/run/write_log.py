@@ -61,6 +61,10 @@ class WriteLog:
         """How many writes a failover can lose."""
         return sum(write.lost_first for write in self._writes)
 
+    def replicated(self) -> None:
+        """A WAIT has been answered: the replicas have all that was written before."""
+        self._writes = [write._replace(lost_first=False) for write in self._writes]
+
     def lose(self, count: int) -> None:
         """Put the server where it would be without the last ``count`` writes."""
         kept: list[_Write] = []
