@@ -113,10 +113,11 @@ def cashews(bench: Bench) -> Iterator[Case]:
     peer = Cache()
     peer.setup(bench.peer_url)
 
-    @peer.cache(ttl=300, key=bench.kv.prefix + "cashews:{key}", protected=True)
-    async def load(key: str) -> dict[str, Any]:
+    async def row_of(key: str) -> dict[str, Any]:
         return ROW
 
+    cached = peer.cache(ttl=300, key=bench.kv.prefix + "cashews:{key}", protected=True)
+    load = cached(row_of)
     run = bench.runner.run
     akv = run(aconnect(bench.url, prefix=bench.kv.prefix, allow_remote=True))
     bench.stack.callback(lambda: run(akv.close()))
