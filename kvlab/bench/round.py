@@ -34,6 +34,8 @@ from kvlab.server import engines
 
 LONG_EVERY = 8
 """A long case takes part in every so many turns."""
+PATIENCE = 3
+"""A case whose turns fail so often in a round fails its benchmark."""
 OURS = ""
 """The name of our side among the sides of a case; no peer has it."""
 Say = Callable[[Mapping[str, Any]], None]
@@ -81,6 +83,7 @@ class Measured:
 
     def __init__(self, benchmark: str, case: Case, seed: int) -> None:
         self.benchmark, self.case = benchmark, case
+        self.lost = 0
         self._measures = {OURS: case.ours} | {n: peer.measure for n, peer in case.peers.items()}
         self._orders = orders(self._measures, seed)
         self._turns: dict[str, list[Turn]] = {name: [] for name in case.peers}
@@ -152,8 +155,21 @@ def _take_turns(
     gc.freeze()  # what was opened so far costs no collection during a turn
     for done, (turn, one) in enumerate(todo, start=1):
         began = time.perf_counter()
-        one.take(settings.number, turn, 1 if one.case.long else settings.pieces)
+        if one.lost < PATIENCE:
+            _turn_of(one, settings, turn, say)
         say({"done": done, "of": len(todo), "seconds": time.perf_counter() - began})
+
+
+def _turn_of(one: Measured, settings: Settings, turn: int, say: Say) -> None:
+    """A turn; on a busy machine a call may time out, which costs the turn and not the run."""
+    try:
+        one.take(settings.number, turn, 1 if one.case.long else settings.pieces)
+    except Exception as problem:
+        traceback.print_exc()
+        one.lost += 1
+        if one.lost == PATIENCE:
+            why = f"{one.case.name}: {type(problem).__name__}: {problem}"
+            say({"failed": one.benchmark, "why": why})
 
 
 def main() -> None:

@@ -36,6 +36,19 @@ def absent(bench):
 """
 
 
+FLAKY = """
+from itertools import count
+from kvlab.bench import Case, Peer
+
+def cases(bench):
+    calls = count()
+    def once():
+        if next(calls) == 5:
+            raise TimeoutError
+    yield Case("a call", "it fails once", bench.calls(once), {"itself": Peer(bench.calls(print))})
+"""
+
+
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_each_benchmark_measures_every_side_once(
     name: str, server: RunningServer, monkeypatch: pytest.MonkeyPatch
@@ -112,11 +125,13 @@ def test_a_benchmark_that_fails_is_named_and_fails_the_command(
 ) -> None:
     (tmp_path / "benchmarks").mkdir()
     (tmp_path / "benchmarks" / "broken.py").write_text("def cases(bench):\n    yield 1 / 0\n")
+    (tmp_path / "benchmarks" / "flaky.py").write_text(FLAKY)
     monkeypatch.setattr(runner, "SHORT_ROUNDS", 1)
-    monkeypatch.setattr(runner, "SHORT_TURNS", 2)
-    plan = runner.plan(tmp_path, ["broken"], short=True, url=server.url, seed=1)
+    monkeypatch.setattr(runner, "SHORT_TURNS", 4)
+    plan = runner.plan(tmp_path, ["broken", "flaky"], short=True, url=server.url, seed=1)
     run = runner.run(plan)
     assert run.failed == {"broken": "ZeroDivisionError: division by zero"}
-    assert [row.benchmark for row in run.rows] == ["control", "control"]
+    turns = {row.benchmark: len(row.turns) for row in run.rows}
+    assert turns == {"control": 4, "flaky": 3}, "a turn that fails is lost, and no other"
     with pytest.raises(InvalidArgument, match=r"no benchmark x; there is: broken"):
         runner.plan(tmp_path, ["x"], short=True, url="", seed=1)
