@@ -69,6 +69,7 @@ class ClientThread:
     ``replies``: those that the program has read since the last stop. ``pending_io``: commands
     whose replies are not read yet, and connections that are being made. ``unclean``: connections
     on which the program has left something; ``own_connections``: those that it has made itself.
+    ``asked_by``: the number of the connection of its last command.
     ``told_time``: the program has read a clock.
     """
 
@@ -82,6 +83,7 @@ class ClientThread:
         self.dead = False
         self.hung = False
         self.misuse: KvlabError | None = None
+        self.asked_by = 0
         self.told_time = False
         self.jumps = False
         self.clock = RunClock()

@@ -110,6 +110,7 @@ class SteppedConnectionBase(Noting):
             raise redis.ConnectionError("this client has crashed before")
         if self.client_thread.pending_io:
             self.server.settle()
+        self.client_thread.asked_by = self.number
         order = self.client_thread.park(Sending(tuple(commands)))
         self.lost = order.startswith("lose")
         if self.lost:  # an executor remembers that the server was silent

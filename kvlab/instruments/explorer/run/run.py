@@ -110,13 +110,13 @@ class Run:
         assert choice.client is not None
         program = self.exploration.programs[choice.client]
         waiting = self._touched.waiting(self.exploration.stops)
-        before = program.thread.stop
+        before, connection = program.thread.stop, program.thread.asked_by
         label = self._prepare(choice, before, program.thread)
         program.thread.resume(choice.kind if choice.kind in _ORDERS else "go")  # type: ignore[arg-type]
         self.exploration.side.none_refused()
         step = self._note_step(choice, before, program, label)
         touched = self._touched.by_client(choice, before, program.thread.stop, waiting)
-        if self._note_writes(step):  # which write is the last is seen by a failover
+        if self._note_writes(step, connection):  # which write is the last is seen by a failover
             touched |= Footprint(writes=frozenset({THE_LAST_WRITE}))
         if isinstance(program.thread.stop, Ended):  # perhaps the last end: no TTL can end after it
             touched |= Footprint(reads=frozenset({THE_END}))
@@ -213,6 +213,7 @@ class Run:
         thread, state = program.thread, self._state
         commands = before.commands if isinstance(before, Sending | Blocked) else ()
         replies = tuple(thread.replies)
+        cut = choice.kind == "go" and _was_cut(thread, commands, replies)
         self._began_unlike |= self.exploration.scripts.note(commands, replies)
         if thread.told_time and has_time(commands, state.clock.time):
             self.sends_time.add(self.settings.names[thread.number])
@@ -223,7 +224,7 @@ class Run:
         if choice.kind != "look":
             result = state.results[thread.number]
             scripts = self.exploration.scripts.texts(commands)
-            kind = "lose request" if _was_cut(choice, commands, thread) else choice.kind
+            kind = "lose request" if cut else choice.kind
             step = Step(kind, thread.number, commands, replies, label, b"", ended, result, scripts)
             state.trace.append(step)
         state.waits[thread.number] += isinstance(before, Asleep) or choice.kind == "time out"
@@ -258,14 +259,14 @@ class Run:
     def _ttls_matter(self) -> bool:
         return self.exploration.time_passes or self.settings.faults.expiries
 
-    def _note_writes(self, step: Step | None = None) -> bool:
-        """Whether the step, a client's if there is one, has written."""
+    def _note_writes(self, step: Step | None = None, connection: int | None = None) -> bool:
+        """Whether a client's step, made by this connection, or another event has written."""
         log = self.exploration.write_log
         if log is None:
             return False
-        written = log.note(may_be_lost=step is not None)
+        written = log.note(connection)
         if step is not None and step.replies and waits_for_replicas(step.commands):
-            log.replicated()
+            log.replicated(connection)
         return written
 
     def _note_ttls(self, client: int | None) -> None:
@@ -273,10 +274,10 @@ class Run:
             self._state.ttls.note(client)
 
 
-def _was_cut(choice: Choice, commands: Sequence[object], thread: ClientThread) -> bool:
+def _was_cut(thread: ClientThread, commands: Sequence[object], replies: Sequence[object]) -> bool:
     """Whether the commands of a step met a connection that was closed before."""
-    unanswered = commands and not thread.replies and not thread.pending_io
-    return bool(choice.kind == "go" and unanswered and not isinstance(thread.stop, Blocked))
+    waits = thread.pending_io or isinstance(thread.stop, Blocked)
+    return bool(commands) and not replies and not waits
 
 
 def _failed_over(lost: int) -> str:

@@ -26,10 +26,11 @@ Command = Sequence[bytes]
 
 
 class _Write(NamedTuple):
-    """One command, or MULTI with all that is in it; ``lost_first``: a failover can lose it."""
+    """One command, or MULTI with all that is in it. ``by``: the number of the connection of a
+    client that made it; None for what a failover cannot lose."""
 
     commands: tuple[Command, ...]
-    lost_first: bool
+    by: int | None
 
 
 class WriteLog:
@@ -48,28 +49,31 @@ class WriteLog:
         self._file.seek(0, 2)
         self._writes.clear()
 
-    def note(self, *, may_be_lost: bool) -> bool:
+    def note(self, by: int | None) -> bool:
         """Note what has been written since the last note; whether it was anything."""
         reader = hiredis.Reader()
         reader.feed(self._file.read())
-        found = [_Write(commands, may_be_lost) for commands in _whole(reader)]
+        found = [_Write(commands, by) for commands in _whole(reader)]
         self._writes += found
         return bool(found)
 
     @property
     def at_risk(self) -> int:
         """How many writes a failover can lose."""
-        return sum(write.lost_first for write in self._writes)
+        return sum(write.by is not None for write in self._writes)
 
-    def replicated(self) -> None:
-        """A WAIT has been answered: the replicas have all that was written before."""
-        self._writes = [write._replace(lost_first=False) for write in self._writes]
+    def replicated(self, by: int | None) -> None:
+        """A WAIT on this connection has been answered: the replicas have its last write, and so all
+        that was written before it. A connection that has written nothing is told nothing."""
+        last = max((at for at, write in enumerate(self._writes) if write.by == by), default=-1)
+        safe = [write._replace(by=None) for write in self._writes[: last + 1]]
+        self._writes[: last + 1] = safe
 
     def lose(self, count: int) -> None:
         """Put the server where it would be without the last ``count`` writes."""
         kept: list[_Write] = []
         for write in reversed(self._writes):
-            if count and write.lost_first:
+            if count and write.by is not None:
                 count -= 1
             else:
                 kept.append(write)
