@@ -24,6 +24,8 @@ from redis.connection import AbstractConnection as AnyConnection
 from redis.connection import parse_url
 from redis.retry import Retry
 
+from kvlab.core.transport.async_link import AsyncLink
+from kvlab.core.transport.link import Link
 from kvlab.instruments.explorer.clients.async_connections import ClientSelector, SteppedAsync
 from kvlab.instruments.explorer.clients.client_thread import ClientThread, current_client
 from kvlab.instruments.explorer.clients.connections import (
@@ -31,7 +33,6 @@ from kvlab.instruments.explorer.clients.connections import (
     SteppedConnectionBase,
     SteppedSync,
 )
-from kvlab.instruments.explorer.clients.leftovers import Refused
 from kvlab.instruments.explorer.clients.server_side import ServerSide
 
 _CHANGED = ("db", "username", "password", "credential_provider", "driver_info", "retry")
@@ -65,11 +66,10 @@ class _Own(SteppedConnectionBase):
         """Whether a client uses it now, and not setup or the invariant. Raises Refused."""
         client: ClientThread | None = current_client()
         if client is None and threading.current_thread() is not self.explorer:
-            self.server.refused = Refused(
+            raise self.server.refuse(
                 "a client started a thread that uses the server: a client is one thread, or "
                 "several asyncio tasks"
             )
-            raise self.server.refused
         if client is not self.client_thread and self.client_thread is not None:
             self.client_thread.own_connections.discard(self)
         self.client_thread = client
@@ -125,11 +125,10 @@ class _OwnAsync(SteppedAsync, _Own):
         loop: Any = asyncio.get_running_loop()
         in_loop = isinstance(getattr(loop, "_selector", None), ClientSelector)
         if current_client() is not None and not in_loop:
-            self.server.refused = Refused(
+            raise self.server.refuse(
                 "a client that is no async def runs an event loop of its own: give explore the "
                 "async function"
             )
-            raise self.server.refused
         if self.is_clients():
             await super().connect_check_health(*args, **kwargs)
             return
@@ -179,11 +178,26 @@ def steered(server: ServerSide) -> Iterator[None]:
 
         return adopt_and_connect
 
+    def refusing(connect: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(connect)
+        def refuse(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if threading.current_thread() in unconcerned:
+                return connect(self, *args, **kwargs)
+            raise server.refuse(
+                "a client made an executor of kvlab's own, which speaks past redis-py: use "
+                "kv.run(…) of the client that is given"
+            )
+
+        return refuse
+
     with ExitStack() as ends:
         for base, mixin in ((AnyConnection, _OwnSync), (AnyAsyncConnection, _OwnAsync)):
             connect = base.connect_check_health
             ends.callback(setattr, base, "connect_check_health", connect)
             base.connect_check_health = adopting(connect, mixin)  # type: ignore[method-assign]
+        for link in (Link, AsyncLink):
+            ends.callback(setattr, link, "connect", link.connect)
+            link.connect = refusing(link.connect)  # type: ignore[method-assign]
         yield
         for connection in adopted:
             connection.leave()

@@ -55,6 +55,11 @@ class ServerSide:
                 "redis.Redis(connection_pool=kv.connection_pool)"
             )
 
+    def refuse(self, why: str) -> Refused:
+        """The exception for who asks, and at the next look for the exploration."""
+        self.refused = Refused(why)
+        return self.refused
+
     def none_refused(self) -> None:
         """Raises what was refused where no client of the exploration could raise it."""
         if self.refused is not None:
