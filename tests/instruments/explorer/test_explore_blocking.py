@@ -216,7 +216,8 @@ def test_two_that_wait_at_the_same_time_wait_it_once() -> None:
         return client
 
     def invariant(world: World) -> None:
-        assert sorted(world.results) == pytest.approx([50, 50])
+        assert world.results == pytest.approx([50, 50], abs=0.01)
+        assert min(world.results) > 50  # no server ends a wait at once
         assert 40 <= world.kv.ttl("b") <= 50
         return True
 

@@ -11,6 +11,7 @@ import pytest
 import redis
 import redis.asyncio
 
+import kvlab
 from kvlab.instruments import World, explore, replay
 from kvlab.instruments.explorer.clients.leftovers import Refused
 from kvlab.server.running_server import RunningServer
@@ -79,16 +80,31 @@ def test_every_way_of_searching_sees_them(options: dict[str, Any]) -> None:
     assert story.violations
 
 
-def test_faults_reach_them() -> None:
-    by_own, by_given = (
-        explore(
-            [client] * 2, invariant=lambda _: True, crashes=True, lost_replies=True,
-            own_connections=own, client_options={"retry": None},
-        )
-        for client, own in ((from_url, True), (add, False))
-    )  # fmt: skip
+def retrying(_: Any) -> None:
+    add(redis.Redis(host="nowhere.invalid"))
+
+
+async def retrying_on_asyncio(_: Any) -> None:
+    await add_async(redis.asyncio.Redis(host="nowhere.invalid"))
+
+
+@pytest.mark.parametrize(("own", "given"), [(retrying, add), (retrying_on_asyncio, add_async)])
+def test_faults_reach_them_and_retries_do_not_wait(own: Any, given: Any) -> None:
+    faults = {"crashes": True, "lost_replies": True}
+    by_own = explore([own] * 2, invariant=two_are_right, own_connections=True, **faults)
+    by_given = explore([given] * 2, invariant=two_are_right, **faults)
     assert by_own.faults == by_given.faults
-    assert by_own.schedules == by_given.schedules
+    assert (by_own.schedules, by_own.broken) == (by_given.schedules, by_given.broken)
+    assert not by_own.waits
+
+
+def test_an_executor_of_kvlab_is_refused_since_it_speaks_past_redis_py() -> None:
+    def client(_: Any) -> None:
+        with kvlab.connect("redis://127.0.0.1:1") as kv:
+            kv.run(kvlab.FixedWindow("api", limit=1, window=60).hit("ann"))
+
+    with pytest.raises(Refused, match="an executor of kvlab's own"):
+        explore([client, from_url], own_connections=True)
 
 
 def test_a_pool_that_clients_share_opened_before_and_works_after(server: RunningServer) -> None:

@@ -63,6 +63,10 @@ def step(label: str, *touches: str, reads: bool = False) -> None:
         client.park(Local(label, frozenset(touches or (label,)), reads))
 
 
+class ThreadOfClient(threading.Thread):
+    """A class of its own, to tell these threads from those that programs start."""
+
+
 class ClientThread:
     """The thread of one client. ``stop`` is where its program stands.
 
@@ -96,7 +100,7 @@ class ClientThread:
         self._go.acquire()
         self._parked.acquire()
         self._explorer = threading.current_thread()
-        self._thread = threading.Thread(target=self._live, name=f"client {number}", daemon=True)
+        self._thread = ThreadOfClient(target=self._live, name=f"client {number}", daemon=True)
         self._thread.start()
 
     # --- the explorer's side ---

@@ -19,11 +19,7 @@ from kvlab.instruments.explorer.clients.leftovers import Refused
 _submit = ThreadPoolExecutor.submit
 
 
-def _at_once(
-    pool: ThreadPoolExecutor, call: Callable[..., Any], /, *args: Any, **kwargs: Any
-) -> Future[Any]:
-    if current_client() is None:
-        return _submit(pool, call, *args, **kwargs)
+def _at_once(call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
     future: Future[Any] = Future()
     try:
         future.set_result(call(*args, **kwargs))
@@ -39,8 +35,14 @@ def _said_once(problem: Any) -> None:
 
 @contextmanager
 def helpers_in_hand() -> Iterator[None]:
-    """Inside the block, for the threads of clients."""
-    ThreadPoolExecutor.submit = _at_once  # type: ignore[assignment]
+    """Inside the block, for the threads of clients, and for this one, of setup and invariant."""
+    explorer = threading.current_thread()
+
+    def submit(pool: ThreadPoolExecutor, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        ours = current_client() is not None or threading.current_thread() is explorer
+        return _at_once(*args, **kwargs) if ours else _submit(pool, *args, **kwargs)
+
+    ThreadPoolExecutor.submit = submit  # type: ignore[assignment,method-assign]
     before, threading.excepthook = threading.excepthook, _said_once
     try:
         yield

@@ -9,25 +9,30 @@ nowhere. A connection closes when the client ends, as at the end of a process.
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import socket
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import hiredis
+import redis
 from redis.asyncio.connection import AbstractConnection as AnyAsyncConnection
 from redis.backoff import NoBackoff
 from redis.connection import AbstractConnection as AnyConnection
 from redis.connection import parse_url
-from redis.retry import Retry
 
 from kvlab.core.transport.async_link import AsyncLink
 from kvlab.core.transport.link import Link
 from kvlab.instruments.explorer.clients.async_connections import ClientSelector, SteppedAsync
-from kvlab.instruments.explorer.clients.client_thread import ClientThread, current_client
+from kvlab.instruments.explorer.clients.client_thread import (
+    ClientThread,
+    ThreadOfClient,
+    current_client,
+)
 from kvlab.instruments.explorer.clients.connections import (
     Noting,
     SteppedConnectionBase,
@@ -35,6 +40,7 @@ from kvlab.instruments.explorer.clients.connections import (
 )
 from kvlab.instruments.explorer.clients.server_side import ServerSide
 
+_UNWATCH = b"*1\r\n$7\r\nUNWATCH\r\n"
 _CHANGED = ("db", "username", "password", "credential_provider", "driver_info", "retry")
 
 
@@ -55,17 +61,27 @@ class _Own(SteppedConnectionBase):
         this.db = address.get("db", 0)
         this.username, this.password = address.get("username"), address.get("password")
         this.credential_provider = this.driver_info = None
-        this.retry = Retry(NoBackoff(), this.retry.get_retries())  # as of the client that is given
+        this.retry = copy.copy(this.retry)
+        this.retry._backoff = NoBackoff()  # as of the client that is given
+
+    def close(self) -> None:
+        """Close it, wherever that is called from."""
 
     def leave(self) -> None:
         """Become what it was."""
+        self.close()
         self.__class__ = type(self).__bases__[1]
         vars(self).update(self._was)
 
-    def is_clients(self) -> bool:
+    def is_clients(self, command: Any = ()) -> bool:
         """Whether a client uses it now, and not setup or the invariant. Raises Refused."""
         client: ClientThread | None = current_client()
-        if client is None and threading.current_thread() is not self.explorer:
+        thread = threading.current_thread()
+        after_end = client is None and isinstance(thread, ThreadOfClient)
+        of_pipeline = client is not self.client_thread and b"".join(command) == _UNWATCH
+        if after_end or of_pipeline:  # a __del__ can run in any thread, and late
+            raise redis.ConnectionError("the client of this connection has ended")
+        if client is None and thread is not self.explorer:
             raise self.server.refuse(
                 "a client started a thread that uses the server: a client is one thread, or "
                 "several asyncio tasks"
@@ -78,9 +94,9 @@ class _Own(SteppedConnectionBase):
 
 
 class _OwnSync(SteppedSync, _Own):
-    def leave(self) -> None:
+    def close(self) -> None:
+        """Close it, wherever that is called from."""
         self.disconnect()
-        super().leave()
 
     def _connect(self) -> socket.socket:
         self.server.opened += 1
@@ -96,7 +112,7 @@ class _OwnSync(SteppedSync, _Own):
         return opened
 
     def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        if self.greeting or self.is_clients():
+        if self.greeting or self.is_clients(command):
             super().send_packed_command(command, check_health)
             return
         self.commands_of(command)
@@ -111,6 +127,15 @@ class _OwnSync(SteppedSync, _Own):
 
 
 class _OwnAsync(SteppedAsync, _Own):
+    def close(self) -> None:
+        """Close it, wherever that is called from: its loop may be closed."""
+        this: Any = self
+        if this._writer is not None:
+            with suppress(RuntimeError):
+                this._writer.transport.abort()
+            this._writer.transport._sock.close()
+        this._reader = this._writer = None
+
     async def _connect(self) -> None:
         self.server.opened += 1
         address = parse_url(self.server.url)
@@ -140,7 +165,7 @@ class _OwnAsync(SteppedAsync, _Own):
             self.greeting = False
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        if self.greeting or self.is_clients():
+        if self.greeting or self.is_clients(command):
             await super().send_packed_command(command, check_health)
             return
         self.commands_of(command)

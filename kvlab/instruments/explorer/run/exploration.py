@@ -54,7 +54,7 @@ class Exploration:
     def begin_clean(self) -> None:
         """Take away what earlier runs have left on the server and on connections."""
         while self.side.own_connections:
-            self.side.own_connections.pop().disconnect()
+            self.side.own_connections.pop().close()
         everywhere = self.clean_start.put_back()
         for program in self.programs:
             if everywhere or program.thread.unclean:

@@ -28,6 +28,7 @@ from kvlab.instruments.explorer.search import Nondeterministic, RepeatRun
 
 THE_END = "the end of a client"
 THE_LAST_WRITE = "the last write"
+A_MOMENT = 0.001  # seconds: no server ends a wait at once
 _ORDERS = {"go", "crash", "lose reply", "lose request", "time out"}
 
 
@@ -200,7 +201,8 @@ class Run:
             return f"clock jumps {seconds:+g} s"
         if choice.kind == "time out":
             assert isinstance(stop, Blocked)
-            self._pass_time(stop.until - self._state.clock.monotonic, thread.number)
+            left = stop.until - self._state.clock.monotonic
+            self._pass_time(left + A_MOMENT if left > 0 else 0, thread.number)
             self.exploration.server.execute_command("CLIENT", "UNBLOCK", stop.connection, "TIMEOUT")
         if isinstance(stop, Asleep) and choice.kind == "go":
             self._pass_time(stop.until - self._state.clock.monotonic, thread.number)

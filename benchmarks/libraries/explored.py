@@ -1,0 +1,179 @@
+"""What the explorer finds of one library under one fault."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib
+import importlib.metadata
+import inspect
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from benchmarks.libraries.promises import FAULTS, Library
+from kvlab.errors import InvalidArgument, KvlabError
+from kvlab.instruments import Story, World, explore
+
+Verdict = Literal["holds", "breaks", "inherent", "not applicable", "undecided", "can't be driven"]
+URL = "redis://127.0.0.1:6379/0"
+"""What the adapters get; the explorer leads every connection to a server of its own."""
+MOST_SCHEDULES, MOST_SECONDS, MOST_STEPS = 4000, 10.0, 120
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One library under one fault.
+
+    ``says``: what is broken, or why there is no verdict; ``schedules``: how many were run;
+    ``replay``: the shortest broken run, for ``kvlab.instruments.replay``; ``timeline``: that run in
+    words; ``reproduced``: whether the same schedule broke the promise on a real server without the
+    explorer, and None where this was not asked.
+    """
+
+    family: str
+    promise: str
+    library: str
+    package: str
+    version: str
+    fault: str
+    verdict: Verdict
+    says: str = ""
+    schedules: int = 0
+    replay: str = ""
+    timeline: str = ""
+    reproduced: bool | None = None
+    round_trips: int | None = None
+
+
+def version_of(library: Library) -> str:
+    """As installed; "" for kvlab's own and for the tutorial's."""
+    return importlib.metadata.version(library.package) if library.package else ""
+
+
+def missing_of(library: Library) -> str:
+    """Import what the library needs, before any run holds the clocks; "" or what is absent."""
+    try:
+        for module in library.modules:
+            importlib.import_module(module)
+    except ImportError as problem:
+        return f"not installed: {problem}"
+    return ""
+
+
+def program(library: Library, number: int) -> Any:
+    """A client of the library for the explorer."""
+    client = library.clients[number]
+    if inspect.iscoroutinefunction(client):
+
+        async def arun(kv: Any) -> Any:
+            return await client(kv, URL)
+
+        return arun
+    return functools.partial(client, url=URL)
+
+
+def tried_by_a_third(library: Library, kv: Any, url: str) -> Any:
+    """What the first client's program returns when nobody else is there."""
+    found = library.clients[0](kv, url)
+    return asyncio.run(found) if inspect.iscoroutine(found) else found
+
+
+def story_of(library: Library, fault: str, kinds: tuple[type[BaseException], ...]) -> Story:
+    """Two clients, at most one fault in a run."""
+    return explore(
+        [program(library, 0), program(library, 1)],
+        setup=library.setup,
+        invariant=lambda world: library.family.invariant(
+            world, functools.partial(tried_by_a_third, library, world.kv, URL)
+        ),
+        expected=kinds,
+        own_connections=True,
+        reduce=True,
+        max_schedules=MOST_SCHEDULES,
+        max_seconds=MOST_SECONDS,
+        max_steps=MOST_STEPS,
+        progress=False,
+        **FAULTS[fault],
+    )
+
+
+def explored(library: Library, fault: str) -> tuple[Cell, Story | None]:
+    """The cell, and its story where there is one."""
+    family = library.family
+    cell = functools.partial(Cell, family.name, family.promise, library.name, library.package)
+    if missing := missing_of(library):
+        return cell("", fault, "can't be driven", missing), None
+    version = version_of(library)
+    if fault in family.meaningless:
+        return cell(version, fault, "not applicable", family.meaningless[fault]), None
+    try:
+        story = story_of(library, fault, expected_of(library))
+    except (KvlabError, InvalidArgument) as problem:
+        return cell(version, fault, "can't be driven", str(problem)), None
+    return _judged(cell, version, fault, family.inherent.get(fault), story), story
+
+
+def _judged(cell: Any, version: str, fault: str, inherent: str | None, story: Story) -> Cell:
+    counted = {"schedules": story.schedules}
+    if story.broken:
+        assert story.shortest is not None
+        if fault == "none" and not any(step.commands for step in story.shortest.trace):
+            return cell(version, fault, "can't be driven", story.shortest.problem or "")
+        shown = {"replay": story.shortest.schedule, "timeline": str(story.shortest)}
+        says = str(next(iter(story.broken)))
+        if story.shortest.problem is not None:
+            says = story.shortest.problem
+        if inherent is not None:
+            return cell(version, fault, "inherent", inherent, **counted, **shown)
+        return cell(version, fault, "breaks", says, **counted, **shown)
+    if fault != "none" and story.absent:
+        return cell(version, fault, "not applicable", "the fault never comes", **counted)
+    if story.verdict == "undecided":
+        return cell(version, fault, "undecided", story.summary, **counted)
+    return cell(version, fault, "holds", story.summary, **counted)
+
+
+def expected_of(library: Library) -> tuple[type[BaseException], ...]:
+    """The classes of the library's own exceptions by which its clients say no."""
+    found = []
+    for module in ("redis.exceptions", *library.modules, *_EXCEPTIONS):
+        with_classes = vars(importlib.import_module(module)) if _is_there(module) else {}
+        found += [with_classes[name] for name in library.expected if name in with_classes]
+    return tuple(dict.fromkeys(found))
+
+
+_EXCEPTIONS = (
+    "pottery.exceptions",
+    "sherlock.lock",
+    "throttled.exceptions",
+    "django.contrib.sessions.backends.base",
+)
+
+
+def _is_there(module: str) -> bool:
+    try:
+        importlib.import_module(module)
+    except Exception:  # a part of Django that asks for settings
+        return False
+    return True
+
+
+def round_trips(library: Library) -> int | None:
+    """Of the first client alone, when scripts are loaded; None where it cannot be driven."""
+    counts: list[int] = []
+
+    def count(world: World) -> bool:
+        counts.append(sum(bool(step.commands) for step in world.trace))
+        return True
+
+    if missing_of(library):
+        return None
+    alone = [program(library, 0)]
+    try:
+        explore(
+            alone, setup=library.setup, invariant=count, own_connections=True, progress=False,
+            expected=(Exception,), max_steps=MOST_STEPS, max_schedules=1,
+        )  # fmt: skip
+    except (KvlabError, InvalidArgument):
+        return None
+    return counts[-1] if counts else None
