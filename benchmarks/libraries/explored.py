@@ -7,6 +7,7 @@ import functools
 import importlib
 import importlib.metadata
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -69,7 +70,7 @@ def program(library: Library, number: int) -> Any:
             return await client(kv, URL)
 
         return arun
-    return functools.partial(client, url=URL)
+    return lambda kv: client(kv, URL)
 
 
 def tried_by_a_third(library: Library, kv: Any, url: str) -> Any:
@@ -113,7 +114,9 @@ def explored(library: Library, fault: str) -> tuple[Cell, Story | None]:
     return _judged(cell, version, fault, family.inherent.get(fault), story), story
 
 
-def _judged(cell: Any, version: str, fault: str, inherent: str | None, story: Story) -> Cell:
+def _judged(
+    cell: Callable[..., Cell], version: str, fault: str, inherent: str | None, story: Story
+) -> Cell:
     counted = {"schedules": story.schedules}
     if story.broken:
         assert story.shortest is not None

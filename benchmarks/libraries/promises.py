@@ -92,7 +92,7 @@ def limits(world: World, third: Callable[[], Any]) -> bool:
     admitted = [result for result in world.results if result is True]
     assert len(admitted) <= 1, "over the limit: both are admitted"
     assert admitted or not _ended(world), "denied within the limit: neither is admitted"
-    for key in world.kv.keys("*"):  # type: ignore[union-attr]
+    for key in world.kv.keys("*"):
         stays = world.kv.type(key) == b"string" and world.kv.ttl(key) == -1
         assert not stays, "for ever: a counter without a TTL is left"
     return True
@@ -102,8 +102,8 @@ def excludes(world: World, third: Callable[[], Any]) -> bool:
     """At most one is inside; who comes later gets in, when all TTLs have ended at the latest."""
     assert world.most_inside("enters", "leaves") <= 1, "two clients are inside"
     if not _ended(world):
-        for key in world.kv.keys("*"):  # type: ignore[union-attr]
-            if world.kv.ttl(key) >= 0:  # type: ignore[operator]
+        for key in world.kv.keys("*"):
+            if world.kv.ttl(key) >= 0:
                 world.kv.delete(key)
     free = "no lock is held, and it is not free" if _ended(world) else "for ever locked"
     assert third() is True, free
@@ -123,7 +123,7 @@ def stays_fresh(world: World, third: Callable[[], Any]) -> bool:
     if world.results[1] is True:
         assert not any(
             b"v0" in (world.kv.get(key) or b"")
-            for key in world.kv.keys("*")  # type: ignore[union-attr]
+            for key in world.kv.keys("*")
             if world.kv.type(key) == b"string"
         ), "a fill has landed over a later invalidation"
     return True
@@ -134,7 +134,7 @@ def stays_out(world: World, third: Callable[[], Any]) -> bool:
     if world.results[1] is True:
         left = [
             world.kv.get(key) or b""
-            for key in world.kv.keys("*")  # type: ignore[union-attr]
+            for key in world.kv.keys("*")
             if world.kv.type(key) == b"string"
         ]
         assert not any(b"ann" in one for one in left), "a slow request has undone the log-out"
@@ -156,11 +156,11 @@ def hands_out(world: World, third: Callable[[], Any]) -> bool:
     assert len(got) <= 1, "two workers have the same job"
     left = b"".join(
         repr(world.kv.lrange(key, 0, -1)).encode()
-        for key in world.kv.keys("*")  # type: ignore[union-attr]
+        for key in world.kv.keys("*")
         if world.kv.type(key) == b"list"
     ) + b"".join(
         repr(world.kv.smembers(key)).encode()
-        for key in world.kv.keys("*")  # type: ignore[union-attr]
+        for key in world.kv.keys("*")
         if world.kv.type(key) == b"set"
     )
     assert got or b"job" in left, "the job has disappeared"

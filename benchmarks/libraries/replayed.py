@@ -108,7 +108,7 @@ def reproduced(library: Library, shown: Timeline) -> bool:
                 for client in clients:
                     client.kill()
             results = [client.result for client in clients]
-            return _is_broken(library, World(results, kv, trace), server.url)  # type: ignore[arg-type]
+            return _is_broken(library, World(results, kv, trace), server.url)
 
 
 def _along(shown: Timeline, clients: list[_Client], gates: list[Gate], kv: Any) -> tuple[Step, ...]:
@@ -116,12 +116,12 @@ def _along(shown: Timeline, clients: list[_Client], gates: list[Gate], kv: Any) 
     done: list[Step] = []
     waiting: dict[int, Any] = {}
     for at, step in enumerate(shown.trace, 1):
-        who = step.client
-        if who is not None:
-            clients[who].jumps(later for later in shown.trace[at:] if later.client == who)
-        if step.kind == "expire":
+        if step.client is None:
             kv.unlink(step.key)
-        elif step.kind == "crash":
+            continue
+        who = step.client
+        clients[who].jumps(later for later in shown.trace[at:] if later.client == who)
+        if step.kind == "crash":
             clients[who].kill()
             done.append(Step("crash", who, ended=True))
         elif who in waiting and step.commands:  # the answer of a command that the server made wait
@@ -139,7 +139,7 @@ def _along(shown: Timeline, clients: list[_Client], gates: list[Gate], kv: Any) 
             clients[who].marks(step.label)
             done.append(Step("go", who, label=step.label))
         if step.ended and step.kind != "crash":
-            clients[who].wait()  # type: ignore[index]
+            clients[who].wait()
             done.append(Step("go", who, ended=True))
     return tuple(done)
 

@@ -1,10 +1,11 @@
 """Which promises libraries from PyPI keep, when every order and every fault is tried.
 
-``python -m benchmarks.explored_libraries`` explores two clients of each library, under no fault and
-under each kind of fault, and prints a row a library and a column a fault. A run that breaks a
-promise is made once more on a real server without the explorer: by a gate before the server that
-lets the requests of two processes through in the order of the schedule. The extra ``peers`` brings
-the libraries.
+    python -m benchmarks.studies.explored_libraries [NAME…] [--timelines]
+
+Two clients of each library are explored, under no fault and under each kind of fault: a row a
+library, a column a fault. A run that breaks a promise is made once more on a real server without
+the explorer: by a gate before the server that lets the requests of two processes through in the
+order of the schedule. The extra ``peers`` brings the libraries.
 
 ``holds``: in every order of the commands. ``inherent``: no library of this family can keep the
 promise under this fault. Nothing is counted across rows: how many schedules break says how the
@@ -44,7 +45,8 @@ def cells_of(number: int) -> list[Cell]:
     warnings.simplefilter("ignore")
     sys.unraisablehook = lambda _: None  # a __del__ that comes after its client's end
     library = LIBRARIES[number]
-    trips, row = round_trips(library), []
+    trips = round_trips(library)
+    row: list[Cell] = []
     for fault in FAULTS:
         if row and row[0].verdict == "can't be driven":
             row.append(replace(row[0], fault=fault))
