@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+import kvlab
 from kvlab import (
     CacheAside,
     FeatureFlags,
     FixedWindow,
+    Kv,
     Leaderboard,
     Lock,
     Op,
@@ -24,8 +26,10 @@ from kvlab import (
     fenced_get,
     fenced_set,
 )
+from kvlab.core.wire import RoundTrip
 from kvlab.errors import Outage
 from kvlab.instruments import World, explore, step
+from kvlab.instruments.faults.failover import Failover
 
 DOOR = Lock("door", ttl=10)
 SESSIONS = SessionStore(idle=1800, absolute=86400)
@@ -77,7 +81,6 @@ def fenced_holder(kv: Any) -> int | None:
     held = kv.run(DOOR.try_acquire())
     if held is None:
         return None
-    step("works", "the room")
     kv.run(fenced_set("row", str(held.fence), held.fence))
     return int(held.fence)
 
@@ -234,3 +237,38 @@ def test_a_failover_takes_what_is_not_promised_and_there_is_a_way_out(name: str)
 def test_without_a_failover_nothing_is_taken(name: str) -> None:
     case = CASES[name]
     assert explore(case.clients, setup=case.setup, invariant=case.promise)
+
+
+@pytest.mark.parametrize("lost", [True, False])
+@pytest.mark.parametrize("name", CASES)
+def test_what_the_explorer_shows_happens_on_a_real_primary_and_its_replica(
+    name: str, lost: bool
+) -> None:
+    """Each shortest run begins with a write of client 0, which a failover then loses.
+
+    The control: the replica has got that write.
+    """
+    case = CASES[name]
+    trips = []
+
+    def after_the_first(trip: RoundTrip) -> None:
+        trips.append(trip)
+        if len(trips) == 1:
+            if not lost:
+                pair.part()
+            pair.promote()
+
+    with Failover() as pair, kvlab.connect(pair.url, prefix="real") as kv:
+        for prefix in ("warm", "real"):  # so that the primary knows the scripts
+            if case.setup is not None:
+                case.setup(kv.within(prefix))
+            if prefix == "warm":
+                case.clients[0](kv.within(prefix))
+        if lost:
+            pair.part()
+        traced = Kv(kv.client, prefix=kv.within("real").prefix, trace=after_the_first)
+        results = [client(traced) for client in case.clients]
+    if name == "two holders":
+        assert (None in results) is not lost
+    else:
+        assert case.promise(World(results, kv, ())) is not lost  # type: ignore[arg-type]

@@ -1,0 +1,93 @@
+"""A primary, its replica, and a failover between the two: real servers, on command.
+
+Guarantee: :meth:`Failover.part` returns when the replica has all that the primary did before, and
+gets nothing more. :meth:`Failover.promote` returns when the replica is the primary at the same
+address, and all connections of clients are closed. So exactly the writes between the two are lost.
+
+    with Failover() as pair, kvlab.connect(pair.url) as kv:
+        pair.part()
+        kv.run(lock.try_acquire())
+        pair.promote()
+
+Not promised: a second failover.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+from kvlab.errors import KvlabError
+from kvlab.instruments.faults.proxy import Proxy
+from kvlab.server import engines
+
+_PATIENCE = 20.0
+"""Seconds within which a replica must have what its primary has."""
+_NOBODY = ("127.0.0.1", "1")
+"""An address at which no server listens."""
+
+
+class Failover:
+    """Two servers of ``engine``, behind one address ``url``. Use as a context manager.
+
+    Raises KvlabError when the replica does not get the primary's data within 20 s.
+    """
+
+    def __init__(self, engine: str = "valkey") -> None:
+        self._ends = ExitStack()
+        with ExitStack() as ends:
+            quick = {"repl-diskless-sync-delay": "0"}
+            first = ends.enter_context(engines.start(engine, options=quick))
+            of = {"replicaof": f"{first.host} {first.port}"}
+            self._second = ends.enter_context(engines.start(engine, options=of))
+            self._primary = ends.enter_context(first.client())
+            self._replica = ends.enter_context(self._second.client())
+            self._proxy = ends.enter_context(Proxy(first.url))
+            self._has_all()
+            self._ends = ends.pop_all()
+
+    @property
+    def url(self) -> str:
+        """The address that clients connect to, before and after the failover."""
+        return self._proxy.url
+
+    def part(self) -> None:
+        """Cut the replica off from its primary, when it has all that the primary did."""
+        self._has_all()
+        self._replica.replicaof(*_NOBODY)
+
+    def promote(self) -> None:
+        """Put the replica in the primary's place; every connection of a client is closed."""
+        self._replica.replicaof("NO", "ONE")
+        self._proxy.move(self._second.url)
+        self._proxy.cut()
+
+    def _has_all(self) -> None:
+        until = time.monotonic() + _PATIENCE
+        while not self._is_up_to_date():
+            if time.monotonic() > until:
+                raise KvlabError(f"the replica has not got the primary's data within {_PATIENCE} s")
+            time.sleep(0.002)
+
+    def _is_up_to_date(self) -> bool:
+        here: Any = self._primary.info("replication")
+        there: Any = self._replica.info("replication")
+        linked = there.get("master_link_status") == "up"
+        return bool(linked and here["master_repl_offset"] == there["slave_repl_offset"])
+
+    def close(self) -> None:
+        """End both servers and the proxy."""
+        self._ends.close()
+
+    def __enter__(self) -> Failover:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
