@@ -95,7 +95,8 @@ def awaited(bench: Bench, gateway: ServedGateway, one: bytes) -> Iterator[Case]:
     what = "one task, one await after the other"
     yield Case("async GET", what, bench.awaited(lambda: akv.run(GET)), peers)
     peers = {"bare httpx": Peer(bench.awaited(raw), "httpx")}
-    yield Case(f"{BURST} GETs at once", "as many awaits at once", bench.awaited(ours), peers)
+    what, burst = "as many awaits at once", bench.awaited(ours)
+    yield Case(f"{BURST} GETs at once", what, burst, peers, long=True)
 
 
 def _settings(gateway: ServedGateway, url: str | None = None) -> dict[str, Any]:
