@@ -51,6 +51,10 @@ def server_url(url: str | None = None, allow_remote: bool | None = None) -> str:
         if embedded.note:
             warnings.warn(embedded.note, stacklevel=3)
         return embedded.url
+    if is_rest(url):
+        raise InvalidArgument(
+            "a Redis URL is needed here: a store behind HTTPS is for connect() alone"
+        )
     url = redis_url(url)
     host = _host(url)
     if not _is_loopback(host):

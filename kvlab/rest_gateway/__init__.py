@@ -24,8 +24,8 @@ Guarantee:
 Keys: the gateway has none. One token is one store: a second store is a second gateway.
 
 Not promised: TLS; a limit on what the holder of a token can do to the store's data, memory and
-time (FLUSHALL, a script without an end); subscriptions; the RESP2 format of answers. On fakeredis
-there is no EVAL_RO.
+time (FLUSHALL, a script without an end); subscriptions; the RESP2 format of answers. fakeredis, and
+Redis before 7, have no EVAL_RO.
 """
 
 from kvlab.rest_gateway.child_process import ServedGateway, serving

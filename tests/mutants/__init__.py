@@ -14,6 +14,7 @@ from mutants import (
     leaderboard,
     pipeline,
     rate_limiting,
+    rest,
     sessions,
     write_through,
 )
@@ -29,6 +30,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *pipeline.MUTANTS,
     *feature_flags.MUTANTS,
     *core.MUTANTS,
+    *rest.MUTANTS,
 )
 
 __all__ = ["MUTANTS", "PATTERNS", "ROOT", "Mutant", "Rotten"]

@@ -19,6 +19,7 @@ PATTERNS = (
     "pipeline",
     "feature_flags",
     "core",
+    "rest",
 )
 
 

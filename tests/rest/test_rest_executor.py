@@ -17,7 +17,7 @@ from support.http_proxy import Fault, HttpProxy
 
 import kvlab
 from kvlab import CacheAside, FeatureFlags, FixedWindow, Key, Lock, Op, Script, SessionStore
-from kvlab.core.server_url import REST_NAMES
+from kvlab.core.server_url import REST_NAMES, server_url
 from kvlab.errors import (
     BatchFailed,
     CannotServe,
@@ -142,7 +142,7 @@ def test_an_unknown_script_is_loaded_once(way: Way, proxy: HttpProxy) -> None:
         Op("CLIENT", "ID"),
         Op("SET", Key("n"), b"\xff"),
     ],
-    ids=str,
+    ids=lambda op: op.command,
 )
 def test_what_http_cannot_carry_is_not_sent(way: Way, proxy: HttpProxy, op: Op[Any]) -> None:
     with pytest.raises(NotOverHttp, match="nothing was sent"):
@@ -375,6 +375,14 @@ def test_the_environment_names_the_store(monkeypatch: pytest.MonkeyPatch) -> Non
         assert kv.where == "127.0.0.1:6000"
 
 
+def test_what_needs_redis_itself_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KVLAB_URL", "https://store.example")
+    with pytest.raises(InvalidArgument, match="a Redis URL is needed here"):
+        server_url()
+    with pytest.raises(InvalidArgument, match="a Redis URL is needed here"):
+        server_url(ONE)
+
+
 @pytest.mark.parametrize(
     ("url", "token", "error", "words"),
     [
@@ -409,14 +417,12 @@ def test_without_httpcore_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) ->
         kvlab.connect(ONE, token=SECRET)
 
 
-def test_the_client_of_redis_py_works(way: Way, proxy: HttpProxy) -> None:
-    if isinstance(way.kv, kvlab.AsyncKv):
-        pytest.skip("the client for threads stands for both: the connections are twins")
-    client = way.kv.client
-    assert client.set("rest:n", "5", px=60_000) is True
-    assert client.incr("rest:n") == 6
-    with client.pipeline() as batch:
-        assert batch.get("rest:n").ttl("rest:n").execute() == [b"6", 60]
+def test_the_client_of_redis_py_works(proxy: HttpProxy, gateway: ServedGateway) -> None:
+    with kvlab.connect(proxy.url, token=gateway.token) as kv:
+        assert kv.client.set("rest:n", "5", px=60_000) is True
+        assert kv.client.incr("rest:n") == 6
+        with kv.client.pipeline() as batch:
+            assert batch.get("rest:n").ttl("rest:n").execute() == [b"6", 60]
     assert proxy.paths == ["/", "/", "/multi-exec"]
 
 
