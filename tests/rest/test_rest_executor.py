@@ -422,7 +422,7 @@ def test_the_client_of_redis_py_works(proxy: HttpProxy, gateway: ServedGateway) 
         assert kv.client.set("rest:n", "5", px=60_000) is True
         assert kv.client.incr("rest:n") == 6
         with kv.client.pipeline() as batch:
-            assert batch.get("rest:n").ttl("rest:n").execute() == [b"6", 60]
+            assert batch.get("rest:n").ttl("rest:n").delete("rest:n").execute() == [b"6", 60, 1]
     assert proxy.paths == ["/", "/", "/multi-exec"]
 
 
