@@ -14,6 +14,7 @@ _HOME = {
     "explorer.explore": ("Story", "Violated", "World", "explore", "replay", "step"),
     "explorer.run.settings": ("ALL_FAULTS", "Faults"),
     "faults.client_gate": ("Gate", "GatedRedis", "ClientCrashed", "gated"),
+    "faults.failover": ("Failover",),
     "faults.paused": ("paused",),
     "faults.proxy": ("Proxy",),
     "faults.slow_database": ("Origin",),

@@ -97,6 +97,7 @@ CASES: dict[str, Case] = {
         {},
         {"pid": (*COUNT, 1)},
     ),
+    "Failover": (instruments.Failover, {}, {"engine": (*TEXT, "no engine", "fakeredis")}),
     "Proxy": (
         instruments.Proxy,
         {},

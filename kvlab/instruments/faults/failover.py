@@ -19,7 +19,8 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
-from kvlab.errors import KvlabError
+from kvlab.core import checks
+from kvlab.errors import InvalidArgument, KvlabError
 from kvlab.instruments.faults.proxy import Proxy
 from kvlab.server import engines
 
@@ -32,10 +33,14 @@ _NOBODY = ("127.0.0.1", "1")
 class Failover:
     """Two servers of ``engine``, behind one address ``url``. Use as a context manager.
 
-    Raises KvlabError when the replica does not get the primary's data within 20 s.
+    Raises InvalidArgument for an engine that is no real server, and KvlabError when the replica
+    does not get the primary's data within 20 s.
     """
 
     def __init__(self, engine: str = "valkey") -> None:
+        checks.text("engine", engine)
+        if engine == "fakeredis":
+            raise InvalidArgument("engine must be a real server, not fakeredis: it has no replica")
         self._ends = ExitStack()
         with ExitStack() as ends:
             quick = {"repl-diskless-sync-delay": "0"}
