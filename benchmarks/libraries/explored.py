@@ -18,7 +18,7 @@ from kvlab.instruments import Story, World, explore
 Verdict = Literal["holds", "breaks", "inherent", "not applicable", "undecided", "can't be driven"]
 URL = "redis://127.0.0.1:6379/0"
 """What the adapters get; the explorer leads every connection to a server of its own."""
-MOST_SCHEDULES, MOST_SECONDS, MOST_STEPS = 4000, 10.0, 120
+MOST_SCHEDULES, MOST_SECONDS, MOST_STEPS = 4000, 20.0, 120
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
@@ -90,12 +90,13 @@ class Gate:
         self._links: list[_Link] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def let(self, order: Order, *, waits: bool = False) -> _Link:
+    def let(self, order: Order, came: Callable[[], None], *, waits: bool = False) -> _Link:
         """Let the next write through; returns when it is answered, or at once if it ``waits``.
 
-        Raises queue.Empty and TimeoutError.
+        ``came`` is called when the write is here. Raises queue.Empty and TimeoutError.
         """
         held = self.held.get(timeout=PATIENCE)
+        came()
         link = held.link
         if order == "lose request":
             link.close()

@@ -9,13 +9,15 @@ is wrong from the client's start.
 from __future__ import annotations
 
 import asyncio
+import datetime
 import inspect
 import multiprocessing
 import queue
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -27,7 +29,7 @@ from benchmarks.libraries.gates import PASSES, PATIENCE, Gate, gates
 from benchmarks.libraries.promises import Library
 from kvlab import Kv
 from kvlab.instruments import World
-from kvlab.instruments.explorer.run.steps import Step
+from kvlab.instruments.explorer.run.steps import Step, Unfinished
 from kvlab.instruments.explorer.timeline.timeline import Timeline
 from kvlab.instruments.faults.client_gate import ClientCrashed
 from kvlab.server import engines
@@ -44,7 +46,7 @@ class _Client:
         context = multiprocessing.get_context("fork")
         self.pipe, theirs = context.Pipe()
         self.ahead = context.Value("d", 0.0)
-        self.jumps(step for step in trace if step.client == number)
+        self.jumps([step for step in trace if step.client == number])
         told = library, number, url, self.ahead, theirs
         self.process = context.Process(target=_live, args=told)
         self.process.start()
@@ -52,11 +54,10 @@ class _Client:
         self.result: Any = None
         self.ended = False
 
-    def jumps(self, mine: Iterator[Step]) -> None:
-        """If the next of its own steps is a jump of its clock: the client is about to run."""
-        following = next(mine, None)
-        if following is not None and following.kind == "jump":
-            self.ahead.value = float(following.label.split()[2])
+    def jumps(self, rest: Sequence[Step]) -> None:
+        """It is about to go on: if the next of its own steps is a jump, let its clock jump."""
+        if rest and rest[0].kind == "jump":
+            self.ahead.value = float(rest[0].label.split()[2])
 
     def marks(self, label: str) -> None:
         """Let the client pass its next mark."""
@@ -86,7 +87,7 @@ class _Client:
 
 
 def reproduced(library: Library, shown: Timeline) -> bool:
-    """Whether the run breaks the promise there too; False where it cannot be made there."""
+    """Whether the run breaks the same promise there too; False where it cannot be made there."""
     with engines.start("valkey") as server:
         address = redis.connection.parse_url(server.url)
         kv = redis.Redis.from_url(server.url)
@@ -108,7 +109,8 @@ def reproduced(library: Library, shown: Timeline) -> bool:
                 for client in clients:
                     client.kill()
             results = [client.result for client in clients]
-            return _is_broken(library, World(results, kv, trace), server.url)
+            found = _problem(library, World(results, kv, trace), server.url)
+            return bool(found) and (shown.problem or "").startswith(found)
 
 
 def _along(shown: Timeline, clients: list[_Client], gates: list[Gate], kv: Any) -> tuple[Step, ...]:
@@ -120,7 +122,7 @@ def _along(shown: Timeline, clients: list[_Client], gates: list[Gate], kv: Any) 
             kv.unlink(step.key)
             continue
         who = step.client
-        clients[who].jumps(later for later in shown.trace[at:] if later.client == who)
+        rest = [later for later in shown.trace[at:] if later.client == who]
         if step.kind == "crash":
             clients[who].kill()
             done.append(Step("crash", who, ended=True))
@@ -132,7 +134,7 @@ def _along(shown: Timeline, clients: list[_Client], gates: list[Gate], kv: Any) 
         ):
             order: Any = step.kind if step.kind.startswith("lose") else "go"
             waits = order == "go" and not step.replies
-            link = gates[who].let(order, waits=waits)
+            link = gates[who].let(order, partial(clients[who].jumps, rest), waits=waits)
             if waits:
                 waiting[who] = link
         elif step.label.startswith(("enters", "leaves")):
@@ -141,19 +143,23 @@ def _along(shown: Timeline, clients: list[_Client], gates: list[Gate], kv: Any) 
         if step.ended and step.kind != "crash":
             clients[who].wait()
             done.append(Step("go", who, ended=True))
+    for who, client in enumerate(clients):  # a look at the clock may be the last that it did
+        if not client.ended and not isinstance(shown.results[who], Unfinished):
+            client.wait()
+            done.append(Step("go", who, ended=True))
     return tuple(done)
 
 
-def _is_broken(library: Library, world: World, url: str) -> bool:
-    for result in world.results:
+def _problem(library: Library, world: World, url: str) -> str:
+    """How the promise is broken, in the words of the explorer; "" where it is kept."""
+    for number, result in enumerate(world.results):
         if isinstance(result, ClientFailed) and str(result) not in _excused(library):
-            return True
+            return f"client {number} raised {result}"
+    third = partial(tried_by_a_third, library, _with_run(world.kv), url)
     try:
-        return not library.family.invariant(
-            world, lambda: tried_by_a_third(library, _with_run(world.kv), url)
-        )
-    except AssertionError:
-        return True
+        return "" if library.family.invariant(world, third) else "not true"
+    except AssertionError as problem:
+        return str(problem)
 
 
 def _excused(library: Library) -> set[str]:
@@ -199,10 +205,20 @@ def _with_run(kv: Any) -> Any:
 
 
 def _clock_is_wrong(ahead: Any) -> None:
-    """Replace ``time.time`` and ``time_ns``, wherever a module has bound them."""
+    """Replace the clocks of ``time`` and ``datetime``, wherever a module has bound them."""
     now, now_ns = time.time, time.time_ns
-    new = {now: lambda: now() + ahead.value, now_ns: lambda: now_ns() + int(ahead.value * 1e9)}
+
+    class DateTime(datetime.datetime):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> DateTime:
+            return cls.fromtimestamp(now() + ahead.value, tz)
+
+    new: dict[Any, Any] = {
+        now: lambda: now() + ahead.value,
+        now_ns: lambda: now_ns() + int(ahead.value * 1e9),
+        datetime.datetime: DateTime,
+    }
     for module in list(sys.modules.values()):
         for name, value in list(getattr(module, "__dict__", {}).items()):
-            if value is now or value is now_ns:
+            if any(value is real for real in new):
                 setattr(module, name, new[value])
