@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, Literal, Self, TypeVar, overload
 
 import redis.asyncio
@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from kvlab.core.calls import AsyncCalls
 from kvlab.core.checks import boolean, function, seconds
 from kvlab.core.cleanup import uncancelled
-from kvlab.core.executor import Answer, Doubt, Executor, Request, Running, Trip
+from kvlab.core.executor import UNSETTLED, Doubt, Executor, Request, Running, Trip
 from kvlab.core.flow import Call, Flow, Wait
 from kvlab.core.hold import AsyncHold, HoldableLock, Holding
 from kvlab.core.op import A, B, C, D, Op, Raw
@@ -24,16 +24,11 @@ from kvlab.core.server_url import rest_address, server_url
 from kvlab.core.settings import DEADLINE, TIMEOUT, Settings, Trace
 from kvlab.core.transport.async_link import alinked
 from kvlab.core.transport.async_pool import AsyncConnections, adone
-from kvlab.core.transport.connections import (
-    BROKEN,
-    MAX_CONNECTIONS,
-    not_connected,
-    own_connection,
-    packed,
-    patience,
-)
-from kvlab.core.wire import Command, transport_error
-from kvlab.errors import OutcomeUnknown, ServerRefused
+from kvlab.core.transport.batches import Batches, Limits
+from kvlab.core.transport.connections import MAX_CONNECTIONS, own_connection, packed
+from kvlab.core.transport.link import is_plain
+from kvlab.core.wire import Answer, Command, encode
+from kvlab.errors import Closed, OutcomeUnknown, ServerRefused
 from kvlab.rest.clients import async_rest_client
 
 T = TypeVar("T")
@@ -70,10 +65,12 @@ async def aconnect(
 class AsyncKv(Executor):
     """:class:`Kv` for asyncio: the same ops and flows, awaited. Belongs to one event loop.
 
-    A cancelled ``run`` closes the connection on which an answer is still due, so that no answer
-    reaches another caller. A flow sees the cancellation, and may run ops to clean up: out of reach
-    of further cancellations (anyio cancels again at each await), for at most ``deadline`` seconds.
-    The cancelled ``run`` ends after the clean-up.
+    Concurrent calls share round trips: see ``kvlab.core.transport.batches``. A shared round trip is
+    counted, and told to the ``trace`` hook, once. The answer of a cancelled ``run`` reaches nobody.
+
+    A flow sees the cancellation, and may run ops to clean up: out of reach of further cancellations
+    (anyio cancels again at each await), for at most ``deadline`` seconds. The cancelled ``run``
+    ends after the clean-up.
     """
 
     client: redis.asyncio.Redis
@@ -105,7 +102,15 @@ class AsyncKv(Executor):
         # With a timeout redis-py sends by asyncio.wait_for, which loses cancellations before 3.12.
         make.keywords["socket_timeout"] = None
         self._connections = AsyncConnections(alinked(make), *self._pool_settings)
+        self._calls, self._closing = 0, False
+        self._no_calls: asyncio.Event | None = None
+        self._batches: Batches | None = None
+        if is_plain(make, redis.asyncio.Connection):
+            self._share(Limits())
         self._shared = AsyncCalls()
+
+    def _share(self, limits: Limits) -> None:
+        self._batches = Batches(self._connections, limits, self.settings, self._count)
 
     @overload
     async def run(self, op: Op[T] | Flow[T], /) -> T: ...
@@ -133,11 +138,41 @@ class AsyncKv(Executor):
     ) -> list[T | Exception]: ...
     async def run(self, *ops: Any, atomic: bool = False, return_exceptions: bool = False) -> Any:
         """Like :meth:`Kv.run`, awaited; a flow's loader may be async."""
-        return await self._fulfil(self._running(ops, atomic, return_exceptions))
+        if self._closing:
+            raise Closed(f"this {type(self).__name__} is closed; nothing was sent")
+        self._calls += 1
+        try:
+            if (
+                len(ops) != 1
+                or type(ops[0]) is not Op
+                or atomic is not False
+                or return_exceptions is not False
+            ):
+                return await self._fulfil(self._running(ops, atomic, return_exceptions))
+            # One op: the same, and a generator of requests is made only when more must follow.
+            (op,), began = ops, self.settings.clock()
+            answer = await self._asked(
+                ops, packed([encode(op, self.prefix)]), 1, op.blocking, began
+            )
+            if isinstance(answer, BaseException):
+                return await self._fulfil(self._after(op, began), None, answer)
+            if (result := self._settled(op, answer)) is not UNSETTLED:
+                return result
+            return await self._fulfil(self._after(op, began), answer)
+        except asyncio.CancelledError:
+            await self._left()
+            raise
+        finally:
+            self._leave()
 
-    async def _fulfil(self, running: Running[T]) -> T:
-        answer: Any = None
-        problem: BaseException | None = None
+    def _leave(self) -> None:
+        self._calls -= 1
+        if self._no_calls is not None and not self._calls:
+            self._no_calls.set()
+
+    async def _fulfil(
+        self, running: Running[T], answer: Any = None, problem: BaseException | None = None
+    ) -> T:
         try:
             while True:
                 request = running.send(answer) if problem is None else running.throw(problem)
@@ -158,6 +193,9 @@ class AsyncKv(Executor):
 
     async def _clean_up(self, running: Running[T], request: Request | None) -> T:
         limit = asyncio.get_running_loop().time() + self.settings.deadline
+        if self._batches is not None:  # what was sent before must not be overtaken
+            with suppress(asyncio.CancelledError):
+                await self._batches.settled(self.settings.timeout)
         try:
             while True:
                 answer: Any = None
@@ -183,7 +221,7 @@ class AsyncKv(Executor):
     async def _answer(self, request: Request) -> Any:
         match request:
             case Trip():
-                return await self._trip(request.commands, request.blocking)
+                return await self._trip(*request)
             case Wait(pause):
                 return await self.settings.sleep(pause)
             case Call(name=None):
@@ -194,26 +232,50 @@ class AsyncKv(Executor):
             case Doubt():
                 return await adone(self._connections.doubt())
 
-    async def _trip(self, commands: list[Command], blocking: float | None) -> Answer:
-        request, wait = packed(commands), patience(blocking, self.settings.timeout)
+    async def _trip(
+        self, ops: Sequence[Op[Any]], commands: list[Command], blocking: float | None
+    ) -> Answer:
+        request = packed(commands)
         try:
-            connection = await self._connections.get(extra=blocking is not None)
-        except BROKEN as problem:
-            return [], not_connected(problem, self.where)
-        replies: list[Raw] = []
-        complete = False
-        try:
-            await connection.round_trip(request, len(commands), replies, wait)
-            complete = True
-            return replies, None
-        except ServerRefused:  # by HTTP, as a whole: nothing ran
-            complete = True
+            answer = await self._asked(ops, request, len(commands), blocking, self.clock())
+        except asyncio.CancelledError:
+            await self._left()
             raise
-        except BROKEN as problem:
-            await adone(self._connections.lost(connection, problem))
-            return replies, transport_error(problem, sent=True, where=self.where)
-        finally:  # an answer may still be due, also after cancellation: no other caller may read it
-            await self._connections.put(connection, complete=complete)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    def _asked(
+        self,
+        ops: Sequence[Op[Any]],
+        request: bytes,
+        count: int,
+        blocking: float | None,
+        began: float,
+    ) -> Awaitable[Answer | BaseException]:
+        if self._batches is not None and blocking is None:
+            return self._batches.ask(ops, request, count, began)
+        return self._alone(ops, request, count, blocking, began)
+
+    async def _alone(
+        self,
+        ops: Sequence[Op[Any]],
+        request: bytes,
+        count: int,
+        blocking: float | None,
+        began: float,
+    ) -> Answer | BaseException:
+        replies: list[Raw] = []
+        try:
+            error = await self._connections.trip(lambda: (request, count), replies, blocking)
+        except ServerRefused as refused:  # the connection itself
+            return refused
+        self._count(ops, began, error)
+        return replies, error
+
+    async def _left(self) -> None:
+        if self._batches is not None:
+            await self._batches.left()
 
     def hold(
         self, lock: HoldableLock, *, wait: float = 10.0, renew: bool = False
@@ -235,6 +297,8 @@ class AsyncKv(Executor):
         await uncancelled(self._close())
 
     async def _close(self) -> None:
+        if self._batches is not None:  # of callers that were cancelled, too
+            await self._batches.settled()
         await adone(self._connections.close())
         if self._on_close is not None:
             await self._on_close()

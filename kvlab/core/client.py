@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal, Self, TypeVar, overload
 
@@ -18,23 +18,16 @@ from redis.retry import Retry
 
 from kvlab.core.calls import Calls
 from kvlab.core.checks import boolean, function, seconds
-from kvlab.core.executor import Answer, Doubt, Executor, Request, Running, Trip
+from kvlab.core.executor import UNSETTLED, Doubt, Executor, Request, Running, Trip
 from kvlab.core.flow import Call, Flow, Wait
 from kvlab.core.hold import Hold, HoldableLock, Holding
-from kvlab.core.op import A, B, C, D, Op, Raw
+from kvlab.core.op import A, B, C, D, Op
 from kvlab.core.server_url import rest_address, server_url
 from kvlab.core.settings import DEADLINE, TIMEOUT, Settings, Trace
-from kvlab.core.transport.connections import (
-    BROKEN,
-    MAX_CONNECTIONS,
-    not_connected,
-    own_connection,
-    packed,
-    patience,
-)
+from kvlab.core.transport.connections import MAX_CONNECTIONS, own_connection
 from kvlab.core.transport.link import linked
 from kvlab.core.transport.pool import Connections, done
-from kvlab.core.wire import Command, transport_error
+from kvlab.core.wire import Answer, Command, encode
 from kvlab.errors import InvalidArgument, ServerRefused
 from kvlab.rest.clients import rest_client
 
@@ -88,6 +81,7 @@ class Kv(Executor):
     """
 
     client: redis.Redis
+    _connections: Connections
 
     def __init__(
         self,
@@ -153,11 +147,27 @@ class Kv(Executor):
         ``return_exceptions`` puts them among the results. When the server serves none of several
         ops, the first error is raised alone.
         """
+        if len(ops) == 1 and atomic is False and return_exceptions is False:
+            (op,) = ops
+            if type(op) is Op:
+                return self._quickly(op)
         return self._fulfil(self._running(ops, atomic, return_exceptions))
 
-    def _fulfil(self, running: Running[T]) -> T:
-        answer: Any = None
-        problem: BaseException | None = None
+    def _quickly(self, op: Op[T]) -> T:
+        """The same; the generator of requests is made only when more requests must follow."""
+        began, answer, problem = self.clock(), None, None
+        try:
+            answer = self._trip((op,), [encode(op, self.prefix)], op.blocking)
+        except ServerRefused as refused:  # the connection itself
+            problem = refused
+        else:
+            if (result := self._settled(op, answer)) is not UNSETTLED:
+                return result
+        return self._fulfil(self._after(op, began), answer, problem)
+
+    def _fulfil(
+        self, running: Running[T], answer: Any = None, problem: BaseException | None = None
+    ) -> T:
         while True:
             try:  # around the loop: what interrupts it anywhere is thrown into the generator
                 while True:
@@ -179,7 +189,7 @@ class Kv(Executor):
     def _answer(self, request: Request) -> Any:
         match request:
             case Trip():
-                return self._trip(request.commands, request.blocking)
+                return self._trip(*request)
             case Wait(pause):
                 return self.settings.sleep(pause)
             case Call(name=None):
@@ -190,26 +200,13 @@ class Kv(Executor):
             case Doubt():
                 return done(self._connections.doubt())
 
-    def _trip(self, commands: list[Command], blocking: float | None) -> Answer:
-        request, wait = packed(commands), patience(blocking, self.settings.timeout)
-        try:
-            connection = self._connections.get(extra=blocking is not None)
-        except BROKEN as problem:
-            return [], not_connected(problem, self.where)
-        replies: list[Raw] = []
-        complete = False
-        try:
-            connection.round_trip(request, len(commands), replies, wait)
-            complete = True
-            return replies, None
-        except ServerRefused:  # by HTTP, as a whole: nothing ran
-            complete = True
-            raise
-        except BROKEN as problem:
-            done(self._connections.lost(connection, problem))
-            return replies, transport_error(problem, sent=True, where=self.where)
-        finally:  # an answer may still be due, also after KeyboardInterrupt
-            self._connections.put(connection, complete=complete)
+    def _trip(
+        self, ops: Sequence[Op[Any]], commands: list[Command], blocking: float | None
+    ) -> Answer:
+        started = self.clock()
+        answer = self._connections.trip(commands, blocking)
+        self._count(ops, started, answer[1])
+        return answer
 
     def hold(
         self, lock: HoldableLock, *, wait: float = 10.0, renew: bool = False

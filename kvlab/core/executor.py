@@ -14,11 +14,12 @@ from kvlab.core.calls import AsyncCalls, Calls
 from kvlab.core.checks import boolean, instance, shown
 from kvlab.core.flow import Call, Flow, Now, Wait, Waiting
 from kvlab.core.key import Key
-from kvlab.core.op import Op, Raw
+from kvlab.core.op import Op
 from kvlab.core.settings import Settings
 from kvlab.core.transport.connections import is_sentinel
 from kvlab.core.transport.health import Downtime, Health
 from kvlab.core.wire import (
+    Answer,
     Command,
     Exchange,
     RoundTrip,
@@ -37,8 +38,9 @@ PAUSE = 0.02
 
 
 class Trip(NamedTuple):
-    """A round trip to make. Its answer: the replies, and the error that cut them short or None."""
+    """A round trip to make, and to count."""
 
+    ops: Sequence[Op[Any]]
     commands: list[Command]
     blocking: float | None
 
@@ -47,7 +49,7 @@ class Doubt(NamedTuple):
     """The idle connections are to be closed, so that the next round trip has a new one."""
 
 
-Answer = tuple[list[Raw], TransportError | None]
+UNSETTLED: Any = object()
 Request = Trip | Call[Any] | Wait | Doubt
 Running = Generator[Request, Any, T]
 
@@ -69,7 +71,13 @@ class Executor:
         failover = settings.deadline if is_sentinel(pool) else 0.0
         self._health = Health(settings.clock, settings.timeout, failover)
         check = pool.connection_kwargs.get("health_check_interval") or 0
-        self._pool_settings = (pool.max_connections, settings.deadline, self._health, check)
+        self._pool_settings = (
+            pool.max_connections,
+            settings.deadline,
+            self._health,
+            check,
+            self.where,
+        )
         self._trips: dict[int, int] = {}  # of each thread: a fork could copy a lock taken
 
     def _sharing_health(self, other: Executor) -> Self:
@@ -129,8 +137,24 @@ class Executor:
             return delivered(results, return_exceptions=return_exceptions)
         return (yield from self._batch(given, atomic, return_exceptions))
 
-    def _one(self, op: Op[T]) -> Running[T]:
-        (result,) = (yield from self._exchange((op,), atomic=False)).finished()
+    def _settled(self, op: Op[T], answer: Answer) -> T:
+        """The result of an op, if its first answer is no error, else ``UNSETTLED``."""
+        replies, error = answer
+        if error is None and not isinstance(replies[0], Exception):
+            try:
+                return op.decode(replies[0])
+            except (Exception, GeneratorExit):
+                pass  # raised again where it belongs
+        return cast(T, UNSETTLED)
+
+    def _after(self, op: Op[T], began: float) -> Running[T]:
+        """The run of an op that waits for its first answer; it began then."""
+        running = self._one(op, began)
+        next(running)
+        return running
+
+    def _one(self, op: Op[T], began: float | None = None) -> Running[T]:
+        (result,) = (yield from self._exchange((op,), atomic=False, began=began)).finished()
         if isinstance(result, BaseException):
             raise result
         return result  # type: ignore[no-any-return]
@@ -155,19 +179,20 @@ class Executor:
                 return results + unsent.finished()
         return results
 
-    def _exchange(self, ops: Sequence[Op[Any]], atomic: bool) -> Running[Exchange]:
+    def _exchange(
+        self, ops: Sequence[Op[Any]], atomic: bool, began: float | None = None
+    ) -> Running[Exchange]:
         exchange = Exchange(ops, self.prefix, atomic=atomic)
         blocking = ops[0].blocking if len(ops) == 1 else None
-        began = self.clock()
+        began = self.clock() if began is None else began
         while True:
-            sent, started = exchange.pending, self.clock()
+            sent = [ops[i] for i in exchange.pending]
             try:
-                replies, error = yield Trip(exchange.commands(), blocking)
+                replies, error = yield Trip(sent, exchange.commands(), blocking)
             except ServerRefused as refused:  # the connection itself
                 exchange.refuse(refused)
                 return exchange
             exchange.absorb(replies, error, self._health.moves)
-            self._count(exchange, sent, started, error)
             if exchange.condemned and self._health.moved(exchange):
                 yield Doubt()
             if not exchange.pending:
@@ -189,16 +214,13 @@ class Executor:
             began = min(began, outage.since)
         return now - began + PAUSE < self.settings.deadline
 
-    def _count(
-        self, exchange: Exchange, sent: list[int], started: float, error: TransportError | None
-    ) -> None:
+    def _count(self, ops: Iterable[Op[Any]], started: float, error: TransportError | None) -> None:
         if isinstance(error, ServerUnavailable):
             return
         thread = threading.get_ident()
         self._trips[thread] = self._trips.get(thread, 0) + 1
         if self.settings.trace is not None:
-            ops = tuple(exchange.ops[i] for i in sent)
-            self.settings.trace(RoundTrip(ops, started, self.clock() - started, error))
+            self.settings.trace(RoundTrip(tuple(ops), started, self.clock() - started, error))
 
     def _flow(self, flow: Flow[T]) -> Running[T]:
         steps = iter(flow)

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from kvlab.core.checks import Id, id_text, keep, shown
+from kvlab.core.checks import Id, id_text, shown
 from kvlab.errors import InvalidArgument
 
 MAX_SEGMENT = 200
@@ -36,7 +36,7 @@ def segment(text: Id, name: str = "key") -> str:
     return "~" + hashlib.sha256(raw).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Key:
     """A key or channel name inside the namespace: the executor puts the prefix before it.
 
@@ -45,11 +45,12 @@ class Key:
 
     name: str
 
-    def __post_init__(self) -> None:
-        if type(self.name) is not str:
-            if not isinstance(self.name, str):
-                raise InvalidArgument(f"name must be text, not {shown(self.name)}")
-            keep(self, name=str.__str__(self.name))
+    def __init__(self, name: str) -> None:
+        if type(name) is not str:
+            if not isinstance(name, str):
+                raise InvalidArgument(f"name must be text, not {shown(name)}")
+            name = str.__str__(name)
+        object.__setattr__(self, "name", name)
 
     def __str__(self) -> str:
         return self.name

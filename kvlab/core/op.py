@@ -155,21 +155,21 @@ class Op(Generic[T_co]):
         blocking: float | None = None,
         fallback: Callable[[Exception], T_co] | None = None,
     ) -> None:
-        put = object.__setattr__
-        put(self, "command", command)
-        put(self, "args", _checked_args(args))
-        put(self, "decode", checks.function("decode", decode))
-        put(self, "idempotent", idempotent)
-        put(self, "blocking", blocking)
-        put(self, "fallback", fallback)
+        if not callable(decode):
+            checks.function("decode", decode)
         if idempotent is not True and idempotent is not False:
             checks.boolean("idempotent", idempotent)
         if fallback is not None:
             checks.function("fallback", fallback)
         if blocking is not None:
-            put(self, "blocking", checks.seconds("blocking", blocking, 0, infinite=True))
-        if not isinstance(command, Script):
+            blocking = checks.seconds("blocking", blocking, 0, infinite=True)
+        args = _checked_args(args)
+        if type(command) is not str and not isinstance(command, Script):
             checks.instance("command", command, str, "its name or a Script")
+        values = (command, args, decode, idempotent, blocking, fallback)
+        for put, value in zip(_PUT, values, strict=True):
+            put(self, value)
+        if isinstance(command, str):
             if _check_command(command) and args:
                 what = args[0]
                 said = what.decode("latin-1") if isinstance(what, bytes) else str(what)
@@ -198,6 +198,9 @@ class Op(Generic[T_co]):
             path = f"kvlab/{self.command.name}.lua"
             return " ".join(["redis-cli", "--eval", path, *keys, ",", *argv])
         return " ".join(["redis-cli", self.command, *map(_shell, self.args)])
+
+
+_PUT = [getattr(Op, name).__set__ for name in Op.__slots__]  # quicker than object.__setattr__
 
 
 def _shell(arg: Arg) -> str:

@@ -31,6 +31,8 @@ from kvlab.errors import (
 
 Command = tuple[Any, ...]
 TransportError = ServerUnavailable | OutcomeUnknown
+Answer = tuple[list[Raw], TransportError | None]
+"""The replies, and the error that cut them short or None."""
 
 _CONDEMNS = frozenset({"READONLY", "MASTERDOWN", "NOREPLICAS"})
 _NONE: frozenset[int] = frozenset()

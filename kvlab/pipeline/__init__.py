@@ -1,4 +1,4 @@
-"""Many commands in one round trip: written so (``kv.run(a, b)``), or by themselves (AutoBatch).
+"""Many commands in one round trip: written so (``kv.run(a, b)``), or by themselves (AsyncKv).
 
 Guarantee of ``kv.run``, which needs nothing of this module:
 
@@ -10,7 +10,8 @@ Guarantee of ``kv.run``, which needs nothing of this module:
   connection is cut. Without it, a connection cut midway leaves a part applied, and the errors say
   which ops are known to be done and which are not.
 
-``AutoBatch`` makes such batches of concurrent awaits: see its docstring.
+``AsyncKv`` makes such batches of concurrent awaits: see ``kvlab.core.transport.batches``.
+``AutoBatch`` is an ``AsyncKv`` whose batches have limits that you choose.
 
 Example::
 

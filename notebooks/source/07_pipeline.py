@@ -13,7 +13,7 @@
 # - one failing op fails alone;
 # - with `atomic=True` all ops are applied or no op is applied, also when the connection breaks;
 # - a huge list travels in pieces that the server can hold;
-# - concurrent awaits travel together, and the code that awaits stays as it is (`AutoBatch`).
+# - concurrent awaits travel together, and the code that awaits stays as it is (`AsyncKv`).
 
 # %%
 import pandas as pd
@@ -403,9 +403,9 @@ unread.measured(held[tutorial])
 #
 # ## AutoBatch: batches out of awaits
 #
-# In a web server there is no list of ops: each request awaits its own value. `AutoBatch` replaces
-# an `AsyncKv`. All ops that are awaited in one turn of the event loop leave together. `AutoBatch`
-# uses no timer.
+# In a web server there is no list of ops: each request awaits its own value. All ops that are
+# awaited in one turn of the event loop leave together; no timer is used. Every `AsyncKv` does this.
+# `AutoBatch` is an `AsyncKv` whose batches have limits that you choose.
 
 # %% tags=["predict"]
 tick = predict(
@@ -443,8 +443,8 @@ of_auto = table.xs("AutoBatch", level="through")["round trips"]
 tick.measured(" and ".join(map(str, of_auto)))
 
 # %% [markdown]
-# One task that awaits each reply before its next op gives `AutoBatch` one op at a time, so there is
-# no batch.
+# One task that awaits each reply before its next op gives the executor one op at a time, so there
+# is no batch.
 #
 # Now 1,000 tasks await one get each. redis-py does this with a blocking pool of 50 connections, as
 # people usually advise. The load is closed, the bursts of the two take turns, and every reply is

@@ -53,7 +53,7 @@ async def _client(kv: Kv, **settings: Any) -> AsyncIterator[AsyncKv]:
         await akv.client.aclose()
 
 
-async def turns(count: int = 3) -> None:
+async def turns(count: int = 9) -> None:
     for _ in range(count):
         await asyncio.sleep(0)
 
@@ -202,7 +202,7 @@ def test_a_cancelled_run_never_leaves_its_answer_to_the_next(kv: Kv, fresh: bool
     async def main() -> None:
         client = redis.asyncio.Redis(port=kv.client.connection_pool.connection_kwargs["port"])
         async with client, AsyncKv(client, prefix=kv.prefix) as akv:
-            akv._connections._most = 1  # each next caller meets the connection, if it is kept
+            akv._connections.most = 1  # each next caller meets the connection, if it is kept
             cancelled = 0
             for i in range(200):
                 if fresh:
@@ -222,14 +222,14 @@ def test_a_cancelled_run_never_leaves_its_answer_to_the_next(kv: Kv, fresh: bool
 
 @asynchronous
 async def test_every_await_point_of_a_trip(akv: AsyncKv) -> None:
-    akv._connections._most = 1
+    akv._connections.most = 1
     for step in range(1, 200):
         await adone(akv._connections.close())
         akv._connections._closed = False
         stopped = CancelledAt(step, akv.run(Op("ECHO", "old"), Op("ECHO", "old")))
         await stopped
         if not stopped.thrown:
-            assert step > 3
+            assert step > 1
             break
         assert await akv.run(Op("ECHO", step)) == str(step).encode()
     else:
@@ -264,7 +264,7 @@ class CancelledAt:
 
 @asynchronous
 async def test_cancelled_waiters_give_back_their_turn(akv: AsyncKv) -> None:
-    akv._connections._most = 1
+    akv._connections.most = 1
     for steps in range(12):
         tasks = [asyncio.ensure_future(akv.run(Op("ECHO", i))) for i in range(10)]
         await turns(steps)
@@ -280,7 +280,7 @@ async def test_a_thousand_concurrent_callers_get_their_own_replies(akv: AsyncKv)
     before = akv.round_trips
     results = await asyncio.gather(*(akv.run(Op("ECHO", i)) for i in range(1000)))
     assert results == [str(i).encode() for i in range(1000)]
-    assert akv.round_trips == before + 1000
+    assert akv.round_trips == before + 2  # of 500 ops at most
 
 
 @asynchronous
@@ -369,11 +369,11 @@ async def test_when_the_leader_is_cancelled_a_follower_takes_over(akv: AsyncKv) 
     leader, *followers = (asyncio.ensure_future(akv.run(loaded(load))) for _ in range(5))
     await turns()
     leader.cancel()
-    await turns(6)
+    await turns(9)
     assert (load.calls, leader.cancelled()) == (2, True)
     followers[0].cancel()  # the new leader, too
     followers[1].cancel()  # and one that only waits
-    await turns(6)
+    await turns(9)
     load.go.set()
     assert await asyncio.gather(*followers[2:]) == [3, 3]
     assert load.calls == 3

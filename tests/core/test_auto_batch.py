@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from support import twin
+from support import own_road, twin
 
 from kvlab import (
     AsyncKv,
@@ -84,8 +84,8 @@ def test_the_awaits_of_one_tick_are_one_round_trip(kv: Kv) -> None:
             got = await asyncio.gather(*(auto.run(echo(i)) for i in range(500)))
             assert got == [str(i) for i in range(500)]
             assert (auto.round_trips - before, proxy.requests) == (1, 1)
-            # control: the same on the executor itself
-            async with AsyncKv(auto.client, prefix=auto.prefix) as plain:
+            # control: an executor whose client has a send of its own
+            async with AsyncKv(own_road(auto.client), prefix=auto.prefix) as plain:
                 await asyncio.gather(*(plain.run(echo(i)) for i in range(50)))
                 assert plain.round_trips == 50
 
@@ -408,7 +408,7 @@ def test_a_full_queue_makes_callers_wait_and_loses_none(
             async def call(i: int) -> bool:
                 nonlocal longest
                 result = await auto.run(op(i))
-                longest = max(longest, len(auto._waiting))
+                longest = max(longest, len(auto._batches._waiting))
                 return result in (str(i), b"%d" % i)
 
             async with asyncio.timeout(30):
@@ -505,14 +505,14 @@ def test_a_call_may_wait_for_the_deadline_and_not_longer(kv: Kv, waited: float, 
         akv = twin(kv, clock=lambda: now, deadline=5.0)
         async with akv, AutoBatch(akv, max_batch=1, max_waiting=1, in_flight=2) as auto:
             outside: list[Any] = []
-            trip = auto._trip
+            trip = auto._connections.trip
 
-            async def held(*what: Any) -> Any:
+            async def held(*what: Any, **how: Any) -> Any:
                 outside.append(what)
                 await released.wait()
-                return await trip(*what)
+                return await trip(*what, **how)
 
-            auto._trip = held  # type: ignore[method-assign]
+            auto._connections.trip = held  # type: ignore[method-assign]
             calls = [asyncio.create_task(auto.run(echo(i))) for i in range(6)]
             for _ in range(5):
                 await asyncio.sleep(0)

@@ -295,7 +295,7 @@ def test_in_each_turn_of_the_loop(kv: Kv, work: Any, batching: bool, ending: boo
             await task
             await akv.close()
             assert asyncio.all_tasks() == {asyncio.current_task()}
-            assert akv._connections._turns._value == akv._connections._most
+            assert akv._connections._turns._value == akv._connections.most
         elif turns % 2:  # at the loop's end it cleans up already
             await asyncio.sleep(0)
         return ended

@@ -68,13 +68,14 @@ class Play:
                     case Doubt():
                         self.doubts += 1
                         request = running.send(None)
-                    case Trip(commands):
+                    case Trip(sent, commands):
                         self.sent.append(commands)
-                        self.now += self.seconds
+                        started, self.now = self.now, self.now + self.seconds
                         answer = self.answers.pop(0) if self.answers else ([], LOST)
                         if isinstance(answer, Exception):
                             request = running.throw(answer)
                         else:
+                            self.executor._count(sent, started, answer[1])
                             request = running.send(answer)
         except StopIteration as done:
             return done.value

@@ -8,7 +8,7 @@ HEALTH = "kvlab/core/transport/health.py"
 EXECUTOR = "kvlab/core/executor.py"
 WIRE = "kvlab/core/wire.py"
 CONNECTIONS = "kvlab/core/transport/connections.py"
-AUTO_BATCH = "kvlab/core/auto_batch.py"
+BATCHES = "kvlab/core/transport/batches.py"
 CANCELLATION = ("tests/core/test_cancellation.py",)
 RECOVERY = ("tests/core/transport/test_connection_recovery.py",)
 WIRE_TESTS = ("tests/core/test_wire.py",)
@@ -184,19 +184,11 @@ MUTANTS = (
     mutant(
         "half of the deadline of a waiting call",
         "a call waits no longer than deadline in the queue of an AutoBatch",
-        AUTO_BATCH,
-        "self.clock() - self.settings.deadline",
-        "self.clock() - 2 * self.settings.deadline",
+        BATCHES,
+        "self._settings.clock() - self._settings.deadline",
+        "self._settings.clock() - 2 * self._settings.deadline",
         "not_longer",
         ("tests/core/test_auto_batch.py",),
-    ),
-    mutant(
-        "a new connection for a batch that was refused",
-        "a demotion behind one name fails no call of a batch",
-        AUTO_BATCH,
-        "if any(call.elsewhere for call in again):",
-        "if False:",
-        "demoted_primary_fail and batches",
     ),
     mutant(
         "READONLY in the list of refusals for now",
@@ -275,14 +267,5 @@ MUTANTS = (
         "            await ended(self._renewals)",
         "while_a_renewal_ends",
         CANCELLATION,
-    ),
-    mutant(
-        "a retry outside of the queue's deadline",
-        "a script that the server forgot is sent again, however long the first time took",
-        AUTO_BATCH,
-        "if call.began < too_late and queue is self._waiting:",
-        "if call.began < too_late:",
-        "does_not_wait_behind",
-        ("tests/core/test_auto_batch.py",),
     ),
 )

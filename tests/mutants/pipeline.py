@@ -6,7 +6,7 @@ PATTERN = "pipeline"
 WIRE = "kvlab/core/wire.py"
 EXECUTOR = "kvlab/core/executor.py"
 AUTO_BATCH = "kvlab/core/auto_batch.py"
-BATCHED_CALL = "kvlab/core/batched_call.py"
+BATCHES = "kvlab/core/transport/batches.py"
 COUNT = "kvlab/pipeline/count.lua"
 TESTS = ("tests/pipeline/test_pipeline.py",)
 AUTO_TESTS = ("tests/core/test_auto_batch.py",)
@@ -102,35 +102,35 @@ MUTANTS = (
         PATTERN,
         removed="delivery by position",
         promise="each reply of a batch reaches its caller",
-        file=AUTO_BATCH,
-        old="mine, at = replies[at : at + len(part)], at + len(part)",
-        new="mine, at = replies[: len(part)], at + len(part)",
+        file=BATCHES,
+        old="batch.replies[at : at + call.due], at + call.due",
+        new="batch.replies[: call.due], at + call.due",
         tests=AUTO_TESTS,
     ),
     Mutant(
         PATTERN,
         removed="the look whether a waiting caller was cancelled",
         promise="what still waited when its caller was cancelled is not sent",
-        file=AUTO_BATCH,
-        old="elif not call.over:  # else its caller was cancelled: not sent",
-        new="else:",
+        file=BATCHES,
+        old="return not self.answered.done()",
+        new="return True",
         tests=AUTO_TESTS,
     ),
     Mutant(
         PATTERN,
         removed="an error of one's own for each caller",
         promise="when a connection fails each caller gets its own error",
-        file=BATCHED_CALL,
-        old="None if cut is None else type(cut)(str(cut))",
-        new="cut",
+        file=BATCHES,
+        old="return replies, type(error)(str(error))",
+        new="return replies, error",
         tests=AUTO_TESTS,
     ),
     Mutant(
         PATTERN,
         removed="the bound of a batch",
         promise="a batch carries at most max_batch ops",
-        file=AUTO_BATCH,
-        old="if needed > room and batch:",
+        file=BATCHES,
+        old="if calls and (commands < 0 or size < 0):",
         new="if False:",
         tests=AUTO_TESTS,
     ),
@@ -139,8 +139,8 @@ MUTANTS = (
         removed="the wait for the calls under way",
         promise="close() loses no reply",
         file=AUTO_BATCH,
-        old="while self._calls:",
-        new="while False:",
+        old="            if self._calls:",
+        new="            if False:",
         tests=AUTO_TESTS,
     ),
 )

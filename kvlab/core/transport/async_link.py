@@ -14,6 +14,8 @@ from redis.exceptions import RedisError
 from kvlab.core.op import Raw
 from kvlab.core.transport.link import CLOSED, MORE, error_reply, is_plain, new_reader, settled
 
+End = Callable[[Exception | None], None]
+
 
 def alinked(make: partial[Any]) -> Callable[[], AsyncBorrowed]:
     """Makes the executor's connections out of redis-py's."""
@@ -24,6 +26,8 @@ def alinked(make: partial[Any]) -> Callable[[], AsyncBorrowed]:
 class AsyncBorrowed:
     """A connection, spoken to by redis-py's methods: for one caller at a time."""
 
+    is_quiet = False
+    """Whether a request may begin at once: :meth:`AsyncLink.begin`."""
     generation: int
     turn: Any
     used: float
@@ -81,7 +85,7 @@ class AsyncLink(AsyncBorrowed, asyncio.Protocol):
         """See :meth:`AsyncBorrowed.connect`."""
         await super().connect(timeout)
         self._loop, self._reader = asyncio.get_running_loop(), new_reader()
-        self._answered: asyncio.Future[Exception | None] | None = None  # of the request under way
+        self._at_end: End | None = None  # of the request under way
         self._news = False
         self._transport = self.connection._writer.transport
         self._transport.set_protocol(self)
@@ -92,21 +96,37 @@ class AsyncLink(AsyncBorrowed, asyncio.Protocol):
         """See :meth:`AsyncBorrowed.has_news`."""
         return self._news
 
+    @property
+    def is_quiet(self) -> bool:  # type: ignore[override]
+        """See :meth:`AsyncBorrowed.is_quiet`."""
+        return not self._news
+
     async def round_trip(
         self, request: bytes, count: int, replies: list[Raw], wait: float | None
     ) -> None:
         """See :meth:`AsyncBorrowed.round_trip`."""
-        if self._news:
-            raise RedisConnectionError(CLOSED)
-        self._replies, self._due = replies, count
-        self._answered = answered = self._loop.create_future()
+        answered: asyncio.Future[Exception | None] = self._loop.create_future()
+
+        def end(problem: Exception | None) -> None:
+            if not answered.done():  # else the caller was cancelled
+                answered.set_result(problem)
+
+        self.begin(request, count, replies, wait, end)
+        if (problem := await answered) is not None:
+            raise problem
+
+    def begin(
+        self, request: bytes, count: int, replies: list[Raw], wait: float | None, end: End
+    ) -> None:
+        """:meth:`round_trip` without a task: ``end`` is called with its error or None."""
+        self._replies, self._due, self._at_end = replies, count, end
         self._heard = self._loop.time()
+        if self._news:
+            self._loop.call_soon(self._end, RedisConnectionError(CLOSED))
+            return
         if self._timer is None or wait != self._wait:
             self._set_timer(wait)
         self._transport.write(request)
-        # An error comes as a value: asyncio complains about one that a cancelled caller leaves.
-        if (problem := await answered) is not None:
-            raise problem
 
     def _set_timer(self, wait: float | None) -> None:
         # One timer for many requests: to set it takes longer than to read a reply.
@@ -118,7 +138,7 @@ class AsyncLink(AsyncBorrowed, asyncio.Protocol):
 
     def _check(self) -> None:
         self._timer = None
-        if self._wait is None or self._answered is None:
+        if self._wait is None or self._at_end is None:
             return
         if (left := self._heard + self._wait - self._loop.time()) > 0:
             self._timer = self._loop.call_later(left, self._check)
@@ -127,17 +147,17 @@ class AsyncLink(AsyncBorrowed, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Add the replies that have come; the last one ends the round trip."""
-        if self._answered is None:  # a late answer, or what nobody asked for
+        if self._at_end is None:  # a late answer, or what nobody asked for
             self._news = True
             return
         self._heard = self._loop.time()
+        replies, gets = self._replies, self._reader.gets
         try:
             self._reader.feed(data)
-            while self._due:
-                if (reply := self._reader.gets(False)) is MORE:
+            while len(replies) < self._due:
+                if (reply := gets(False)) is MORE:
                     return
-                self._replies.append(reply if type(reply) is bytes else settled(reply))
-                self._due -= 1
+                replies.append(reply if type(reply) is bytes else settled(reply))
         except RedisError as problem:
             self._end(problem)
         else:
@@ -156,9 +176,9 @@ class AsyncLink(AsyncBorrowed, asyncio.Protocol):
         self._end(RedisConnectionError(said))
 
     def _end(self, problem: Exception | None) -> None:
-        answered, self._answered = self._answered, None
-        if answered is not None and not answered.done():  # else its caller was cancelled
-            answered.set_result(problem)
+        end, self._at_end = self._at_end, None
+        if end is not None:
+            end(problem)
 
     async def disconnect(self) -> None:
         """Close the connection now."""

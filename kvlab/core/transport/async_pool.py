@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from typing import Any
 
 from redis.exceptions import MaxConnectionsError
 
-from kvlab.core.transport.connections import BROKEN
+from kvlab.core.op import Raw
+from kvlab.core.transport.connections import BROKEN, not_connected, patience
 from kvlab.core.transport.pool import Pool, Steps, T
-from kvlab.errors import Closed
+from kvlab.core.wire import TransportError, transport_error
+from kvlab.errors import Closed, ServerRefused
 
 
 class AsyncConnections(Pool):
@@ -26,7 +29,7 @@ class AsyncConnections(Pool):
         if self._loop is not None:
             self.health.witness = None
         self._idle = []
-        self._turns = asyncio.Semaphore(self._most)
+        self._turns = asyncio.Semaphore(self.most)
         self._loop = loop
 
     async def get(self, *, extra: bool = False) -> Any:
@@ -46,6 +49,54 @@ class AsyncConnections(Pool):
             raise
         connection.turn = self._turns
         return connection
+
+    async def trip(
+        self,
+        pack: Callable[[], tuple[bytes, int]],
+        replies: list[Raw],
+        blocking: float | None = None,
+        *,
+        extra: bool = False,
+    ) -> TransportError | None:
+        """Send what ``pack`` makes, and append its replies; returns what cut them short."""
+        try:
+            connection = await self.get(extra=extra or blocking is not None)
+        except BROKEN as problem:
+            return not_connected(problem, self.where)
+        try:
+            wait = patience(blocking, self.health.timeout)
+            await connection.round_trip(*pack(), replies, wait)
+        except ServerRefused:  # by HTTP, as a whole: nothing ran
+            await self.ended(connection, None)
+            raise
+        except BROKEN as problem:
+            return await self.ended(connection, problem)
+        except BaseException:  # an answer may still be due: no other caller may read it
+            await self.put(connection, complete=False)
+            raise
+        return await self.ended(connection, None)
+
+    async def ended(self, connection: Any, problem: Exception | None) -> TransportError | None:
+        """Take a connection back, after a round trip that ended with ``problem`` or well."""
+        try:
+            if problem is None:
+                return None
+            await adone(self.lost(connection, problem))
+            return transport_error(problem, sent=True, where=self.where)
+        finally:
+            await self.put(connection, complete=problem is None)
+
+    def idle_now(self) -> Any:
+        """A shared connection that needs no waiting, or None."""
+        if self._closed or self._check or self.health.outage is not None or not self._idle:
+            return None
+        if self._loop is not asyncio.get_running_loop() or not self._idle[-1].is_quiet:
+            return None
+        return self._idle.pop()
+
+    def is_kept(self, connection: Any) -> bool:
+        """Whether a connection that needs no waiting, and got all its answers, is idle again."""
+        return self.health.outage is None and self._is_kept(connection, True)
 
     async def _ready(self, trying: bool) -> Any:
         if trying or not self._idle:
@@ -69,7 +120,7 @@ class AsyncConnections(Pool):
             async with asyncio.timeout(self._wait):
                 await self._turns.acquire()
         except TimeoutError:
-            busy = f"all {self._most} connections busy for {self._wait:g} s"
+            busy = f"all {self.most} connections busy for {self._wait:g} s"
             raise MaxConnectionsError(busy) from None
 
     async def put(self, connection: Any, *, complete: bool) -> None:

@@ -73,7 +73,11 @@ def is_sentinel(pool: Any) -> bool:
 
 def packed(commands: list[Command]) -> bytes:
     """The commands as the server reads them."""
-    return b"".join([hiredis.pack_command((*_words(name), *args)) for name, *args in commands])
+    pack, requests = hiredis.pack_command, []
+    for command in commands:
+        name, *args = command
+        requests.append(pack(command if name.isalpha() else (*_words(name), *args)))
+    return b"".join(requests)
 
 
 @functools.lru_cache(maxsize=1000)

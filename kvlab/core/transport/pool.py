@@ -15,9 +15,11 @@ from typing import Any, TypeVar
 
 from redis.exceptions import MaxConnectionsError
 
-from kvlab.core.transport.connections import BROKEN, REFUSED, packed
+from kvlab.core.op import Raw
+from kvlab.core.transport.connections import BROKEN, REFUSED, not_connected, packed, patience
 from kvlab.core.transport.health import Health, is_silence
-from kvlab.errors import Closed
+from kvlab.core.wire import Answer, Command, transport_error
+from kvlab.errors import Closed, ServerRefused
 
 T = TypeVar("T")
 Steps = Generator[Any, Any, T]
@@ -34,9 +36,15 @@ class Pool:
     """
 
     def __init__(
-        self, make: Callable[[], Any], most: int, wait: float, health: Health, check: float = 0
+        self,
+        make: Callable[[], Any],
+        most: int,
+        wait: float,
+        health: Health,
+        check: float = 0,
+        where: str = "",
     ) -> None:
-        self._make, self._most, self._wait = make, min(most, _MOST), wait
+        self._make, self.most, self._wait, self.where = make, min(most, _MOST), wait, where
         self.health, self._check = health, check
         self._closed = False
         self._idle: list[Any] = []
@@ -125,7 +133,7 @@ class Pool:
         if (
             complete
             and connection.generation == self._generation  # else closed, or doubted meanwhile
-            and len(self._idle) < self._most
+            and len(self._idle) < self.most
         ):
             if self._check:
                 connection.used = self.health.clock()
@@ -179,10 +187,32 @@ class Connections(Pool):
         super().__init__(*settings)
         self._begin()
 
+    def trip(self, commands: list[Command], blocking: float | None) -> Answer:
+        """Send the commands, and wait for their replies."""
+        request, wait = packed(commands), patience(blocking, self.health.timeout)
+        try:
+            connection = self.get(extra=blocking is not None)
+        except BROKEN as problem:
+            return [], not_connected(problem, self.where)
+        replies: list[Raw] = []
+        complete = False
+        try:
+            connection.round_trip(request, len(commands), replies, wait)
+            complete = True
+            return replies, None
+        except ServerRefused:  # by HTTP, as a whole: nothing ran
+            complete = True
+            raise
+        except BROKEN as problem:
+            done(self.lost(connection, problem))
+            return replies, transport_error(problem, sent=True, where=self.where)
+        finally:  # an answer may still be due, also after KeyboardInterrupt
+            self.put(connection, complete=complete)
+
     def _begin(self) -> None:
         self._idle = []
         self._turns = _Turns()
-        for _ in range(self._most):
+        for _ in range(self.most):
             self._turns.put(_Turn(self._turns))
         if self._process != os.getpid():  # forked: the parent's sockets are not ours
             self.health.witness = None
@@ -204,7 +234,7 @@ class Connections(Pool):
         try:
             turn = self._turns.get(timeout=self._wait)
         except queue.Empty:
-            busy = f"all {self._most} connections busy for {self._wait:g} s"
+            busy = f"all {self.most} connections busy for {self._wait:g} s"
             raise MaxConnectionsError(busy) from None
         try:
             connection = self._ready(trying)

@@ -276,7 +276,10 @@ def test_when_all_connections_are_busy_nothing_is_sent(server: RunningServer) ->
 
     async def main() -> None:
         aclient = redis.asyncio.Redis(port=server.port, max_connections=1)
-        async with aclient, AsyncKv(aclient, deadline=0.05) as akv:
+        async with AsyncKv(aclient) as akv:  # calls share it
+            await asyncio.gather(*(akv.run(Op("ECHO", "x" * i)) for i in range(1_500)))
+            assert len(akv._connections._idle) == 1
+        async with own_road(aclient), AsyncKv(aclient, deadline=0.05) as akv:
             kept = await akv._connections.get()
             async with asyncio.timeout(30):
                 with pytest.raises(ServerUnavailable, match="all 1 connections busy"):
