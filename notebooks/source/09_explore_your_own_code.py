@@ -470,9 +470,10 @@ explore({"worker": worker}, crashes=True, **queue)
 # | `expiries` | any TTL ends; a blocking command times out | uses a key with a TTL twice |
 # | `script_flushes` | the server forgets its scripts | uses `EVALSHA` |
 # | `clock_jumps=[60]` | `time.time()` jumps by so many seconds | writes its own time into keys |
+# | `failovers` | a replica without the last writes replaces the server | must not lose a write that was answered |
 #
-# `faults=ALL_FAULTS` switches on all faults except the clock jumps. At most one fault happens in a
-# schedule, unless `max_faults` allows more.
+# `faults=ALL_FAULTS` switches on all faults except clock jumps and failovers. At most one fault
+# happens in a schedule, unless `max_faults` allows more.
 #
 # ## How large may a program be?
 #
@@ -505,12 +506,16 @@ runs_chart(sizes, title=title)
 #   MULTI, replicas, pub/sub, and the order of the tasks in one asyncio client.
 # - **The explorer sees only the server and the calls of `step`.** When two clients change the same
 #   dict without `step`, the explorer does not try the orders of these changes.
-# - **A client must be repeatable:** it sends the same commands after the same replies, it starts no
-#   threads, and it keeps no state from one schedule to the next.
-# - **Clocks.** `time.time()` stands still unless a client sleeps. The server's own clock continues.
-#   When the explorer ends a TTL, a script that uses `TIME` still gets the real time.
-# - **A search can end too early** (after `max_schedules`, by default 100,000). Its summary then
-#   says "of at least", and `assert` fails. `story.holds` is only about the schedules that were run.
+# - **A client must be repeatable:** it sends the same commands after the same replies, and it keeps
+#   no state from one schedule to the next. The explorer refuses a client that is not repeatable.
+# - **A library that connects by itself** needs `own_connections=True`. The library must use
+#   redis-py, and no thread of the library may use the server.
+# - **Clocks.** The clocks of a client (`time`, `datetime`) stand still unless the client sleeps. The
+#   server's own clock continues. When the explorer ends a TTL, a script that uses `TIME` still gets
+#   the real time.
+# - **A search can end too early** (after `max_schedules`, by default 100,000, or after
+#   `max_seconds`). The verdict is then "undecided", the summary says "of at least", and `assert`
+#   fails. The explorer runs the schedules with few faults and few switches first.
 #
 # ## Your turn
 #
