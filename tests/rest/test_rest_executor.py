@@ -33,6 +33,8 @@ from kvlab.errors import (
 from kvlab.rest_gateway import ServedGateway
 
 PAGE = (502, {"Content-Type": "text/html"}, b"<html>Bad Gateway</html>")
+PATIENT: dict[str, Any] = {"timeout": 30, "deadline": 30}
+"""For a machine that is busy with other tests."""
 INCR = Op("INCR", Key("n"))
 GET = Op("GET", Key("n"), idempotent=True)
 
@@ -41,6 +43,7 @@ class Way:
     """An executor on threads or on asyncio, used alike."""
 
     def __init__(self, kind: str, url: str, token: str, **settings: Any) -> None:
+        settings = PATIENT | settings
         self._loop = asyncio.new_event_loop() if kind == "async" else None
         if self._loop is None:
             self.kv: Any = kvlab.connect(url, token=token, **settings)
@@ -232,7 +235,7 @@ def test_no_retry_after_the_deadline(opened: Callable[..., Way], proxy: HttpProx
 
 def test_silence_is_an_outage(opened: Callable[..., Way], proxy: HttpProxy) -> None:
     proxy.faults += ["silence"] * 2  # the second is the question whether the store is alive
-    way = opened(timeout=0.2)
+    way = opened(timeout=0.5)
     with pytest.raises(OutcomeUnknown, match="no answer came"):
         way.run(INCR)
     assert way.kv.outage is not None
@@ -428,7 +431,8 @@ def test_the_client_of_redis_py_works(proxy: HttpProxy, gateway: ServedGateway) 
 
 def test_many_callers_at_once(gateway: ServedGateway) -> None:
     async def storm() -> None:
-        async with await kvlab.aconnect(gateway.url, token=gateway.token, prefix="rest") as akv:
+        connecting = kvlab.aconnect(gateway.url, token=gateway.token, prefix="rest", **PATIENT)
+        async with await connecting as akv:
             await asyncio.gather(*(akv.run(INCR) for _ in range(1000)))
             assert await akv.run(GET) == b"1000"
             assert akv.round_trips == 1001
