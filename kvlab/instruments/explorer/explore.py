@@ -60,7 +60,8 @@ from kvlab.instruments.explorer.clients.client_thread import Hung, step
 from kvlab.instruments.explorer.clients.leftovers import Refused
 from kvlab.instruments.explorer.clients.redis_clients import KvRedis
 from kvlab.instruments.explorer.findings import Findings, found_alone
-from kvlab.instruments.explorer.processes import can_fork, found_together
+from kvlab.instruments.explorer.kept import Kept
+from kvlab.instruments.explorer.processes import found_together
 from kvlab.instruments.explorer.run.exploration import Exploration, prepared
 from kvlab.instruments.explorer.run.repeats import ADVICE
 from kvlab.instruments.explorer.run.settings import (
@@ -152,9 +153,9 @@ def explore(
 
     Raises InvalidArgument for bad arguments, ``Hung`` for a client that waits for something else
     than the server, ``Nondeterministic`` for a client that does not repeat itself, with the step
-    that differs, ``Refused`` for a command that cannot be explored (all three are KvlabError),
-    ServerUnavailable when the server ends meanwhile, KvlabError when one of the
-    processes is killed.
+    that differs and the variables that were kept, ``Refused`` for a command that cannot be
+    explored (all three are KvlabError), ServerUnavailable when the server ends meanwhile,
+    KvlabError when one of the processes is killed.
     """
     allowed = Faults(
         crashes=crashes,
@@ -183,9 +184,14 @@ def explore(
         processes=processes,
         progress=progress,
     )
+    kept = Kept([*settings.clients.values(), setup, invariant])
     try:
         return _explored(settings)
-    except (Refused, Nondeterministic, Hung) as problem:  # its message is all that matters
+    except Nondeterministic as problem:
+        names = ", ".join(kept.changed())
+        more = f". Not as when the exploration began: {names}" if names else ""
+        raise Nondeterministic(f"{problem}{more}") from None
+    except (Refused, Hung) as problem:  # its message is all that matters
         problem.__notes__ = []
         raise problem.with_traceback(None) from None
 
@@ -245,13 +251,12 @@ def replay(
 def _explored(settings: Settings) -> Story:
     alone = settings.processes == 1
     if not alone:
-        _must_be_splittable(settings)
         found = found_together(settings)
     with prepared(settings) as exploration:
         if alone:
             found = found_alone(exploration)
             made_again(exploration, found)
-        _all_must_have_moved(found, settings)
+        found.all_must_have_moved(settings.names)
         shown = _shown(found, exploration)
     return Story(
         schedules=found.schedules,
@@ -286,29 +291,6 @@ def _shown(found: Findings, exploration: Exploration) -> Timeline | None:
             f"a run that was {was} is not when it is made again ({shown.verdict}); {ADVICE}"
         )
     return shown
-
-
-def _all_must_have_moved(found: Findings, settings: Settings) -> None:
-    if found.unexplored or found.broken or found.undecided:
-        return
-    for number, name in enumerate(settings.names):
-        if number not in found.moved:
-            raise InvalidArgument(
-                f"{name} sent nothing in any run: it must use the client that it is given, or "
-                "own_connections must be True for what connects with redis-py"
-            )
-
-
-def _must_be_splittable(settings: Settings) -> None:
-    if settings.reduce:
-        why = "with reduce=True: what may be left out of a part depends on the parts before it"
-    elif settings.url is not None:
-        why = "with url: it is one database, and each process needs one of its own"
-    elif not can_fork():
-        why = "here: functions get into another process by fork alone, and this system has none"
-    else:
-        return
-    raise InvalidArgument(f"processes must be 1, not {settings.processes}, {why}")
 
 
 def _several(jumps: float | Sequence[float]) -> Sequence[float]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from kvlab.errors import InvalidArgument
 from kvlab.instruments.explorer.invariants import Verdict, judged
 from kvlab.instruments.explorer.run.choices import FAULT_NAMES, Choice
 from kvlab.instruments.explorer.run.exploration import Exploration
@@ -98,6 +99,17 @@ class Findings:
         self.waits |= other.waits
         if other.best is not None:
             self._offer(*other.best)
+
+    def all_must_have_moved(self, names: Sequence[str]) -> None:
+        """Raises InvalidArgument for a client that sent nothing, if all runs were made and held."""
+        if self.unexplored or self.broken or self.undecided:
+            return
+        for number, name in enumerate(names):
+            if number not in self.moved:
+                raise InvalidArgument(
+                    f"{name} sent nothing in any run: it must use the client that it is given, or "
+                    "own_connections must be True for what connects with redis-py"
+                )
 
     def _offer(self, rank: Rank, path: tuple[Choice, ...]) -> None:
         if self.best is None or rank < self.best[0]:

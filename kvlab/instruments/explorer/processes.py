@@ -35,7 +35,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.synchronize import Lock
 from typing import Any
 
-from kvlab.errors import KvlabError
+from kvlab.errors import InvalidArgument, KvlabError
 from kvlab.instruments.explorer.cores import different_cores, stay_on
 from kvlab.instruments.explorer.findings import Findings, RunSearch, cost, findings_of
 from kvlab.instruments.explorer.run.choices import Choice
@@ -64,14 +64,29 @@ class SharedCounts(ctypes.Structure):
 
 
 def can_fork() -> bool:
+    """Whether this system has fork."""
     return "fork" in multiprocessing.get_all_start_methods()
+
+
+def _must_be_splittable(settings: Settings) -> None:
+    if settings.reduce:
+        why = "with reduce=True: what may be left out of a part depends on the parts before it"
+    elif settings.url is not None:
+        why = "with url: it is one database, and each process needs one of its own"
+    elif not can_fork():
+        why = "here: functions get into another process by fork alone, and this system has none"
+    else:
+        return
+    raise InvalidArgument(f"processes must be 1, not {settings.processes}, {why}")
 
 
 def found_together(settings: Settings) -> Findings:
     """What one process finds alone, in less time.
 
-    Raises what a child raised, and KvlabError for a child that was killed.
+    Raises InvalidArgument for a search that cannot be split, what a child raised, and KvlabError
+    for a child that was killed.
     """
+    _must_be_splittable(settings)
     shared = SharedCounts.from_buffer(mmap.mmap(-1, ctypes.sizeof(SharedCounts)))
     shared.runs_left = most = settings.max_schedules
     child = _Child(settings, shared)

@@ -15,7 +15,7 @@ from contextvars import copy_context
 from datetime import datetime as datetime_by_name
 from time import monotonic, perf_counter, time_ns
 from time import time as time_by_name
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import redis
@@ -178,6 +178,59 @@ def test_a_client_that_keeps_something_is_named(keeps: Any, said: str) -> None:
     keeper = functools.partial(keeps, seen=[])
     with pytest.raises(Nondeterministic, match=f"keeper does not repeat itself: {said}"):
         explore({"other": two, "keeper": keeper})
+
+
+CACHE: dict[str, int] = {}
+
+
+class Library:
+    """Remembers the server's version in the object, and in the class."""
+
+    servers: ClassVar[set[str]] = set()
+
+    def __init__(self) -> None:
+        self.version = ""
+
+    def asks_once(self, kv: Any) -> None:
+        if not self.version:
+            self.version = str(kv.get("version"))
+        kv.set("m", 1)
+
+    def asks_once_for_all(self, kv: Any) -> None:
+        if not self.servers:
+            self.servers.add(str(kv.get("version")))
+        kv.set("m", 1)
+
+
+SHARED = Library()
+
+
+def load_settings(kv: Any) -> None:
+    if not CACHE:
+        CACHE["version"] = len(kv.get("version") or "")
+
+
+def uses_a_global(kv: Any) -> None:
+    load_settings(kv)
+    kv.set("m", 1)
+
+
+@pytest.mark.parametrize(
+    ("client", "name"),
+    [
+        (Library().asks_once, "version"),
+        (lambda kv, library=SHARED: library.asks_once(kv), "library.version"),
+        (Library().asks_once_for_all, "Library.servers"),
+        (uses_a_global, "CACHE"),
+        (functools.partial(ends_sooner, seen=[]), "seen"),
+    ],
+)
+def test_what_was_kept_is_named_with_what_to_do(client: Any, name: str) -> None:
+    CACHE.clear()
+    Library.servers.clear()
+    said = rf"make a library's object inside the client.*\. Not as .*began: .*\b{name}"
+    with pytest.raises(Nondeterministic, match=said):
+        explore([client, two])
 
 
 def test_a_later_step_is_counted_by_its_client() -> None:
