@@ -252,3 +252,16 @@ def test_a_step_that_another_client_answers_is_not_folded() -> None:
     timeline = replay("0", [counts]).shortest
     assert timeline is not None
     assert "times more" not in str(timeline)
+
+
+def test_a_reply_that_the_client_cannot_decode_is_not_a_lost_request() -> None:
+    def setup(kv: Any) -> None:
+        kv.set("n", b"\x80")
+
+    def reads(kv: Any) -> Any:
+        return kv.get("n")
+
+    options = {"client_options": {"decode_responses": True}}
+    line = str(shown("0", reads, setup=setup, **options))
+    assert "GET n → error 'utf-8' codec" in line
+    assert "lost" not in line

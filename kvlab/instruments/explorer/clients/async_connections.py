@@ -96,6 +96,9 @@ class SteppedAsync(SteppedConnectionBase):
         except redis.ResponseError as error:
             self.answered(error)
             raise
+        except UnicodeDecodeError as error:  # the reply came; redis-py has closed the connection
+            self.client_thread.replies.append(error)
+            raise
         if not kwargs.get("push_request"):
             self.answered(reply)
         return reply

@@ -191,6 +191,9 @@ class SteppedSync(_GreetingSync, SteppedConnectionBase):
         except redis.ResponseError as error:
             self.answered(error)
             raise
+        except UnicodeDecodeError as error:  # the reply came; redis-py has closed the connection
+            self.client_thread.replies.append(error)
+            raise
         if not kwargs.get("push_request"):
             self.answered(reply)
         return reply
