@@ -5,5 +5,7 @@ stop, on the ``clock`` of the run; ``time_functions`` puts that clock in the pla
 ``connections`` and ``async_connections`` stop the program where redis-py writes to the server;
 ``blocking_commands`` knows the commands that wait there, and ``server_side`` asks whether they
 still do; ``leftovers`` knows what a command leaves behind. ``redis_clients`` makes the clients with
-such connections, and ``client_program`` keeps one from run to run.
+such connections, and ``client_program`` keeps one from run to run. ``own_connections`` finds the
+connections that a library makes itself; ``helper_threads`` does at once what a client gives to a
+pool of threads.
 """
