@@ -24,6 +24,7 @@ from support import ENGINES, TRAVELS, WAYS, SteppedClock, absent, faketime_libra
 
 import kvlab.server
 from kvlab import Kv
+from kvlab.core.server_url import REST_NAMES
 from kvlab.rest import RestAddress
 from kvlab.rest.clients import rest_client
 from kvlab.rest_gateway import ServedGateway, serving
@@ -53,8 +54,8 @@ def _embedded_server_of_the_tests() -> Iterator[None]:
     """An embedded server that no open notebook shares, and no server of the developer's."""
     with tempfile.TemporaryDirectory(prefix="kv-") as directory, pytest.MonkeyPatch.context() as to:
         to.setenv("KVLAB_RUNTIME_DIR", directory)
-        to.delenv("KVLAB_URL", raising=False)
-        to.delenv("KVLAB_PREFIX", raising=False)
+        for name in ("KVLAB_PREFIX", *itertools.chain(*REST_NAMES)):
+            to.delenv(name, raising=False)
         yield
         kvlab.server.leave()
 

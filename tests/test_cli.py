@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from kvlab import cli
+from kvlab.rest_gateway import ServedGateway
 from kvlab.server import embedded, engines, running_server
 from kvlab.workshop import doctor
 from kvlab.workshop.doctor import Diagnosis, Report, State
@@ -78,6 +79,24 @@ def test_the_doctor_says_what_to_do_and_hides_the_password(
     assert "hush" not in printed
     assert "user:***@127.0.0.1" in printed
     assert "start that server, correct KVLAB_URL, or unset it" in printed
+
+
+@pytest.mark.parametrize("token", ["", "a-wrong-token"])
+def test_the_doctor_asks_a_store_behind_http(
+    diagnosed: Callable[[], tuple[int, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    gateway: ServedGateway,
+    token: str,
+) -> None:
+    monkeypatch.setenv("KV_REST_API_URL", gateway.url)
+    monkeypatch.setenv("KV_REST_API_TOKEN", token or gateway.token)
+    status, printed = diagnosed()
+    used = printed.partition("Server in use")[2]
+    assert f"KV_REST_API_URL {gateway.url}" in " ".join(used.split())
+    wrong = bool(token)
+    assert ("over HTTP" in used, "WRONGPASS" in used, bool(status)) == (not wrong, wrong, wrong)
+    assert gateway.token not in printed
+    assert "a-wrong-token" not in printed
 
 
 def test_the_doctor_does_not_try_a_remote_server_without_a_yes(

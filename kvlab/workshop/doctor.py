@@ -26,7 +26,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from kvlab.core.server_url import server_url
+from kvlab.core.client import connect
+from kvlab.core.op import Op
+from kvlab.core.server_url import REST_NAMES, rest_address, server_url
 from kvlab.errors import KvlabError
 from kvlab.server import embedded as server
 from kvlab.server import engines, running_server
@@ -124,7 +126,7 @@ def examine() -> Report:
             "Packages": tuple(_package(name, needed) for name, needed in PACKAGES.items()),
             "Engines": tuple(_engine(engine) for engine in engines.engines().values()),
             "Embedded server": _embedded(),
-            "Server in use": _in_use(os.environ.get("KVLAB_URL")),
+            "Server in use": _in_use(os.environ),
             "Jupyter": jupyter_works(),
         }
     )
@@ -219,17 +221,32 @@ def _embedded() -> tuple[Diagnosis, ...]:
     return tuple(found)
 
 
-def _in_use(url: str | None) -> tuple[Diagnosis, ...]:
-    if not url:
+def _in_use(environment: Mapping[str, str]) -> tuple[Diagnosis, ...]:
+    name = next((name for name, _ in REST_NAMES if environment.get(name)), None)
+    if name is None:
         return (Diagnosis("KVLAB_URL", State.OK, "not set: the embedded server is used"),)
+    url = environment[name]
     try:
-        usable = server_url(url)
+        store = rest_address(url)
+        usable = None if store else server_url(url if name == "KVLAB_URL" else None)
     except KvlabError as problem:
         # What `connect` would refuse is not tried here either.
-        remedy = "correct KVLAB_URL or unset it; a remote server needs KVLAB_ALLOW_REMOTE=1"
-        return (Diagnosis("KVLAB_URL", State.BROKEN, str(problem), remedy),)
-    shown = Diagnosis("KVLAB_URL", State.OK, masked(url))
-    return (shown, _ping(usable, "start that server, correct KVLAB_URL, or unset it"))
+        remedy = f"correct {name} or unset it; a remote server needs KVLAB_ALLOW_REMOTE=1"
+        return (Diagnosis(name, State.BROKEN, str(problem), remedy),)
+    remedy = f"start that server, correct {name}, or unset it"
+    asked = _ping(usable, remedy) if usable else _request(url, remedy)
+    return (Diagnosis(name, State.OK, masked(url)), asked)
+
+
+def _request(url: str, remedy: str) -> Diagnosis:
+    try:
+        with connect(url) as kv:
+            start = time.perf_counter()
+            kv.run(Op("PING"))
+            milliseconds = (time.perf_counter() - start) * 1000
+    except KvlabError as error:
+        return Diagnosis("first PING", State.BROKEN, str(error), remedy)
+    return Diagnosis("first PING", State.OK, f"{milliseconds:.2f} ms over HTTP")
 
 
 def _ping(url: str, remedy: str) -> Diagnosis:

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from kvlab.rest_gateway import ServedGateway, Tokens, serving
+from kvlab.rest_gateway.answer import RestRefused
 from kvlab.server.guarded_process import python_command
 from kvlab.server.running_server import RunningServer
 
@@ -282,6 +283,25 @@ def test_a_wrong_token_learns_nothing(gateway: ServedGateway) -> None:
         # The product takes the token as a parameter too.
         assert stranger.get(f"/echo/a?_token={token}").json() == {"result": "a"}
         assert stranger.get(f"/echo/a?_token={token[1:]}").status_code == 401
+
+
+@pytest.mark.parametrize("given", ["full", "read_only", "none of them", ""])
+def test_every_token_is_compared_with_both(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[int, int]] = []
+
+    def compare(a: bytes, b: bytes) -> bool:
+        compared.append((len(a), len(b)))
+        return a == b
+
+    monkeypatch.setattr("kvlab.rest_gateway.gateway.hmac.compare_digest", compare)
+    tokens = Tokens()
+    token = getattr(tokens, given, given).encode()
+    if given in ("full", "read_only"):
+        assert tokens.is_read_only(token) == (given == "read_only")
+    else:
+        with pytest.raises(RestRefused, match="WRONGPASS"):
+            tokens.is_read_only(token)
+    assert compared == [(32, 32)] * 2  # digests: of one length, whatever was given
 
 
 def test_other_methods_and_formats_are_refused(http: httpx.Client) -> None:
