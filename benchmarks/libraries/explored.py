@@ -111,17 +111,17 @@ def explored(library: Library, fault: str) -> tuple[Cell, Story | None]:
         story = story_of(library, fault, expected_of(library))
     except (KvlabError, InvalidArgument) as problem:
         return cell(version, fault, "can't be driven", str(problem)), None
-    return _judged(cell, version, fault, family.inherent.get(fault), story), story
+    return _judged(library, cell, fault, story), story
 
 
-def _judged(
-    cell: Callable[..., Cell], version: str, fault: str, inherent: str | None, story: Story
-) -> Cell:
+def _judged(library: Library, cell: Callable[..., Cell], fault: str, story: Story) -> Cell:
+    version, inherent = version_of(library), library.family.inherent.get(fault)
     counted = {"schedules": story.schedules}
     if story.broken:
         assert story.shortest is not None
         if fault == "none" and not any(step.commands for step in story.shortest.trace):
-            return cell(version, fault, "can't be driven", story.shortest.problem or "")
+            why = library.undriven or story.shortest.problem or ""
+            return cell(version, fault, "can't be driven", why)
         shown = {"replay": story.shortest.schedule, "timeline": str(story.shortest)}
         says = str(next(iter(story.broken)))
         if story.shortest.problem is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import redis
@@ -172,7 +173,10 @@ LIMITERS = (
     _library(
         "redis-rate-limiters bucket", "redis-rate-limiters", by_redis_rate_limiters, "limiters"
     ),
-    _library("upstash-ratelimit", "upstash-ratelimit", by_upstash, "upstash_ratelimit"),
+    replace(
+        _library("upstash-ratelimit", "upstash-ratelimit", by_upstash, "upstash_ratelimit"),
+        undriven="it speaks HTTP, and the explorer steps the connections of redis-py",
+    ),
     _library("kvlab FixedWindow", "", by_kvlab(FixedWindow, limit=1, window=HOUR)),
     _library("kvlab SlidingWindowLog", "", by_kvlab(SlidingWindowLog, limit=1, window=HOUR)),
     _library(

@@ -48,7 +48,8 @@ class Family:
 class Library:
     """``package``: its distribution, "" for kvlab's own; ``modules`` are imported before any run.
 
-    ``expected``: exceptions by which its clients say no; ``setup`` gets a client before each run.
+    ``expected``: exceptions by which its clients say no; ``setup`` gets a client before each run;
+    ``undriven``: why the explorer cannot drive it, where that is known.
     """
 
     family: Family
@@ -58,6 +59,7 @@ class Library:
     modules: tuple[str, ...] = ()
     setup: Callable[[Any], object] | None = None
     expected: tuple[str, ...] = ()
+    undriven: str = ""
 
 
 inside: list[Callable[[str], None]] = [lambda label: step(label, "the room")]

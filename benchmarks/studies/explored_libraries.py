@@ -1,6 +1,6 @@
 """Which promises libraries from PyPI keep, when every order and every fault is tried.
 
-    python -m benchmarks.studies.explored_libraries [NAME…] [--timelines]
+    python -m benchmarks.studies.explored_libraries [NAME…] [--timelines] [--save FILE]
 
 Two clients of each library are explored, under no fault and under each kind of fault: a row a
 library, a column a fault. A run that breaks a promise is made once more on a real server without
@@ -16,13 +16,15 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import json
 import logging
 import multiprocessing
 import sys
 import time
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
 from benchmarks.libraries.caches import CACHES
 from benchmarks.libraries.explored import Cell, explored, round_trips
@@ -82,6 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", help="only libraries whose name contains one of these")
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--save", metavar="FILE", type=Path, help="the cells, as JSON")
     parser.add_argument("--timelines", action="store_true", help="print the runs that break")
     given = parser.parse_args()
     numbers = [
@@ -97,6 +100,8 @@ def main() -> None:
             print(f"{'':33}{'RT':>3}  " + "".join(f"{fault:{WIDTH + 2}}" for fault in FAULTS))
         print(line_of(row), flush=True)
         rows.append(row)
+    if given.save is not None:
+        given.save.write_text(json.dumps([asdict(cell) for row in rows for cell in row], indent=1))
     _print_reasons(rows, timelines=given.timelines)
     packages = {cell.package for row in rows for cell in row} - {""}
     print(f"\n{len(rows)} rows, {len(packages)} packages, {time.perf_counter() - began:.0f} s")
