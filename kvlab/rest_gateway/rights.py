@@ -16,8 +16,8 @@ from kvlab.rest_gateway.request import Command
 _REFUSED = frozenset({b"@admin", b"@blocking", b"@connection", b"@transaction", b"@pubsub"})
 _ALLOWED = frozenset({"PING", "ECHO", "COMMAND", "PUBLISH", "SPUBLISH", "PUBSUB"})
 """What is harmless of the refused categories."""
-_HARMFUL = frozenset({"WAIT", "WAITAOF", "SWAPDB", "MIGRATE"})
-"""What is in none of them on every server: waits, or reaches beyond one database."""
+_HARMFUL = frozenset({"WAIT", "WAITAOF", "SWAPDB", "MIGRATE", "SCRIPT DEBUG", "SCRIPT KILL"})
+"""What is in none of them on every server, and waits, or reaches beyond one database or request."""
 _READ = frozenset({"XREAD", "XREADGROUP"})
 """Blocking with the option BLOCK alone."""
 _POWERFUL = frozenset({"KEYS", "SCAN", "RANDOMKEY"})
@@ -47,12 +47,13 @@ class Rights:
     def refusal(self, command: Command, *, read_only: bool) -> str | None:
         """Why the command may not run, in the protocol's words; None when it may."""
         name, arguments = command
+        whole = f"{name} {_upper(arguments[0])}" if arguments else name
         kind = self._kinds.get(name)
         if kind is not None and kind.subcommands and arguments:
             kind = kind.subcommands.get(_upper(arguments[0]), kind)
         if kind is None:  # the store knows what to say
             return None if not read_only else _no_permission(name)
-        if name in _HARMFUL or not _may_run(name, arguments, kind):
+        if {name, whole} & _HARMFUL or not _may_run(name, arguments, kind):
             return f"ERR {name} is not available over REST"
         if read_only and (name in _POWERFUL or not (kind.reads or name in _HARMLESS)):
             return _no_permission(name)

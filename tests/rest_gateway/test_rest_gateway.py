@@ -194,6 +194,8 @@ REFUSED = [
     ["REPLICAOF", "127.0.0.1", 1],
     ["SAVE"],
     ["SWAPDB", 0, 1],
+    ["SCRIPT", "debug", "YES"],
+    ["SCRIPT", "KILL"],
     ["MIGRATE", "127.0.0.1", 1, "k", 0, 100],
 ]
 
