@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
 from time import time_ns
 from typing import Any
 
@@ -12,10 +11,6 @@ from support.random_programs import differences, program
 
 from kvlab.instruments import Faults, explore
 from kvlab.instruments.explorer.run.footprints import Footprint
-
-
-def lost_update(kv: Any) -> None:
-    kv.set("n", int(kv.get("n") or 0) + 1)
 
 
 def timed_lock(kv: Any) -> bool:
@@ -27,27 +22,22 @@ def timed_lock(kv: Any) -> bool:
     return True
 
 
-@pytest.mark.parametrize(
-    ("client", "faults", "holds"),
-    [
-        (lost_update, Faults(crashes=True), lambda w: w.kv.get("n") == b"2"),
-        (timed_lock, Faults(clock_jumps=[1]), lambda w: any(w.results)),
-    ],
-)
-def test_twenty_calls_give_one_verdict_the_same_schedules_and_one_picture(
-    client: Callable[[Any], Any], faults: Faults, holds: Callable[[Any], bool]
-) -> None:
+def test_twenty_calls_give_one_verdict_the_same_schedules_and_one_picture() -> None:
     found = set()
     for _ in range(20):
         story = explore(
-            [client] * 2, invariant=holds, faults=faults, client_options={"retry": None}
+            [timed_lock] * 2,
+            invariant=lambda world: all(world.results),
+            faults=Faults(clock_jumps=[1]),
         )
-        picture = "" if story.shortest is None else str(story.shortest).split("\n\n")[0]
-        found.add((story.verdict, story.schedules, str(story.broken), story.schedule, picture))
+        assert story.shortest is not None
+        verdict, replay, _ = str(story.shortest).split("\n", 2)
+        steps = [(step.client, len(step.commands), step.label) for step in story.shortest.trace]
+        found.add((story.verdict, story.schedules, str(story.broken), verdict, replay, str(steps)))
     assert len(found) == 1
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+@pytest.mark.parametrize("seed", [1, 2, 3])
 def test_every_way_of_searching_finds_the_same(seed: int) -> None:
     """``python -m support.random_programs 200`` tries more of them."""
     assert differences(program(seed)) == []
