@@ -46,7 +46,7 @@ class Case:
     """One thing, measured by us and by its peers in the same turns.
 
     ``what``: what is done and on which load, for a reader of the page. ``subject``: who "ours" is.
-    ``long``: a measure of seconds; each side makes one in a turn, in every eighth turn only, and
+    ``long``: a measure of seconds; each side makes one in a turn, in one turn of sixteen, and
     there is no warm-up.
     """
 

@@ -32,7 +32,7 @@ from kvlab.instruments.measure.machine import environment
 from kvlab.instruments.measure.turns import orders
 from kvlab.server import engines
 
-LONG_EVERY = 8
+LONG_EVERY = 16
 """A long case takes part in every so many turns."""
 PATIENCE = 3
 """A case whose turns fail so often in a round fails its benchmark."""

@@ -19,8 +19,8 @@ from kvlab.bench.run import BenchRun, Row, Turn
 from kvlab.errors import InvalidArgument, KvlabError
 from kvlab.instruments.measure.progress import progress_bar
 
-ROUNDS, TURNS, PIECES = 6, 12, 24
-SHORT_ROUNDS, SHORT_TURNS, SHORT_PIECES = 4, 8, 14
+ROUNDS, TURNS, PIECES = 6, 32, 14
+SHORT_ROUNDS, SHORT_TURNS, SHORT_PIECES = 4, 16, 14
 _SAID_EVERY = 10.0
 """Seconds between two lines of progress where no bar can be shown."""
 

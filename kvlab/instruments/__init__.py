@@ -22,6 +22,7 @@ _HOME = {
     "judges.denials": ("DenialVerdict", "judge_denials"),
     "judges.linearizability": ("HistoryVerdict", "Operation", "judge_history"),
     "judges.scores": ("ScoreVerdict", "Submissions", "judge_scores"),
+    "measure.access_log": ("read_access_log",),
     "measure.comparison": ("Comparison", "compare", "ratio_over_turns"),
     "measure.experiment": ("experiment",),
     "measure.machine": ("environment",),
@@ -29,7 +30,16 @@ _HOME = {
     "measure.result": ("Result",),
     "measure.theory": ("theory", "ttl_hit_ratio", "che_lru_hit_ratio"),
     "measure.turns": ("in_turns", "merged"),
-    "measure.workload": ("Uniform", "Zipf", "Hotspot", "Scan", "ClosedLoop", "OpenLoop", "Trace"),
+    "measure.workload": (
+        "Uniform",
+        "Zipf",
+        "Hotspot",
+        "Scan",
+        "Latest",
+        "ClosedLoop",
+        "OpenLoop",
+        "Trace",
+    ),
 }
 _OLDER_NAMES = {"run": "experiment", "Verdict": "AdmissionVerdict"}
 """Names of earlier scripts, each with the one name that the thing has now."""

@@ -230,6 +230,16 @@ CASES: dict[str, Case] = {
         },
     ),
     "Scan": (instruments.Scan, {}, {"n": (*COUNT, 0)}),
+    "Latest": (
+        instruments.Latest,
+        {"n": 2},
+        {"n": (*COUNT, 0), "s": (*NUMBER, -1), "inserts": (*NUMBER, 2)},
+    ),
+    "read_access_log": (
+        instruments.read_access_log,
+        {"path": "absent.csv"},
+        {"path": (5, None, b"x", "absent.csv"), "key": TEXT, "time": TEXT},
+    ),
     "ClosedLoop": (instruments.ClosedLoop, {}, {"workers": (*COUNT, 0)}),
     "OpenLoop": (
         instruments.OpenLoop,

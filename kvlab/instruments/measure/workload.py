@@ -26,7 +26,7 @@ MOST_KEYS = 10_000_000
 
 
 class Popularity(Protocol):
-    """What draws keys: the four classes below, and ``Trace``."""
+    """What draws keys: the classes below, and ``Trace``."""
 
     def keys(self, count: int, seed: int) -> Keys:
         """The first ``count`` keys for ``seed``."""
@@ -145,6 +145,32 @@ class Scan:
     def keys(self, count: int, seed: int = 0) -> Keys:
         """``count`` keys in order."""
         return np.arange(whole("count", count, 0), dtype=np.int64) % self.n
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """New keys are the popular ones (YCSB's "latest"): a feed, a chat, the news.
+
+    A share ``inserts`` of the draws writes a new key, first key ``n``. Every other draw counts back
+    from the newest key by a ``Zipf(n, s)``: the newest is the most popular.
+    """
+
+    n: int
+    s: float = 1.0
+    inserts: float = 0.05
+
+    def __post_init__(self) -> None:
+        whole("n", self.n, 1, MOST_KEYS)
+        real("s", self.s, 0, 50)
+        real("inserts", self.inserts, 0, 1)
+
+    def keys(self, count: int, seed: int) -> Keys:
+        """``count`` keys; the cache has seen keys 0…n-1 before the first draw."""
+        ranks = Zipf(self.n, self.s).keys(count, seed)
+        draws = np.random.default_rng([seed, 0x1A7E]).random(count)
+        is_new = draws < self.inserts
+        newest = self.n - 1 + np.cumsum(is_new)
+        return np.where(is_new, newest, newest - ranks).astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True)

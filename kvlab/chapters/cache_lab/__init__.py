@@ -1,0 +1,1 @@
+"""What chapter 12 needs: caches of a real server beside the caches of theory."""
