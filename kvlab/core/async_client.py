@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from kvlab.core.calls import AsyncCalls
 from kvlab.core.checks import boolean, function, seconds
 from kvlab.core.cleanup import uncancelled
-from kvlab.core.executor import UNSETTLED, Doubt, Executor, Request, Running, Trip
+from kvlab.core.executor import UNSETTLED, Doubt, Executor, First, Request, Running, Trip
 from kvlab.core.flow import Call, Flow, Wait
 from kvlab.core.hold import AsyncHold, HoldableLock, Holding
 from kvlab.core.op import A, B, C, D, Op, Raw
@@ -110,6 +110,8 @@ class AsyncKv(Executor):
         self._shared = AsyncCalls()
 
     def _share(self, limits: Limits) -> None:
+        # Seconds to wait for what cancelled callers have sent.
+        self._patience = min(self.settings.timeout, self.settings.deadline) / 4
         self._batches = Batches(self._connections, limits, self.settings, self._count)
 
     @overload
@@ -154,11 +156,9 @@ class AsyncKv(Executor):
             answer = await self._asked(
                 ops, packed([encode(op, self.prefix)]), 1, op.blocking, began
             )
-            if isinstance(answer, BaseException):
-                return await self._fulfil(self._after(op, began), None, answer)
             if (result := self._settled(op, answer)) is not UNSETTLED:
                 return result
-            return await self._fulfil(self._after(op, began), answer)
+            return await self._fulfil(self._one(op, began, answer))
         except asyncio.CancelledError:
             await self._left()
             raise
@@ -170,9 +170,9 @@ class AsyncKv(Executor):
         if self._no_calls is not None and not self._calls:
             self._no_calls.set()
 
-    async def _fulfil(
-        self, running: Running[T], answer: Any = None, problem: BaseException | None = None
-    ) -> T:
+    async def _fulfil(self, running: Running[T]) -> T:
+        answer: Any = None
+        problem: BaseException | None = None
         try:
             while True:
                 request = running.send(answer) if problem is None else running.throw(problem)
@@ -195,7 +195,7 @@ class AsyncKv(Executor):
         limit = asyncio.get_running_loop().time() + self.settings.deadline
         if self._batches is not None:  # what was sent before must not be overtaken
             with suppress(asyncio.CancelledError):
-                await self._batches.settled(self.settings.timeout)
+                await self._batches.settled(self._patience)
         try:
             while True:
                 answer: Any = None
@@ -252,7 +252,7 @@ class AsyncKv(Executor):
         count: int,
         blocking: float | None,
         began: float,
-    ) -> Awaitable[Answer | BaseException]:
+    ) -> Awaitable[First]:
         if self._batches is not None and blocking is None:
             return self._batches.ask(ops, request, count, began)
         return self._alone(ops, request, count, blocking, began)
@@ -264,7 +264,7 @@ class AsyncKv(Executor):
         count: int,
         blocking: float | None,
         began: float,
-    ) -> Answer | BaseException:
+    ) -> First:
         replies: list[Raw] = []
         try:
             error = await self._connections.trip(lambda: (request, count), replies, blocking)
@@ -298,7 +298,7 @@ class AsyncKv(Executor):
 
     async def _close(self) -> None:
         if self._batches is not None:  # of callers that were cancelled, too
-            await self._batches.settled()
+            await self._batches.abandon(self._patience)
         await adone(self._connections.close())
         if self._on_close is not None:
             await self._on_close()

@@ -18,7 +18,7 @@ from redis.retry import Retry
 
 from kvlab.core.calls import Calls
 from kvlab.core.checks import boolean, function, seconds
-from kvlab.core.executor import UNSETTLED, Doubt, Executor, Request, Running, Trip
+from kvlab.core.executor import UNSETTLED, Doubt, Executor, First, Request, Running, Trip
 from kvlab.core.flow import Call, Flow, Wait
 from kvlab.core.hold import Hold, HoldableLock, Holding
 from kvlab.core.op import A, B, C, D, Op
@@ -155,19 +155,18 @@ class Kv(Executor):
 
     def _quickly(self, op: Op[T]) -> T:
         """The same; the generator of requests is made only when more requests must follow."""
-        began, answer, problem = self.clock(), None, None
+        began = self.clock()
         try:
-            answer = self._trip((op,), [encode(op, self.prefix)], op.blocking)
+            answer: First = self._trip((op,), [encode(op, self.prefix)], op.blocking)
         except ServerRefused as refused:  # the connection itself
-            problem = refused
-        else:
-            if (result := self._settled(op, answer)) is not UNSETTLED:
-                return result
-        return self._fulfil(self._after(op, began), answer, problem)
+            answer = refused
+        if (result := self._settled(op, answer)) is not UNSETTLED:
+            return result
+        return self._fulfil(self._one(op, began, answer))
 
-    def _fulfil(
-        self, running: Running[T], answer: Any = None, problem: BaseException | None = None
-    ) -> T:
+    def _fulfil(self, running: Running[T]) -> T:
+        answer: Any = None
+        problem: BaseException | None = None
         while True:
             try:  # around the loop: what interrupts it anywhere is thrown into the generator
                 while True:

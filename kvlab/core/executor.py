@@ -26,8 +26,11 @@ from kvlab.core.wire import (
     TransportError,
     checked_ops,
     delivered,
+    encode,
+    fallen_back,
+    outcome,
 )
-from kvlab.errors import InvalidArgument, ServerRefused, ServerUnavailable
+from kvlab.errors import InvalidArgument, Outage, ServerRefused, ServerUnavailable
 
 T = TypeVar("T")
 
@@ -49,6 +52,8 @@ class Doubt(NamedTuple):
     """The idle connections are to be closed, so that the next round trip has a new one."""
 
 
+First = Answer | BaseException
+"""The answer to the first round trip, or what kept it from being made."""
 UNSETTLED: Any = object()
 Request = Trip | Call[Any] | Wait | Doubt
 Running = Generator[Request, Any, T]
@@ -137,27 +142,39 @@ class Executor:
             return delivered(results, return_exceptions=return_exceptions)
         return (yield from self._batch(given, atomic, return_exceptions))
 
-    def _settled(self, op: Op[T], answer: Answer) -> T:
+    def _settled(self, op: Op[T], answer: First) -> T:
         """The result of an op, if its first answer is no error, else ``UNSETTLED``."""
-        replies, error = answer
-        if error is None and not isinstance(replies[0], Exception):
-            try:
-                return op.decode(replies[0])
-            except (Exception, GeneratorExit):
-                pass  # raised again where it belongs
+        if (
+            not isinstance(answer, BaseException)
+            and answer[1] is None
+            and not isinstance((replies := answer[0])[0], Exception)
+        ):
+            result: Any = outcome(op.decode, replies[0])
+            if isinstance(result, Outage):
+                result = fallen_back(op, result)
+            if isinstance(result, BaseException):
+                raise result
+            return cast(T, result)
         return cast(T, UNSETTLED)
 
-    def _after(self, op: Op[T], began: float) -> Running[T]:
-        """The run of an op that waits for its first answer; it began then."""
-        running = self._one(op, began)
-        next(running)
-        return running
+    def _one(self, op: Op[T], began: float | None = None, first: First | None = None) -> Running[T]:
+        """The run of one op, which began then and has had its ``first`` answer, if these are given.
 
-    def _one(self, op: Op[T], began: float | None = None) -> Running[T]:
-        (result,) = (yield from self._exchange((op,), atomic=False, began=began)).finished()
+        No exchange is made for an op that its first answer settles.
+        """
+        began = self.clock() if began is None else began
+        if first is None:
+            try:
+                first = yield Trip((op,), [encode(op, self.prefix)], op.blocking)
+            except ServerRefused as refused:  # the connection itself
+                first = refused
+            if (result := self._settled(op, first)) is not UNSETTLED:
+                return result
+        exchange = yield from self._exchange((op,), False, began, first)
+        (result,) = exchange.finished()
         if isinstance(result, BaseException):
             raise result
-        return result  # type: ignore[no-any-return]
+        return result
 
     def _batch(
         self, given: tuple[Any, ...], atomic: bool = False, return_exceptions: bool = False
@@ -180,15 +197,23 @@ class Executor:
         return results
 
     def _exchange(
-        self, ops: Sequence[Op[Any]], atomic: bool, began: float | None = None
+        self,
+        ops: Sequence[Op[Any]],
+        atomic: bool,
+        began: float | None = None,
+        first: First | None = None,
     ) -> Running[Exchange]:
         exchange = Exchange(ops, self.prefix, atomic=atomic)
         blocking = ops[0].blocking if len(ops) == 1 else None
         began = self.clock() if began is None else began
         while True:
-            sent = [ops[i] for i in exchange.pending]
             try:
-                replies, error = yield Trip(sent, exchange.commands(), blocking)
+                if first is None:
+                    sent = [ops[i] for i in exchange.pending]
+                    first = yield Trip(sent, exchange.commands(), blocking)
+                if isinstance(first, BaseException):
+                    raise first
+                (replies, error), first = first, None
             except ServerRefused as refused:  # the connection itself
                 exchange.refuse(refused)
                 return exchange

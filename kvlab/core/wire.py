@@ -188,8 +188,7 @@ class Exchange:
         """The results, with the fallbacks of the ops that have one."""
         for i, result in enumerate(self.results):
             if isinstance(result, Outage):
-                fallback = self.ops[i].fallback
-                self.results[i] = result if fallback is None else outcome(fallback, result)
+                self.results[i] = fallen_back(self.ops[i], result)
         return self.results
 
 
@@ -203,6 +202,11 @@ def outcome(function: Callable[[Any], Any], argument: Any) -> Any:
         return error
     except BaseException as problem:
         return problem
+
+
+def fallen_back(op: Op[Any], problem: Outage) -> Any:
+    """What the fallback of an op makes of an outage, else the outage."""
+    return problem if op.fallback is None else outcome(op.fallback, problem)
 
 
 def refusal(error: Exception) -> Exception:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import secrets
 from collections.abc import Generator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from kvlab.core.checks import id_text, instance, keep, seconds
@@ -106,7 +106,7 @@ class Lock:
                 answer = yield from self._attempt(token, left > 0, _held_or_seconds)
                 if isinstance(answer, Held):
                     if (yield from Now()) - asked < self.ttl:
-                        return replace(answer, since=asked)
+                        return Held(token, answer.fence, asked)
                     # The answer took a whole TTL, so the hold may be over: a new attempt.
                     yield from self.release(answer)
                     token = _new_token()

@@ -122,7 +122,7 @@ class AsyncLink(AsyncBorrowed, asyncio.Protocol):
         self._replies, self._due, self._at_end = replies, count, end
         self._heard = self._loop.time()
         if self._news:
-            self._loop.call_soon(self._end, RedisConnectionError(CLOSED))
+            self._loop.call_soon(self.end, RedisConnectionError(CLOSED))
             return
         if self._timer is None or wait != self._wait:
             self._set_timer(wait)
@@ -143,7 +143,7 @@ class AsyncLink(AsyncBorrowed, asyncio.Protocol):
         if (left := self._heard + self._wait - self._loop.time()) > 0:
             self._timer = self._loop.call_later(left, self._check)
         else:
-            self._end(TimeoutError())
+            self.end(TimeoutError())
 
     def data_received(self, data: bytes) -> None:
         """Add the replies that have come; the last one ends the round trip."""
@@ -159,26 +159,27 @@ class AsyncLink(AsyncBorrowed, asyncio.Protocol):
                     return
                 replies.append(reply if type(reply) is bytes else settled(reply))
         except RedisError as problem:
-            self._end(problem)
+            self.end(problem)
         else:
             self._news = bool(self._reader.has_data())
-            self._end(None)
+            self.end(None)
 
     def eof_received(self) -> None:
         """The server has closed the connection."""
         self._news = True
-        self._end(RedisConnectionError(CLOSED))
+        self.end(RedisConnectionError(CLOSED))
 
     def connection_lost(self, problem: Exception | None) -> None:
         """The connection has ended."""
         self._news = True
         said = CLOSED if problem is None else f"Error while reading from socket: {problem.args}"
-        self._end(RedisConnectionError(said))
+        self.end(RedisConnectionError(said))
 
-    def _end(self, problem: Exception | None) -> None:
-        end, self._at_end = self._at_end, None
-        if end is not None:
-            end(problem)
+    def end(self, problem: Exception | None) -> None:
+        """End the round trip under way, with ``problem`` or well."""
+        at_end, self._at_end = self._at_end, None
+        if at_end is not None:
+            at_end(problem)
 
     async def disconnect(self) -> None:
         """Close the connection now."""

@@ -27,6 +27,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
+from redis.exceptions import ConnectionError as RedisConnectionError
+
 from kvlab.core.cleanup import Certain, ended
 from kvlab.core.op import Op, Raw
 from kvlab.core.settings import Settings
@@ -70,6 +72,7 @@ class _Batch:
     started: float
     replies: list[Raw] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
+    connection: Any = None
     sent: bool = False
     over: asyncio.Future[None] | None = None
 
@@ -162,6 +165,18 @@ class Batches:
                 [batch.over for batch in self._flying if batch.over], timeout=timeout
             )
 
+    async def abandon(self, patience: float) -> None:
+        """Wait for what is on its way, then end the batches of which no caller is left."""
+        await self.settled(patience)
+        for batch in [*self._flying]:
+            if not any(call.waits for call in batch.calls):
+                if batch.task is None:
+                    batch.connection.end(RedisConnectionError("closed"))
+                else:
+                    batch.task.cancel()
+                assert batch.task is not None
+                await ended(batch.task)
+
     def _send_waiting(self) -> None:
         self._is_scheduled = False
         while self._waiting and len(self._flying) < self._in_flight:
@@ -191,7 +206,7 @@ class Batches:
 
     def _send(self, batch: _Batch) -> None:
         self._flying.add(batch)
-        connection = self._connections.idle_now()
+        batch.connection = connection = self._connections.idle_now()
         if connection is None:
             batch.task = _task(self._by_task(batch))
         else:
