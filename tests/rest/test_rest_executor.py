@@ -236,7 +236,7 @@ def test_no_retry_after_the_deadline(opened: Callable[..., Way], proxy: HttpProx
 
 def test_silence_is_an_outage(opened: Callable[..., Way], proxy: HttpProxy) -> None:
     proxy.faults += ["silence"] * 2  # the second is the question whether the store is alive
-    way = opened(timeout=1)
+    way = opened(timeout=2)
     with pytest.raises(OutcomeUnknown, match="no answer came"):
         way.run(INCR)
     assert way.kv.outage is not None

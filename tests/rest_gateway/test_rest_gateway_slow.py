@@ -19,6 +19,8 @@ from kvlab.rest_gateway.serve import _listening, server_of
 from kvlab.server.running_server import RunningServer
 
 TOKENS = Tokens()
+PATIENCE = 1.0
+"""Seconds that the gateway waits for a slow client; a busy machine must not make others slow."""
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Dial = Callable[[], Awaitable[Streams]]
 
@@ -37,7 +39,7 @@ async def answer(reader: asyncio.StreamReader) -> tuple[int, Any]:
 
 @asynccontextmanager
 async def served(url: str, patience: float) -> AsyncIterator[tuple[uvicorn.Server, Dial, Any]]:
-    kv = await kvlab.aconnect(url, prefix="slow")
+    kv = await kvlab.aconnect(url, prefix="slow", timeout=30, deadline=30)
     server = server_of(Gateway(kv, TOKENS, patience))
     with _listening("127.0.0.1", 0) as listening:
         serving = asyncio.create_task(server.serve([listening]))
@@ -114,7 +116,7 @@ async def leaves_in_its_body(dial: Dial) -> None:
 )
 def test_a_slow_client_is_left(server: RunningServer, client: Any) -> None:
     async def main() -> None:
-        async with served(server.url, 0.3) as (gateway, dial, kv), asyncio.timeout(20):
+        async with served(server.url, PATIENCE) as (gateway, dial, kv), asyncio.timeout(60):
             slow = asyncio.create_task(client(dial))
             reader, writer = await dial()
             writer.write(request(b'["ECHO", "meanwhile"]'))
@@ -129,7 +131,7 @@ def test_a_slow_client_is_left(server: RunningServer, client: Any) -> None:
 
 def test_a_client_that_does_not_read_is_left(server: RunningServer) -> None:
     async def main() -> None:
-        async with served(server.url, 0.3) as (gateway, dial, kv), asyncio.timeout(20):
+        async with served(server.url, PATIENCE) as (gateway, dial, kv), asyncio.timeout(60):
             await kv.run(Op("SET", Key("large"), b"x" * 12_000_000))
             _, writer = await dial()
             writer.transport.pause_reading()  # type: ignore[attr-defined]
