@@ -151,6 +151,7 @@ def by_kvlab(bench: Bench, url: str) -> Callable[[], object]:
     kv.run(cache.fetch("7", lambda: {"name": "Ann"}))
     sid = kv.run(sessions.create("7")).id
     watcher = bench.stack.enter_context(FlagWatcher(kv, flags))
+    assert watcher.wait_for(2), "the flags have not come"
 
     def request() -> object:
         snapshot = watcher.snapshot

@@ -255,7 +255,10 @@ class Executor:
             try:  # around the loop: what interrupts it anywhere is thrown into the flow
                 while True:
                     step = steps.send(value) if problem is None else steps.throw(problem)
-                    value, problem = (yield from self._step(step)), None
+                    if type(step) is Op:
+                        value, problem = (yield from self._one(step)), None
+                    else:
+                        value, problem = (yield from self._step(step)), None
             except BaseException as raised:
                 if steps.gi_frame is None:  # type: ignore[attr-defined]  # it has ended
                     if isinstance(raised, StopIteration):
@@ -266,8 +269,6 @@ class Executor:
 
     def _step(self, step: Any) -> Running[Any]:
         match step:
-            case Op():
-                return (yield from self._one(step))
             case tuple():
                 return (yield from self._batch(step))
             case Call() | Wait():

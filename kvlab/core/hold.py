@@ -72,8 +72,11 @@ class HoldableLock(Protocol):
 
 def holdable(lock: HoldableLock) -> HoldableLock:
     """``lock``, which has the members of :class:`HoldableLock`."""
-    if not all(hasattr(lock, name) for name in ("name", "ttl", "acquire", "renew", "release")):
-        raise InvalidArgument(f"lock must be a lock such as kvlab.Lock, not {shown(lock)}")
+    try:
+        _ = lock.name, lock.ttl, lock.acquire, lock.renew, lock.release
+    except AttributeError:
+        said = f"lock must be a lock such as kvlab.Lock, not {shown(lock)}"
+        raise InvalidArgument(said) from None
     return lock
 
 
