@@ -127,13 +127,13 @@ class Bench:
             return []
 
 
-def fair(url: str) -> str:
+def fair(url: str, timeout: float = TIMEOUT) -> str:
     """The URL for a peer's client: with the protocol and the timeouts that kvlab itself uses.
 
     kvlab speaks RESP2 on connections of its own. redis-py would speak RESP3, which is other work
     for client and server.
     """
-    same = {"protocol": 2, "socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT}
+    same = {"protocol": 2, "socket_timeout": timeout, "socket_connect_timeout": timeout}
     return f"{url}{'&' if '?' in url else '?'}{urlencode(same)}"
 
 
