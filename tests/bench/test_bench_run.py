@@ -13,6 +13,7 @@ from kvlab.bench.page import page
 from kvlab.bench.run import CONTROL
 from kvlab.bench.verdict import against
 from kvlab.errors import InvalidArgument
+from kvlab.workshop import bench_figures, readme
 
 HOSTILE = "<script>alert(1)</script> $x$ {{ 7*7 }} |"
 
@@ -73,3 +74,14 @@ def test_the_page_escapes_every_text_and_shows_every_row() -> None:
     for row in run.rows:
         assert run.says(row) in text
     assert CONTROL not in text or "The same code twice" in text
+
+
+def test_the_readme_gets_the_rows_against_packages_that_people_install() -> None:
+    run = sample(4, cases=4)
+    by_hand = replace(run.rows[1], peer="the same script by redis-py")
+    without = replace(run.rows[2], version="")
+    text = bench_figures.table(replace(run, rows=(run.rows[0], by_hand, without, *run.rows[3:])))
+    assert [line.split(" | ")[1] for line in text.splitlines()[2:4]] == ["case 2", "case 3"]
+    assert "| a peer 1.0 | " in text
+    assert "A short run of 4 rounds on Valkey 9.1.2, Python 3.11.7" in text
+    assert text in readme.replaced("<!-- bench -->\n<!-- /bench -->", "bench", text)
