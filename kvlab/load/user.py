@@ -24,7 +24,8 @@ from kvlab.load.evidence import CUT_OFF
 from kvlab.load.process import Process, process_of
 from kvlab.load.target.app_client import AppClient
 
-BARE_SECONDS = 0.3
+BARE_SECONDS, NOOP_SECONDS = 0.3, 0.1
+_PING: kvlab.Op[Any] = kvlab.Op("PING")
 _EARLY = 0.0015
 """Timers of gevent are late by up to a millisecond: a user spends the last stretch yielding."""
 
@@ -147,20 +148,25 @@ class KvUser(User):
 
 def end_process(process: Process[Any, Any], name: str, bare: Callable[[], object]) -> None:
     """The run is over in this process: note what is known only now. ``bare``: a call of users."""
+
+    def ping() -> object:
+        return process.kv.run(_PING)
+
     process.evidence.processes[name] = {
         "cpu": process.cpu_share,
         "busiest": max(process.pulse.busiest, process.cpu_share),
         "latest": process.pulse.latest,
-        "bare": None if process.settings.refused else _bare_rate(bare),
+        "bare": None if process.settings.refused else _bare_rate(bare, BARE_SECONDS),
+        "noop": None if process.settings.refused else _bare_rate(ping, NOOP_SECONDS),
         "began": process.unix(process.began),
         "ended": process.unix(process.ends),
     }
 
 
-def _bare_rate(call: Callable[[], object]) -> float | None:
+def _bare_rate(call: Callable[[], object], seconds: float) -> float | None:
     """Calls a second of a bare loop; None when the store or the app does not answer any more."""
     answered, began = 0, time.perf_counter()
-    while time.perf_counter() < began + BARE_SECONDS:
+    while time.perf_counter() < began + seconds:
         with contextlib.suppress(KvlabError, redis.RedisError, OSError):
             call()
             answered += 1

@@ -153,6 +153,7 @@ def _generator(evidence: Evidence[Any], seconds: float, *, open_loop: bool) -> G
     busiest = max(process["busiest"] for process in processes)
     latest = max(process["latest"] for process in processes)
     bare = [process["bare"] for process in processes if process["bare"] is not None]
+    noop = [process["noop"] for process in processes if process.get("noop") is not None]
     answered = [evidence.stages[ANSWERED]] if open_loop else evidence.latency.values()
     warnings = [*_overloaded(busiest, latest), *_never_sent(evidence, open_loop)]
     return Generator(
@@ -162,6 +163,7 @@ def _generator(evidence: Evidence[Any], seconds: float, *, open_loop: bool) -> G
         busiest=busiest,
         latest=latest,
         bare_per_second=sum(bare) / len(bare) if bare else None,
+        noop_per_second=sum(noop) / len(noop) if noop else None,
         under_way=sum(one.count * one.mean for one in answered if one.count) / seconds,
         warm_up=evidence.warm_up,
         drained=evidence.drained,

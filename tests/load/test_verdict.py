@@ -155,14 +155,15 @@ def test_a_generator_is_judged_by_its_worst_interval(
 ) -> None:
     evidence = Evidence(Decisions())
     evidence.record("hit", 1000.0, 0.5, waited=0.1)
-    one: dict[str, Any] = {"cpu": 0.2, "bare": 500.0}
+    one: dict[str, Any] = {"cpu": 0.2, "bare": 500.0, "noop": 900.0}
     evidence.processes = {
         "busy": one | {"busiest": cpu, "latest": latest},
-        "idle": one | {"busiest": 0.2, "latest": 0.0, "bare": None},
+        "idle": one | {"busiest": 0.2, "latest": 0.0, "bare": None, "noop": None},
     }
     generator = _generator(evidence, 2.0, open_loop=True)
     assert generator is not None
     assert (generator.cpu_share, generator.busiest, generator.latest) == (0.2, cpu, latest)
+    assert generator.noop_per_second == 900.0
     assert (generator.bare_per_second, generator.under_way) == (500.0, pytest.approx(0.2))
     overloaded = (generator.warning or "").partition(" 1 of ")[0]
     assert (reason is not None) == ("set the pace" in overloaded)

@@ -78,8 +78,8 @@ class Generator:
     ``cpu_share``: the share of a core that a process used, on average. ``busiest``: this share in
     the busiest interval of the busiest process. ``latest``: the seconds by which half of the timers
     were late in the worst interval. ``bare_per_second``: calls of a bare loop in one process after
-    the run, None when it was not measured. ``under_way``: calls without an answer, on average over
-    the run. ``warning``: why latencies or percentiles mislead. ``warm_up``: calls before the run
+    the run, None when it was not measured. ``noop_per_second``: the same of PING, which does
+    nothing. ``under_way``: calls without an answer, on average over the run. ``warning``: why latencies or percentiles mislead. ``warm_up``: calls before the run
     began, which are in no figure. ``drained``: calls of the run that were answered after its end;
     they are in the figures.
     """
@@ -90,6 +90,7 @@ class Generator:
     busiest: float = 0.0
     latest: float = 0.0
     bare_per_second: float | None = None
+    noop_per_second: float | None = None
     under_way: float = 0.0
     warm_up: int = 0
     drained: int = 0
@@ -103,5 +104,6 @@ class Generator:
         whole("processes", self.processes, 1)
         for name in ("cpu_share", "busiest", "latest", "under_way"):
             real(name, getattr(self, name), 0)
-        if self.bare_per_second is not None:
-            real("bare_per_second", self.bare_per_second, 0)
+        for name in ("bare_per_second", "noop_per_second"):
+            if getattr(self, name) is not None:
+                real(name, getattr(self, name), 0)

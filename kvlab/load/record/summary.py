@@ -67,6 +67,8 @@ def generator_says(run: LoadRun) -> str:
         says.append(
             f"a bare loop of the same call, after the run: {one.bare_per_second:,.0f}/s{each}"
         )
+    if one.noop_per_second is not None:
+        says.append(f"a bare loop of PING, which does nothing: {one.noop_per_second:,.0f}/s{each}")
     return "; ".join(says)
 
 
