@@ -79,9 +79,9 @@ class Generator:
     the busiest interval of the busiest process. ``latest``: the seconds by which half of the timers
     were late in the worst interval. ``bare_per_second``: calls of a bare loop in one process after
     the run, None when it was not measured. ``noop_per_second``: the same of PING, which does
-    nothing. ``under_way``: calls without an answer, on average over the run. ``warning``: why latencies or percentiles mislead. ``warm_up``: calls before the run
-    began, which are in no figure. ``drained``: calls of the run that were answered after its end;
-    they are in the figures.
+    nothing. ``under_way``: calls without an answer, on average over the run. ``warning``: why
+    latencies or percentiles mislead. ``warm_up``: calls before the run began, which are in no
+    figure. ``drained``: calls of the run that were answered after its end; they are in the figures.
     """
 
     processes: int
