@@ -32,6 +32,7 @@ def say(text: str) -> None:
 def pack(folder: Path, wanted: Sequence[Target]) -> None:
     """Make the folder. Raises KvlabError when it is there already, and when no target is usable."""
     with draft_of(folder) as draft, tempfile.TemporaryDirectory(dir=draft) as beside:
+        say("a new environment with pip, and kvlab's own wheel ...")
         pip, wheels = Pip.made(Path(beside) / "pip"), draft / "wheels"
         wheels.mkdir()
         say(f"kvlab's own wheel: {pip.own_wheel(workbook.released(), wheels).name}")
