@@ -10,12 +10,13 @@ import pytest
 import redis
 
 from kvlab import FixedWindow
+from kvlab.errors import OutcomeUnknown
 from kvlab.instruments import explore, replay, step
 from kvlab.instruments.explorer.shortening import shortened
 from kvlab.instruments.explorer.timeline.rows import HEAD, TAIL
 from kvlab.instruments.explorer.timeline.shapes import Text
 from kvlab.instruments.explorer.timeline.timeline import Timeline
-from kvlab.instruments.explorer.timeline.wording import MAX_KEYS, state_of
+from kvlab.instruments.explorer.timeline.wording import MAX_KEYS, ending, state_of
 
 
 def shown(schedule: str, *clients: Any, **options: Any) -> Timeline:
@@ -265,3 +266,8 @@ def test_a_reply_that_the_client_cannot_decode_is_not_a_lost_request() -> None:
     line = str(shown("0", reads, setup=setup, **options))
     assert "GET n → error 'utf-8' codec" in line
     assert "lost" not in line
+
+
+def test_no_ending_names_the_socket_of_its_private_server() -> None:
+    lost = OutcomeUnknown("sent to /tmp/kvlab-s3/valkey.sock?db=0, but no answer came: cut")
+    assert ending(lost) == "raised OutcomeUnknown: sent to the server, but no answer came: cut"

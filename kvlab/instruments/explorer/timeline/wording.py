@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -244,6 +245,10 @@ def _left(seconds: float | None) -> str:
     return f"TTL {seconds:,.0f} s" if seconds > 9.5 else f"TTL {seconds:.1g} s"
 
 
+_PRIVATE = re.compile(r"\S*/kvlab-[^\s,;]+")
+"""The socket of a private server: another one in each exploration."""
+
+
 def ending(result: Any) -> str:
     """How a client ended."""
     if isinstance(result, ClientCrashed):
@@ -251,5 +256,6 @@ def ending(result: Any) -> str:
     if isinstance(result, Unfinished):
         return "did not end"
     if isinstance(result, BaseException):
-        return _cut(shortened(f"raised {type(result).__name__}: {result}"), 100)
+        said = _PRIVATE.sub("the server", str(result))
+        return _cut(shortened(f"raised {type(result).__name__}: {said}"), 100)
     return _cut(shortened(f"returned {result!r}"), 100)
