@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from kvlab import cli
 from kvlab.rest_gateway import ServedGateway
 from kvlab.server import embedded, engines, running_server
-from kvlab.workshop import doctor
+from kvlab.workshop import doctor, doctor_screen
 from kvlab.workshop.doctor import Diagnosis, Report, State
 
 ROOT = Path(__file__).parent.parent
@@ -65,7 +64,7 @@ def diagnosed(
 ) -> Iterator[Callable[[], tuple[int, str]]]:
     """The doctor in this process, without its look at Jupyter: (exit status, what it prints)."""
     monkeypatch.setattr(doctor, "jupyter_works", tuple)
-    yield lambda: (cli.show_doctor(), capsys.readouterr().out)
+    yield lambda: (doctor_screen.show_doctor(), capsys.readouterr().out)
     embedded.leave()
 
 
