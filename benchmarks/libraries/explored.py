@@ -8,42 +8,16 @@ import importlib
 import importlib.metadata
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from benchmarks.libraries.promises import FAULTS, Library
+from kvlab.bench.matrix import Cell
 from kvlab.errors import InvalidArgument, KvlabError
 from kvlab.instruments import Story, World, explore
 
-Verdict = Literal["holds", "breaks", "inherent", "not applicable", "undecided", "can't be driven"]
 URL = "redis://127.0.0.1:6379/0"
 """What the adapters get; the explorer leads every connection to a server of its own."""
 MOST_SCHEDULES, MOST_SECONDS, MOST_STEPS = 4000, 20.0, 120
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One library under one fault.
-
-    ``says``: what is broken, or why there is no verdict; ``schedules``: how many were run;
-    ``replay``: the shortest broken run, for ``kvlab.instruments.replay``; ``timeline``: that run in
-    words; ``reproduced``: whether the same schedule broke the promise on a real server without the
-    explorer, and None where this was not asked.
-    """
-
-    family: str
-    promise: str
-    library: str
-    package: str
-    version: str
-    fault: str
-    verdict: Verdict
-    says: str = ""
-    schedules: int = 0
-    replay: str = ""
-    timeline: str = ""
-    reproduced: bool | None = None
-    round_trips: int | None = None
 
 
 def version_of(library: Library) -> str:
@@ -79,7 +53,9 @@ def tried_by_a_third(library: Library, kv: Any, url: str) -> Any:
     return asyncio.run(found) if inspect.iscoroutine(found) else found
 
 
-def story_of(library: Library, fault: str, kinds: tuple[type[BaseException], ...]) -> Story:
+def story_of(
+    library: Library, fault: str, kinds: tuple[type[BaseException], ...], seconds: float
+) -> Story:
     """Two clients, at most one fault in a run."""
     return explore(
         [program(library, 0), program(library, 1)],
@@ -91,14 +67,16 @@ def story_of(library: Library, fault: str, kinds: tuple[type[BaseException], ...
         own_connections=True,
         reduce=True,
         max_schedules=MOST_SCHEDULES,
-        max_seconds=MOST_SECONDS,
+        max_seconds=seconds,
         max_steps=MOST_STEPS,
         progress=False,
         **FAULTS[fault],
     )
 
 
-def explored(library: Library, fault: str) -> tuple[Cell, Story | None]:
+def explored(
+    library: Library, fault: str, seconds: float = MOST_SECONDS
+) -> tuple[Cell, Story | None]:
     """The cell, and its story where there is one."""
     family = library.family
     cell = functools.partial(Cell, family.name, family.promise, library.name, library.package)
@@ -108,7 +86,7 @@ def explored(library: Library, fault: str) -> tuple[Cell, Story | None]:
     if fault in family.meaningless:
         return cell(version, fault, "not applicable", family.meaningless[fault]), None
     try:
-        story = story_of(library, fault, expected_of(library))
+        story = story_of(library, fault, expected_of(library), seconds)
     except (KvlabError, InvalidArgument) as problem:
         return cell(version, fault, "can't be driven", str(problem)), None
     return _judged(library, cell, fault, story), story

@@ -5,7 +5,8 @@
 Two clients of each library are explored, under no fault and under each kind of fault: a row a
 library, a column a fault. A run that breaks a promise is made once more on a real server without
 the explorer: by a gate before the server that lets the requests of two processes through in the
-order of the schedule. The extra ``peers`` brings the libraries.
+order of the schedule. The extra ``peers`` brings the libraries. ``--save`` keeps the matrix for
+``kvlab.bench.matrix``; chapter 11 reads the one in ``benchmarks/results``.
 
 ``holds``: in every order of the commands. ``inherent``: no library of this family can keep the
 promise under this fault. Nothing is counted across rows: how many schedules break says how the
@@ -16,33 +17,37 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
-import json
+import functools
 import logging
 import multiprocessing
 import sys
 import time
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
+import kvlab
 from benchmarks.libraries.caches import CACHES
-from benchmarks.libraries.explored import Cell, explored, round_trips
+from benchmarks.libraries.explored import MOST_SECONDS, explored, round_trips
 from benchmarks.libraries.limiters import LIMITERS
 from benchmarks.libraries.locks import LOCKS
 from benchmarks.libraries.others import OTHERS
+from benchmarks.libraries.promised import QUOTES, unfounded
 from benchmarks.libraries.promises import FAULTS
 from benchmarks.libraries.replayed import reproduced
+from kvlab.bench.matrix import EARLIER, Cell, Matrix
+from kvlab.instruments.measure.machine import environment
+from kvlab.server import engines
 
 _ALL = (*LIMITERS, *LOCKS, *CACHES, *OTHERS)
 _FAMILIES = list(dict.fromkeys(library.family.name for library in _ALL))
 LIBRARIES = tuple(sorted(_ALL, key=lambda library: _FAMILIES.index(library.family.name)))
 WIDTH = 15
-AGAIN = "already without a fault"
 
 
-def cells_of(number: int) -> list[Cell]:
-    """A row: the library under each fault."""
+def cells_of(number: int, seconds: float) -> list[Cell]:
+    """A row: the library under each fault, each searched for so many seconds at most."""
     logging.disable(logging.CRITICAL)  # the libraries tell of every fault
     warnings.simplefilter("ignore")
     sys.unraisablehook = lambda _: None  # a __del__ that comes after its client's end
@@ -54,9 +59,9 @@ def cells_of(number: int) -> list[Cell]:
             row.append(replace(row[0], fault=fault))
             continue
         if row and row[0].verdict == "breaks":
-            row.append(replace(row[0], fault=fault, says=AGAIN))
+            row.append(replace(row[0], fault=fault, says=EARLIER, timeline=""))
             continue
-        cell, story = explored(library, fault)
+        cell, story = explored(library, fault, seconds)
         if cell.verdict in ("breaks", "inherent") and story is not None:
             assert story.shortest is not None
             cell = replace(cell, reproduced=reproduced(library, story.shortest))
@@ -64,11 +69,13 @@ def cells_of(number: int) -> list[Cell]:
     return row
 
 
-def matrix(numbers: Iterable[int], processes: int) -> Iterable[list[Cell]]:
+def matrix(
+    numbers: Iterable[int], processes: int, seconds: float = MOST_SECONDS
+) -> Iterable[list[Cell]]:
     """A row for each library, in order, as they come."""
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(processes, context, max_tasks_per_child=1) as pool:
-        yield from pool.map(cells_of, numbers)
+        yield from pool.map(functools.partial(cells_of, seconds=seconds), numbers)
 
 
 def line_of(row: Sequence[Cell]) -> str:
@@ -84,33 +91,56 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", help="only libraries whose name contains one of these")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--save", metavar="FILE", type=Path, help="the cells, as JSON")
+    parser.add_argument("--seconds", type=float, default=MOST_SECONDS, help="most, of a cell")
     parser.add_argument("--timelines", action="store_true", help="print the runs that break")
+    parser.add_argument(
+        "--save",
+        type=Path,
+        metavar="FILE",
+        help="keep the matrix as JSON; with names: mend these rows of it",
+    )
     given = parser.parse_args()
     numbers = [
         number
         for number, library in enumerate(LIBRARIES)
         if not given.names or any(name in library.name for name in given.names)
     ]
+    if given.save and (words := [*unfounded()]):
+        parser.error(f"the quotes of {', '.join(words)} are not in their documentation")
     began, family, rows = time.perf_counter(), "", []
-    for row in matrix(numbers, given.processes):
+    for row in matrix(numbers, given.processes, given.seconds):
         if row[0].family != family:
             family = row[0].family
             print(f"\n{family}: {row[0].promise}")
             print(f"{'':33}{'RT':>3}  " + "".join(f"{fault:{WIDTH + 2}}" for fault in FAULTS))
         print(line_of(row), flush=True)
         rows.append(row)
-    if given.save is not None:
-        given.save.write_text(json.dumps([asdict(cell) for row in rows for cell in row], indent=1))
     _print_reasons(rows, timelines=given.timelines)
+    seconds = time.perf_counter() - began
     packages = {cell.package for row in rows for cell in row} - {""}
-    print(f"\n{len(rows)} rows, {len(packages)} packages, {time.perf_counter() - began:.0f} s")
+    print(f"\n{len(rows)} rows, {len(packages)} packages, {seconds:.0f} s")
+    if given.save:
+        old = Matrix.load(given.save) if given.names and given.save.exists() else None
+        _kept(old, rows, seconds).save(given.save)
+
+
+def _kept(old: Matrix | None, rows: Sequence[Sequence[Cell]], seconds: float) -> Matrix:
+    """The rows, in the place of those that the old matrix has under the same names."""
+    with engines.start("valkey") as server, kvlab.connect(server.url) as kv:
+        facts = environment(kv)
+    if old is not None:
+        seconds += old.seconds
+        rows = [*(row for of in old.families.values() for row in of), *rows]
+    found = {(row[0].family, row[0].library): row for row in rows}
+    names = [(library.family.name, library.name) for library in LIBRARIES]
+    cells = [cell for name in names for cell in found.get(name, ())]
+    return Matrix(round(seconds), facts, tuple(cells), QUOTES)
 
 
 def _print_reasons(rows: Sequence[Sequence[Cell]], *, timelines: bool) -> None:
     print()
     for cell in (cell for row in rows for cell in row):
-        if cell.verdict not in ("holds", "not applicable", "inherent") and cell.says != AGAIN:
+        if cell.verdict not in ("holds", "not applicable", "inherent") and cell.says != EARLIER:
             print(f"{cell.library} {cell.version}, {cell.fault}: {cell.verdict}: {cell.says}")
             if cell.replay:
                 print(f'    replay "{cell.replay}"')

@@ -28,12 +28,14 @@ CHAPTERS = {
     "08_feature_flags": "Feature flags",
     "09_explore_your_own_code": "Your own code",
     "10_load_tests": "Load tests",
+    "11_libraries": "What to pick instead",
     "12_cache_lab": "Cache lab",
     "13_rest": "The same over HTTPS",
 }
 _ROOMS = {
     "explore_your_own_code": "instruments.explorer",
     "load_tests": "load",
+    "libraries": "bench",
     "cache_lab": "chapters.cache_lab",
 }
 """Where the room is not called as its chapter is."""

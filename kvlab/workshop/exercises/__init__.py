@@ -21,6 +21,7 @@ CHAPTERS = {
     "08": "feature_flags",
     "09": "explore_your_own_code",
     "10": "load_tests",
+    "11": "libraries",
 }
 """The module of each chapter's exercises."""
 

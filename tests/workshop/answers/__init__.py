@@ -6,6 +6,7 @@ from workshop.answers import (
     explore_your_own_code,
     feature_flags,
     leaderboard,
+    libraries,
     load_tests,
     pipeline,
     rate_limiting,
@@ -25,4 +26,5 @@ ANSWERS: list[Answer] = [
     *feature_flags.ANSWERS,
     *explore_your_own_code.ANSWERS,
     *load_tests.ANSWERS,
+    *libraries.ANSWERS,
 ]

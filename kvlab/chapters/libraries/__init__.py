@@ -1,0 +1,1 @@
+"""What chapter 11 alone needs: the kept matrix of libraries, its picture, the whole request."""
