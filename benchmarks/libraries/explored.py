@@ -97,7 +97,8 @@ def _judged(library: Library, cell: Callable[..., Cell], fault: str, story: Stor
     counted = {"schedules": story.schedules}
     if story.broken:
         assert story.shortest is not None
-        if fault == "none" and not any(step.commands for step in story.shortest.trace):
+        silent = not any(step.commands for step in story.shortest.trace)
+        if fault == "none" and (library.undriven or silent):
             why = library.undriven or story.shortest.problem or ""
             return cell(version, fault, "can't be driven", why)
         shown = {"replay": story.shortest.schedule, "timeline": str(story.shortest)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import secrets
+from dataclasses import replace
 from typing import Any
 
 import redis
@@ -261,7 +262,11 @@ OTHERS = (
          django_setup, "django_redis.cache", says="UpdateError"),
     _two(SESSION, "kvlab SessionStore", "", (kvlab_slow, kvlab_out), kvlab_setup),
     _two(SCORE, "tutorial, leaderboard", "", naive_adds, None),
-    _two(SCORE, "leaderboard", "leaderboard", leaderboard_adds, None, "leaderboard.leaderboard"),
+    replace(
+        _two(SCORE, "leaderboard", "leaderboard", leaderboard_adds, None,
+             "leaderboard.leaderboard"),
+        undriven="it sends ZINCRBY as redis-py 2 took it: each add raises under redis-py 8",
+    ),
     _two(SCORE, "walrus ZSet", "walrus", walrus_adds, None, "walrus"),
     _two(SCORE, "kvlab Leaderboard", "", kvlab_adds, None),
     _two(QUEUE, "a list and LPOP", "", naive_works, rpush_job),

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -144,4 +144,5 @@ class Matrix:
 
 
 def _without_defaults(cell: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in cell.items() if value not in ("", None)}
+    defaults = {one.name: one.default for one in fields(Cell)}
+    return {name: value for name, value in cell.items() if value != defaults[name]}

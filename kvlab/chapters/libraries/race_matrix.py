@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from kvlab.bench.matrix import Cell, Matrix
+from kvlab.bench.matrix import EARLIER, Cell, Matrix
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.charts.style import STYLE, Drawing
 from kvlab.instruments.palette import COLOURS, GRID
@@ -28,10 +28,11 @@ SIGNS = {
 WORDS = {"not applicable": "–", "can't be driven": "⊘ not driven"}
 SHADES = {"holds": COLOURS["hit"], "breaks": COLOURS["naive"]}
 LEGEND = (
-    "✓ holds in all n schedules, and n    ✗ breaks    ◇ no library of this family can hold it    "
-    "– no such fault here    ? search not finished    ⊘ cannot be driven\n"
-    "RT: round trips of one operation, alone.    "
-    "≠: the broken run could not be made again on a real server"
+    "✓ holds in all n schedules, and n    ✗ breaks    ✗ alone: breaks without a fault too    "
+    "◇ no library of this family can hold it\n"
+    "– no such fault here    ? search not finished    ⊘ cannot be driven    "
+    "≠ the broken run could not be made again on a real server    "
+    "RT round trips of one operation, alone"
 )
 ROW, HEAD, FOOT = 0.27, 0.62, 0.5
 """Inches."""
@@ -92,7 +93,7 @@ def _family(
 ) -> float:
     """Draws one family from ``top`` on; returns where it ends."""
     axes.text(0.05, top + 0.2, name, weight="bold", va="center")
-    axes.text(0.15 + 0.087 * len(name), top + 0.2, f"“{rows[0][0].promise}”", va="center", size=9.5)
+    axes.text(0.25 + 0.087 * len(name), top + 0.2, f"“{rows[0][0].promise}”", va="center", size=9.5)
     axes.text(NAMES + TRIPS / 2, top + 0.48, "RT", ha="center", va="center", size=8.5)
     for at, fault in enumerate(faults):
         words = "no fault" if fault == "none" else fault
@@ -118,6 +119,8 @@ def words_of(cell: Cell) -> str:
     """As in "✓ all 1,234": what stands in the cell, the same without any colour."""
     if cell.verdict == "holds":
         return f"✓ all {cell.schedules:,}"
+    if cell.says == EARLIER:
+        return SIGNS[cell.verdict]
     words = WORDS.get(cell.verdict, f"{SIGNS[cell.verdict]} {cell.verdict}")
     return f"{words} ≠" if cell.reproduced is False else words
 
@@ -126,9 +129,8 @@ def _look(cell: Cell) -> dict[str, Any]:
     shade = SHADES.get(cell.verdict)
     if shade is None:
         return {"facecolor": "none", "edgecolor": GRID, "linewidth": 0.6}
-    filling = (shade, 0.35 if cell.verdict == "breaks" else 0.12)
-    width = 1.4 if cell.verdict == "breaks" else 0.6
-    return {"facecolor": filling, "edgecolor": shade, "linewidth": width}
+    width = 1.6 if cell.verdict == "breaks" and cell.says != EARLIER else 0.6
+    return {"facecolor": (shade, 0.13), "edgecolor": shade, "linewidth": width}
 
 
 def _middle(at: int) -> float:
