@@ -29,7 +29,7 @@ from kvlab.chapters.libraries.race_matrix import kept_matrix, race_matrix
 pd.set_option("display.max_colwidth", None)
 matrix = kept_matrix()
 packages = {cell.package for cell in matrix.cells} - {""}
-print(f"{len(packages)} packages, {len(matrix.cells)} cells, {matrix.seconds} s")
+print(f"{len(packages)} packages, {len(matrix.cells)} cells")
 pd.Series(dict(matrix.environment), name="made on").to_frame()
 
 # %% [markdown]
@@ -364,7 +364,8 @@ print(matrix.cell("sherlock", "lost reply"))
 # ## The limits that remain
 #
 # - **Two clients, one operation each, one fault at most.** A library may break with three.
-# - **One way to use a library.** Another setting, or another client with other retries, may hold.
+# - **One way to use a library.** Another setting, or another client with other retries, may hold. A
+#   limiter that holds for one hit an hour may be wrong for ten hits a second.
 # - **A promise is ours.** Where the library does not make it, the picture says what you get, and not
 #   that the library is wrong.
 # - **Speed, memory, documentation, years of use** are no columns. They matter as much.
