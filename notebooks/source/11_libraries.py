@@ -339,10 +339,16 @@ unbroken(matrix)
 # - **Do you need a lock for correctness?** Pick a fence, not a lock.
 # - **Is your server far away?** Count round trips first.
 #
-# The same matrix on one page:
+# The same matrix on one page. Below it each line opens the shortest run of a `✗`: who sent what, in
+# which order, and the schedule.
 
 # %%
 race_matrix(matrix, title="Which promise holds in every order, under one fault")
+
+# %%
+from kvlab.chapters.libraries.broken_runs import broken_runs
+
+broken_runs(matrix)
 
 # %% [markdown]
 # ## 9. If you disagree

@@ -93,7 +93,7 @@ def _family(
 ) -> float:
     """Draws one family from ``top`` on; returns where it ends."""
     axes.text(0.05, top + 0.2, name, weight="bold", va="center")
-    axes.text(0.25 + 0.087 * len(name), top + 0.2, f"“{rows[0][0].promise}”", va="center", size=9.5)
+    axes.text(0.25 + 0.087 * len(name), top + 0.2, rows[0][0].promise, va="center", size=9.5)
     axes.text(NAMES + TRIPS / 2, top + 0.48, "RT", ha="center", va="center", size=8.5)
     for at, fault in enumerate(faults):
         words = "no fault" if fault == "none" else fault

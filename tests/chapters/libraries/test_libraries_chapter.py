@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from html import escape
 from importlib import resources
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from benchmarks.libraries.promised import QUOTES, unfounded
 from benchmarks.libraries.promises import FAULTS
 from benchmarks.studies.explored_libraries import LIBRARIES
 from kvlab.bench.matrix import VERDICTS, Cell, Matrix
+from kvlab.chapters.libraries.broken_runs import BrokenRuns, broken_runs
 from kvlab.chapters.libraries.race_matrix import SIGNS, kept_matrix, race_matrix, unbroken, words_of
 from kvlab.chapters.libraries.whole_request import kept_requests, totals, whole_request_chart
 from kvlab.errors import InvalidArgument
@@ -84,6 +86,16 @@ def test_unbroken_rows_have_no_broken_cell() -> None:
     assert list(table.index) == list(MATRIX.families)
     assert table.loc["lock", "no run breaks it"].count("kvlab Lock") == 1
     assert "tutorial" not in table.loc["lock", "no run breaks it"]
+
+
+def test_each_broken_cell_opens_its_run() -> None:
+    runs = broken_runs(MATRIX)
+    assert {cell.replay for cell in runs.cells} <= {cell.replay for cell in MATRIX.cells}
+    page = runs._repr_html_()
+    assert page.count("<details>") == len(runs.cells) == len(str(runs).splitlines())
+    assert all(escape(cell.timeline) in page for cell in runs.cells)
+    worst = dataclasses.replace(runs.cells[0], says="<script>")
+    assert "<script>" not in BrokenRuns((worst,))._repr_html_()
 
 
 def test_a_cell_is_asked_for_by_name() -> None:
