@@ -121,11 +121,11 @@ def main() -> None:
     print(f"\n{len(rows)} rows, {len(packages)} packages, {seconds:.0f} s")
     if given.save:
         old = Matrix.load(given.save) if given.names and given.save.exists() else None
-        _kept(old, rows, seconds).save(given.save)
+        kept(old, rows, seconds).save(given.save)
 
 
-def _kept(old: Matrix | None, rows: Sequence[Sequence[Cell]], seconds: float) -> Matrix:
-    """The rows, in the place of those that the old matrix has under the same names."""
+def kept(old: Matrix | None, rows: Sequence[Sequence[Cell]], seconds: float) -> Matrix:
+    """The matrix of the rows, each in the place of the old one of its name; the others stay."""
     with engines.start("valkey") as server, kvlab.connect(server.url) as kv:
         facts = environment(kv)
     if old is not None:

@@ -8,7 +8,8 @@ import pytest
 
 from benchmarks.libraries.explored import explored, round_trips
 from benchmarks.libraries.replayed import reproduced
-from benchmarks.studies.explored_libraries import LIBRARIES, line_of
+from benchmarks.studies.explored_libraries import LIBRARIES, kept, line_of
+from kvlab.chapters.libraries.race_matrix import kept_matrix
 
 BY_NAME = {(library.family.name, library.name): library for library in LIBRARIES}
 
@@ -54,3 +55,13 @@ def test_a_row_in_words() -> None:
     assert round_trips(library) == 1
     cell, _ = explored(library, "none")
     assert line_of([cell]).split() == ["kvlab", "FixedWindow", "?", "holds"]
+
+
+def test_a_row_that_is_run_again_takes_the_place_of_its_old_one() -> None:
+    old = kept_matrix()
+    row = [replace(cell, verdict="undecided") for cell in old.families["lock"][1]]
+    new = kept(old, [row], 0.4)
+    assert new.families["lock"][1] == tuple(row)
+    others = [cell for cell in new.cells if cell not in row]
+    assert others == [cell for cell in old.cells if cell not in old.families["lock"][1]]
+    assert new.seconds == old.seconds
