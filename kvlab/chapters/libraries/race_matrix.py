@@ -31,10 +31,10 @@ LEGEND = (
     "✓ holds in all n schedules, and n    ✗ breaks    ✗ alone: breaks without a fault too    "
     "◇ no library of this family can hold it\n"
     "– no such fault here    ? search not finished    ⊘ cannot be driven    "
-    "≠ the broken run could not be made again on a real server    "
+    "≠ the broken run could not be made again on a real server\n"
     "RT round trips of one operation, alone"
 )
-ROW, HEAD, FOOT = 0.27, 0.62, 0.5
+ROW, HEAD, FOOT = 0.27, 0.62, 0.65
 """Inches."""
 NAMES, TRIPS, CELL = 3.05, 0.35, 0.97
 
