@@ -106,7 +106,7 @@ class Lock:
                 answer = yield from self._attempt(token, left > 0, _held_or_seconds)
                 if isinstance(answer, Held):
                     if (yield from Now()) - asked < self.ttl:
-                        return Held(token, answer.fence, asked)
+                        return Held(answer.token, answer.fence, asked)
                     # The answer took a whole TTL, so the hold may be over: a new attempt.
                     yield from self.release(answer)
                     token = _new_token()
