@@ -71,22 +71,23 @@ def _raw(reply: Raw) -> Any:
 
 
 _STATEFUL = re.compile(
-    r"(ASKING|AUTH|CLIENT\s+REPLY|DISCARD|EXEC|HELLO|MONITOR|MULTI|P?SYNC|QUIT|READONLY|READWRITE|"
-    r"RESET|SELECT|[PS]?(UN)?SUBSCRIBE|(UN)?WATCH)(\s|$)",
+    r"(ASKING|AUTH|CLIENT\s+REPLY|SCRIPT\s+DEBUG|DISCARD|EXEC|HELLO|MONITOR|MULTI|P?SYNC|QUIT|"
+    r"READONLY|READWRITE|RESET|SELECT|[PS]?(UN)?SUBSCRIBE|(UN)?WATCH)(\s|$)",
     re.IGNORECASE,
 )
 
 
 @functools.lru_cache(maxsize=1000)
 def _check_command(words: str) -> bool:
-    """Refuse a word that is no command, or changes its connection; True for a bare CLIENT."""
-    if not words.strip() or not words.isascii():
+    """Refuse a word that is no command, or changes its connection; True for a command whose
+    first argument says more."""
+    if not words.strip() or not words.isascii() or not words.strip().isprintable():
         raise InvalidArgument(f"command must be its name or a Script, not {checks.shown(words)}")
     if _STATEFUL.match(words.lstrip()):
         raise InvalidArgument(
             f"{words} changes a connection that other callers use next; use kv.client"
         )
-    return words.strip().upper() == "CLIENT"
+    return words.strip().upper() in ("CLIENT", "SCRIPT")
 
 
 def _checked_args(args: tuple[Arg, ...]) -> tuple[Arg, ...]:
@@ -173,7 +174,8 @@ class Op(Generic[T_co]):
             if _check_command(command) and args:
                 what = args[0]
                 said = what.decode("latin-1") if isinstance(what, bytes) else str(what)
-                _check_command(f"CLIENT {segment(said)}")
+                word, _, _ = said.partition("\0")  # a server may read no further
+                _check_command(f"{command.strip()} {segment(word)}")
         elif Key in (kinds := [*map(type, args)])[kinds.count(Key) :]:
             said = checks.shown(args)
             raise InvalidArgument(f"keys of a script must come before its arguments, not {said}")

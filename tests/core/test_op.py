@@ -173,7 +173,7 @@ def test_commands_that_change_a_shared_connection_are_refused(line: str) -> None
 
 
 @pytest.mark.parametrize("command", ["CLIENT", "Client", " cLIENT\t"])
-@pytest.mark.parametrize("what", ["REPLY", "Reply", b"reply"])
+@pytest.mark.parametrize("what", ["REPLY", "Reply", b"reply", "REPLY\0", b"reply\0x"])
 def test_no_spelling_of_client_reply_gets_through(command: str, what: Any) -> None:
     with pytest.raises(InvalidArgument, match="connection"):
         Op(command, what, "SKIP")  # each later op of the batch would get its neighbour's answer

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from math import comb
@@ -230,3 +232,64 @@ def test_a_wait_that_redis_py_retries_on_a_new_connection_confirms_nothing(clien
     story = explore([client], invariant=before_is_kept, failovers=True)
     assert story.violations
     assert "WAIT 1 100, and the request is lost" in str(story)
+
+
+def test_a_ttl_that_ended_takes_only_a_key_with_a_ttl() -> None:
+    """The TTL was that of the lost write: on the replica the key has an older value without one."""
+
+    def client(kv: Any) -> Any:
+        kv.set("k", "a")
+        kv.set("k", "b", ex=10)
+        time.sleep(20)
+        kv.get("x")
+        return kv.get("k")
+
+    def older_value_lives(world: Any) -> bool:
+        lost = [step.label for step in world.trace if step.kind == "fail over"]
+        after_the_sleep = [step.label for step in world.trace[:4]][2:3] == ["sleeps 20 s"]
+        if lost == ["is replaced by a replica without the last write"] and after_the_sleep:
+            return world.results == ["a"]
+        return True
+
+    story = explore([client], failovers=True, invariant=older_value_lives, client_options=TEXT)
+    assert story.holds
+    assert story.faults["failovers"]
+
+
+def test_what_a_gather_has_sent_is_noted_when_the_server_has_done_it() -> None:
+    async def client(kv: Any) -> int:
+        await asyncio.gather(kv.set("a", 1), kv.set("b", 1))
+        return 1
+
+    stories = [explore([client], failovers=True) for _ in range(3)]
+    assert {story.schedules for story in stories} == {stories[0].schedules}
+    assert stories[0].faults["failovers"]
+
+
+def test_another_database_is_followed_and_left() -> None:
+    def elsewhere(kv: Any) -> None:
+        kv.execute_command("SELECT", 3)
+        kv.set("b", 1)
+        kv.set("c", 1)
+        kv.get("x")
+
+    def here(kv: Any) -> None:
+        kv.set("t", 1, ex=50)
+
+    assert explore([elsewhere, here], failovers=True, expiries=True, max_faults=2).holds
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_function_that_was_loaded_by_the_lost_write_is_gone(replace: bool) -> None:
+    library = "#!lua name=l\nredis.register_function('f', function() return 1 end)"
+
+    def client(kv: Any) -> Any:
+        kv.function_load(library, replace=replace)
+        try:
+            return kv.fcall("f", 0)
+        except redis.ResponseError as problem:
+            return str(problem)
+
+    story = explore([client], failovers=True, invariant=lambda world: world.results == [1])
+    assert story.violations == 1
+    assert "not found" in str(story)

@@ -76,7 +76,12 @@ class SteppedAsync(SteppedConnectionBase):
         if order == "lose request":
             return
         data, timeout = self.as_sent(command, commands)
-        await send(data, check_health=False)
+        # With a timeout Python 3.11 sends in a task: perhaps after the client's next stop.
+        patience, this.socket_timeout = this.socket_timeout, None
+        try:
+            await send(data, check_health=False)
+        finally:
+            this.socket_timeout = patience
         if order == "lose reply":
             for _ in commands:
                 try:

@@ -180,7 +180,7 @@ class Run:
             self.exploration.server.unlink(choice.key)
             step = Step("expire", None, key=choice.key)
             touched = Footprint(writes=frozenset({choice.key, THE_END}))
-            self._note_writes()
+            self._note_time()
         elif choice.kind == "fail over":
             self.exploration.fail_over(choice.lost)
             step = Step("fail over", None, label=_failed_over(choice.lost))
@@ -251,7 +251,7 @@ class Run:
         self._state.clock.pass_by(seconds)
         kept = () if self.settings.faults.expiries else self._able(client)
         self._state.ttls.pass_by(seconds, kept)
-        self._note_writes()
+        self._note_time()
 
     def _able(self, client: int) -> set[int]:
         """The other clients that can go on."""
@@ -262,14 +262,23 @@ class Run:
         return self.exploration.time_passes or self.settings.faults.expiries
 
     def _note_writes(self, step: Step | None = None, connection: int | None = None) -> bool:
-        """Whether a client's step, made by this connection, or another event has written."""
+        """Whether a client's step, made by this connection, or setup has written."""
         log = self.exploration.write_log
         if log is None:
             return False
+        if step is not None and step.client is not None and self._is_sending(step.client):
+            self.exploration.side.settle()  # the server may not have done yet what was sent
         written = log.note(connection)
         if step is not None and step.replies and waits_for_replicas(step.commands):
             log.replicated(connection)
         return written
+
+    def _is_sending(self, client: int) -> bool:
+        return bool(self.exploration.programs[client].thread.pending_io)
+
+    def _note_time(self) -> None:
+        if self.exploration.write_log is not None:
+            self.exploration.write_log.note(by_time=True)
 
     def _note_ttls(self, client: int | None) -> None:
         if self._ttls_matter():

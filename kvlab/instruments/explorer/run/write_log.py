@@ -5,12 +5,13 @@ server's append-only file has the same commands as its replication stream: the e
 and not the script; a MULTI as one. So the state of a promoted replica is an empty server to which
 the beginning of that file is applied.
 
-What the passing of time does (a TTL that ends) happens on a replica too, and is never taken back.
+What the passing of time does (a TTL that ends) happens on a replica too, to a key that has a TTL
+there. It is never taken back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,20 +26,37 @@ OPTIONS = {"appendonly": "yes", "appendfsync": "no", "auto-aof-rewrite-percentag
 Command = Sequence[bytes]
 
 
+_IF_IT_HAS_A_TTL = """
+if redis.call('PTTL', KEYS[1]) >= 0 then return redis.call(ARGV[1], KEYS[1], unpack(ARGV, 2)) end"""
+
+
 class _Write(NamedTuple):
-    """One command, or MULTI with all that is in it. ``by``: the number of the connection of a
-    client that made it; None for what a failover cannot lose."""
+    """One command, or MULTI with all that is in it, in a database. ``by``: the number of the
+    connection of a client that made it; None for what a failover cannot lose. ``by_time``: a TTL
+    ended, or came nearer to its end."""
 
     commands: tuple[Command, ...]
+    database: bytes
     by: int | None
+    by_time: bool
+
+    def again(self) -> Iterator[Command]:
+        """The commands that do this on a server that may have other data."""
+        for name, *words in self.commands:
+            if self.by_time:
+                key, *more = words
+                yield (b"EVAL", _IF_IT_HAS_A_TTL.encode(), b"1", key, name, *more)
+            else:
+                yield (name, *words)
 
 
 class WriteLog:
-    """Reads the append-only file of ``server``."""
+    """Reads the append-only file of ``server``, whose connection is in database 0."""
 
     def __init__(self, server: redis.Redis) -> None:
         self._server = server
         self._file = _file_of(server).open("rb")
+        self._database = b"0"  # of the next write in the file
         self._writes: list[_Write] = []
 
     def close(self) -> None:
@@ -46,14 +64,12 @@ class WriteLog:
 
     def begin(self) -> None:
         """A run begins on an empty server."""
-        self._file.seek(0, 2)
+        self._new()
         self._writes.clear()
 
-    def note(self, by: int | None) -> bool:
+    def note(self, by: int | None = None, *, by_time: bool = False) -> bool:
         """Note what has been written since the last note; whether it was anything."""
-        reader = hiredis.Reader()
-        reader.feed(self._file.read())
-        found = [_Write(commands, by) for commands in _whole(reader)]
+        found = [_Write(*write, by, by_time) for write in self._new()]
         self._writes += found
         return bool(found)
 
@@ -79,29 +95,37 @@ class WriteLog:
                 kept.append(write)
         self._writes = kept[::-1]
         again = self._server.pipeline(transaction=False)
+        again.execute_command("FUNCTION", "FLUSH")
         again.execute_command("FLUSHALL")
         for write in self._writes:
-            for command in write.commands:
+            again.execute_command("SELECT", write.database)
+            for command in write.again():
                 again.execute_command(*command)
+        again.execute_command("SELECT", 0)
         again.execute()
-        self._file.seek(0, 2)
+        self._new()
 
-
-def _whole(reader: hiredis.Reader) -> list[tuple[Command, ...]]:
-    """The commands, with those of a MULTI together, and a SELECT with what it is for."""
-    found: list[tuple[Command, ...]] = []
-    gathered: list[Command] = []
-    in_multi = False
-    while (command := reader.gets()) is not False:
-        name = command[0].upper()
-        if name == b"MULTI":
-            in_multi = True
-        elif name != b"EXEC":
-            gathered.append(command)
-        if name == b"EXEC" or not (in_multi or name in (b"SELECT", b"MULTI")):
-            found.append(tuple(gathered))
-            gathered, in_multi = [], False
-    return found
+    def _new(self) -> list[tuple[tuple[Command, ...], bytes]]:
+        """What was written since this was asked last: commands, those of a MULTI together, and
+        their database."""
+        reader = hiredis.Reader()
+        reader.feed(self._file.read())
+        found: list[tuple[tuple[Command, ...], bytes]] = []
+        gathered: list[Command] = []
+        in_multi = False
+        while (command := reader.gets()) is not False:
+            name = command[0].upper()
+            if name == b"SELECT":
+                self._database = command[1]
+            elif name == b"MULTI":
+                in_multi = True
+            elif name != b"EXEC":
+                gathered.append(command)
+            if gathered and (name == b"EXEC" or not in_multi):
+                found.append((tuple(gathered), self._database))
+                gathered = []
+            in_multi = in_multi and name != b"EXEC"
+        return found
 
 
 def _file_of(server: redis.Redis) -> Path:
