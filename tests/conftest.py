@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -214,6 +215,12 @@ def leaves_nothing_behind(server: RunningServer) -> Iterator[None]:
     if cores is not None:
         assert os.sched_getaffinity(0) == cores
         assert os.sched_getscheduler(0) == policy
+
+
+def pytest_configure() -> None:
+    """A background job of a shell ignores SIGINT, and so would every process of the tests."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
