@@ -33,21 +33,21 @@ def server():
         yield running
 
 
-def in_one_process(answer: Answer, server: RunningServer) -> Report:
+def in_one_process(exercise: Exercise, function: Any, server: RunningServer) -> Report:
     """The report of ``check``. There each promise has a process of its own; here all share one,
     since a fork costs more than a trial."""
 
     def work() -> Report:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(check, "isolated", lambda trial, seconds: trial())
-            return examine(exercises.find(answer.exercise), answer.function, server, SECONDS)
+            return examine(exercise, function, server, SECONDS)
 
     return isolated(work, SECONDS * 5)
 
 
 @pytest.mark.parametrize("answer", ANSWERS, ids=lambda answer: answer.name)
 def test_an_answer_gets_its_report(answer: Answer, server: RunningServer) -> None:
-    report = in_one_process(answer, server)
+    report = in_one_process(exercises.find(answer.exercise), answer.function, server)
     if answer.seen is None:
         assert report.passed, str(report)
         return
@@ -90,7 +90,17 @@ def test_the_stub_is_rejected_and_the_solution_accepted(
     (source,) = (NOTEBOOKS / "source").glob(f"{exercise.chapter}_*.py")
     for tag, passes in (("stub", False), ("solution", True)):
         function = with_tags(source, tag)[exercise.function]
-        assert examine(exercise, function, server, SECONDS).passed is passes
+        examined = in_one_process(exercise, function, server)
+        assert examined.passed is passes
+
+
+def test_a_process_for_each_promise_says_the_same(server: RunningServer) -> None:
+    (source,) = (NOTEBOOKS / "source").glob("05_*.py")
+    for tag, passes in (("stub", False), ("solution", True)):
+        function = with_tags(source, tag)["job"]
+        report = examine(exercises.find("05"), function, server, SECONDS)
+        assert report.passed is passes
+        assert in_one_process(exercises.find("05"), function, server).summary == report.summary
 
 
 @pytest.mark.parametrize("exercise", exercises.every(), ids=lambda exercise: exercise.number)
