@@ -21,6 +21,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich takes [lab] for markup, and keeps the line breaks of a docstring
 )
 _PASSES_OPTIONS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 

@@ -12,8 +12,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from kvlab.core.async_client import aconnect
 from kvlab.core.server_url import server_url
-from kvlab.errors import InvalidArgument, KvlabError
 from kvlab.rest_gateway.gateway import Gateway, Tokens
+from kvlab.server.listening import address, is_open, listening
 
 URL, TOKEN, READ_ONLY = "KV_REST_API_URL", "KV_REST_API_TOKEN", "KV_REST_API_READ_ONLY_TOKEN"
 KEEP_ALIVE = 75
@@ -31,15 +31,16 @@ def serve(host: str = "127.0.0.1", port: int = 8079) -> None:
     """
     tokens = _tokens()
     store = server_url()
-    with _listening(host, port) as listening:
-        at, shown = listening.getsockname()[1], f"[{host}]" if ":" in host else host
+    with listening(host, port) as bound:
         print("# for @vercel/kv, @upstash/redis and kvlab.connect(); Ctrl-C ends the gateway")
-        print(f"{URL}=http://{shown}:{at}")
+        if is_open(host):
+            print("# WARNING: plain HTTP, open to the network: who listens in reads the tokens too")
+        print(f"{URL}={address(host, bound.getsockname()[1])}")
         print(f"{TOKEN}={tokens.full}")
         print(f"{READ_ONLY}={tokens.read_only}")
         print("# for Python's upstash-redis: the same as UPSTASH_REDIS_REST_URL and _TOKEN")
         print(f"serving {_without_password(store)}", flush=True)
-        asyncio.run(_serve(store, tokens, listening))
+        asyncio.run(_serve(store, tokens, bound))
 
 
 def _tokens() -> Tokens:
@@ -52,9 +53,9 @@ def _without_password(url: str) -> str:
     return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
 
 
-async def _serve(store: str, tokens: Tokens, listening: socket.socket) -> None:
+async def _serve(store: str, tokens: Tokens, bound: socket.socket) -> None:
     async with await aconnect(store, timeout=STORE_TIMEOUT) as kv:
-        await server_of(Gateway(kv, tokens)).serve([listening])
+        await server_of(Gateway(kv, tokens)).serve([bound])
 
 
 def server_of(gateway: Gateway) -> uvicorn.Server:
@@ -119,24 +120,6 @@ class _Impatient(H11Protocol):
             if timer is not None:
                 timer.cancel()
         self._head = self._reader = None
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # By its protocol asyncio knows that it is TCP, and sets TCP_NODELAY: without it an answer waits
-    # 40 ms for the client's delayed acknowledgement.
-    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-        listening.listen(2048)
-    except OSError as problem:
-        listening.close()
-        raise KvlabError(f"cannot listen on {host}, port {port}: {problem.strerror}") from None
-    except OverflowError:
-        listening.close()
-        raise InvalidArgument(f"port must be 0 to 65535, not {port}") from None
-    return listening
 
 
 def main() -> None:

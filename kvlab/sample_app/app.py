@@ -41,6 +41,7 @@ from kvlab.sample_app.models import STORE_DOWN, Health
 from kvlab.sample_app.services import Shared, opened
 from kvlab.sample_app.settings import DATABASE, AppSettings, read_settings
 from kvlab.sample_app.settings import __doc__ as settings_doc
+from kvlab.server.listening import address, listening
 
 MAX_BODY = 64 * 1024
 _ROUTES = (page, work, people, profiles, board, flags)
@@ -97,19 +98,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with kvlab.connect(prefix=settings.prefix) as kv:
             kv.run(kvlab.Op("PING"))
             store = kv.where
-        listening = _listening(given.host, given.port)
+        bound = listening(given.host, given.port)
         # All workers use one database.
         with Origin(settings.database) as origin:
             os.environ[DATABASE] = origin.url
-            _serve(given.workers, listening, settings, store)
+            _serve(given.workers, bound, settings, store)
     except (KvlabError, SQLAlchemyError) as problem:
         sys.exit(f"app: {str(problem).splitlines()[0]}")
     except KeyboardInterrupt:
         print("ended", file=sys.stderr)
 
 
-def _serve(workers: int, listening: socket.socket, settings: AppSettings, store: str) -> None:
-    host, port = listening.getsockname()[:2]
+def _serve(workers: int, bound: socket.socket, settings: AppSettings, store: str) -> None:
+    host, port = bound.getsockname()[:2]
     config = uvicorn.Config(
         "kvlab.sample_app.app:create_app",
         factory=True,
@@ -124,35 +125,15 @@ def _serve(workers: int, listening: socket.socket, settings: AppSettings, store:
         timeout_worker_healthcheck=30,  # a worker on a busy laptop is slow, not dead
     )
     limiter = settings.limiter
-    shown = f"[{host}]" if ":" in host else host
     print(
-        f"app: serving http://{shown}:{port} with {type(limiter).__name__}, "
+        f"app: serving {address(host, port)} with {type(limiter).__name__}, "
         f"{limiter.limit} per {limiter.window:g} s; the store is {store}",
         flush=True,
     )
     if workers > 1:
-        Multiprocess(config, [listening]).run()
+        Multiprocess(config, [bound]).run()
     else:
-        uvicorn.Server(config).run([listening])
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        # asyncio turns Nagle's algorithm off only for a socket whose protocol is TCP, not 0. With
-        # Nagle, every answer on an open connection waits 40 ms for an acknowledgement.
-        listening = socket.socket(family, kind, protocol or socket.IPPROTO_TCP)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(2048)
-    except OSError as problem:
-        raise KvlabError(
-            f"cannot listen on {host}, port {port}: {problem.strerror}; "
-            "choose another --port; 0 is a free one"
-        ) from None
-    return listening
+        uvicorn.Server(config).run([bound])
 
 
 def _end_with_parent() -> None:

@@ -15,7 +15,8 @@ import uvicorn
 import kvlab
 from kvlab import Key, Op
 from kvlab.rest_gateway import Gateway, Tokens
-from kvlab.rest_gateway.serve import _listening, server_of
+from kvlab.rest_gateway.serve import server_of
+from kvlab.server.listening import listening
 from kvlab.server.running_server import RunningServer
 
 TOKENS = Tokens()
@@ -41,9 +42,9 @@ async def answer(reader: asyncio.StreamReader) -> tuple[int, Any]:
 async def served(url: str, patience: float) -> AsyncIterator[tuple[uvicorn.Server, Dial, Any]]:
     kv = await kvlab.aconnect(url, prefix="slow", timeout=30, deadline=30)
     server = server_of(Gateway(kv, TOKENS, patience))
-    with _listening("127.0.0.1", 0) as listening:
-        serving = asyncio.create_task(server.serve([listening]))
-        port = listening.getsockname()[1]
+    with listening("127.0.0.1", 0) as bound:
+        serving = asyncio.create_task(server.serve([bound]))
+        port = bound.getsockname()[1]
 
         async def dial() -> Streams:
             sock = socket.socket()

@@ -29,6 +29,7 @@ from kvlab.sample_app import errors
 from kvlab.sample_app.child_process import WebApp, serving
 from kvlab.sample_app.services import LOOPBACK_COOKIE
 from kvlab.server import engines
+from kvlab.server.listening import listening
 from kvlab.server.running_server import RunningServer
 
 LIMIT = 3
@@ -469,10 +470,8 @@ def test_a_bad_start_is_one_line(store: RunningServer, app: WebApp) -> None:
 
 def test_answers_leave_at_once(app: WebApp) -> None:
     """asyncio leaves Nagle's algorithm on where a socket's protocol is 0: 40 ms an answer."""
-    from kvlab.sample_app.app import _listening
-
-    with _listening("127.0.0.1", 0) as listening:
-        assert listening.proto == socket.IPPROTO_TCP
+    with listening("127.0.0.1", 0) as bound:
+        assert bound.proto == socket.IPPROTO_TCP
 
 
 def test_workers_share_the_limit_and_the_database_and_end_together(

@@ -271,6 +271,17 @@ def test_the_page_shows_text_and_loads_nothing(in_room: Any) -> None:
     in_room(work)
 
 
+def test_a_browser_at_the_address_of_the_room_is_told_how_to_join(in_room: Any) -> None:
+    async def work(room: Browser) -> None:
+        joining = await room.http.get("/ABC234")
+        assert "kvlab lab --room http://127.0.0.1/ABC234 --name NAME" in joining.text
+        for other in ("/abc", "/ABC23%3C"):
+            assert (await room.http.get(other)).status_code == 404
+        assert (await room.http.get("/openings")).json()
+
+    in_room(work)
+
+
 def test_one_server_keeps_participants_apart() -> None:
     async def work() -> None:
         options = {"requirepass": "admin"}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from kvlab.sample_app.page import policy_of
 from kvlab.workshop.room.room import Refused, Room
 
 MAX_BODY = 64 * 1024
+_TYPE = "<p>This is the address of a workshop's room. To take part, type in a terminal:</p>"
 PAGE = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
 
 
@@ -26,6 +29,7 @@ def app_of(room: Room, hosts: frozenset[str] = frozenset()) -> FastAPI:
     app.add_exception_handler(KvlabError, _problem)
     _for_everybody(app, room)
     _for_the_trainer(app, room)
+    _for_a_browser(app)  # the last: its address fits the others
     return app
 
 
@@ -75,6 +79,16 @@ def _for_the_trainer(app: FastAPI, room: Room) -> None:
             raise Refused(422, "minutes are a number")
         await room.set_clock(minutes)
         return await room.openings()
+
+
+def _for_a_browser(app: FastAPI) -> None:
+    @app.get("/{code}")
+    async def how_to_join(code: str, request: Request) -> HTMLResponse:
+        """For who opens the address of the room in a browser; the page tells no code."""
+        if not re.fullmatch(r"[A-Z0-9]{6}", code):
+            raise Refused(404, "there is no such page in a room")
+        words = html.escape(f"kvlab lab --room {request.base_url}{code} --name NAME")
+        return HTMLResponse(f"<!doctype html><title>A kvlab room</title>{_TYPE}<pre>{words}</pre>")
 
 
 async def _object(request: Request) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import uvicorn
 import kvlab
 from kvlab.errors import KvlabError
 from kvlab.server import engines
+from kvlab.server.listening import address, is_open, listening
 from kvlab.workshop.room.app import app_of
 from kvlab.workshop.room.one_server import OneServer
 from kvlab.workshop.room.room import Room
@@ -37,7 +38,10 @@ def entry_of(folder: Path) -> Entry:
     """The entry of the room in this folder; a new room gets a new one."""
     file = folder / "room.json"
     if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as problem:
+            raise KvlabError(f"no room can be kept in {folder}: {problem.strerror}") from None
         new = Entry("".join(secrets.choice(_LETTERS) for _ in range(6)), secrets.token_urlsafe(18))
         draft = folder / f".room.json.{os.getpid()}"
         draft.touch(mode=0o600)
@@ -67,17 +71,20 @@ def serve(folder: Path, host: str, port: int, server: str | None = None) -> None
     ``server``: the URL of one server for all participants, with a user that may use ACL. Raises
     KvlabError when the room cannot be opened.
     """
-    entry = entry_of(folder)
-    with store(folder) as url, _listening(host, port) as listening:
-        address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
-        print(f"the trainer's page: {address}/#{entry.key}")
-        print(f"participants:       kvlab lab --room {address}/{entry.code} --name NAME")
-        print(f"the room is kept in {folder.resolve()}; Ctrl-C closes it", flush=True)
-        asyncio.run(_serve(url, entry, frozenset({host}), listening, server))
+    with listening(host, port) as bound:
+        entry = entry_of(folder)
+        with store(folder) as url:
+            room = address(host, bound.getsockname()[1])
+            print(f"the trainer's page: {room}/#{entry.key}")
+            print(f"participants:       kvlab lab --room {room}/{entry.code} --name NAME")
+            if is_open(host):
+                print("WARNING: plain HTTP, open to the network: who listens in reads the key too")
+            print(f"the room is kept in {folder.resolve()}; Ctrl-C closes it", flush=True)
+            asyncio.run(_serve(url, entry, frozenset({host}), bound, server))
 
 
 async def _serve(
-    url: str, entry: Entry, hosts: frozenset[str], listening: socket.socket, server: str | None
+    url: str, entry: Entry, hosts: frozenset[str], bound: socket.socket, server: str | None
 ) -> None:
     async with AsyncExitStack() as ends:
         prefix = os.environ.get("KVLAB_PREFIX", "room")
@@ -97,20 +104,4 @@ async def _serve(
             log_level="warning",
             timeout_graceful_shutdown=3,
         )
-        await uvicorn.Server(config).serve([listening])
-
-
-@contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio sets TCP_NODELAY only on a socket whose protocol is TCP, not 0.
-    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-        listening.listen(128)
-    except OSError as problem:
-        listening.close()
-        raise KvlabError(f"cannot listen on {host}, port {port}: {problem.strerror}") from None
-    with listening:
-        yield listening
+        await uvicorn.Server(config).serve([bound])
