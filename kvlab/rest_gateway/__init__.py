@@ -13,19 +13,20 @@ Guarantee:
   every string but "OK" is encoded.
 * A number in a command reaches the store with the digits that were sent.
 * Without a token of this gateway a request gets 401, and learns nothing else. Tokens are compared
-  in constant time. The read-only token runs the commands that the store itself calls read-only,
-  but KEYS, SCAN and RANDOMKEY; of scripts only EVAL_RO, EVALSHA_RO and FCALL_RO, in which the
-  store refuses every write.
-* A command that changes its connection or the server, waits, or listens is refused.
+  in constant time. The read-only token runs what the store itself lists in "@read" and not in
+  "@dangerous": no write, no script (a script sees every key and database), no KEYS, and neither
+  SCAN nor RANDOMKEY.
+* A command that changes its connection or the server, waits, listens, or names another database
+  is refused. So is what the store did not list when it was first asked.
 * A body has at most ``MAX_BODY`` bytes, and must come within ``PATIENCE`` seconds.
 * A refused command is never repeated, and neither is a lost one: 503 means that nothing ran, 504
   that nobody knows.
 
 Keys: the gateway has none. One token is one store: a second store is a second gateway.
 
-Not promised: TLS; a limit on what the holder of a token can do to the store's data, memory and
-time (FLUSHALL, a script without an end); subscriptions; the RESP2 format of answers. fakeredis, and
-Redis before 7, have no EVAL_RO.
+Not promised: TLS; a limit on what the holder of the full token can do to the store's data, memory
+and time (FLUSHALL, a script without an end, other databases by a script); a limit on the size of an
+answer; subscriptions; the RESP2 format of answers.
 """
 
 from kvlab.rest_gateway.child_process import ServedGateway, serving

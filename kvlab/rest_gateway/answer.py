@@ -7,6 +7,7 @@ from base64 import b64encode
 from dataclasses import dataclass
 from typing import Any
 
+from kvlab.core.wire import reply_text
 from kvlab.errors import OutcomeUnknown, ServerUnavailable
 
 _DISCARDED = "EXECABORT not executed because of: "
@@ -63,7 +64,7 @@ def _value(reply: Any, base64: bool) -> Any:
         return b64encode(reply).decode() if base64 else reply.decode(errors="replace")
     if isinstance(reply, list):
         return [_value(part, base64) for part in reply]
-    return str(reply) if isinstance(reply, Exception) else reply
+    return reply_text(reply) if isinstance(reply, Exception) else reply
 
 
 def _json(value: Any) -> bytes:

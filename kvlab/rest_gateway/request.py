@@ -44,10 +44,8 @@ def asked(path: bytes, query: bytes, body: bytes) -> Asked:
         return Asked([_command(row) for row in rows], True, _BATCHES[first])
     if words == [b""]:
         return Asked([_command(_parsed(body))])
-    options = [part for pair in parse_qsl(query, keep_blank_values=True) for part in pair]
-    if b"_token" in options:
-        at = options.index(b"_token")
-        del options[at : at + 2]
+    pairs = parse_qsl(query, keep_blank_values=True)
+    options = [part for pair in pairs if pair[0] != b"_token" for part in pair]
     given = [*words[1:], *([body] if body else []), *filter(None, options)]
     return Asked([(_name(first), tuple(given))])
 

@@ -113,10 +113,9 @@ def test_upstash_redis_and_ratelimit(own: ServedGateway) -> None:
             {"result": "OK"},
         ],
         "reader": ["OK", f"UpstashError: Command failed: NOPERM {denied}"],
-        "readerScript": [
+        "readOnlyScript": [
             "OK",
-            "UpstashError: Command failed: ERR Write commands are not allowed from read-only "
-            "scripts. script: on @user_script:1.",
+            f"UpstashError: Command failed: NOPERM {denied.replace('set', 'eval_ro')}",
         ],
         "stranger": "UpstashError: WRONGPASS invalid or missing auth token, "
         'command was: [["get","u:text"]]',

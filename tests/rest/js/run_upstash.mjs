@@ -47,9 +47,9 @@ found.error = await failure(() => redis.lpush('u:text', 1));
 found.blocked = await failure(() => redis.exec(['BLPOP', 'u:list', 0]));
 found.partial = await redis.pipeline().incr('u:text').get('u:text').exec({ keepErrors: true });
 found.reader = [await reader.get('u:text'), await failure(() => reader.set('u:text', 'pwned'))];
-found.readerScript = [
-  await reader.evalRo('return redis.call("GET", KEYS[1])', ['u:text'], []),
-  await failure(() => reader.evalRo('return redis.call("SET", KEYS[1], 1)', ['u:text'], [])),
+found.readOnlyScript = [
+  await redis.evalRo('return redis.call("GET", KEYS[1])', ['u:text'], []),
+  await failure(() => reader.evalRo('return redis.call("GET", KEYS[1])', ['u:text'], [])),
 ];
 found.stranger = await failure(() => stranger.get('u:text'));
 
