@@ -159,7 +159,7 @@ SAYS: dict[str, tuple[Callable[[], Figure], list[str]]] = {
         ),
         [
             "naive is broken, hardened holds, idle shows nothing; "
-            "p99: naive 1 ms, hardened 3 ms, idle 400 ms",
+            "p99: naive 1 ms, hardened 3 ms, idle 400 ms (one run each)",
             "1 of 2 broken",
             "0 of 1 broken",
             "shows nothing",
@@ -167,7 +167,7 @@ SAYS: dict[str, tuple[Callable[[], Figure], list[str]]] = {
     ),
     "too few calls for a p99": (
         lambda: charts.compare_latency({"one": few_calls(3), "two": few_calls(5)}),
-        ["Both hold; median: one 3 ms, two 5 ms"],
+        ["Both hold; median: one 3 ms, two 5 ms (one run each)"],
     ),
     "too few calls for a p99 by name": (
         lambda: charts.latency_curve(few_calls(3)),
@@ -177,11 +177,11 @@ SAYS: dict[str, tuple[Callable[[], Figure], list[str]]] = {
         lambda: charts.compare_throughput(
             {"one": flat([100, 300, 900]), "two": flat([510, 510, 510])}
         ),
-        ["Both hold; calls/s: one 300, two 510; no difference seen", "300", "510"],
+        ["Both hold; calls/s: one 300, two 510 (one run each)", "300", "510"],
     ),
-    "two that do not overlap": (
+    "two that are far apart": (
         lambda: charts.compare_throughput({"one": flat([100, 200]), "two": flat([300, 900])}),
-        ["Both hold; calls/s: one 150, two 600"],
+        ["Both hold; calls/s: one 150, two 600 (one run each)"],
     ),
     "over in an interval, and not in a window": (
         lambda: charts.admissions(across()),
@@ -201,7 +201,7 @@ SAYS: dict[str, tuple[Callable[[], Figure], list[str]]] = {
                 for name, ms in zip("abcd", (3, 1, 4, 2), strict=True)
             }
         ),
-        ["All 4 hold; p99 from 1 ms to 4 ms"],
+        ["All 4 hold; p99 from 1 ms to 4 ms (one run each)"],
     ),
     "naive beside hardened": (
         lambda: charts.admissions(beside()),
@@ -215,7 +215,7 @@ SAYS: dict[str, tuple[Callable[[], Figure], list[str]]] = {
     "coordinated omission": (
         lambda: charts.coordinated_omission(closed(), open_loop()),
         [
-            "Both hold; p99: closed loop 500 µs, open loop 1.5 s",
+            "Both hold; p99: closed loop 500 µs, open loop 1.5 s (one run each)",
             "closed loop, 20 users",
             "open loop, 1,000/s",
             "0 of 1 broken",

@@ -190,10 +190,8 @@ def compare_latency(
     """
     named = _named(runs)
     quantity, percent = title_percentile(run.latency_all for run in named.values())
-    column = f"p{percent}_us"
     ends = {name: run.latency_all.percentile(percent) for name, run in named.items()}
-    spread = {name: run.intervals()[column].dropna().tolist() for name, run in named.items()}
-    title = title or comparison_title(named, ends, quantity, duration, spread)
+    title = title or comparison_title(named, ends, quantity, duration)
     with run_drawing(title) as (figure, axes):
         curves = {n: (r.latency_all, standing(r)) for n, r in named.items()}
         percentiles(axes, curves)
@@ -208,8 +206,7 @@ def compare_throughput(
     named = _named(runs)
     rates = {name: run.intervals()["rate"].to_numpy() for name, run in named.items()}
     middle = {name: float(np.median(rate)) if len(rate) else 0.0 for name, rate in rates.items()}
-    spread = {name: rate.tolist() for name, rate in rates.items()}
-    title = title or comparison_title(named, middle, "calls/s", lambda rate: f"{rate:,.0f}", spread)
+    title = title or comparison_title(named, middle, "calls/s", lambda rate: f"{rate:,.0f}")
     tops = []
     with run_drawing(title) as (figure, axes):
         for i, (name, rate) in enumerate(rates.items()):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations
+from collections.abc import Callable, Mapping
 
 import pandas as pd
 
@@ -91,12 +90,10 @@ def comparison_title(
     values: Mapping[str, float],
     quantity: str,
     written: Callable[[float], str],
-    spread: Mapping[str, Sequence[float]] = {},
 ) -> str:
     """The verdict of each run, then its value; of many runs only the lowest and the highest.
 
-    The title ranks no runs. ``spread``: the values of the intervals of each run. Where those of any
-    two runs overlap, the title says that no difference was seen: one run of each is no comparison.
+    The title ranks no runs, and says why: one run of each is no comparison.
     """
     if len(runs) > _NAMED:
         low, high = written(min(values.values())), written(max(values.values()))
@@ -104,13 +101,7 @@ def comparison_title(
     else:
         ends = ", ".join(f"{printable(name, 24)} {written(v)}" for name, v in values.items())
         title = f"{_verdicts(runs)}; {quantity}: {ends}"
-    alike = all(_overlap(one, other) for one, other in combinations(spread.values(), 2))
-    return f"{title}; no difference seen" if len(spread) > 1 and alike else title
-
-
-def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether the intervals of two runs overlap; nothing tells a run without intervals apart."""
-    return not (len(one) and len(other) and (max(one) < min(other) or max(other) < min(one)))
+    return f"{title} (one run each)" if len(runs) > 1 else title
 
 
 def _verdicts(runs: Mapping[str, LoadRun]) -> str:
