@@ -16,7 +16,7 @@ from kvlab.errors import InvalidArgument
 from kvlab.instruments.measure.recorder import Recorder
 from kvlab.load.find_rate import command
 from kvlab.load.find_rate.record import Probe, RateSearch
-from kvlab.load.find_rate.search import LOWEST, STEP, limit, search
+from kvlab.load.find_rate.search import LOWEST, STEP, Limit, limit, search
 from kvlab.load.find_rate.slo import Slo, parsed
 from kvlab.load.record.parts import Finding
 
@@ -58,11 +58,50 @@ def test_two_searches_with_noise_agree() -> None:
     assert rates[-3] / rates[2] < 1.15 * STEP
 
 
+def stalled(true: float, begin: float, share: float, seed: int) -> Limit | None:
+    """A search with a sharp limit, in which this share of the probes fails by chance."""
+    chance = random.Random(seed)
+
+    def try_rate(rate: float) -> Verdict:
+        return Verdict(rate, rate <= true and chance.random() >= share)
+
+    return limit([*search(try_rate, begin)])
+
+
+@pytest.mark.parametrize("probe", [1, 2, 4, 11])
+def test_one_probe_that_stalls_in_the_climb_changes_nothing(probe: int) -> None:
+    tried: list[Verdict] = []
+
+    def try_rate(rate: float) -> Verdict:
+        tried.append(Verdict(rate, rate <= 20_000 and len(tried) + 1 != probe))
+        return tried[-1]
+
+    assert limit([*search(try_rate, 100)]) == stalled(20_000, 100, 0, 1)
+
+
+@pytest.mark.parametrize(("share", "far"), [(0.05, 4), (0.1, 20)])
+def test_probes_that_stall_rarely_spoil_a_search(share: float, far: int) -> None:
+    found = [stalled(1_000, begin, share, i) for begin in (5, 100, 250) for i in range(170)]
+    good = [one for one in found if one and 800 < one.rate < 1_250]
+    assert len(found) - len(good) <= far
+    assert sum(one.low <= 1_000 <= one.high for one in good) == len(good)
+
+
+def test_a_search_that_is_cut_says_so() -> None:
+    endless = limit([*search(lambda rate: Verdict(rate, True), 100)])
+    assert endless is not None
+    assert endless.cut
+    good = Probe(100, 4, 400, 1e-3, 2e-3, 3e-3, "HOLDS", "", 1e-4, 0.2, False, 900.0)
+    facts: dict[str, Any] = {"pattern": "p", "title": "t", "slos": SLOS, "began": 0.0}
+    facts |= {"seconds": 1.0, "most": 300.0, "settings": {}, "machine": {}}
+    assert "cut after 2 rates" in RateSearch(probes=(good, good), **facts).says()
+
+
 def test_a_search_that_holds_nowhere_ends_and_says_so() -> None:
     probes = [*search(lambda rate: Verdict(rate, False), 1_000)]
     assert limit(probes) is None
-    assert len(probes) < 8
-    assert min(one.rate for one in probes) < LOWEST * 4
+    assert len(probes) < 10
+    assert min(one.rate for one in probes) == LOWEST
 
 
 @pytest.mark.parametrize("text", ["p99", "p99=5", "99=5ms", "p0=5ms", "p99=0ms", "p100=1s", ""])
@@ -111,6 +150,7 @@ def test_the_command_finds_the_rate_and_keeps_the_search(
     assert all(words[:2] == ["--limit", "5"] for words in loads)
     said = capsys.readouterr().out
     assert found.says() in said
+    assert "cut" not in found.says()
     assert "DOES NOT HOLD: p99 is 8 ms, above 5 ms" in said
     page = (folder / "report.html").read_text()
     assert found.says() in page

@@ -140,10 +140,11 @@ class RateSearch:
         if self.found is None:
             least = min(self.probes, key=lambda one: one.rate)
             return f"no rate holds {slo}: at {least.rate:,.0f}/s, the lowest tried, {least.why}"
-        low, high = self.found.low, self.found.high
-        return (
-            f"{self.found.rate:,.0f}/s hold {slo} (from {low:,.0f} to {high:,.0f}/s in this search)"
-        )
+        found = self.found
+        spread = f"from {found.low:,.0f} to {found.high:,.0f}/s in this search"
+        if found.cut:
+            spread += f", which was cut after {len(self.probes)} rates: the limit may lie elsewhere"
+        return f"{found.rate:,.0f}/s hold {slo} ({spread})"
 
     def save(self, folder: str | PathLike[str], pages: Mapping[str, str] = {}) -> Path:
         """Write the folder, which must be new or empty, and return its path."""
