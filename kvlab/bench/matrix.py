@@ -139,7 +139,14 @@ class Matrix:
             cells = tuple(Cell(**cell) for cell in facts.pop("cells"))
             quotes = {name: Quote(**quote) for name, quote in facts.pop("quotes").items()}
             return cls(cells=cells, quotes=quotes, **facts)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ) as problem:
             raise InvalidArgument(f"{file} holds no matrix: {problem}") from problem
 
 

@@ -16,13 +16,14 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kvlab.bench.reading import facts_in
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.measure.comparison import Comparison, ratio_over_turns
 from kvlab.instruments.measure.turns import Taken
@@ -160,10 +161,7 @@ class BenchRun:
 
     def save(self, folder: str | PathLike[str], pages: Mapping[str, str] = {}) -> Path:
         """Write the folder, which must be new or empty, and return its path."""
-        target = Path(folder)
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise InvalidArgument(f"{target} is there already; no run is written over another")
-        target.mkdir(parents=True, exist_ok=True)
+        target = empty_folder(folder)
         texts = {
             "rows.csv": self.frame().to_csv(index=False),
             "turns.csv": self.turns_frame().to_csv(index=False),
@@ -176,20 +174,29 @@ class BenchRun:
 
     @classmethod
     def load(cls, folder: str | PathLike[str]) -> BenchRun:
-        """Read what ``save`` wrote. Raises ``InvalidArgument`` for a folder that holds no run."""
+        """Read what ``save`` wrote; every field is checked.
+
+        Raises ``InvalidArgument``, which names the file and the field, for any other folder.
+        """
         file = Path(folder) / "run.json"
         if not file.is_file():
             raise InvalidArgument(f"{folder} holds no run of kvlab bench: no run.json is in it")
-        try:
-            facts = json.loads(file.read_text(encoding="utf-8"))
-            if facts.pop("format", None) != FORMAT:
-                raise InvalidArgument(f"its format is not {FORMAT}")
-            facts |= {"rows": tuple(_rows(facts["rows"])), "absent": tuple(facts["absent"])}
-            return cls(**facts)
-        except (ValueError, KeyError, TypeError, AttributeError) as problem:
-            raise InvalidArgument(f"{file} cannot be read: {problem}") from problem
+        facts = facts_in(file, FORMAT)
+        rows = (
+            row | {"turns": tuple(Turn(**turn) for turn in row["turns"])} for row in facts["rows"]
+        )
+        return cls(**facts | {"rows": tuple(Row(**row) for row in rows)})
 
 
-def _rows(saved: list[dict[str, Any]]) -> Iterator[Row]:
-    for row in saved:
-        yield Row(**row | {"turns": tuple(Turn(**turn) for turn in row["turns"])})
+def empty_folder(folder: str | PathLike[str]) -> Path:
+    """Make the folder, where it is not there yet. ``InvalidArgument`` where it holds something."""
+    target = Path(folder)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        if any(target.iterdir()):
+            raise InvalidArgument(f"{target} is there already; no run is written over another")
+    except (OSError, ValueError) as problem:
+        if isinstance(problem, InvalidArgument):
+            raise
+        raise InvalidArgument(f"{target} cannot hold a run: {problem}") from problem
+    return target

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.bench_samples import sample
 
-from kvlab.bench import BenchRun
+from kvlab.bench import BenchRun, runner
+from kvlab.bench.command import Asked, bench
 from kvlab.bench.page import page
-from kvlab.bench.run import CONTROL
+from kvlab.bench.run import CONTROL, FORMAT
 from kvlab.bench.verdict import against
 from kvlab.errors import InvalidArgument
 from kvlab.workshop import bench_figures, readme
@@ -39,6 +44,97 @@ def test_what_is_no_run_is_refused_by_name(text: str, tmp_path: Path) -> None:
         BenchRun.load(tmp_path)
     with pytest.raises(InvalidArgument, match="no run is written over another"):
         sample(1, cases=1).save(tmp_path)
+
+
+def _in_turn(field: str, value: object) -> Callable[[Any], object]:
+    return lambda run: run["rows"][1]["turns"][0].update({field: value})
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (lambda run: run.update(environment=[]), "environment must be an object"),
+        (lambda run: run.update(more=1), "has the unknown field 'more'"),
+        (lambda run: run.pop("absent"), "misses 'absent'"),
+        (lambda run: run.update(began=1e300), "began must"),
+        (lambda run: run["settings"].update(rounds=[{"turns": 1}]), r"rounds\[0\]\.seed must"),
+        (lambda run: run["rows"][1].update(case=5), r"rows\[1\]\.case must be text"),
+        (lambda run: run["rows"][1].update(case="\ud800"), "surrogates not allowed"),
+        (lambda run: run["rows"][1].update(turns=[]), r"length of rows\[1\]\.turns"),
+        (lambda run: run["rows"][1]["turns"].__delitem__(slice(1, None)), "length of rows"),
+        *((_in_turn("ours", wrong), r"rows\[1\]\.turns\[0\]\.ours must")
+          for wrong in ("x", 0, -1, None, True, math.nan, math.inf, 1e308, 10**400)),
+        (_in_turn("peer", []), r"turns\[0\]\.peer must"),
+        (_in_turn("round", []), r"turns\[0\]\.round must"),
+        (_in_turn("after", math.inf), r"turns\[0\]\.after must"),
+    ],
+)  # fmt: skip
+def test_a_run_that_cannot_be_judged_is_refused_by_its_field(
+    change: Callable[[Any], object], field: str, tmp_path: Path
+) -> None:
+    facts = json.loads(json.dumps({"format": FORMAT} | asdict(sample(1, cases=2))))
+    (tmp_path / "run.json").write_text(json.dumps(facts))
+    BenchRun.load(tmp_path)
+    change(facts)
+    (tmp_path / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(InvalidArgument, match=rf"run\.json cannot be read: .*{field}"):
+        BenchRun.load(tmp_path)
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[runner.Plan]:
+    """The runs that were measured, by the command in ``tmp_path``, without a clock."""
+    done: list[runner.Plan] = []
+
+    def run(plan: runner.Plan) -> BenchRun:
+        done.append(plan)
+        return sample(len(done), cases=3)
+
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "cases.py").touch()
+    monkeypatch.setattr(runner, "run", run)
+    return done
+
+
+def test_what_would_lose_the_run_is_refused_before_it(
+    measured: list[runner.Plan], tmp_path: Path
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    other = sample(9, cases=2)
+    rows = tuple(replace(row, benchmark="other") for row in other.rows)
+    replace(other, rows=rows).save(tmp_path / "other")
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "run.json").write_text("[" * 100_000)
+    for asked, why in (
+        (Asked(save=tmp_path / "full"), "no run is written over another"),
+        (Asked(save=tmp_path / "full" / "file" / "new"), "cannot hold a run"),
+        (Asked(save=tmp_path / "new", against=tmp_path / "other"), "no row in common .* other"),
+        (Asked(save=tmp_path / "new", against=tmp_path / "deep"), "cannot be read: .*recursion"),
+    ):
+        with pytest.raises(InvalidArgument, match=why):
+            bench(tmp_path, asked)
+    assert measured == []
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_run_is_kept_before_it_is_judged_and_steers_no_terminal(
+    measured: list[runner.Plan], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = sample(9, cases=3)
+    renamed = tuple(replace(row, case=f"{row.case} \x1b[2J", version="\x9b2J") for row in old.rows)
+    old = replace(old, environment={"\x1b]0;x\x07": "\r"})
+    replace(old, rows=renamed).save(tmp_path / "renamed")
+    replace(old, rows=(*old.rows, *renamed)).save(tmp_path / "old")
+    with pytest.raises(InvalidArgument, match="no row in common"):
+        bench(tmp_path, Asked(save=tmp_path / "a", against=tmp_path / "renamed"))
+    assert BenchRun.load(tmp_path / "a") == sample(1, cases=3)
+    assert (tmp_path / "a" / "report.html").is_file()
+    assert bench(tmp_path, Asked(save=tmp_path / "b", against=tmp_path / "old")) == 0
+    said = capsys.readouterr().out
+    assert r"only in the older run: case 0 \x1b[2J / a peer \x9b2J" in said
+    assert said.replace("\n", "").isprintable()
+    assert "Against the older run" in (tmp_path / "b" / "report.html").read_text()
 
 
 def test_a_difference_inside_the_noise_is_called_none() -> None:

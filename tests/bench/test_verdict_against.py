@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from support.bench_samples import sample
 
 from kvlab.bench.verdict import EQUAL, QUICKER, SLOWER, UNKNOWN, against, drift
 from kvlab.errors import InvalidArgument
+from kvlab.instruments.measure.comparison import change, ratio_over_turns
 
 PAIRS = 6
 
@@ -51,3 +53,8 @@ def test_rows_and_versions_that_differ_are_named() -> None:
     assert verdicts.versions == ("a peer 2.0, before 1.0",)
     with pytest.raises(InvalidArgument, match="no row in common"):
         against(replace(new, rows=new.rows[:2]), replace(old, rows=old.rows[2:]))
+
+
+def test_few_and_wild_turns_have_an_interval_without_end() -> None:
+    wild = ratio_over_turns([1e-12, 1e6, 1.0], [1.0, 1.0, 1.0])
+    assert change(wild, wild, confidence=1 - 1e-6).high == math.inf

@@ -176,10 +176,12 @@ def _stated(
     if freedom:
         reach = student_t((1 + confidence) / 2, freedom) * error
         visible = reach + student_t(POWER, freedom) * error
-    low, high = (math.exp(middle + side) for side in (-reach, reach))
-    return Comparison(
-        math.exp(middle), low, high, confidence, a, b, math.exp(visible), error, freedom
-    )
+    low, high = (_exp(middle + side) for side in (-reach, reach))
+    return Comparison(math.exp(middle), low, high, confidence, a, b, _exp(visible), error, freedom)
+
+
+def _exp(x: float) -> float:
+    return math.exp(x) if x < 700 else math.inf
 
 
 def _steps(a: Sequence[Measured], b: Sequence[Measured]) -> list[float]:

@@ -173,5 +173,12 @@ class RateSearch:
             facts["slos"] = tuple(Slo(**slo) for slo in facts["slos"])
             facts["probes"] = tuple(Probe(**probe) for probe in facts["probes"])
             return cls(**facts)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ) as problem:
             raise InvalidArgument(f"{file} cannot be read: {problem}") from problem
