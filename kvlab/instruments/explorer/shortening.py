@@ -28,8 +28,14 @@ _NUMBERED, _LETTER = re.compile(r"[\w-]*\d[\w-]*"), re.compile("[A-Za-z]")
 _FRACTION = re.compile(r"(\d\.\d{4})\d{5,}")
 
 
+MOST = 10_000
+"""Characters of each end of a long text that are looked at: more is never shown, and costs time."""
+
+
 def shortened(text: str) -> str:
-    """The text with its tokens, times and fractions shortened."""
+    """The text with its tokens, times and fractions shortened; of a long text both ends."""
+    if len(text) > 2 * MOST:
+        text = f"{text[:MOST]}…{text[-MOST:]}"
     text = _TOKEN.sub(lambda found: found[0][:6] + "…", text)
     text = _TIME.sub(lambda found: "…" + found[0][-6:], text)
     return _FRACTION.sub(r"\1…", text)

@@ -12,11 +12,12 @@ import redis
 from kvlab import FixedWindow
 from kvlab.errors import OutcomeUnknown
 from kvlab.instruments import explore, replay, step
-from kvlab.instruments.explorer.shortening import shortened
+from kvlab.instruments.explorer.shortening import MOST, shortened
+from kvlab.instruments.explorer.timeline.names import distinct
 from kvlab.instruments.explorer.timeline.rows import HEAD, TAIL
 from kvlab.instruments.explorer.timeline.shapes import Text
 from kvlab.instruments.explorer.timeline.timeline import Timeline
-from kvlab.instruments.explorer.timeline.wording import MAX_KEYS, ending, state_of
+from kvlab.instruments.explorer.timeline.wording import MAX_KEYS, ending, state_of, word
 
 
 def shown(schedule: str, *clients: Any, **options: Any) -> Timeline:
@@ -101,6 +102,17 @@ def test_waits_sleeps_jumps_and_steps_have_theirs() -> None:
 )
 def test_tokens_and_times_are_shortened(text: str, short: str | None) -> None:
     assert shortened(text) == (short or text)
+
+
+def test_of_a_long_text_both_ends_are_read_and_what_differs_stays_different() -> None:
+    token = "5250be6c-bc00-4672-9ef4-61df5757fe1c "
+    text = token * 100_000
+    assert len(shortened(text)) < 2 * MOST
+    assert shortened(text).startswith("5250be… 5250be… ")
+    assert word(text) == word(text[len(token) :])
+    long = [f"{'x' * 20_000}{middle}{'y' * 20_000}" for middle in "ab"]
+    assert shortened(long[0]) == shortened(long[1])
+    assert len({*distinct(long).values()}) == 2
 
 
 def test_transactions_scripts_and_errors() -> None:

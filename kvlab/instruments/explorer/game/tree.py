@@ -26,7 +26,7 @@ from kvlab.instruments.measure.progress import progress_bar
 MOST_STEPS = 20_000
 """Steps that a tree carries, so that its page stays small."""
 
-_TIME = re.compile(r"(?<![\d.])1\d{6}(?:\d{3})?(\d{6})(?!\d)")  # in ms or µs, see ``shortening``
+_TIME = re.compile(r"1(?<![\d.]1)\d{6}(?:\d{3})?(\d{6})(?!\d)")  # in ms or µs, see ``shortening``
 
 
 @dataclass(frozen=True, slots=True)

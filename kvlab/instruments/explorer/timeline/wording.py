@@ -182,7 +182,7 @@ def printable(raw: Any) -> str:
     text = raw.decode("utf-8", "backslashreplace") if isinstance(raw, bytes) else str(raw)
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return text.translate({ord(c): repr(c)[1:-1] for c in {*text} if not c.isprintable()})
 
 
 def _quoted(text: str) -> str:
