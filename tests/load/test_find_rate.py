@@ -18,6 +18,7 @@ from kvlab.load.find_rate import command
 from kvlab.load.find_rate.record import Probe, RateSearch
 from kvlab.load.find_rate.search import LOWEST, STEP, Limit, limit, search
 from kvlab.load.find_rate.slo import Slo, parsed
+from kvlab.load.options import ExitCode
 from kvlab.load.record.parts import Finding
 
 SLOS = (Slo(99, 0.005),)
@@ -179,3 +180,34 @@ def test_a_limit_that_the_generator_sets_is_called_so() -> None:
     )
     calm = RateSearch(probes=(good, replace(bad, overloaded=False)), **facts)
     assert "THE GENERATOR" not in command.generator_says(calm)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "says"),
+    [
+        ({"overloaded": True}, ExitCode.SHOWS_NOTHING, "this shows nothing of p99 of 5 ms"),
+        ({"calls": 0, "oracle": "SHOWS NOTHING"}, ExitCode.SHOWS_NOTHING, "this shows nothing of"),
+        ({"overloaded": True, "oracle": "BROKEN"}, ExitCode.BROKEN, "no rate holds p99 of 5 ms"),
+        ({}, ExitCode.BROKEN, "no rate holds p99 of 5 ms"),
+    ],
+)
+def test_no_rate_by_fault_of_the_generator_shows_nothing(
+    changes: dict[str, Any],
+    code: ExitCode,
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    probe = Probe(50, 4, 200, 1e-3, 9e-3, 9e-3, "HOLDS", "p99 is 9 ms", 1e-4, 0.2, False, None)
+    search = RateSearch(
+        "p", "t", SLOS, 0.0, 1.0, 300.0, (replace(probe, **changes),), settings={}, machine={}
+    )
+    monkeypatch.setattr(command, "find", lambda *_, **__: search)
+    asked: dict[str, Any] = {"users": 20, "seconds": 4, "more": []}
+    assert command.run("leaderboard", SLOS, reports=tmp_path, **asked) == code
+    said = capsys.readouterr().out
+    assert says in said
+    assert "at the rates that held" not in said
+    assert ("THE GENERATOR SET THE LIMIT" in said) == (search.by_generator)
+    assert " 1 rate in" in next(tmp_path.glob("*/report.html")).read_text()

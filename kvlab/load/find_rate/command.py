@@ -28,6 +28,11 @@ SECONDS = 4
 """For which each rate is loaded, unless --time says otherwise."""
 BEGIN = 0.2
 """The first rate, as a share of what a closed loop did."""
+_CODES = {
+    "FOUND": ExitCode.HOLDS,
+    "NO RATE HOLDS": ExitCode.BROKEN,
+    "SHOWS NOTHING": ExitCode.SHOWS_NOTHING,
+}
 
 
 def find(
@@ -78,7 +83,10 @@ def run(
     more: Sequence[str],
     reports: str | Path = REPORTS,
 ) -> int:
-    """Search, save the folder, say what came out; an :class:`ExitCode`: 1 when no rate holds."""
+    """Search, save the folder, say what came out; an :class:`ExitCode`.
+
+    BROKEN when no rate holds; SHOWS_NOTHING when the generator is to blame for that.
+    """
     wanted = ", ".join(map(str, slos))
     print(f"{name}: searching the highest rate that holds {wanted}; {seconds} s a rate", flush=True)
     try:
@@ -91,7 +99,7 @@ def run(
     found.save(folder, {"report.html": page(found)})
     print("\n".join(told(found)))
     print(f"  report: {folder / 'report.html'}")
-    return ExitCode.HOLDS if found.found else ExitCode.BROKEN
+    return _CODES[found.verdict]
 
 
 def probe_says(probe: Probe) -> str:
@@ -116,8 +124,10 @@ def generator_says(found: RateSearch) -> str:
     says = [f"the generator: a closed loop did {found.most:,.0f}/s"]
     if found.bare_per_second is not None:
         says.append(f"a bare loop of the same call in one process {found.bare_per_second:,.0f}/s")
-    held = [one.late for one in found.probes if one.holds] or [one.late for one in found.probes]
-    says.append(f"p99 of its own timers' lateness {duration(max(held))} at the rates that held")
+    held = [one.late for one in found.probes if one.holds]
+    late = duration(max(held or (one.late for one in found.probes)))
+    where = "at the rates that held" if held else "at worst"
+    says.append(f"p99 of its own timers' lateness {late} {where}")
     text = "; ".join(says)
     if found.by_generator:
         text += (

@@ -115,9 +115,24 @@ class RateSearch:
 
     @property
     def by_generator(self) -> bool:
-        """Whether the generator was overloaded in most of the probes that did not hold."""
+        """Whether the generator was overloaded in most of the probes that did not hold.
+
+        A probe in which the pattern broke a promise says something of the pattern all the same.
+        """
         failed = [one for one in self.probes if not one.holds]
-        return bool(failed) and sum(one.overloaded for one in failed) * 2 > len(failed)
+        late = [one for one in failed if one.overloaded and one.oracle != "BROKEN"]
+        return bool(failed) and len(late) * 2 > len(failed)
+
+    @property
+    def verdict(self) -> str:
+        """FOUND; NO RATE HOLDS; or SHOWS NOTHING: no rate holds, and the store is not to blame."""
+        if self.found is not None:
+            return "FOUND"
+        return "SHOWS NOTHING" if self.by_generator or not self._calls else "NO RATE HOLDS"
+
+    @property
+    def _calls(self) -> int:
+        return sum(one.calls for one in self.probes)
 
     @property
     def knee(self) -> float | None:
@@ -139,7 +154,8 @@ class RateSearch:
         slo = ", ".join(map(str, self.slos))
         if self.found is None:
             least = min(self.probes, key=lambda one: one.rate)
-            return f"no rate holds {slo}: at {least.rate:,.0f}/s, the lowest tried, {least.why}"
+            says = "no rate holds" if self.verdict == "NO RATE HOLDS" else "this shows nothing of"
+            return f"{says} {slo}: at {least.rate:,.0f}/s, the lowest tried, {least.why}"
         found = self.found
         spread = f"from {found.low:,.0f} to {found.high:,.0f}/s in this search"
         if found.cut:
