@@ -6,6 +6,8 @@ The logic of each command lies elsewhere; this module parses arguments and print
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -19,10 +21,13 @@ except ImportError:
 
 app = typer.Typer(
     no_args_is_help=True,
+    context_settings={"max_content_width": 100},
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich takes [lab] for markup, and keeps the line breaks of a docstring
 )
+_INTERRUPTED = 130
+"""The exit status of a shell's command that Ctrl-C has ended."""
 _PASSES_OPTIONS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
@@ -33,6 +38,16 @@ def main() -> None:
     except KvlabError as error:
         print(f"kvlab: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, InvalidArgument) else 1)
+
+
+@contextmanager
+def _stops_in_one_line() -> Iterator[None]:
+    """Around what keeps nothing before its end: Ctrl-C says so."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("\nkvlab: stopped; nothing was kept", file=sys.stderr)
+        raise typer.Exit(_INTERRUPTED) from None
 
 
 def _show_version(asked: bool) -> None:
@@ -165,9 +180,10 @@ def site(
     ),
 ) -> None:
     """Write the executed chapters, the games and the findings as a static site."""
-    from kvlab.workshop.site.build import write
+    with _stops_in_one_line():
+        from kvlab.workshop.site.build import write
 
-    pages = write(folder)
+        pages = write(folder)
     print(f"{len(pages)} pages; begin with {pages[0]}")
 
 
@@ -179,13 +195,13 @@ def load(
         typer.Argument(help="rate-limiter (the default) or leaderboard; may stand anywhere."),
     ] = None,
     naive: Annotated[
-        bool, typer.Option(help="Load the tutorial's version, which must fail.")
+        bool, typer.Option("--naive", help="Load the tutorial's version, which must fail.")
     ] = False,
     time: Annotated[str, typer.Option(help="How long: 30s, 2m, 1h30m.")] = "30s",
     users: Annotated[int, typer.Option(help="Concurrent users.")] = 20,
     reports: Annotated[str, typer.Option(help="Where the folder of the run goes.")] = "loads",
     web: Annotated[
-        bool, typer.Option(help="Start the runs from Locust's web page, on loopback.")
+        bool, typer.Option("--web", help="Start the runs from Locust's web page, on loopback.")
     ] = False,
     find_rate: Annotated[
         bool, typer.Option("--find-rate", help="Search the highest rate that holds the --slo.")
@@ -225,15 +241,19 @@ def load(
     chosen, more = loads.chosen([*([name] if name else []), *context.args])
     more += ["--naive"] if naive else []
     length = loads.seconds(time)
+    if slo and not find_rate:
+        raise InvalidArgument("--slo is for --find-rate: a run alone is judged by its promises")
     if find_rate:
-        from kvlab.load.find_rate import command as search
-        from kvlab.load.find_rate.slo import parsed
+        with _stops_in_one_line():
+            from kvlab.load.find_rate import command as search
+            from kvlab.load.find_rate.slo import parsed
 
-        length = search.SECONDS if time == "30s" else length
-        limits = parsed(slo or ())
-        raise typer.Exit(
-            search.run(chosen, limits, users=users, seconds=length, more=more, reports=reports)
-        )
+            length = search.SECONDS if time == "30s" else length
+            limits = parsed(slo or ())
+            code = search.run(
+                chosen, limits, users=users, seconds=length, more=more, reports=reports
+            )
+        raise typer.Exit(code)
     raise typer.Exit(
         loads.run(chosen, users=users, length=length, more=more, reports=reports, web=web)
     )
@@ -266,14 +286,16 @@ def bench(
     Each run leaves a folder: run.json, rows.csv, turns.csv, and report.html to look at. The peers:
     pip install "kvlab[peers]"
     """
-    from kvlab.bench.command import Asked
-    from kvlab.bench.command import bench as measured
-    from kvlab.core.server_url import server_url
-    from kvlab.workshop.workbook import released
+    with _stops_in_one_line():
+        from kvlab.bench.command import Asked
+        from kvlab.bench.command import bench as measured
+        from kvlab.core.server_url import server_url
+        from kvlab.workshop.workbook import released
 
-    where = server_url(url) if url else ""
-    asked = Asked(names or (), short, save, against, where, seed, fail_on_slower)
-    raise typer.Exit(measured(released(), asked))
+        where = server_url(url) if url else ""
+        asked = Asked(names or (), short, save, against, where, seed, fail_on_slower)
+        code = measured(released(), asked)
+    raise typer.Exit(code)
 
 
 @app.command()

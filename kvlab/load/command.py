@@ -16,13 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 from kvlab.core.checks import whole
 from kvlab.errors import InvalidArgument, KvlabError
-from kvlab.load.options import JUDGED, PARENT, REPORTS, ExitCode, add_options
+from kvlab.load.options import INTERRUPTED, JUDGED, PARENT, REPORTS, ExitCode, add_options
 from kvlab.server.running_server import free_port
 
 if TYPE_CHECKING:
     from kvlab.load.record.run import LoadRun
 
 LOAD_TESTS = {"rate-limiter": "kvlab.load.rate_limiter", "leaderboard": "kvlab.load.leaderboard"}
+_LOCUST = """
+import signal
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of imports: a run has its own handler
+from locust.main import main
+main()
+"""
 _UNITS = {"h": 3600, "m": 60, "s": 1}
 
 
@@ -70,13 +76,13 @@ def run(
     if {"-h", "--help"} & {*more}:
         _print_options(name)
         return 0
+    _refuse_options_of_others(name, more)
     command = _command(name, users, more, reports)
     command += ["--run-time", f"{length}s"] if length and "--worker" not in more else []
     if "--worker" in more:
-        print(f"a worker that loads {name}; its master gives the verdict", flush=True)
+        print(f"a worker of {name}: it waits for its master, who gives the verdict", flush=True)
     elif not web:
         command += ["--headless", "--only-summary"]
-        print(f"loading {name} for {length} s; the verdict follows in {reports}/", flush=True)
     process = subprocess.Popen(command, env=_environment())
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
@@ -84,6 +90,9 @@ def run(
     except KeyboardInterrupt:
         # Ctrl-C reached Locust too, which stops its users and then gives the verdict.
         ended = process.wait()
+        if ended < JUDGED:
+            print("\nkvlab: stopped before there was a run; nothing was kept", file=sys.stderr)
+            return INTERRUPTED
     if ended >= JUDGED:
         return ended - JUDGED
     return ExitCode.USAGE if ended == 1 else ended  # 1: Locust does not take its command line
@@ -122,7 +131,7 @@ def _command(name: str, users: int, more: Sequence[str], reports: str | Path) ->
     _check_name(name)
     whole("users", users, 1)
     file = resources.files(LOAD_TESTS[name]) / "locustfile.py"
-    command = [sys.executable, "-m", "locust", "-f", str(file), "--loglevel", "ERROR"]
+    command = [sys.executable, "-c", _LOCUST, "-f", str(file), "--loglevel", "ERROR"]
     command += ["--users", str(users), "--spawn-rate", str(users), "--reports", str(reports)]
     if any(word.partition("=")[0] == "--processes" for word in more):
         # With the usual port, workers of one load test could find the master of another.
@@ -137,10 +146,19 @@ class _Options(argparse.ArgumentParser):
     def add_argument(self, *args: Any, include_in_web_ui: bool = True, **kwargs: Any) -> Any:
         return super().add_argument(*args, **kwargs)
 
+    @property
+    def options(self) -> set[str]:
+        """The names of its options."""
+        return {*self._option_string_actions}
+
 
 def _print_options(name: str) -> None:
     """The options of a load test. Locust's own ``--help`` leaves out those of a Locust file."""
     _check_name(name)
+    _parser(name).print_help()
+
+
+def _parser(name: str) -> _Options:
     parser = _Options(
         prog=f"kvlab load {name}",
         add_help=False,
@@ -148,7 +166,17 @@ def _print_options(name: str) -> None:
         epilog="All options of Locust work too: locust --help lists them.",
     )
     import_module(f"{LOAD_TESTS[name]}.settings").add_options(add_options(parser))
-    parser.print_help()
+    return parser
+
+
+def _refuse_options_of_others(name: str, words: Sequence[str]) -> None:
+    """Raises :class:`InvalidArgument` for an option that another load test alone has."""
+    _check_name(name)
+    options = {one: _parser(one).options for one in LOAD_TESTS}
+    for option in (word.partition("=")[0] for word in words):
+        for other in LOAD_TESTS:
+            if option in options[other] - options[name]:
+                raise InvalidArgument(f"{option} is an option of {other}, not of {name}")
 
 
 def _check_name(name: str) -> None:

@@ -71,7 +71,11 @@ class Lifecycle:
             raise
         self._listen()
         self._exit_with(ExitCode.SHOWS_NOTHING)  # until a run is judged
-        if not settings.headless:
+        if settings.headless:
+            length = f" for {settings.seconds} s" if settings.seconds else ""
+            where = Path(settings.reports)
+            print(f"loading {test.pattern}{length}; the verdict follows in {where}/", flush=True)
+        else:
             print(f"Locust's page: {page_address(self.options)}", flush=True)
 
     def _take_over_time(self, settings: LoadSettings) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import sys
 import tempfile
+from argparse import ArgumentTypeError
 from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from kvlab.errors import InvalidArgument, KvlabError
 from kvlab.load.arrivals import SHAPES
@@ -34,6 +37,10 @@ JUDGED = 64
 """Added to the code of a judged run below ``kvlab load``: Locust's own 1 is no verdict."""
 
 
+INTERRUPTED = 130
+"""The exit status of a command that Ctrl-C has ended before it could judge a run."""
+
+
 class NoReport(KvlabError):
     """No run can make its folder."""
 
@@ -46,6 +53,8 @@ def add_options(parser: Any) -> Callable[..., Any]:
     """Add the options of every load test; returns the function that adds further ones."""
     # Locust's page and the port for its workers are open to this machine alone by default.
     parser.set_defaults(web_host="127.0.0.1", master_bind_host="127.0.0.1", stop_timeout=5)
+    if PARENT in os.environ:
+        parser.error = _one_line  # argparse names a file of Locust's, and shows all its usage
     # Not in a group: Locust's page would not show the options of a group.
     add: Callable[..., Any] = parser.add_argument
     _add_load(add)
@@ -54,12 +63,27 @@ def add_options(parser: Any) -> Callable[..., Any]:
     return add
 
 
+def _one_line(message: str) -> NoReturn:
+    print(f"kvlab: {message}; the options: kvlab load NAME -- --help", file=sys.stderr)
+    sys.exit(ExitCode.USAGE)
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not rate:
+        raise ArgumentTypeError(f"a number above 0, not {text!r}; without it the loop is closed")
+    return rate
+
+
 def _add_load(add: Callable[..., Any]) -> None:
     add(
         "--rate",
-        type=float,
+        type=_rate,
         default=0.0,
-        help="arrivals a second in an open loop; 0 (the default) means a closed loop: each user "
+        help="arrivals a second in an open loop; without a rate the loop is closed: each user "
         "calls again as soon as its last call is answered",
     )
     add(

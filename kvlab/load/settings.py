@@ -70,6 +70,8 @@ class LoadSettings:
             object.__setattr__(self, name, tuple(getattr(self, name) or ()))
         if self.users is not None:
             whole("users", self.users, 1)
+        if self.processes == 0:
+            raise InvalidArgument("processes must be at least 1, or -1 for one on each core, not 0")
         real("rate", self.rate, 0, MOST_ARRIVALS)
         whole("lose-replies", self.lose_replies, 0)
         if self.shape not in SHAPES:

@@ -23,6 +23,8 @@ from kvlab.load.target.app_client import AppFailed
 
 NEVER_SENT = 0.001
 """From this share of arrivals that were never sent, the percentiles of the others mislead."""
+_WHOLE = 0.98
+"""The share of its time from which a run is no shorter than its clock and its workers make it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ def recorded(test: LoadTest[Any, Any], process: Process[Any, Any], frame: RunFra
         untested = frame.problem or "nothing was called"
     return LoadRun(
         pattern=test.pattern,
-        title=test.title(settings),
+        title=test.title(settings) + _cut_short(settings, frame.seconds),
         settings=settings.recorded(),
         machine=machine,
         began=frame.began,
@@ -118,6 +120,13 @@ def recorded(test: LoadTest[Any, Any], process: Process[Any, Any], frame: RunFra
         generator=_generator(evidence, frame.seconds, open_loop=open_loop),
         windows=conclusion.windows,
     )
+
+
+def _cut_short(settings: LoadSettings, seconds: float) -> str:
+    """For the title of a run that Ctrl-C or Locust's page has ended before its time."""
+    if not settings.seconds or seconds > settings.seconds * _WHOLE:
+        return ""
+    return f", CUT SHORT at {seconds:.1f} of {settings.seconds:g} s"
 
 
 def _judged(

@@ -53,6 +53,45 @@ def test_another_word_in_the_place_of_the_name_is_refused() -> None:
         command.chosen(["sessions", "--rate", "3"])
 
 
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ("--slo p99=5ms", "--slo is for --find-rate"),
+        ("--members 5", "--members is an option of leaderboard, not of rate-limiter"),
+        ("leaderboard --limit=5", "--limit is an option of rate-limiter, not of leaderboard"),
+    ],
+)
+def test_an_option_out_of_place_is_refused(typed: str, says: str) -> None:
+    refused = CliRunner().invoke(cli.app, ["load", *typed.split()]).exception
+    assert isinstance(refused, InvalidArgument)
+    assert says in str(refused)
+
+
+@pytest.mark.parametrize("rate", ["0", "0.0", "ten"])
+def test_a_rate_is_above_zero(rate: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command._parser("leaderboard").parse_args(["--rate", rate])
+    assert "argument --rate: a number above 0" in capsys.readouterr().err
+    assert command._parser("leaderboard").parse_args([]).rate == 0
+
+
+def test_help_is_no_markup_and_is_not_broken_amid_a_sentence() -> None:
+    said = {name: CliRunner().invoke(cli.app, [name, "--help"]).output for name in ("bench", "lab")}
+    assert 'pip install "kvlab[peers]"' in " ".join(said["bench"].split())
+    assert "JupyterLab; the first time, make" in said["lab"]
+
+
+def test_ctrl_c_says_that_nothing_was_kept(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kvlab.workshop.site.build.write", stopped)
+    ended = CliRunner().invoke(cli.app, ["site"])
+    assert (ended.exit_code, ended.stderr) == (130, "\nkvlab: stopped; nothing was kept\n")
+
+
 def test_the_version_is_told() -> None:
     assert CliRunner().invoke(cli.app, ["--version"]).output == f"kvlab {__version__}\n"
 

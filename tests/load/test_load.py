@@ -326,6 +326,7 @@ def test_ctrl_c_ends_with_a_verdict_and_leaves_nothing(tmp_path: Path, processes
     os.killpg(running.pid, signal.SIGINT)
     said, problems = running.communicate(timeout=60)
     assert "HOLDS: at most the limit" in said, problems
+    assert "of 60 s" in said.partition("CUT SHORT at ")[2]
     assert "Traceback" not in problems
     assert running.returncode == 0
     run = only_run(tmp_path)
@@ -452,7 +453,9 @@ def test_a_master_and_its_workers_are_a_command_each_and_merge_exactly(
     master = started(server, tmp_path / "master", "leaderboard", *options)
     said, problems = master.communicate(timeout=90)
     for worker in workers:
-        assert "a worker that loads leaderboard" in worker.communicate(timeout=30)[0]
+        assert (
+            "a worker of leaderboard: it waits for its master" in worker.communicate(timeout=30)[0]
+        )
     run = only_run(tmp_path / "master")
     # Every score is the sum of what both workers had acknowledged: a lost report would show.
     assert master.returncode == ExitCode.HOLDS, said + problems

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from support.load_samples import limiter_settings
 
+from kvlab.errors import InvalidArgument
 from kvlab.instruments.judges.server_clock import ServerClock, server_clock
 from kvlab.load.evidence import CUT_OFF, Evidence
 from kvlab.load.leaderboard import verdict as of_boards
@@ -16,7 +17,7 @@ from kvlab.load.leaderboard.facts import BoardFacts
 from kvlab.load.options import ExitCode
 from kvlab.load.rate_limiter.decisions import Decisions
 from kvlab.load.rate_limiter.verdict import _server_times, conclude
-from kvlab.load.verdict import Conclusion, _generator, _unanswered
+from kvlab.load.verdict import Conclusion, _cut_short, _generator, _unanswered
 
 
 class Server:
@@ -211,3 +212,16 @@ def test_a_naive_run_has_its_own_name_and_each_algorithm_its_own_bound() -> None
 @pytest.mark.parametrize("verdict", ["HOLDS", "BROKEN", "SHOWS NOTHING"])
 def test_every_verdict_has_its_exit_code(verdict: str) -> None:
     assert (ExitCode[verdict.replace(" ", "_")] == 0) == (verdict == "HOLDS")
+
+
+@pytest.mark.parametrize(
+    ("planned", "lasted", "says"),
+    [(60, 2.04, ", CUT SHORT at 2.0 of 60 s"), (60, 59.9, ""), (1, 1.0, ""), (None, 2.0, "")],
+)
+def test_a_run_that_was_cut_short_says_so(planned: int | None, lasted: float, says: str) -> None:
+    assert _cut_short(limiter_settings(seconds=planned), lasted) == says
+
+
+def test_no_process_makes_no_load() -> None:
+    with pytest.raises(InvalidArgument, match="processes must be at least 1"):
+        limiter_settings(processes=0)
