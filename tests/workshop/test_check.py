@@ -158,7 +158,7 @@ def test_checks_and_hints_are_kept_in_the_working_copy(copy: WorkingCopy) -> Non
     assert done.solved == {"05-short"}
     assert done.attempts == {"05-short": 2}
     assert "(2 checks, solution opened)" in str(done)
-    assert "exercises solved: 1 of 20" in str(done)
+    assert f"exercises solved: 1 of {len(exercises.every())}" in str(done)
 
 
 def test_a_torn_or_foreign_line_costs_that_line_alone(copy: WorkingCopy) -> None:
