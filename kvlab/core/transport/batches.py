@@ -158,22 +158,19 @@ class Batches:
 
     async def settled(self, timeout: float | None = None) -> None:
         """Wait until the batches that are on their way now have arrived."""
-        if self._loop is asyncio.get_running_loop() and self._flying:
-            for batch in self._flying:
-                batch.over = batch.over or self._loop.create_future()
-            await asyncio.wait(
-                [batch.over for batch in self._flying if batch.over], timeout=timeout
-            )
+        loop = asyncio.get_running_loop()
+        if self._loop is loop and self._flying:
+            await asyncio.wait([batch.ended(loop) for batch in self._flying], timeout=timeout)
 
     async def abandon(self, patience: float) -> None:
         """Wait for what is on its way, then end the batches of which no caller is left."""
         await self.settled(patience)
         for batch in [*self._flying]:
             if not any(call.waits for call in batch.calls):
-                if batch.task is None:
-                    batch.connection.end(RedisConnectionError("closed"))
-                else:
+                if batch.task is not None:
                     batch.task.cancel()
+                else:
+                    batch.connection.end(RedisConnectionError("closed"))  # which makes the task
                 assert batch.task is not None
                 await ended(batch.task)
 
@@ -224,19 +221,18 @@ class Batches:
         self, batch: _Batch, connection: Any = None, problem: Exception | None = None
     ) -> None:
         error: Exception | None = None
-        arrived = False
         try:
             if connection is None:
                 error = await self._connections.trip(batch.pack, batch.replies, extra=True)
             else:
                 error = await self._connections.ended(connection, problem)
-            arrived = True
         except Exception as raised:
-            error, arrived = raised, True
+            error = raised
+        except BaseException:  # the event loop ends, or nobody waits any more
+            kind = OutcomeUnknown if batch.sent else ServerUnavailable
+            error = kind("the event loop ends")
+            raise
         finally:
-            if not arrived:  # the event loop ends, or nobody waits any more
-                kind = OutcomeUnknown if batch.sent else ServerUnavailable
-                error = kind("the event loop ends")
             self._finish(batch, error)
 
     def _finish(self, batch: _Batch, error: Exception | None) -> None:
@@ -251,17 +247,16 @@ class Batches:
         at = 0
         for call in batch.calls:
             replies, at = batch.replies[at : at + call.due], at + call.due
-            if not call.answered.done():
-                whole = error is None and problem is None
-                answer = (replies, None) if whole else problem or _cut(replies, call.due, error)
-                call.answered.set_result(answer)
+            if call.waits:
+                call.answered.set_result(problem or _answer(replies, call.due, error))
         if batch.over is not None:
             batch.over.set_result(None)
         if self._waiting and not self._is_scheduled:
             self._send_waiting()
 
 
-def _cut(replies: list[Raw], count: int, error: Exception | None) -> Answer | Exception:
+def _answer(replies: list[Raw], count: int, error: Exception | None) -> Answer | Exception:
+    """The answer to a call of ``count`` commands, in a batch that ended with ``error`` or well."""
     if error is None or len(replies) == count:
         return replies, None
     # Each caller gets an error of its own: tracebacks pile up on a shared one.
