@@ -12,9 +12,9 @@ from typing import Any, Self
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from kvlab.core.async_client import AsyncKv
 from kvlab.core.checks import function, seconds, whole
 from kvlab.core.cleanup import ended
+from kvlab.core.executors.async_client import AsyncKv
 from kvlab.core.transport.connections import own_connection
 from kvlab.errors import KvlabError, NotOverHttp
 from kvlab.feature_flags.flags import FeatureFlags

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from kvlab.core.async_client import AsyncKv
 from kvlab.core.checks import function, instance, seconds
-from kvlab.core.client import Kv
+from kvlab.core.executors.async_client import AsyncKv
+from kvlab.core.executors.client import Kv
 from kvlab.feature_flags.flags import FeatureFlags
 from kvlab.feature_flags.snapshot import FlagSnapshot
 

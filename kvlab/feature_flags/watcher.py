@@ -37,7 +37,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from kvlab.core.checks import function, seconds, whole
-from kvlab.core.client import Kv
+from kvlab.core.executors.client import Kv
 from kvlab.core.transport.connections import own_connection
 from kvlab.errors import NotOverHttp
 from kvlab.feature_flags.flags import FeatureFlags

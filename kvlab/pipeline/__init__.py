@@ -36,7 +36,7 @@ share a round trip on Cluster, where a batch is one round trip per node.
 
 from __future__ import annotations
 
-from kvlab.core.auto_batch import AutoBatch
+from kvlab.core.executors.auto_batch import AutoBatch
 from kvlab.pipeline.counters import add_to_counters
 from kvlab.pipeline.dashboard import dashboard
 from kvlab.pipeline.naive import NaivePipeline

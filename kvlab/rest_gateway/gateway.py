@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs
 
-from kvlab.core.async_client import AsyncKv
+from kvlab.core.executors.async_client import AsyncKv
 from kvlab.core.op import Op
 from kvlab.errors import InvalidArgument, KvlabError
 from kvlab.rest_gateway.answer import Answer, RestRefused, answer, error

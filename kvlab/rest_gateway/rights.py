@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from kvlab.core.async_client import AsyncKv
+from kvlab.core.executors.async_client import AsyncKv
 from kvlab.core.op import Op
 from kvlab.rest_gateway.request import Command
 

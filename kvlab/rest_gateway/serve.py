@@ -10,7 +10,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from kvlab.core.async_client import aconnect
+from kvlab.core.executors.async_client import aconnect
 from kvlab.core.server_url import server_url
 from kvlab.rest_gateway.gateway import Gateway, Tokens
 from kvlab.server.listening import address, is_open, listening

@@ -408,7 +408,7 @@ def test_a_full_queue_makes_callers_wait_and_loses_none(
             async def call(i: int) -> bool:
                 nonlocal longest
                 result = await auto.run(op(i))
-                longest = max(longest, len(auto._batches._waiting))
+                longest = max(longest, len(auto._server.batches._waiting))
                 return result in (str(i), b"%d" % i)
 
             async with asyncio.timeout(30):

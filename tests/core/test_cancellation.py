@@ -307,6 +307,46 @@ def test_in_each_turn_of_the_loop(kv: Kv, work: Any, batching: bool, ending: boo
     assert turns > 3
 
 
+async def _turns_until(met: Callable[[], bool]) -> None:
+    for _ in range(100_000):
+        if met():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it never came")
+
+
+def test_clean_up_does_not_overtake_what_was_sent_before(kv: Kv) -> None:
+    """The SET stays on its way until the clean-up waits for it, or has passed it."""
+
+    @flow
+    def taking(mark: Key) -> Generator[Any, Any, None]:
+        try:
+            yield from Op("SET", mark, 1, idempotent=True)
+        except BaseException:
+            yield from Op("DEL", mark, idempotent=True)
+            raise
+
+    async def main() -> Any:
+        async with twin(kv) as akv:
+            await akv.run(Op("PING"))
+            (link,) = akv._connections._idle
+            on_its_way, write = list[bytes](), link._transport.write
+            link._transport.write = on_its_way.append
+            mark = Key("mark")
+            task = asyncio.create_task(akv.run(taking(mark)))
+            await _turns_until(lambda: bool(on_its_way))
+            (batch,) = akv._server.batches._flying  # type: ignore[union-attr]
+            task.cancel()
+            await _turns_until(lambda: batch.over is not None or task.done())
+            write(on_its_way[0])
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            await akv._server.settled()
+            return await akv.run(Op("GET", mark))
+
+    assert asyncio.run(main()) is None
+
+
 def test_the_end_of_the_loop_does_not_reach_the_clean_up(kv: Kv) -> None:
     @flow
     def cleaning(op: Op[Any]) -> Generator[Any, Any, None]:

@@ -5,7 +5,7 @@ from mutants.mutant import Mutant
 PATTERN = "core"
 POOL = "kvlab/core/transport/pool.py"
 HEALTH = "kvlab/core/transport/health.py"
-EXECUTOR = "kvlab/core/executor.py"
+EXECUTOR = "kvlab/core/executors/executor.py"
 WIRE = "kvlab/core/wire.py"
 CONNECTIONS = "kvlab/core/transport/connections.py"
 BATCHES = "kvlab/core/transport/batches.py"
@@ -227,10 +227,19 @@ MUTANTS = (
         "one round trip for a long transaction",
         "a transaction is never sent in parts",
         EXECUTOR,
-        "size = max(len(ops), 1) if atomic else CHUNK",
-        "size = CHUNK",
+        "if atomic:\n                return list",
+        "if False:\n                return list",
         "",
         ("tests/core/test_round_trips.py",),
+    ),
+    mutant(
+        "the wait of a clean-up for what its flow has sent",
+        "a clean-up does not overtake the op that it undoes",
+        "kvlab/core/executors/async_client.py",
+        "            await self._server.settled()\n",
+        "            pass\n",
+        "overtake",
+        CANCELLATION,
     ),
     mutant(
         "the look whether a call would join itself",

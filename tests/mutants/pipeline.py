@@ -4,8 +4,8 @@ from mutants.mutant import Mutant
 
 PATTERN = "pipeline"
 WIRE = "kvlab/core/wire.py"
-EXECUTOR = "kvlab/core/executor.py"
-AUTO_BATCH = "kvlab/core/auto_batch.py"
+CHUNKS = "kvlab/core/executors/chunks.py"
+AUTO_BATCH = "kvlab/core/executors/auto_batch.py"
 BATCHES = "kvlab/core/transport/batches.py"
 COUNT = "kvlab/pipeline/count.lua"
 TESTS = ("tests/pipeline/test_pipeline.py",)
@@ -72,7 +72,7 @@ MUTANTS = (
         PATTERN,
         removed="chunking",
         promise="a huge list neither fills the server's buffer nor holds up the others",
-        file=EXECUTOR,
+        file=CHUNKS,
         old="CHUNK = 500",
         new="CHUNK = 1_000_000",
         tests=TESTS,

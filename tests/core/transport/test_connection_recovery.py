@@ -23,7 +23,7 @@ import redis.asyncio.sentinel
 import redis.sentinel
 
 from kvlab import AsyncKv, AutoBatch, Key, Kv, Op, Script
-from kvlab.core.executor import PAUSE
+from kvlab.core.executors.executor import PAUSE
 from kvlab.core.transport.async_pool import adone
 from kvlab.core.transport.health import BELIEVED, LONGEST_PAUSE, Downtime
 from kvlab.core.transport.pool import done
@@ -615,7 +615,7 @@ def test_refused_connects_take_no_turn_though_their_errors_are_kept(
 
 def test_an_interrupt_at_any_line_loses_no_turn(server: RunningServer) -> None:
     with server.client(max_connections=2) as client, Kv(client, prefix="recovery") as kv:
-        watched = ("core/transport/pool.py", "core/client.py", "core/transport/link.py")
+        watched = ("core/transport/pool.py", "core/executors/client.py", "core/transport/link.py")
         kv.run(PING)
         for nth in range(1, 500):
             if not _interrupted(lambda: kv.run(Op("ECHO", "old")), watched, nth):

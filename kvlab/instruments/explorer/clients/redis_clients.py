@@ -13,8 +13,8 @@ import redis.asyncio
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from kvlab.core.async_client import AsyncKv
-from kvlab.core.client import Kv
+from kvlab.core.executors.async_client import AsyncKv
+from kvlab.core.executors.client import Kv
 from kvlab.instruments.explorer.clients.async_connections import (
     SteppedAsyncConnection,
     SteppedAsyncUnixConnection,

@@ -18,7 +18,7 @@ from redis.retry import Retry
 
 from kvlab.core.calls import Calls
 from kvlab.core.checks import boolean, function, seconds
-from kvlab.core.executor import UNSETTLED, Doubt, Executor, First, Request, Running, Trip
+from kvlab.core.executors.executor import UNSETTLED, Doubt, Executor, First, Request, Running, Trip
 from kvlab.core.flow import Call, Flow, Wait
 from kvlab.core.hold import Hold, HoldableLock, Holding
 from kvlab.core.op import A, B, C, D, Op

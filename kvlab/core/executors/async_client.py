@@ -16,19 +16,20 @@ from redis.backoff import NoBackoff
 from kvlab.core.calls import AsyncCalls
 from kvlab.core.checks import boolean, function, seconds
 from kvlab.core.cleanup import uncancelled
-from kvlab.core.executor import UNSETTLED, Doubt, Executor, First, Request, Running, Trip
+from kvlab.core.executors.executor import UNSETTLED, Doubt, Executor, Request, Running, Trip
 from kvlab.core.flow import Call, Flow, Wait
 from kvlab.core.hold import AsyncHold, HoldableLock, Holding
-from kvlab.core.op import A, B, C, D, Op, Raw
+from kvlab.core.op import A, B, C, D, Op
 from kvlab.core.server_url import rest_address, server_url
 from kvlab.core.settings import DEADLINE, TIMEOUT, Settings, Trace
 from kvlab.core.transport.async_link import alinked
 from kvlab.core.transport.async_pool import AsyncConnections, adone
-from kvlab.core.transport.batches import Batches, Limits
+from kvlab.core.transport.async_server import AsyncServer
+from kvlab.core.transport.batches import Limits
 from kvlab.core.transport.connections import MAX_CONNECTIONS, own_connection, packed
 from kvlab.core.transport.link import is_plain
 from kvlab.core.wire import Answer, Command, encode
-from kvlab.errors import Closed, OutcomeUnknown, ServerRefused
+from kvlab.errors import Closed, OutcomeUnknown
 from kvlab.rest.clients import async_rest_client
 
 T = TypeVar("T")
@@ -104,15 +105,11 @@ class AsyncKv(Executor):
         self._connections = AsyncConnections(alinked(make), *self._pool_settings)
         self._calls, self._closing = 0, False
         self._no_calls: asyncio.Event | None = None
-        self._batches: Batches | None = None
-        if is_plain(make, redis.asyncio.Connection):
-            self._share(Limits())
+        self._share(Limits() if is_plain(make, redis.asyncio.Connection) else None)
         self._shared = AsyncCalls()
 
-    def _share(self, limits: Limits) -> None:
-        # Seconds to wait for what cancelled callers have sent.
-        self._patience = min(self.settings.timeout, self.settings.deadline) / 4
-        self._batches = Batches(self._connections, limits, self.settings, self._count)
+    def _share(self, limits: Limits | None) -> None:
+        self._server = AsyncServer(self._connections, limits, self.settings, self._count)
 
     @overload
     async def run(self, op: Op[T] | Flow[T], /) -> T: ...
@@ -153,14 +150,13 @@ class AsyncKv(Executor):
                 return await self._fulfil(self._running(ops, atomic, return_exceptions))
             # One op: the same, and a generator of requests is made only when more must follow.
             (op,), began = ops, self.settings.clock()
-            answer = await self._asked(
-                ops, packed([encode(op, self.prefix)]), 1, op.blocking, began
-            )
+            request = packed([encode(op, self.prefix)])
+            answer = await self._server.ask(ops, request, 1, op.blocking, began)
             if (result := self._settled(op, answer)) is not UNSETTLED:
                 return result
             return await self._fulfil(self._one(op, began, answer))
         except asyncio.CancelledError:
-            await self._left()
+            await self._server.left()
             raise
         finally:
             self._leave()
@@ -193,9 +189,8 @@ class AsyncKv(Executor):
 
     async def _clean_up(self, running: Running[T], request: Request | None) -> T:
         limit = asyncio.get_running_loop().time() + self.settings.deadline
-        if self._batches is not None:  # what was sent before must not be overtaken
-            with suppress(asyncio.CancelledError):
-                await self._batches.settled(self._patience)
+        with suppress(asyncio.CancelledError):  # what was sent before must not be overtaken
+            await self._server.settled()
         try:
             while True:
                 answer: Any = None
@@ -237,45 +232,13 @@ class AsyncKv(Executor):
     ) -> Answer:
         request = packed(commands)
         try:
-            answer = await self._asked(ops, request, len(commands), blocking, self.clock())
+            answer = await self._server.ask(ops, request, len(commands), blocking, self.clock())
         except asyncio.CancelledError:
-            await self._left()
+            await self._server.left()
             raise
         if isinstance(answer, BaseException):
             raise answer
         return answer
-
-    def _asked(
-        self,
-        ops: Sequence[Op[Any]],
-        request: bytes,
-        count: int,
-        blocking: float | None,
-        began: float,
-    ) -> Awaitable[First]:
-        if self._batches is not None and blocking is None:
-            return self._batches.ask(ops, request, count, began)
-        return self._alone(ops, request, count, blocking, began)
-
-    async def _alone(
-        self,
-        ops: Sequence[Op[Any]],
-        request: bytes,
-        count: int,
-        blocking: float | None,
-        began: float,
-    ) -> First:
-        replies: list[Raw] = []
-        try:
-            error = await self._connections.trip(lambda: (request, count), replies, blocking)
-        except ServerRefused as refused:  # the connection itself
-            return refused
-        self._count(ops, began, error)
-        return replies, error
-
-    async def _left(self) -> None:
-        if self._batches is not None:
-            await self._batches.left()
 
     def hold(
         self, lock: HoldableLock, *, wait: float = 10.0, renew: bool = False
@@ -297,9 +260,7 @@ class AsyncKv(Executor):
         await uncancelled(self._close())
 
     async def _close(self) -> None:
-        if self._batches is not None:  # of callers that were cancelled, too
-            await self._batches.abandon(self._patience)
-        await adone(self._connections.close())
+        await self._server.close()
         if self._on_close is not None:
             await self._on_close()
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Self, TypeVar, cast
 
 from kvlab.core.calls import AsyncCalls, Calls
 from kvlab.core.checks import boolean, instance, shown
+from kvlab.core.executors.chunks import in_chunks
 from kvlab.core.flow import Call, Flow, Now, Wait, Waiting
 from kvlab.core.key import Key
 from kvlab.core.op import Op
@@ -34,8 +35,6 @@ from kvlab.errors import InvalidArgument, Outage, ServerRefused, ServerUnavailab
 
 T = TypeVar("T")
 
-CHUNK = 500
-"""The most ops of a list in one round trip."""
 PAUSE = 0.02
 """Seconds before a retry."""
 
@@ -138,7 +137,9 @@ class Executor:
                 return (yield from self._flow(only))
         if len(given) == 1 and not isinstance(given[0], Op | Flow):
             ops = checked_ops(_listed(given[0]), atomic=atomic)
-            results = yield from self._in_chunks(ops, atomic)
+            if atomic:
+                return list((yield from self._batch(tuple(ops), True, return_exceptions)))
+            results = yield from in_chunks(ops, self._exchange)
             return delivered(results, return_exceptions=return_exceptions)
         return (yield from self._batch(given, atomic, return_exceptions))
 
@@ -183,23 +184,10 @@ class Executor:
         results = (yield from self._exchange(ops, atomic)).finished() if ops else []
         return tuple(delivered(results, return_exceptions=return_exceptions))
 
-    def _in_chunks(self, ops: Sequence[Op[Any]], atomic: bool) -> Running[list[Any]]:
-        size = max(len(ops), 1) if atomic else CHUNK
-        results: list[Any] = []
-        for start in range(0, len(ops), size):
-            exchange = yield from self._exchange(ops[start : start + size], atomic)
-            cut_short = exchange.lost
-            results += delivered(exchange.finished(), return_exceptions=True)
-            if cut_short:
-                unsent = Exchange(ops[start + size :], self.prefix)
-                unsent.absorb([], ServerUnavailable("not sent: an earlier part had no answer"))
-                return results + unsent.finished()
-        return results
-
     def _exchange(
         self,
         ops: Sequence[Op[Any]],
-        atomic: bool,
+        atomic: bool = False,
         began: float | None = None,
         first: First | None = None,
     ) -> Running[Exchange]:

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Awaitable
 from typing import TypeVar
 
-from kvlab.core.async_client import AsyncKv
 from kvlab.core.checks import instance, whole
+from kvlab.core.executors.async_client import AsyncKv
 from kvlab.core.flow import Flow
 from kvlab.core.transport.batches import Limits
 

@@ -1,0 +1,1 @@
+"""The executors, which run ops and flows: ``Kv`` for threads, ``AsyncKv`` and ``AutoBatch``."""
