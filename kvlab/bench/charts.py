@@ -36,7 +36,7 @@ def ratios(run: BenchRun, benchmark: str) -> Figure:
     rows = [row for row in run.rows if row.benchmark == benchmark]
     title = f"{benchmark.replace('_', ' ')}: {standing(run, rows)}"
     if benchmark == CONTROL:
-        title = f"The same code twice: the noise of this run is {run.noise - 1:.1%}"
+        title = f"The same code twice: the noise of this run is {run.noise_in_words}"
     with mpl.rc_context({"text.parse_math": False}), drawing(title) as (figure, axes):
         axes.axvspan(1 / run.noise, run.noise, color=IDLE, lw=0, zorder=0)
         axes.axvline(1, color=INK, lw=1.2)
@@ -46,7 +46,8 @@ def ratios(run: BenchRun, benchmark: str) -> Figure:
         axes.set_yticks(range(len(rows)), [_label(row) for row in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.grid(False, axis="y")
-        axes.set_xlabel("time, measured by the peer's (1 = the same; left is quicker)")
+        # At the right: below a narrow chart with long names the words go on to the left.
+        axes.set_xlabel("time, measured by the peer's (1 = the same; left is quicker)", loc="right")
         figure.set_size_inches(8.6, MARGIN + ROW_HEIGHT * len(rows))
     return figure
 

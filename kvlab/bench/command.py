@@ -97,7 +97,7 @@ def _told(run: BenchRun, verdicts: Verdicts | None = None) -> Iterator[str]:
         less = f"  ({row.less})" if row.less else ""
         yield f"{row.name}: {run.says(row)}  [{ours} / {peer}]{less}"
     yield ""
-    yield f"the same code twice differs by up to {run.noise - 1:.1%}".replace("%", " %")
+    yield f"the same code twice differs by up to {run.noise_in_words}"
     yield from (f"not compared: {line}" for line in run.absent)
     yield from (f"not measured: {name}: {why}" for name, why in run.failed.items())
     if verdicts is None:

@@ -12,7 +12,7 @@ import jinja2
 
 from kvlab.bench.charts import ratios, standing
 from kvlab.bench.run import CONTROL, BenchRun, Row
-from kvlab.bench.verdict import QUICKER, SLOWER, UNKNOWN, Verdicts
+from kvlab.bench.verdict import EQUAL, QUICKER, SLOWER, UNKNOWN, Verdict, Verdicts
 from kvlab.instruments.charts.inline import css, svg
 from kvlab.load.record.words import duration
 
@@ -33,8 +33,8 @@ def page(run: BenchRun, verdicts: Verdicts | None = None) -> str:
         title=_title(run),
         sections=[_section(run, name) for name in benchmarks],
         verdicts=verdicts,
-        told={w: verdicts.having(w) for w in (SLOWER, QUICKER, UNKNOWN)} if verdicts else {},
-        counts=_counts(verdicts) if verdicts else {},
+        told=_by_word(verdicts) if verdicts else {},
+        open=(SLOWER, QUICKER),
         facts={"Settings": _settings(run), "Machine and versions": dict(run.environment)},
     )
 
@@ -63,9 +63,10 @@ def _told(run: BenchRun, row: Row) -> dict[str, object]:
     return {"row": row, "says": run.says(row), "ours": ours, "peer": peer, "tone": tone}
 
 
-def _counts(verdicts: Verdicts) -> dict[str, int]:
-    words = dict.fromkeys(one.word for one in verdicts.each)
-    return {word: len(verdicts.having(word)) for word in words}
+def _by_word(verdicts: Verdicts) -> dict[str, list[Verdict]]:
+    """Every verdict, what changed first."""
+    found = {word: verdicts.having(word) for word in (SLOWER, QUICKER, UNKNOWN, EQUAL)}
+    return {word: rows for word, rows in found.items() if rows}
 
 
 def _settings(run: BenchRun) -> dict[str, object]:

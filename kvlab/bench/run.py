@@ -110,6 +110,11 @@ class BenchRun:
                 ends += [row.compared.high, 1 / row.compared.low if row.compared.low else math.inf]
         return max(ends)
 
+    @property
+    def noise_in_words(self) -> str:
+        """As in "1.2 %"."""
+        return f"{self.noise - 1:.1%}".replace("%", " %")
+
     def differs(self, row: Row) -> bool:
         """Whether the row's interval excludes 1, and its ratio lies outside the noise."""
         outside = not 1 / self.noise <= row.compared.ratio <= self.noise

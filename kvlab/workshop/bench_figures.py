@@ -39,11 +39,10 @@ def _measured(run: BenchRun) -> str:
     facts = run.environment
     length = "short" if run.settings.get("short") else "full"
     rounds = len(run.settings.get("rounds", ()))
-    noise = f"{run.noise - 1:.1%}".replace("%", " %")
     return (
         f"A {length} run of {rounds} rounds on {facts.get('engine')} "
         f"{facts.get('engine_version')}, Python {facts.get('python')}, {facts.get('cpus')} CPUs; "
-        f"one client on loopback. The same code twice differed by up to {noise}."
+        f"one client on loopback. The same code twice differed by up to {run.noise_in_words}."
     )
 
 
