@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from kvlab.errors import InvalidArgument
+from kvlab.load.record.files import reading
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,22 +133,13 @@ class Matrix:
     @classmethod
     def load(cls, file: str | PathLike[str]) -> Matrix:
         """Read what ``save`` wrote. Raises ``InvalidArgument`` for another file."""
-        try:
-            facts = json.loads(Path(file).read_text(encoding="utf-8"))
+        with reading(Path(file)) as raw:
+            facts = json.loads(raw)
             if facts.pop("format", None) != FORMAT:
                 raise InvalidArgument(f"its format is not {FORMAT}")
             cells = tuple(Cell(**cell) for cell in facts.pop("cells"))
             quotes = {name: Quote(**quote) for name, quote in facts.pop("quotes").items()}
             return cls(cells=cells, quotes=quotes, **facts)
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            RecursionError,
-        ) as problem:
-            raise InvalidArgument(f"{file} holds no matrix: {problem}") from problem
 
 
 def _without_defaults(cell: Mapping[str, Any]) -> dict[str, Any]:

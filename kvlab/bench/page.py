@@ -6,36 +6,30 @@ Guarantee: the page needs no script and no network, and escapes every text of th
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from importlib import resources
-
-import jinja2
 
 from kvlab.bench.charts import ratios, standing
 from kvlab.bench.run import CONTROL, BenchRun, Row
 from kvlab.bench.verdict import EQUAL, QUICKER, SLOWER, UNKNOWN, Verdict, Verdicts
-from kvlab.instruments.charts.inline import css, svg
+from kvlab.instruments.charts.inline import rendered, svg
 from kvlab.load.record.words import duration
 
 
 def page(run: BenchRun, verdicts: Verdicts | None = None) -> str:
     """The page of a run; with ``verdicts``, what became of each row since an older run."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["duration"] = duration
     benchmarks = list(dict.fromkeys(row.benchmark for row in run.rows))
     benchmarks.sort(key=lambda name: name == CONTROL)
-    source = (resources.files("kvlab.bench") / "page.html").read_text("utf-8")
-    return environment.from_string(source).render(
+    return rendered(
+        "kvlab.bench",
+        "page.html",
+        facts={"Settings": _settings(run), "Machine and versions": run.environment},
+        filters={"duration": duration},
         run=run,
-        css=css(),
         began=datetime.fromtimestamp(run.began, UTC).strftime("%Y-%m-%d %H:%M UTC"),
         title=_title(run),
         sections=[_section(run, name) for name in benchmarks],
         verdicts=verdicts,
         told=_by_word(verdicts) if verdicts else {},
         open=(SLOWER, QUICKER),
-        facts={"Settings": _settings(run), "Machine and versions": dict(run.environment)},
     )
 
 

@@ -165,7 +165,7 @@ def test_the_page_escapes_every_text_and_shows_every_row() -> None:
     run = replace(run, rows=rows, absent=(HOSTILE,), failed={HOSTILE: HOSTILE})
     verdicts = against(run, replace(run, environment={"python": HOSTILE}))
     text = page(run, verdicts)
-    assert text.count(' of the older time (') == len(verdicts.each) == 3
+    assert text.count(" of the older time (") == len(verdicts.each) == 3
     assert "<script" not in text
     assert "{{" not in text.replace("{{ 7*7 }}", "")
     assert text.count("<figure") == 2

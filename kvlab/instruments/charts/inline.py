@@ -1,4 +1,4 @@
-"""A figure as inline SVG for a page without script and network, and the look of such pages.
+"""Pages without script and network, and a figure as inline SVG for them.
 
 The figure follows the reader's light or dark theme: the colours of the workbook become names, whose
 values stand in the page's own style sheet (``css``).
@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Callable, Mapping
 from importlib import resources
+from typing import Any
 
+import jinja2
 import matplotlib as mpl
 from markupsafe import Markup
 from matplotlib.figure import Figure
@@ -36,6 +39,32 @@ _STYLE = re.compile(r"<style.*?</style>", re.DOTALL)
 def css() -> Markup:
     """The style sheet of every page."""
     return Markup((resources.files("kvlab.instruments.charts") / "page.css").read_text("utf-8"))
+
+
+def rendered(
+    package: str,
+    name: str,
+    facts: Mapping[str, Mapping[str, Any]],
+    filters: Mapping[str, Callable[..., Any]] = {},
+    **given: Any,
+) -> str:
+    """The page of the template ``name`` in ``package``, which fills the blocks of ``page.html``.
+
+    Every text is escaped. ``facts``: the tables at the end of the page, by heading.
+    """
+    base, own = (
+        (resources.files(where) / file).read_text("utf-8")
+        for where, file in (("kvlab.instruments.charts", "page.html"), (package, name))
+    )
+    environment = jinja2.Environment(
+        loader=jinja2.DictLoader({"page.html": base, "own": own}),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(filters)
+    return environment.get_template("own").render(css=css(), facts=facts, **given)
 
 
 def svg(figure: Figure, name: str, size: tuple[float, float] = NARROW) -> Markup:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
 
-import jinja2
-
 from kvlab.errors import KvlabError
-from kvlab.instruments.charts.inline import css, svg
+from kvlab.instruments.charts.inline import rendered, svg
 from kvlab.load.command import record_words
 from kvlab.load.find_rate.chart import curve
 from kvlab.load.find_rate.record import Probe, RateSearch, probe_of
@@ -139,16 +136,14 @@ def generator_says(found: RateSearch) -> str:
 
 def page(found: RateSearch) -> str:
     """The page of a search."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["duration"] = duration
     figure = curve(found)
     figure.axes[0].set_title("", loc="left", pad=4)
-    source = (resources.files("kvlab.load.find_rate") / "page.html").read_text("utf-8")
-    return environment.from_string(source).render(
+    return rendered(
+        "kvlab.load.find_rate",
+        "page.html",
+        facts={"Settings": found.settings, "Machine": found.machine},
+        filters={"duration": duration},
         found=found,
-        css=css(),
         chart=svg(figure, "curve", (8.4, 4.6)),
         lines=list(told(found))[1:],
         began=datetime.fromtimestamp(found.began, UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),

@@ -19,7 +19,7 @@ import pandas as pd
 from kvlab.errors import InvalidArgument
 from kvlab.load.find_rate.search import Limit, limit
 from kvlab.load.find_rate.slo import Slo
-from kvlab.load.record.files import as_json, without_address
+from kvlab.load.record.files import as_json, reading, without_address
 from kvlab.load.record.parts import LATE
 from kvlab.load.record.run import LoadRun
 
@@ -181,20 +181,10 @@ class RateSearch:
     @classmethod
     def load(cls, folder: str | PathLike[str]) -> RateSearch:
         """Read what ``save`` wrote. Raises ``InvalidArgument`` for anything else."""
-        file = Path(folder) / "search.json"
-        try:
-            facts = json.loads(file.read_text(encoding="utf-8"))
+        with reading(Path(folder) / "search.json") as raw:
+            facts = json.loads(raw)
             if facts.pop("format", None) != FORMAT:
                 raise InvalidArgument(f"its format is not {FORMAT}")
             facts["slos"] = tuple(Slo(**slo) for slo in facts["slos"])
             facts["probes"] = tuple(Probe(**probe) for probe in facts["probes"])
             return cls(**facts)
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            RecursionError,
-        ) as problem:
-            raise InvalidArgument(f"{file} cannot be read: {problem}") from problem

@@ -10,14 +10,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from importlib import resources
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
-from kvlab.instruments.charts.inline import css, svg
+from kvlab.instruments.charts.inline import rendered, svg
 from kvlab.load.record import charts as load_charts
 from kvlab.load.record.drawing import REMARK, title_of
 from kvlab.load.record.recovery import BACK, recoveries
@@ -39,16 +36,16 @@ _ERRORS, _SHOWN, _LONG = 20, 40, 400
 
 def page(run: LoadRun) -> str:
     """The page of a run, as text."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["least"] = lambda finding: least_says(run, finding)
-    environment.filters["short"] = lambda text: printable(str(text), _LONG)
-    environment.filters["number"] = lambda value: "–" if value != value else f"{value:,.0f}"
-    source = (resources.files("kvlab.load.record") / "report.html").read_text("utf-8")
-    return environment.from_string(source).render(
+    return rendered(
+        "kvlab.load.record",
+        "report.html",
+        facts={"Settings": _facts(run.settings), "Machine": _facts(run.machine)},
+        filters={
+            "least": lambda finding: least_says(run, finding),
+            "short": _short,
+            "number": lambda value: "–" if value != value else f"{value:,.0f}",
+        },
         run=run,
-        css=css(),
         began=datetime.fromtimestamp(run.began, UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
         rows=run.latency_frame(total=True).to_dict("records"),
         clamped=run.latency_all.clamped_high,
@@ -60,7 +57,6 @@ def page(run: LoadRun) -> str:
         generator=generator_says(run),
         edges=edges_say(run),
         measured=how_measured(run),
-        facts={"Settings": _facts(run.settings), "Machine": _facts(run.machine)},
     )
 
 
@@ -87,8 +83,12 @@ def _charts(run: LoadRun) -> Iterator[dict[str, str]]:
         yield {"title": title, "remark": words, "svg": svg(figure, draw.__name__)}
 
 
-def _facts(data: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(name, _fact(value)) for name, value in sorted(data.items())]
+def _short(text: object) -> str:
+    return printable(str(text), _LONG)
+
+
+def _facts(data: Mapping[str, Any]) -> dict[str, str]:
+    return {_short(name): _short(_fact(value)) for name, value in sorted(data.items())}
 
 
 def _fact(value: Any) -> str:

@@ -32,7 +32,7 @@ def test_a_matrix_comes_back_as_it_was_saved(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "[]", '{"format": "another"}', '{"cells": 3}'])
 def test_a_file_without_a_matrix_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "file").write_text(text)
-    with pytest.raises(InvalidArgument, match="holds no matrix"):
+    with pytest.raises(InvalidArgument, match="cannot be read"):
         Matrix.load(tmp_path / "file")
 
 
