@@ -10,10 +10,10 @@ from pathlib import Path
 
 from kvlab.bench import runner
 from kvlab.bench.page import page
-from kvlab.bench.run import CONTROL, BenchRun, empty_folder
+from kvlab.bench.run import CONTROL, BenchRun
 from kvlab.bench.verdict import EQUAL, SLOWER, Verdicts, against
 from kvlab.errors import InvalidArgument
-from kvlab.load.record.files import reserved_folder
+from kvlab.load.record.files import empty_folder, reserved_folder
 from kvlab.load.record.words import duration, printable
 
 RUNS = "benches"

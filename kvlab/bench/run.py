@@ -27,6 +27,7 @@ from kvlab.bench.reading import facts_in
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.measure.comparison import Comparison, ratio_over_turns
 from kvlab.instruments.measure.turns import Taken
+from kvlab.load.record.files import empty_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -191,17 +192,3 @@ class BenchRun:
             row | {"turns": tuple(Turn(**turn) for turn in row["turns"])} for row in facts["rows"]
         )
         return cls(**facts | {"rows": tuple(Row(**row) for row in rows)})
-
-
-def empty_folder(folder: str | PathLike[str]) -> Path:
-    """Make the folder, where it is not there yet. ``InvalidArgument`` where it holds something."""
-    target = Path(folder)
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        if any(target.iterdir()):
-            raise InvalidArgument(f"{target} is there already; no run is written over another")
-    except (OSError, ValueError) as problem:
-        if isinstance(problem, InvalidArgument):
-            raise
-        raise InvalidArgument(f"{target} cannot hold a run: {problem}") from problem
-    return target

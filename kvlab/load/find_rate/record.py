@@ -19,7 +19,7 @@ import pandas as pd
 from kvlab.errors import InvalidArgument
 from kvlab.load.find_rate.search import Limit, limit
 from kvlab.load.find_rate.slo import Slo
-from kvlab.load.record.files import as_json, reading, without_address
+from kvlab.load.record.files import as_json, empty_folder, reading, without_address
 from kvlab.load.record.parts import LATE
 from kvlab.load.record.run import LoadRun
 
@@ -164,10 +164,7 @@ class RateSearch:
 
     def save(self, folder: str | PathLike[str], pages: Mapping[str, str] = {}) -> Path:
         """Write the folder, which must be new or empty, and return its path."""
-        target = Path(folder)
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise InvalidArgument(f"{target} is there already; no search is written over another")
-        target.mkdir(parents=True, exist_ok=True)
+        target = empty_folder(folder)
         facts = without_address(as_json("search", {"format": FORMAT} | asdict(self)))
         texts = {
             "probes.csv": self.frame().to_csv(index=False),

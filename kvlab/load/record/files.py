@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,20 @@ def reserved_folder(parent: Path, name: str) -> Path:
             folder = parent / f"{name}-{number}"
         else:
             return folder
+
+
+def empty_folder(folder: str | PathLike[str]) -> Path:
+    """Make the folder, where it is not there yet. ``InvalidArgument`` where it holds something."""
+    target = Path(folder)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        if any(target.iterdir()):
+            raise InvalidArgument(f"{target} is there already; no run is written over another")
+    except (OSError, ValueError) as problem:
+        if isinstance(problem, InvalidArgument):
+            raise
+        raise InvalidArgument(f"{target} cannot hold a run: {problem}") from problem
+    return target
 
 
 @contextmanager
