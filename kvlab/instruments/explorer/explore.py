@@ -23,14 +23,16 @@ client does not end a TTL that another client has set and that can still go on.
 
 A failover (``failovers``) replaces the server by a replica that has not got its last writes, as
 asynchronous replication allows. It comes before a step of a client: let a client look again at what
-must not be lost. WAIT is answered at once, and what was written before its answer is not lost.
+must not be lost. WAIT is answered at once, and what was written before its answer is not lost; or
+it is in vain and answered with 0, which is a fault too. A failover that comes while a command is
+under way is a failover and a lost reply: two faults.
 
 Not promised: orders inside a pipeline that is no MULTI; reads from a replica; the order of the
 asyncio tasks of one client, nor a blocking command that another task would end; pub/sub; TTLs of
-hash fields. A client that sleeps twice in a row wakes only when another client has moved, or when
-no other can. The server's own clock is real: what a script computes from TIME, or the server from
-idle times (XAUTOCLAIM), notices neither a sleep nor a TTL that a fault ends. Keep TTLs above a
-second.
+hash fields; what WAIT says to a client whose blocking command another client has ended. A client
+that sleeps twice in a row wakes only when another client has moved, or when no other can. The
+server's own clock is real: what a script computes from TIME, or the server from idle times
+(XAUTOCLAIM), notices neither a sleep nor a TTL that a fault ends. Keep TTLs above a second.
 
 Mutual exclusion is asked for with two steps that touch the same thing, and a client that crashes is
 no longer inside::
@@ -215,7 +217,7 @@ def replay(
     ``0``: client 0 goes on. ``x0``: client 0 crashes; ``r0`` and ``q0``: the reply or the request
     of its next command is lost; ``t0``: its blocking command times out; ``j0``: its clock has
     jumped. ``e:key``: the key's TTL ends. ``f``: the server forgets its scripts.
-    ``p2``: a replica without the last 2 writes takes its place.
+    ``p2``: a replica without the last 2 writes takes its place. ``w0``: its WAIT is in vain.
 
     After the end of the schedule the clients go on in their order: "0" is the default schedule. The
     other arguments are those of :func:`explore` (``clock_jumps`` too); every fault that the
@@ -225,7 +227,7 @@ def replay(
     tokens = schedule.split() if isinstance(schedule, str) else []
     if not tokens:
         raise InvalidArgument(f'schedule must be a text like "0 0 1 x1 0", not {schedule!r:.80}')
-    failing_over = any(token.startswith("p") for token in tokens)
+    failing_over = any(token[0] in "pw" for token in tokens)
     settings = Settings(
         clients=named(clients),
         setup=setup,

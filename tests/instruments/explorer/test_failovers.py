@@ -193,7 +193,8 @@ def test_an_old_server_is_refused_in_one_sentence() -> None:
 
 def sets_and_waits(kv: Any) -> str:
     kv.set("before", 1)
-    kv.wait(1, 100)
+    if kv.wait(1, 100) < 1:
+        return "nobody knows"
     kv.set("after", 1)
     with suppress(redis.ConnectionError):
         kv.get("a failover may come before this step too")
@@ -202,10 +203,19 @@ def sets_and_waits(kv: Any) -> str:
 
 async def sets_and_waits_async(kv: Any) -> str:
     await kv.set("before", 1)
-    await kv.wait(1, 100)
+    if await kv.wait(1, 100) < 1:
+        return "nobody knows"
     await kv.set("after", 1)
     with suppress(redis.ConnectionError):
         await kv.get("a failover may come before this step too")
+    return "written"
+
+
+def sets_and_does_not_look_at_the_answer(kv: Any) -> str:
+    kv.set("before", 1)
+    kv.wait(1, 100)
+    with suppress(redis.ConnectionError):
+        kv.get("a failover may come before this step too")
     return "written"
 
 
@@ -225,6 +235,16 @@ def test_what_wait_has_confirmed_is_not_lost_and_what_comes_after_it_is(client: 
     assert kept.faults["failovers"]
     assert kept.holds
     assert explore([client], invariant=after_is_kept, failovers=True, **NO_RETRY).violations
+
+
+def test_a_wait_in_vain_confirms_nothing_and_is_a_fault_of_its_own() -> None:
+    asked = {"invariant": before_is_kept, "failovers": True, **NO_RETRY}
+    assert explore([sets_and_does_not_look_at_the_answer], **asked)
+    story = explore([sets_and_does_not_look_at_the_answer], max_faults=2, **asked)
+    assert (story.violations, story.schedule) == (1, "0 w0 p1 0")
+    assert "WAIT 1 100 → 0: no replica has got it" in str(story)
+    again = replay("0 w0 p1 0", [sets_and_does_not_look_at_the_answer], invariant=before_is_kept)
+    assert not again.holds
 
 
 @pytest.mark.parametrize("client", [sets_and_waits, sets_and_waits_async])
@@ -256,6 +276,26 @@ def test_a_ttl_that_ended_takes_only_a_key_with_a_ttl() -> None:
     assert story.faults["failovers"]
 
 
+def test_time_brings_the_older_ttl_nearer_to_its_end_and_not_the_lost_one() -> None:
+    """Of two TTLs the replica has got the longer one, which runs on."""
+    left = set()
+
+    def client(kv: Any) -> Any:
+        kv.set("k", "a", ex=1000)
+        kv.set("k", "b", ex=10)
+        time.sleep(20)
+        kv.get("x")
+        return kv.get("k"), kv.ttl("k")
+
+    def note(world: Any) -> bool:
+        if [step.label[:6] for step in world.trace[2:4]] == ["sleeps", "is rep"]:
+            left.add((world.trace[3].label[-13:], world.results[0]))
+        return True
+
+    explore([client], failovers=True, invariant=note, client_options=TEXT)
+    assert left == {("he last write", ("a", 980)), ("last 2 writes", (None, -2))}
+
+
 def test_what_a_gather_has_sent_is_noted_when_the_server_has_done_it() -> None:
     async def client(kv: Any) -> int:
         await asyncio.gather(kv.set("a", 1), kv.set("b", 1))
@@ -267,16 +307,23 @@ def test_what_a_gather_has_sent_is_noted_when_the_server_has_done_it() -> None:
 
 
 def test_another_database_is_followed_and_left() -> None:
-    def elsewhere(kv: Any) -> None:
-        kv.execute_command("SELECT", 3)
-        kv.set("b", 1)
-        kv.set("c", 1)
-        kv.get("x")
+    left = set()
 
-    def here(kv: Any) -> None:
+    def client(kv: Any) -> Any:
         kv.set("t", 1, ex=50)
+        kv.execute_command("SELECT", 3)
+        kv.set("a", 1)
+        kv.set("b", 1)
+        looks = kv.pipeline(transaction=False).execute_command("SELECT", 3).exists("a").exists("b")
+        return tuple(looks.execute_command("SELECT", 0).exists("t").execute())
 
-    assert explore([elsewhere, here], failovers=True, expiries=True, max_faults=2).holds
+    def note(world: Any) -> bool:
+        if [step.kind for step in world.trace[4:6]] == ["expire", "fail over"]:
+            left.add(world.results[0])
+        return True
+
+    explore([client], failovers=True, expiries=True, max_faults=2, invariant=note)
+    assert left == {(True, 1, 0, True, 0), (True, 0, 0, True, 0)}
 
 
 @pytest.mark.parametrize("replace", [False, True])

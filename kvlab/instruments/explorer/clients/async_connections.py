@@ -75,7 +75,7 @@ class SteppedAsync(SteppedConnectionBase):
         commands, order = self.ask(command)
         if order == "lose request":
             return
-        data, timeout = self.as_sent(command, commands)
+        data, timeout = self.as_sent(command, commands, order)
         # With a timeout Python 3.11 sends in a task: perhaps after the client's next stop.
         patience, this.socket_timeout = this.socket_timeout, None
         try:

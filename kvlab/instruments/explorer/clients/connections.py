@@ -23,7 +23,7 @@ from kvlab.instruments.explorer.clients.server_side import ServerSide
 from kvlab.instruments.explorer.clients.stops import Blocked, Command, Order, Sending
 
 _ANSWER = b"return tonumber(ARGV[1])"
-"""WAIT is answered at once, as by replicas that have got all that the clients wrote."""
+"""WAIT is answered at once: by replicas that have got all that the client wrote, or in vain."""
 
 
 class Noting:
@@ -120,11 +120,14 @@ class SteppedConnectionBase(Noting):
             self.client_thread.pending_io += len(commands)
         return commands, order
 
-    def as_sent(self, packed: Any, commands: list[Command]) -> tuple[Any, float | None]:
+    def as_sent(
+        self, packed: Any, commands: list[Command], order: Order
+    ) -> tuple[Any, float | None]:
         """What is written instead of these bytes, and the timeout of a blocking command."""
         this: Any = self
         if self.server.has_replica and (count := waits_for_replicas(commands)) is not None:
-            return this.pack_command(b"EVAL", _ANSWER, b"0", count), None
+            answer = b"0" if order == "wait in vain" else count
+            return this.pack_command(b"EVAL", _ANSWER, b"0", answer), None
         timed = waits_in(commands)
         return (packed, None) if timed is None else (this.pack_command(*timed[0]), timed[1])
 
@@ -170,7 +173,7 @@ class SteppedSync(_GreetingSync, SteppedConnectionBase):
         commands, order = self.ask(command)
         if order == "lose request":
             return
-        data, timeout = self.as_sent(command, commands)
+        data, timeout = self.as_sent(command, commands, order)
         send(data, check_health=False)
         if order == "lose reply":
             for _ in commands:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Command = tuple[bytes, ...]
-Order = Literal["go", "crash", "lose reply", "lose request", "time out"]
+Order = Literal["go", "crash", "lose reply", "lose request", "time out", "wait in vain"]
 """What the explorer lets happen to a client that stands at a stop."""
 
 

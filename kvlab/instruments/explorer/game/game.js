@@ -21,7 +21,7 @@ function move([token, client, kind, request, reply, state, changed, gone, last, 
     token, client, kind, request: text(request), reply: text(reply), state: content.states[state],
     changed: changed.map(text), gone: gone.map(text), last: text(last), to,
     steps: kind === "look" ? 0 : 1, // a client that looks at its clock makes no step
-    fault: ["crash", "lose reply", "lose request", "expire", "flush", "jump", "fail over"].includes(kind),
+    fault: ["crash", "lose reply", "lose request", "expire", "flush", "jump", "fail over", "wait in vain"].includes(kind),
   };
 }
 
@@ -91,6 +91,7 @@ function what(one) {
     case "lose reply": return ["the reply is lost"];
     case "lose request": return ["the request is lost"];
     case "time out": return [make("code", {}, one.request), " times out"];
+    case "wait in vain": return [make("code", {}, one.request), " waits in vain"];
     case "expire": case "flush": case "fail over": case "jump": case "look": return [one.request];
     default: return [make("code", {}, one.request)];
   }

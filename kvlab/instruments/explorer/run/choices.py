@@ -9,6 +9,7 @@ l0        client 0 reads its clock; written only where client 0 reads it again a
 e:key     the key's TTL ends
 f         the server forgets its scripts (SCRIPT FLUSH)
 p2        a failover: a replica is promoted that has not got the last 2 writes
+w0        client 0 sends WAIT, and is told 0: no replica has got its writes in time
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ Kind = Literal[
     "lose reply",
     "lose request",
     "time out",
+    "wait in vain",
     "look",
     "jump",
     "expire",
@@ -36,6 +38,7 @@ FAULT_NAMES = {
     "expire": "expiries",
     "flush": "script_flushes",
     "fail over": "failovers",
+    "wait in vain": "failovers",
     "jump": "clock_jumps",
 }
 """The kinds that are faults, and the name by which each is allowed."""
@@ -45,6 +48,7 @@ _LETTERS = {
     "lose reply": "r",
     "lose request": "q",
     "time out": "t",
+    "wait in vain": "w",
     "look": "l",
 }
 

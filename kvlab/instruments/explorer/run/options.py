@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kvlab.instruments.explorer.clients.blocking_commands import waits_in
+from kvlab.instruments.explorer.clients.blocking_commands import waits_for_replicas, waits_in
 from kvlab.instruments.explorer.clients.clock import RunClock
 from kvlab.instruments.explorer.clients.stops import (
     Asleep,
@@ -151,6 +151,8 @@ def _faults(exploration: Exploration, stops: Sequence[Stop], state: RunState) ->
                 found.append(Choice("lose reply", client))
             if allowed.lost_requests:
                 found.append(Choice("lose request", client))
+        if isinstance(stop, Sending) and allowed.failovers and waits_for_replicas(stop.commands):
+            found.append(Choice("wait in vain", client))
     if allowed.expiries:
         found += [Choice("expire", key=key) for key in state.ttls.keys]
     if allowed.script_flushes:

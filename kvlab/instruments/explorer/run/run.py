@@ -29,7 +29,7 @@ from kvlab.instruments.explorer.search import Nondeterministic, RepeatRun
 THE_END = "the end of a client"
 THE_LAST_WRITE = "the last write"
 A_MOMENT = 0.001  # seconds: no server ends a wait at once
-_ORDERS = {"go", "crash", "lose reply", "lose request", "time out"}
+_ORDERS = {"go", "crash", "lose reply", "lose request", "time out", "wait in vain"}
 
 
 class Run:
@@ -180,7 +180,8 @@ class Run:
             self.exploration.server.unlink(choice.key)
             step = Step("expire", None, key=choice.key)
             touched = Footprint(writes=frozenset({choice.key, THE_END}))
-            self._note_time()
+            if self.exploration.write_log is not None:
+                self.exploration.write_log.ttl_ended(choice.key)
         elif choice.kind == "fail over":
             self.exploration.fail_over(choice.lost)
             step = Step("fail over", None, label=_failed_over(choice.lost))
@@ -250,8 +251,9 @@ class Run:
             self._note_ttls(client)
         self._state.clock.pass_by(seconds)
         kept = () if self.settings.faults.expiries else self._able(client)
-        self._state.ttls.pass_by(seconds, kept)
-        self._note_time()
+        passed, stay = self._state.ttls.pass_by(seconds, kept)
+        if self.exploration.write_log is not None:
+            self.exploration.write_log.time_passed(passed, stay)
 
     def _able(self, client: int) -> set[int]:
         """The other clients that can go on."""
@@ -269,16 +271,12 @@ class Run:
         if step is not None and step.client is not None and self._is_sending(step.client):
             self.exploration.side.settle()  # the server may not have done yet what was sent
         written = log.note(connection)
-        if step is not None and step.replies and waits_for_replicas(step.commands):
+        if step is not None and step.replies and _has_been_waited_for(step):
             log.replicated(connection)
         return written
 
     def _is_sending(self, client: int) -> bool:
         return bool(self.exploration.programs[client].thread.pending_io)
-
-    def _note_time(self) -> None:
-        if self.exploration.write_log is not None:
-            self.exploration.write_log.note(by_time=True)
 
     def _note_ttls(self, client: int | None) -> None:
         if self._ttls_matter():
@@ -289,6 +287,10 @@ def _was_cut(thread: ClientThread, commands: Sequence[object], replies: Sequence
     """Whether the commands of a step met a connection that was closed before."""
     waits = thread.pending_io or isinstance(thread.stop, Blocked)
     return bool(commands) and not replies and not waits
+
+
+def _has_been_waited_for(step: Step) -> bool:
+    return step.kind != "wait in vain" and waits_for_replicas(step.commands) is not None
 
 
 def _failed_over(lost: int) -> str:

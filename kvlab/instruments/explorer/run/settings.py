@@ -35,7 +35,7 @@ class Faults:
     * ``failovers``: the server is replaced by a replica that has not got its last writes: one of
       them, two of them, up to all that the clients have made. All connections of the clients
       break, and the scripts are forgotten. (Replication is asynchronous: a client is answered
-      before a replica has the write.)
+      before a replica has the write.) Another fault of this kind: a WAIT is answered with 0.
     * ``clock_jumps``: when a client reads its wall clock (``time.time``), the clock has jumped by
       one of these numbers of seconds.
 

@@ -73,15 +73,18 @@ class Ttls:
             self._ttls[key] = known
         self._noted_at = _real()
 
-    def pass_by(self, seconds: float, kept: Collection[int]) -> None:
-        """So much time passes. TTLs set by the clients in ``kept`` do not end."""
+    def pass_by(self, seconds: float, kept: Collection[int]) -> tuple[int, list[bytes]]:
+        """So much time passes. TTLs set by the clients in ``kept`` do not end.
+
+        Returns the ms that have passed, and the keys whose TTLs would have ended and stay."""
         passed = math.ceil(seconds * 1000 - 1e-6)
-        after = {}
+        after, stay = {}, []
         for key, (_, left, owner) in self._ttls.items():
-            stays = left <= passed and owner in kept
-            after[key] = (left if stays else max(0, left - passed), owner)
+            if left <= passed and owner in kept:
+                stay.append(key)
+            after[key] = (left if key in stay else max(0, left - passed), owner)
         if not after:
-            return
+            return passed, stay
         words = [word for key, (left, _) in after.items() for word in (key, str(left))]
         ends: Any = self._server.eval(_WRITE, 0, *words)
         self._ttls = {
@@ -90,6 +93,7 @@ class Ttls:
             if left
         }
         self._noted_at = _real()
+        return passed, stay
 
 
 def _roundest(least: int, most: int) -> int:

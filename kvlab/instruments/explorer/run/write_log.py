@@ -5,13 +5,13 @@ server's append-only file has the same commands as its replication stream: the e
 and not the script; a MULTI as one. So the state of a promoted replica is an empty server to which
 the beginning of that file is applied.
 
-What the passing of time does (a TTL that ends) happens on a replica too, to a key that has a TTL
-there. It is never taken back.
+Time passes on a replica too: it brings each TTL that the replica has nearer to its end. That is
+never taken back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,28 +26,23 @@ OPTIONS = {"appendonly": "yes", "appendfsync": "no", "auto-aof-rewrite-percentag
 Command = Sequence[bytes]
 
 
-_IF_IT_HAS_A_TTL = """
-if redis.call('PTTL', KEYS[1]) >= 0 then return redis.call(ARGV[1], KEYS[1], unpack(ARGV, 2)) end"""
+_END = b"if redis.call('PTTL', KEYS[1]) >= 0 then redis.call('UNLINK', KEYS[1]) end"
+_AGE = b"""
+local kept = {}
+for at = 2, #ARGV do kept[ARGV[at]] = true end
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  local ends = redis.call('PEXPIRETIME', key)
+  if ends >= 0 and not kept[key] then redis.call('PEXPIREAT', key, ends - ARGV[1]) end
+end"""
 
 
 class _Write(NamedTuple):
     """One command, or MULTI with all that is in it, in a database. ``by``: the number of the
-    connection of a client that made it; None for what a failover cannot lose. ``by_time``: a TTL
-    ended, or came nearer to its end."""
+    connection of a client that made it; None for what a failover cannot lose."""
 
     commands: tuple[Command, ...]
     database: bytes
     by: int | None
-    by_time: bool
-
-    def again(self) -> Iterator[Command]:
-        """The commands that do this on a server that may have other data."""
-        for name, *words in self.commands:
-            if self.by_time:
-                key, *more = words
-                yield (b"EVAL", _IF_IT_HAS_A_TTL.encode(), b"1", key, name, *more)
-            else:
-                yield (name, *words)
 
 
 class WriteLog:
@@ -67,11 +62,19 @@ class WriteLog:
         self._new()
         self._writes.clear()
 
-    def note(self, by: int | None = None, *, by_time: bool = False) -> bool:
+    def note(self, by: int | None = None) -> bool:
         """Note what has been written since the last note; whether it was anything."""
-        found = [_Write(*write, by, by_time) for write in self._new()]
+        found = [_Write(*write, by) for write in self._new()]
         self._writes += found
         return bool(found)
+
+    def ttl_ended(self, key: bytes) -> None:
+        """The explorer has ended the TTL of this key."""
+        self._by_time(b"EVAL", _END, b"1", key)
+
+    def time_passed(self, ms: int, kept: Iterable[bytes]) -> None:
+        """The explorer has brought every TTL nearer to its end, but those of the kept keys."""
+        self._by_time(b"EVAL", _AGE, b"0", b"%d" % ms, *kept)
 
     @property
     def at_risk(self) -> int:
@@ -99,11 +102,16 @@ class WriteLog:
         again.execute_command("FLUSHALL")
         for write in self._writes:
             again.execute_command("SELECT", write.database)
-            for command in write.again():
+            for command in write.commands:
                 again.execute_command(*command)
         again.execute_command("SELECT", 0)
         again.execute()
         self._new()
+
+    def _by_time(self, *command: bytes) -> None:
+        """Note what does this to other data, too; not what it has done here."""
+        self._new()
+        self._writes.append(_Write((command,), b"0", None))
 
     def _new(self) -> list[tuple[tuple[Command, ...], bytes]]:
         """What was written since this was asked last: commands, those of a MULTI together, and

@@ -83,4 +83,5 @@ def texts_of(step: Step) -> tuple[str, ...]:
     if step.kind == "time out":
         request += " times out"
     lost = ", and the reply is lost" if step.kind == "lose reply" else ""
-    return request, reply_of(step) + lost
+    vain = ": no replica has got it" if step.kind == "wait in vain" else ""
+    return request, reply_of(step) + lost + vain

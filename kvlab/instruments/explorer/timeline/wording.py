@@ -92,6 +92,8 @@ def line_of(step: Step) -> str:
             return f"the TTL of {word(step.key, 40)} ends"
         case "flush":
             return "forgets its scripts"
+        case "wait in vain":
+            return f"{request} → {reply}: no replica has got it"
         case "fail over":
             return step.label
     if not step.commands:
