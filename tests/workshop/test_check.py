@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from workshop.answers.distributed_lock import release_get_then_del, release_in_a_script
+from workshop.answers.patterns.distributed_lock import release_get_then_del, release_in_a_script
 
 from kvlab.errors import InvalidArgument
 from kvlab.server.running_server import RunningServer

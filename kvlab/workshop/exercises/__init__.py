@@ -1,6 +1,7 @@
 """The exercises, two for each chapter: a short one and a longer one.
 
 Each module holds the exercises of one chapter: their promises, each with its trial, and hints.
+The room ``patterns`` holds those of chapters 1 to 8.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ from kvlab.errors import InvalidArgument
 from kvlab.workshop.exercises.exercise import Exercise
 
 CHAPTERS = {
-    "01": "cache_aside",
-    "02": "write_through",
-    "03": "rate_limiting",
-    "04": "sessions",
-    "05": "distributed_lock",
-    "06": "leaderboard",
-    "07": "pipeline",
-    "08": "feature_flags",
+    "01": "patterns.cache_aside",
+    "02": "patterns.write_through",
+    "03": "patterns.rate_limiting",
+    "04": "patterns.sessions",
+    "05": "patterns.distributed_lock",
+    "06": "patterns.leaderboard",
+    "07": "patterns.pipeline",
+    "08": "patterns.feature_flags",
     "09": "explore_your_own_code",
     "10": "load_tests",
     "11": "libraries",

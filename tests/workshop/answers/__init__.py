@@ -1,19 +1,21 @@
 from __future__ import annotations
 
 from workshop.answers import (
-    cache_aside,
-    distributed_lock,
     explore_your_own_code,
-    feature_flags,
-    leaderboard,
     libraries,
     load_tests,
+)
+from workshop.answers.answer import Answer
+from workshop.answers.patterns import (
+    cache_aside,
+    distributed_lock,
+    feature_flags,
+    leaderboard,
     pipeline,
     rate_limiting,
     sessions,
     write_through,
 )
-from workshop.answers.answer import Answer
 
 ANSWERS: list[Answer] = [
     *cache_aside.ANSWERS,
