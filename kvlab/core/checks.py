@@ -88,16 +88,20 @@ def real(
 
     The float is finite; with ``infinite`` it may also be ``math.inf``.
     """
-    number, index = math.nan, _index(value)
-    with suppress(OverflowError):  # an int of more than 308 digits
-        if index is not None:
-            number = float(index)
-        elif isinstance(value, Real) and not isinstance(value, Rational | bool):
-            number = float(value)
+    number = value if type(value) is float else _float(value)
     fits = low < number <= high if above else low <= number <= high
     if not fits or (math.isinf(number) and not infinite):
         raise _wrong(name, f"{kind} {_range(low, high, above)}", value)
     return number
+
+
+def _float(value: object) -> float:
+    with suppress(OverflowError):  # an int of more than 308 digits
+        if (index := _index(value)) is not None:
+            return float(index)
+        if isinstance(value, Real) and not isinstance(value, Rational | bool):
+            return float(value)
+    return math.nan
 
 
 def seconds(

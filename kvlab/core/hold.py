@@ -185,13 +185,13 @@ class _Hold:
 
     def __init__(self, kv: Any, lock: HoldableLock, wait: float, renew: bool) -> None:
         self._kv, self._lock, self._wait, self._renew = kv, holdable(lock), wait, renew
-        self._holding = Holding(lock, None, kv.clock)
+        self._holding: Any = None  # a Holding from the begin of a body on
 
     def _new(self) -> Holding:
-        if self._holding.taken:
+        if self._holding is not None and self._holding.taken:
             raise InvalidArgument("this hold has a body; make a hold for each body")
-        self._holding = Holding(self._lock, None, self._kv.clock)
-        return self._holding
+        self._holding = holding = Holding(self._lock, None, self._kv.clock)
+        return holding
 
 
 class Hold(_Hold, AbstractContextManager[Holding]):

@@ -44,9 +44,7 @@ def encode(op: Op[Any], prefix: str, *, with_source: bool = False) -> Command:
     hiredis ends the process when it packs a number while a signal, such as Ctrl-C, is pending.
     """
     args = [
-        prefix + arg.name
-        if type(arg) is Key
-        else (arg if isinstance(arg, str | bytes) else repr(arg))
+        prefix + arg.name if type(arg) is Key else (arg if type(arg) in (str, bytes) else repr(arg))
         for arg in op.args
     ]
     if isinstance(op.command, str):

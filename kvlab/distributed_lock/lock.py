@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import secrets
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from kvlab.core.checks import id_text, instance, keep, seconds
 from kvlab.core.cleanup import insist, left_behind
@@ -15,6 +15,8 @@ from kvlab.core.hold import Held
 from kvlab.core.key import Key, segment
 from kvlab.core.op import Op, Raw, Script, milliseconds
 from kvlab.errors import KvlabError, NotOverHttp, Outage, ServerRefused, ServerUnavailable
+
+T = TypeVar("T")
 
 MIN_TTL, MAX_TTL = 0.01, 86_400.0
 """Bounds of a lock's TTL, in seconds."""
@@ -30,7 +32,7 @@ POLL = 0.1
 _ACQUIRE = Script.load("distributed_lock/acquire")
 _RENEW = Script.load("distributed_lock/renew")
 _RELEASE = Script.load("distributed_lock/release")
-_FENCE_MS, _SPENT_MS = milliseconds(FENCE_MEMORY), milliseconds(SPENT_MEMORY)
+_FENCE_MS, _SPENT_MS = str(milliseconds(FENCE_MEMORY)), str(milliseconds(SPENT_MEMORY))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Lock:
 
     name: str
     ttl: float
-    _ms: int = field(init=False, repr=False, compare=False)
+    _ms: str = field(init=False, repr=False, compare=False)
     _stem: str = field(init=False, repr=False, compare=False)
     _keys: tuple[Key, Key, Key, Key] = field(init=False, repr=False, compare=False)
 
@@ -51,7 +53,7 @@ class Lock:
         name = id_text("name", self.name, empty=False)
         ttl = seconds("ttl", self.ttl, MIN_TTL, MAX_TTL)
         stem = f"lock:{{{segment(name)}}}:"
-        keep(self, name=name, ttl=ttl, _ms=milliseconds(ttl), _stem=stem)
+        keep(self, name=name, ttl=ttl, _ms=str(milliseconds(ttl)), _stem=stem)
         keep(self, _keys=tuple(map(self._key, ("held", "fence", "waiting", "wake"))))
 
     def try_acquire(self) -> Op[Held | None]:
@@ -60,7 +62,8 @@ class Lock:
         Each call of this method is a new attempt; the op that it returns may be run again. For
         ``SPENT_MEMORY`` seconds after the release of its hold the op answers None.
         """
-        return self._attempt(_new_token(), False, _held_or_none)
+        token = _new_token()
+        return self._attempt(token, False, partial(_held_or_none, token, None))
 
     def renew(self, held: Held) -> Op[bool]:
         """Start the TTL again from now; False when this hold is over. One round trip."""
@@ -103,10 +106,11 @@ class Lock:
         try:
             while True:
                 left = began + wait - asked
-                answer = yield from self._attempt(token, left > 0, _held_or_seconds)
+                decode = partial(_held_or_seconds, token, asked)
+                answer = yield from self._attempt(token, left > 0, decode)
                 if isinstance(answer, Held):
                     if (yield from Now()) - asked < self.ttl:
-                        return Held(answer.token, answer.fence, asked)
+                        return answer
                     # The answer took a whole TTL, so the hold may be over: a new attempt.
                     yield from self.release(answer)
                     token = _new_token()
@@ -135,7 +139,7 @@ class Lock:
         except Outage:
             yield from Wait(min(0.1, longest))  # the next try shows what is wrong
 
-    def _attempt(self, token: str, waits: bool, decode: Any) -> Op[Any]:
+    def _attempt(self, token: str, waits: bool, decode: Callable[[Raw], T]) -> Op[T]:
         return Op(
             _ACQUIRE,
             *self._keys,
@@ -143,8 +147,8 @@ class Lock:
             token,
             self._ms,
             _FENCE_MS,
-            int(waits),
-            decode=functools.partial(decode, token),
+            "1" if waits else "0",
+            decode=decode,
             idempotent=True,
         )
 
@@ -160,10 +164,10 @@ def _token(held: Held) -> str:
     return instance("held", held, Held, "the hold that an acquire answered").token
 
 
-def _held_or_none(token: str, reply: Raw) -> Held | None:
-    return Held(token, int(reply[1])) if reply[0] else None
+def _held_or_none(token: str, asked: float | None, reply: Raw) -> Held | None:
+    return Held(token, int(reply[1]), asked) if reply[0] else None
 
 
-def _held_or_seconds(token: str, reply: Raw) -> Held | float:
+def _held_or_seconds(token: str, asked: float | None, reply: Raw) -> Held | float:
     # PTTL rounds down: a millisecond later the TTL is over.
-    return Held(token, int(reply[1])) if reply[0] else (reply[1] + 1) / 1000
+    return _held_or_none(token, asked, reply) or (reply[1] + 1) / 1000

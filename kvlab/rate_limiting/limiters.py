@@ -8,12 +8,13 @@ from typing import ClassVar, Literal
 
 from kvlab.core.checks import Id, id_text, keep, one_of, seconds, text, whole
 from kvlab.core.key import Key, segment
-from kvlab.core.op import Op, Raw, Script
+from kvlab.core.op import Op, Raw, Script, milliseconds
 from kvlab.errors import InvalidArgument
 from kvlab.rate_limiting.decision import Decision, Policy
 
 RETRY_HORIZON = 60.0
 """An ``op_id`` is remembered for this many seconds; the executor's ``deadline`` must be shorter."""
+_HORIZON = str(milliseconds(RETRY_HORIZON))
 OUTAGE_RETRY = 1.0
 """``retry_after`` of a hit that ``outage="closed"`` denies, in seconds."""
 MAX_LIMIT = 2**53
@@ -41,13 +42,13 @@ class _Limiter:
     outage: Outage = field(default="raise", kw_only=True)
 
     _kind: ClassVar[str]
-    _script: ClassVar[str]
+    _script: ClassVar[Script]
 
     # computed once, at construction
     _capacity: int = field(init=False, repr=False, compare=False)
     _policy: Policy = field(init=False, repr=False, compare=False)
     _key_around: tuple[str, str] = field(init=False, repr=False, compare=False)
-    _rule: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    _rule: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         name = text("name", self.name)
@@ -62,7 +63,7 @@ class _Limiter:
             outage=one_of("outage", self.outage, ("raise", "open", "closed")),
             _key_around=(f"ratelimit:{segment(name)}:{{", f"}}:{self._kind}-{micros}"),
             _capacity=limit,
-            _rule=(limit, micros),
+            _rule=(_HORIZON, str(limit), str(micros)),
             _policy=Policy(name, limit, window),
         )
 
@@ -86,16 +87,14 @@ class _Limiter:
 
     def _op(self, key: Id, cost: int, op_id: Id | None, *, counting: bool) -> Op[Decision]:
         cost = whole("cost", cost, 1, MAX_LIMIT)
-        used = self._key(key)
-        keys = [used]
+        keys = [used := self._key(key)]
         if op_id is not None:
             keys.append(Key(f"{used.name}:op:{segment(id_text('op_id', op_id, empty=False))}"))
         return Op(
-            Script.load(self._script),
+            self._script,
             *keys,
             cost,
-            int(counting),
-            int(RETRY_HORIZON * 1000),
+            "1" if counting else "0",
             *self._rule,
             decode=self._decision,
             idempotent=not counting or op_id is not None,
@@ -124,7 +123,7 @@ class FixedWindow(_Limiter):
     """At most ``limit`` units in each window; the cheapest. 2 × ``limit`` can meet at an edge."""
 
     _kind = "fixed"
-    _script = "rate_limiting/fixed_window"
+    _script = Script.load("rate_limiting/fixed_window")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +131,7 @@ class SlidingWindowLog(_Limiter):
     """At most ``limit`` units (up to ``MAX_LOG``) in any interval; one entry for each hit."""
 
     _kind = "log"
-    _script = "rate_limiting/sliding_window_log"
+    _script = Script.load("rate_limiting/sliding_window_log")
 
     def __post_init__(self) -> None:
         _Limiter.__post_init__(self)
@@ -144,7 +143,7 @@ class SlidingWindowCounter(_Limiter):
     """Two counts: the older one fades as if its hits had been spread evenly over its window."""
 
     _kind = "counter"
-    _script = "rate_limiting/sliding_window_counter"
+    _script = Script.load("rate_limiting/sliding_window_counter")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +157,12 @@ class TokenBucket(_Limiter):
     burst: int | None = None
 
     _kind = "bucket"
-    _script = "rate_limiting/token_bucket"
+    _script = Script.load("rate_limiting/token_bucket")
 
     def __post_init__(self) -> None:
         _Limiter.__post_init__(self)
         burst = self.limit if self.burst is None else whole("burst", self.burst, 1, MAX_LIMIT)
-        _, micros = self._rule
+        micros = int(self._rule[-1])
         common = math.gcd(self.limit, micros)
         scale, drain = micros // common, self.limit // common
         if burst * scale > MAX_LIMIT:
@@ -173,4 +172,5 @@ class TokenBucket(_Limiter):
             )
         given = None if self.burst is None else burst
         policy = Policy(self.name, self.limit, self.window, given)
-        keep(self, burst=given, _capacity=burst, _rule=(burst, scale, drain), _policy=policy)
+        keep(self, burst=given, _capacity=burst, _policy=policy)
+        keep(self, _rule=(_HORIZON, str(burst), str(scale), str(drain)))

@@ -16,7 +16,7 @@ from enum import Enum
 from typing import Any, Final
 
 from kvlab.core.checks import mapping, shown
-from kvlab.core.json_values import encoded
+from kvlab.core.json_values import decoded, encoded
 from kvlab.core.op import Raw
 from kvlab.errors import InvalidArgument, NotJson, SessionTooLarge
 
@@ -114,10 +114,9 @@ def decoder(sid: str) -> Callable[[Raw], Session]:
 
     def decode(reply: Raw) -> Session:
         record, data = reply
-        created, seen, expires, deadline, user = record.split(b" ", 4)
-        times = (int(ms) / 1000 for ms in (created, seen, expires, deadline))
+        *times, user = record.split(b" ", 4)  # created, last seen, expires, deadline
         user, _, _ = user.partition(b"\t")  # what follows is for a log-out beside a rotation
-        return Session(sid, json.loads(user), json.loads(data), *times)
+        return Session(sid, decoded(user), decoded(data), *[int(ms) / 1000 for ms in times])
 
     return decode
 

@@ -233,7 +233,7 @@ def test_a_release_wakes_the_waiter(kv: Kv, through: Kv, proxy: Proxy) -> None:
 def test_who_waits_is_remembered_a_second_longer_than_the_hold(kv: Kv) -> None:
     taken(kv)
     for _ in range(2):
-        kv.run(LOCK._attempt("another", True, lambda _, reply: reply))
+        kv.run(LOCK._attempt("another", True, lambda reply: reply))
         held, waiting = (kv.client.pttl(key(kv, name)) for name in ("held", "waiting"))
         assert 900 < waiting - held <= 1001  # so that no release comes before the BLPOP
         kv.client.pexpire(key(kv, "waiting"), 5000)  # as if the hold had been renewed since

@@ -117,10 +117,10 @@ MUTANTS = (
         removed="the server's clock: the caller's own in its place",
         promise="a client whose clock is wrong harms nobody",
         file=MODULE,
-        old="            Script.load(self._script),",
+        old="            self._script,",
         new="""            Script(
-                self._script,
-                Script.load(self._script).source.replace(
+                self._script.name,
+                self._script.source.replace(
                     "redis.call('TIME')", f"{{{int(time.time())}, 0}}"
                 ),
             ),""",

@@ -245,6 +245,8 @@ class Executor:
                     step = steps.send(value) if problem is None else steps.throw(problem)
                     if type(step) is Op:
                         value, problem = (yield from self._one(step)), None
+                    elif type(step) is Now:
+                        value, problem = self.clock(), None
                     else:
                         value, problem = (yield from self._step(step)), None
             except BaseException as raised:
@@ -261,8 +263,6 @@ class Executor:
                 return (yield from self._batch(step))
             case Call() | Wait():
                 return (yield step)
-            case Now():
-                return self.clock()
             case Waiting(name):
                 return self._shared.waiter(self._call_name(name))
         raise InvalidArgument(f"a flow must yield ops, calls and waits, not {shown(step)}")

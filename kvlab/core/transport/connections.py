@@ -75,8 +75,8 @@ def packed(commands: list[Command]) -> bytes:
     """The commands as the server reads them."""
     pack, requests = hiredis.pack_command, []
     for command in commands:
-        name, *args = command
-        requests.append(pack(command if name.isalpha() else (*_words(name), *args)))
+        name = command[0]
+        requests.append(pack(command if name.isalpha() else (*_words(name), *command[1:])))
     return b"".join(requests)
 
 
