@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from kvlab import cli
+from kvlab.core.server_url import REST_NAMES
 from kvlab.rest_gateway import ServedGateway
 from kvlab.server import embedded, engines, running_server
 from kvlab.workshop import doctor, doctor_screen
@@ -142,6 +144,85 @@ def test_lab_joins_the_server_lays_a_copy_and_passes_options_on(
     assert done.stdout.splitlines()[-1][0].isdigit()  # JupyterLab's version
 
 
+@pytest.fixture
+def typed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[[str], tuple[int, str]]:
+    """A command line in this process and an empty folder: (exit status, what stderr says)."""
+    for name, _ in REST_NAMES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    def run(words: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["kvlab", *words.split()])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return int(ended.value.code or 0), capsys.readouterr().err
+
+    return run
+
+
+PORT = "must be a whole number from 0 to 65535, not"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        *(
+            (f"{command} --port {port}", f"{PORT} {shown}")
+            for command in ("lab", "room", "rest")
+            for port, shown in (("70000", "70000"), ("-1", "-1"), ("abc", "'abc'"))
+        ),
+        ("lab --ServerApp.port=70000", f"--ServerApp.port {PORT} 70000"),
+        ("load --web --web-port 70000", f"--web-port {PORT} 70000"),
+        ("load --worker --master-port=abc", f"--master-port {PORT} 'abc'"),
+        ("load -P", f"-P {PORT} ''"),
+        ("load --users 0", "'--users': must be a whole number of at least 1, not 0"),
+        ("load --users 1.5", "must be a whole number of at least 1, not '1.5'"),
+        ("bench --seed -1", "'--seed': must be a whole number of at least 0, not -1"),
+        ("load --time 3x", "the time must be like 30s, 2m or 1h30m, not '3x'"),
+        ("check 99", "no exercises for chapter '99'; there are: 01, 02, 03, "),
+        ("check 05 shrt", "no exercise '05-shrt'; there are 01, 02, 03, "),
+        ("progress --all", "No such option: --all; see kvlab progress --help"),
+        ("reset-notebook", "Missing argument 'name'; see kvlab reset-notebook --help"),
+        ("nosuch", "No such command 'nosuch'; see kvlab --help"),
+    ],
+)
+def test_wrong_usage_is_one_line(
+    typed: Callable[[str], tuple[int, str]], words: str, says: str
+) -> None:
+    status, said = typed(words)
+    assert (status, said.count("\n")) == (2, 1)
+    assert said.startswith("kvlab: ")
+    assert says in said
+
+
+@pytest.mark.parametrize("words", ["reset --yes", "lab --no-browser", "room --port 0", "bench"])
+def test_a_server_that_is_not_there_is_one_line_with_what_to_do(
+    typed: Callable[[str], tuple[int, str]], monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    nobody = f"redis://127.0.0.1:{running_server.free_port()}"
+    if words == "bench":  # it has a server of its own unless it is told another
+        words, to_do = f"bench --url {nobody}", "start that server, or correct --url"
+    else:
+        monkeypatch.setenv("KVLAB_URL", nobody)
+        to_do = "start that server, correct KVLAB_URL, or unset it"
+    status, said = typed(words)
+    assert (status, said.count("\n")) == (1, 1)
+    assert "nothing was sent" in said
+    assert said.endswith(f"; {to_do}\n")
+
+
+def test_ctrl_c_is_one_line(
+    typed: Callable[[str], tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kvlab.workshop.learner.saved.check_saved", stopped)
+    assert typed("check") == (130, "\nkvlab: stopped\n")
+
+
 def test_a_changed_notebook_comes_back_in_one_command(tmp_path: Path) -> None:
     copy = tmp_path / "kvlab-workbook"
     assert kvlab("reset-notebook", "03", cwd=tmp_path).returncode == 0
@@ -154,19 +235,13 @@ def test_a_changed_notebook_comes_back_in_one_command(tmp_path: Path) -> None:
     assert "no notebook begins with 'x'" in kvlab("reset-notebook", "x", cwd=copy).stderr
 
 
-@pytest.mark.parametrize(
-    ("url", "says"),
-    [
-        ("redis://redis.example.com:6379/0", "redis.example.com is not this machine"),
-        ("redis://127.0.0.1:1", "no connection to 127.0.0.1:1, nothing was sent"),
-    ],
-)
 def test_lab_says_at_once_that_its_server_cannot_be_used(
-    runtime: Path, url: str, says: str
+    typed: Callable[[str], tuple[int, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ended = kvlab("lab", "--no-browser", env={"KVLAB_URL": url})
-    assert ended.returncode == 1
-    assert ended.stderr.startswith(f"kvlab: {says}")
+    monkeypatch.setenv("KVLAB_URL", "redis://redis.example.com:6379/0")
+    status, said = typed("lab --no-browser")
+    assert status == 1
+    assert said.startswith("kvlab: redis.example.com is not this machine")
 
 
 def test_abilities_are_tried_on_the_server() -> None:

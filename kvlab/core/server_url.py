@@ -16,7 +16,7 @@ from redis.exceptions import (
 )
 
 from kvlab.core.checks import boolean, text
-from kvlab.errors import InvalidArgument, RemoteNotAllowed
+from kvlab.errors import InvalidArgument, RemoteNotAllowed, ServerUnavailable
 from kvlab.rest.address import RestAddress, is_rest
 
 REST_NAMES = (
@@ -73,7 +73,8 @@ def rest_address(
     """
     given = os.environ
     if url is None:
-        url = next((given[name] for name, _ in REST_NAMES if given.get(name)), "redis:")
+        name = name_in_use()
+        url = given[name] if name else "redis:"
     if not is_rest(text("url", url, None)):
         if token is not None:
             raise InvalidArgument("a token must come with the https:// URL of a store behind HTTPS")
@@ -88,6 +89,26 @@ def rest_address(
             raise InvalidArgument(f"{address.host} needs https://: http:// would show the token")
         _check_remote(address.host, allow_remote)
     return address
+
+
+def name_in_use() -> str | None:
+    """The variable of the environment that names the store; None for the embedded server."""
+    return next((name for name, _ in REST_NAMES if os.environ.get(name)), None)
+
+
+def with_advice(problem: Exception, option: str | None = None) -> str:
+    """The words of a problem; for a server that cannot be reached also what to do.
+
+    ``option``: the one of a command that names the server, where it was given.
+    """
+    if not isinstance(problem, ServerUnavailable):
+        return str(problem)
+    name = name_in_use()
+    if option:
+        to_do = f"start that server, or correct {option}"
+    else:
+        to_do = f"start that server, correct {name}, or unset it" if name else "see kvlab doctor"
+    return f"{str(problem).rstrip('.')}; {to_do}"
 
 
 def _check_remote(host: str | None, allow_remote: bool | None) -> None:

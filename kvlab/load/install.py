@@ -19,6 +19,7 @@ from locust import events
 from locust.env import Environment
 from locust.runners import WorkerRunner
 
+from kvlab.core.server_url import with_advice
 from kvlab.errors import InvalidArgument, KvlabError, RemoteNotAllowed
 from kvlab.load.lifecycle import Lifecycle
 from kvlab.load.options import PARENT, ExitCode, NoReport, add_options
@@ -60,7 +61,8 @@ def _begin_life(test: LoadTest[Any, Any], environment: Environment, installed: i
     try:
         Lifecycle(test, environment)
     except (KvlabError, AppFailed) as problem:
-        print(f"kvlab: {problem}", file=sys.stderr)
+        said = with_advice(problem, "--host" if environment.host else None)
+        print(f"kvlab: {said}", file=sys.stderr)
         sys.exit(_exit_code(problem))
 
 

@@ -53,6 +53,9 @@ def add_options(parser: Any) -> Callable[..., Any]:
     """Add the options of every load test; returns the function that adds further ones."""
     # Locust's page and the port for its workers are open to this machine alone by default.
     parser.set_defaults(web_host="127.0.0.1", master_bind_host="127.0.0.1", stop_timeout=5)
+    # Otherwise argparse says "invalid int value", and not what is allowed. Locust's options too.
+    parser.register("type", int, _whole)
+    parser.register("type", float, _number)
     if PARENT in os.environ:
         parser.error = _one_line  # argparse names a file of Locust's, and shows all its usage
     # Not in a group: Locust's page would not show the options of a group.
@@ -66,6 +69,20 @@ def add_options(parser: Any) -> Callable[..., Any]:
 def _one_line(message: str) -> NoReturn:
     print(f"kvlab: {message}; the options: kvlab load NAME -- --help", file=sys.stderr)
     sys.exit(ExitCode.USAGE)
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ArgumentTypeError(f"a whole number is needed, not {text!r}") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ArgumentTypeError(f"a number is needed, not {text!r}") from None
 
 
 def _rate(text: str) -> float:

@@ -28,7 +28,7 @@ from redis.retry import Retry
 
 from kvlab.core.executors.client import connect
 from kvlab.core.op import Op
-from kvlab.core.server_url import REST_NAMES, rest_address, server_url
+from kvlab.core.server_url import name_in_use, rest_address, server_url
 from kvlab.errors import KvlabError
 from kvlab.server import embedded as server
 from kvlab.server import engines, running_server
@@ -126,7 +126,7 @@ def examine() -> Report:
             "Packages": tuple(_package(name, needed) for name, needed in PACKAGES.items()),
             "Engines": tuple(_engine(engine) for engine in engines.engines().values()),
             "Embedded server": _embedded(),
-            "Server in use": _in_use(os.environ),
+            "Server in use": _in_use(),
             "Jupyter": jupyter_works(),
         }
     )
@@ -221,11 +221,11 @@ def _embedded() -> tuple[Diagnosis, ...]:
     return tuple(found)
 
 
-def _in_use(environment: Mapping[str, str]) -> tuple[Diagnosis, ...]:
-    name = next((name for name, _ in REST_NAMES if environment.get(name)), None)
+def _in_use() -> tuple[Diagnosis, ...]:
+    name = name_in_use()
     if name is None:
         return (Diagnosis("KVLAB_URL", State.OK, "not set: the embedded server is used"),)
-    url = environment[name]
+    url = os.environ[name]
     try:
         store = rest_address(url)
         usable = None if store else server_url(url if name == "KVLAB_URL" else None)

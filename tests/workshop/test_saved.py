@@ -73,8 +73,16 @@ def test_the_command_has_an_exit_code_and_keeps_what_it_found(copy: WorkingCopy)
 
 
 def test_no_notebook_is_told(copy: WorkingCopy) -> None:
-    with pytest.raises(KvlabError, match="no exercise notebook 5 in"):
+    with pytest.raises(KvlabError, match="no exercise notebook 05 in"):
         list(saved.check_saved(copy, "5", every=False))
+
+
+@pytest.mark.parametrize("words", ["10-short", "10 short"])
+def test_one_exercise_of_a_chapter_is_checked(copy: WorkingCopy, words: str) -> None:
+    save(copy, GOOD)
+    done = typer.testing.CliRunner().invoke(app, ["check", *words.split()])
+    assert (done.exit_code, done.stdout.count("Exercise ")) == (0, 1)
+    assert "Exercise 10-short" in done.stdout
 
 
 def test_stubs_come_back_after_asking_and_nothing_is_lost(copy: WorkingCopy) -> None:
@@ -82,8 +90,10 @@ def test_stubs_come_back_after_asking_and_nothing_is_lost(copy: WorkingCopy) -> 
     mine = copy.folder / "exercises" / "10_load_tests.ipynb"
     before = mine.read_bytes()
     run = typer.testing.CliRunner().invoke
-    assert run(app, ["reset", "--exercises"], input="n\n").exit_code == 1
+    assert run(app, ["reset", "--exercises"], input="n\n").exit_code == 130
     assert mine.read_bytes() == before
     assert run(app, ["reset", "--exercises"], input="y\n").exit_code == 0
     assert mine.read_bytes() != before
     assert (copy.folder / "exercises" / "10_load_tests.mine-1.ipynb").read_bytes() == before
+    said = run(app, ["reset", "--exercises", "--yes"]).stdout
+    assert said == f"the exercises in {copy.folder} are as released; 0 had changed\n"

@@ -85,6 +85,32 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_a_page_that_vanished_is_removed_and_no_other_file(site: Path, tmp_path: Path) -> None:
+    """A new site has a chapter less; files that the list names by a path elsewhere stay too."""
+    folder = tmp_path / "site"
+    shutil.copytree(site, folder)
+    (folder / "games" / "mine.html").write_text("mine")
+    outside = tmp_path / "outside.html"
+    outside.write_text("mine")
+    with (folder / ".kvlab-site.txt").open("a") as listed:
+        listed.write("\n../outside.html")
+    (tmp_path / "notebooks").mkdir()
+    for name in ("00_start_here.ipynb", "cover.png"):
+        shutil.copy(readme.ROOT / "notebooks" / name, tmp_path / "notebooks")
+    write(folder, tmp_path)
+    left = sorted(page.relative_to(folder).as_posix() for page in folder.rglob("*.html"))
+    assert left == ["00_start_here.html", "games/mine.html", "index.html"]
+    assert outside.exists()
+
+
+def test_a_file_in_the_place_of_the_folder_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "site").write_text("mine")
+    with pytest.raises(InvalidArgument, match="site is a file: name an empty folder"):
+        write(tmp_path / "site")
+    with pytest.raises(KvlabError):
+        write(tmp_path / "site" / "below")
+
+
 def test_a_site_is_written_again(site: Path, tmp_path: Path) -> None:
     """It gets as far as the notebooks, and there are none."""
     for folder in (site, tmp_path / "new"):

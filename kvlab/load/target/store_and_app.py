@@ -14,7 +14,7 @@ from kvlab.core.server_url import server_url
 from kvlab.errors import InvalidArgument, KvlabError
 from kvlab.load.fault_plan import PlannedFault, durable_server
 from kvlab.load.record.parts import Fault
-from kvlab.load.target.app_client import AppClient, is_http
+from kvlab.load.target.app_client import AppClient, AppFailed, is_http
 from kvlab.sample_app.child_process import serving
 from kvlab.server.running_server import RunningServer
 
@@ -51,7 +51,10 @@ class LoadTarget:
     def check_app(self) -> None:
         """Raises AppFailed when users load an app and the app does not answer."""
         if self.host is not None and is_http(self.host):
-            AppClient(self.host).get("/healthz")
+            try:
+                AppClient(self.host).get("/healthz")
+            except AppFailed as problem:
+                raise AppFailed(f"{problem}; start that app, or correct --host") from None
 
     def start_faults(self, began: float) -> list[gevent.Greenlet]:
         """A run began, in Unix seconds: the greenlets that inflict its faults."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -31,30 +31,41 @@ _NOT_RUN = ("check(", "hint(", "%", "!")
 """How the last line of a cell begins that is the learner's talk with the workbook."""
 
 
-def check_saved(copy: WorkingCopy, chapter: str | None, *, every: bool) -> Iterator[Report]:
-    """The reports of a chapter's exercises, of every chapter, or of the notebook saved last.
+def check_saved(copy: WorkingCopy, asked: str | None, *, every: bool) -> Iterator[Report]:
+    """The reports of the exercises asked for, of every chapter, or of the notebook saved last.
 
-    Raises KvlabError when there is no such notebook in the working copy.
+    ``asked``: a chapter such as "05", which stands for both its exercises, or one exercise,
+    "05-short". Raises InvalidArgument for another word, KvlabError when the working copy has no
+    such notebook.
     """
+    chosen = _exercises(asked) if asked is not None else exercises.every()
     with private_server() as server:
-        for path in _notebooks(copy.folder / "exercises", chapter, every=every):
+        for path in _notebooks(copy.folder / "exercises", chosen, last=not (asked or every)):
             kernel = Cells()
             kernel.run(path)
-            for exercise in exercises.of_chapter(path.name[:2]):
-                report = _report(exercise, kernel, server)
-                log_of(copy).note_report(report)
-                yield report
+            for exercise in chosen:
+                if exercise.chapter == path.name[:2]:
+                    report = _report(exercise, kernel, server)
+                    log_of(copy).note_report(report)
+                    yield report
 
 
-def _notebooks(folder: Path, chapter: str | None, *, every: bool) -> list[Path]:
-    found = [p for p in sorted(folder.glob("[0-9][0-9]_*.ipynb")) if ".mine-" not in p.name]
-    if chapter is not None:
-        found = [path for path in found if path.name.startswith(chapter.zfill(2))]
-    elif not every:
-        found = sorted(found, key=lambda path: path.stat().st_mtime)[-1:]
+def _exercises(asked: str) -> tuple[Exercise, ...]:
+    """Of "5" and "05" both exercises of the chapter; of "5-short" and "05-short" that one."""
+    chapter, dash, size = asked.partition("-")
+    number = f"{chapter.zfill(2)}{dash}{size}"
+    return (exercises.find(number),) if dash else exercises.of_chapter(number)
+
+
+def _notebooks(folder: Path, chosen: Sequence[Exercise], *, last: bool) -> list[Path]:
+    """The notebooks of these exercises, or of them the one that was saved last."""
+    chapters = sorted({exercise.chapter for exercise in chosen})
+    laid = [path for path in sorted(folder.glob("*.ipynb")) if ".mine-" not in path.name]
+    found = [path for path in laid if path.name[:2] in chapters]
     if not found:
-        raise KvlabError(f"no exercise notebook {chapter or ''} in {folder}; kvlab lab lays them")
-    return found
+        which = chapters[0] if len(chapters) == 1 else ""
+        raise KvlabError(f"no exercise notebook {which} in {folder}; kvlab lab lays them")
+    return sorted(found, key=lambda path: path.stat().st_mtime)[-1:] if last else found
 
 
 @dataclass(slots=True)

@@ -74,6 +74,7 @@ def serve(folder: Path, host: str, port: int, server: str | None = None) -> None
     with listening(host, port) as bound:
         entry = entry_of(folder)
         with store(folder) as url:
+            _ask(url)
             room = address(host, bound.getsockname()[1])
             print(f"the trainer's page: {room}/#{entry.key}")
             print(f"participants:       kvlab lab --room {room}/{entry.code} --name NAME")
@@ -81,6 +82,12 @@ def serve(folder: Path, host: str, port: int, server: str | None = None) -> None
                 print("WARNING: plain HTTP, open to the network: who listens in reads the key too")
             print(f"the room is kept in {folder.resolve()}; Ctrl-C closes it", flush=True)
             asyncio.run(_serve(url, entry, frozenset({host}), bound, server))
+
+
+def _ask(url: str) -> None:
+    """Raises ServerUnavailable before anybody is invited."""
+    with kvlab.connect(url) as kv:
+        kv.run(kvlab.Op("PING"))
 
 
 async def _serve(

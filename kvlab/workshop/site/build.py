@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -20,6 +21,9 @@ from kvlab.errors import InvalidArgument, KvlabError
 from kvlab.version import __version__
 from kvlab.workshop import readme
 
+_INDEX, _GAMES = "index.html", "games"
+_LIST = ".kvlab-site.txt"
+"""The pages that this command has made, a line each."""
 _MARK = '<meta name="generator" content="kvlab site">'
 _MINUTES = re.compile(r"^\*(?P<minutes>[^.*]*minutes)", re.MULTILINE)
 _FRAME = re.compile(
@@ -61,27 +65,58 @@ class Chapter:
 def write(folder: Path, root: Path = readme.ROOT) -> list[Path]:
     """Write the site of the notebooks in ``root`` into the folder; the pages, the index first.
 
-    Raises InvalidArgument for a folder that holds other files than a site, KvlabError when there
-    are no notebooks.
+    A page of an earlier site that has vanished is removed; other files in the folder stay. Raises
+    InvalidArgument for a folder that holds other files than a site, KvlabError when there are no
+    notebooks and when the folder cannot be written to.
     """
-    index = folder / "index.html"
-    is_site = index.exists() and _MARK in index.read_text(encoding="utf-8")
-    if folder.exists() and not is_site and any(folder.iterdir()):
-        raise InvalidArgument(f"{folder} holds other files than a site: name an empty folder")
+    _check_folder(folder)
     paths = sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))
     if not paths:
         raise KvlabError(f"{root} has no executed notebooks")
-    chapters = [_chapter(path) for path in paths]
-    (folder / "games").mkdir(parents=True, exist_ok=True)
-    made = {index: _page("index", chapters=chapters, cover=_cover(root))}
+    pages = _pages([_chapter(path) for path in paths], _cover(root))
+    try:
+        _lay(folder, pages)
+    except OSError as problem:
+        raise KvlabError(f"no site can be written to {folder}: {problem.strerror}") from None
+    return [folder / address for address in pages]
+
+
+def _check_folder(folder: Path) -> None:
+    index = folder / _INDEX
+    try:
+        is_site = index.is_file() and _MARK in index.read_text(encoding="utf-8")
+        holds_others = folder.exists() and not is_site and any(folder.iterdir())
+    except NotADirectoryError:
+        raise InvalidArgument(f"{folder} is a file: name an empty folder") from None
+    except OSError as problem:
+        raise KvlabError(f"{folder} cannot be read: {problem.strerror}") from None
+    if holds_others:
+        raise InvalidArgument(f"{folder} holds other files than a site: name an empty folder")
+
+
+def _pages(chapters: list[Chapter], cover: str) -> dict[str, str]:
+    """The pages by their address in the site, the index first."""
+    made = {_INDEX: _page("index", chapters=chapters, cover=cover)}
     for at, chapter in enumerate(chapters):
         near = {"before": chapters[at - 1] if at else None}
         near["after"] = chapters[at + 1] if at + 1 < len(chapters) else None
-        made[folder / chapter.address] = _page("chapter", chapter=chapter, **near)
-        made |= {folder / game.address: game.page for game in chapter.games}
-    for path, page in made.items():
-        path.write_text(page, encoding="utf-8")
-    return list(made)
+        made[chapter.address] = _page("chapter", chapter=chapter, **near)
+        made |= {game.address: game.page for game in chapter.games}
+    return made
+
+
+def _lay(folder: Path, pages: Mapping[str, str]) -> None:
+    """Write the pages, and remove those of the last time that are none any more."""
+    (folder / _GAMES).mkdir(parents=True, exist_ok=True)
+    listed = folder / _LIST
+    before = listed.read_text(encoding="utf-8").splitlines() if listed.is_file() else []
+    # An edited list removes no other file: a page lies here, or among the games.
+    for address in {*before} - {*pages}:
+        if Path(address).parent.as_posix() in (".", _GAMES) and address.endswith(".html"):
+            (folder / address).unlink(missing_ok=True)
+    listed.write_text("\n".join(pages), encoding="utf-8")
+    for address, page in pages.items():
+        (folder / address).write_text(page, encoding="utf-8")
 
 
 def _chapter(path: Path) -> Chapter:
@@ -105,7 +140,7 @@ def _games(name: str, notebook: Any) -> tuple[Game, ...]:
     found: list[Game] = []
 
     def linked(frame: re.Match[str]) -> str:
-        address = f"games/{name}_{len(found) + 1}.html"
+        address = f"{_GAMES}/{name}_{len(found) + 1}.html"
         page = html.unescape(frame["page"])
         found.append(Game(html.unescape(frame["title"]), page, address))
         return f'{frame[0]}\n<p><a href="{address}">This game on a page of its own</a></p>'
