@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, timezone
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Final, Literal
 
 from kvlab.core.checks import Id, function, id_text, items, keep, one_of, seconds, text, whole
@@ -20,8 +20,8 @@ from kvlab.leaderboard.values import (
     Page,
     Submission,
     as_sent,
+    columns,
     entries_of,
-    pair_of,
     refused_submission,
     score_of,
     score_text,
@@ -35,7 +35,7 @@ MAX_ENTRIES: Final = 10_000
 """The most entries in one answer: a longer answer would delay the server's other callers."""
 
 _PARTS = {"first": ("scores", "places"), "shared": ("scores",), "dense": ("scores", "levels")}
-_ROWS, _OPS = 500, 8  # of a load: rows in a script, scripts in a round trip
+_ROWS, _OPS = 500, 8  # of a load: rows in a step, steps in a round trip
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +145,9 @@ class Leaderboard:
     ) -> Flow[int]:
         """Set many members' scores from (member, score) pairs; returns how many pairs were read.
 
-        A round trip carries 4,000 pairs in scripts of 500: other callers see the board between
-        two scripts. The order of the pairs counts: under "first" the earlier of two equal scores
-        ranks higher, and of several pairs for one member in a script the last one counts.
+        A round trip carries 4,000 pairs in steps of 500: other callers see the board between two
+        steps. The order of the pairs counts: under "first" the earlier of two equal scores
+        ranks higher, and of several pairs for one member in a step the last one counts.
         ``progress`` is called after each round trip with its number of pairs (``tqdm.update``
         fits). After an error, run the flow again from the start: the loaded members keep their
         places.
@@ -174,14 +174,14 @@ class Leaderboard:
         return done
 
     def _load(self, rows: list[tuple[Id, float]], at: At | None) -> Op[int]:
-        scores: dict[Arg, Arg] = {}
-        for row in rows:
-            member, score = row if type(row) is tuple and len(row) == 2 else pair_of(row)
-            # The usual kinds are looked at here: a call for each takes half of the time of a load.
-            usual = type(member) is str and member != "" and member.isascii()
-            name: Arg = str(member) if usual else as_sent(member)
-            scores.pop(name, None)  # the place of the last pair counts too
-            scores[name] = score_text(score)
+        names, texts = columns(rows)
+        scores = dict(zip(names, texts, strict=True))
+        if len(scores) < len(names):  # the place of the last pair counts too
+            for name in names:
+                scores[name] = scores.pop(name)
+        if self.ties == "shared" and self.period is None:  # a sorted set and nothing else
+            pairs = chain.from_iterable(zip(scores.values(), scores, strict=True))
+            return Op("ZADD", *self._now, *pairs, decode=lambda _: len(rows), idempotent=True)
 
         def decode(reply: Raw) -> int:
             if reply[0] != b"ok":

@@ -57,16 +57,17 @@ end
 
 -- Under `shared` all members are written; else the members whose score changes.
 local adds, moves, gone, levels, left = {}, {}, {}, {}, {}
-local changed = {}
+local changed, count = {}, 0
 for i = 1, n do
   if ties == 'shared' or not held[i] or tonumber(held[i]) ~= tonumber(ARGV[7 + n + i]) then
-    changed[#changed + 1] = i
+    count = count + 1
+    changed[count] = i
   end
 end
-if #changed == 0 then return {'ok', n} end
+if count == 0 then return {'ok', n} end
 
 -- A server that is out of memory refuses the first write, so nothing is half done.
-local seq = ties == 'first' and redis.call('HINCRBY', KEYS[1], 'seq', #changed) - #changed
+local seq = ties == 'first' and redis.call('HINCRBY', KEYS[1], 'seq', count) - count
 if stale then
   redis.call('HSET', KEYS[1], index, period)
   redis.call('UNLINK', scores)

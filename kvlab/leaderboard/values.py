@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from kvlab.core.checks import MAX_EXACT, Id, id_text, real, shown
-from kvlab.core.op import Raw
+from kvlab.core.op import Arg, Raw
 from kvlab.errors import InvalidArgument, OpIdReused, PeriodClosed, ScoreOutOfRange
 from kvlab.leaderboard.periods import At
 
@@ -81,6 +81,22 @@ def pair_of(row: tuple[Id, float]) -> tuple[Id, float]:
     if isinstance(row, str | bytes) or not isinstance(row, Sequence) or len(row) != 2:
         raise InvalidArgument(f"a row must be a pair (member, score), not {shown(row)}")
     return row
+
+
+def columns(rows: list[tuple[Id, float]]) -> tuple[Sequence[Arg], Sequence[str]]:
+    """The members and the scores of a load's rows, as they are sent.
+
+    The usual kinds are looked at together: a call for each row takes half of the time of a load.
+    """
+    if {*map(type, rows)} != {tuple} or {*map(len, rows)} != {2}:
+        rows = [*map(pair_of, rows)]
+    members: tuple[Any, ...]
+    scores: tuple[Any, ...]
+    members, scores = zip(*rows, strict=True)
+    if {*map(type, members)} != {str} or not "".join(members).isascii():
+        members = tuple(map(as_sent, members))
+    usual = {*map(type, scores)} == {int} and -MAX_SCORE <= min(scores) <= max(scores) <= MAX_SCORE
+    return members, tuple(map(str if usual else score_text, scores))
 
 
 def entries_of(reply: Raw, ties: str) -> list[Entry]:

@@ -602,6 +602,9 @@ def test_boards_with_other_settings_share_no_key() -> None:
         lambda b: b.around("ann", 5_001),
         lambda b: next(iter(b.load([("ann", float("inf"))]))),
         lambda b: next(iter(b.load([(None, 1)]))),
+        lambda b: next(iter(b.load([("ann", 1), ("bob", True)]))),
+        lambda b: next(iter(b.load([("ann", 1), ("bob", 2**53)]))),
+        lambda b: next(iter(b.load([("ann", 1), ("bob", 1, 2)]))),  # type: ignore[list-item]
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_sent(wrong: Any) -> None:
