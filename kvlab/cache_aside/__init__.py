@@ -45,7 +45,8 @@ entry costs one more.
 Not promised: freshness without an invalidation, or when the invalidation cannot reach the server;
 one load when the load outlives the lease; fresh values from a loader that reads a lagging replica.
 A server that loses its keys (eviction, failover) loses values and leases: that costs loads, and a
-fill whose lease was lost is dropped. A read that is cancelled on its way may be overtaken by the
+fill whose lease was lost is dropped. A failover that loses an invalidation brings the old entry, or
+the lease of an old load, back. A read that is cancelled on its way may be overtaken by the
 return of its lease: the lease then stays for its time. While the server is down, callers share a
 load that may have begun before they asked.
 """

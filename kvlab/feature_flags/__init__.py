@@ -38,6 +38,7 @@ the flag's name unless the flag has a ``salt``.
 
 Not promised: versions over a server that lost its data. Such a server starts at version 1 again,
 and readers follow: the server is the truth, and an empty server means the declared defaults. A
+failover that loses the last ``set`` brings the old flag back, and gives its version once more. A
 ``set`` whose reply was lost may have run; a repetition costs a version and does no harm, unless
 another client set the flag in between. Flags are not secrets. The only targeting rule is a
 percentage.

@@ -52,8 +52,10 @@ An all-time board has no TTL. The keys of a period expire ``keep`` periods after
 ``B:state`` expires with the last of them.
 
 Not promised: that two ops see the same instant (page 2 may repeat an entry of page 1); exactly one
-count after ``op_horizon``; anything under a server that evicts keys without a TTL; that two ``set``
-of one member keep the order in which they were sent, when one is repeated after the other.
+count after ``op_horizon``; scores that survive a failover (send a submission again with its
+``op_id``: a submission counts once, whether the failover lost it or not); anything under a server
+that evicts keys without a TTL; that two ``set`` of one member keep the order in which they were
+sent, when one is repeated after the other.
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ Keys of the examples: ``user:{id}:profile``, ``user:{id}:settings`` (strings),
 ``user:{id}:notifications`` (sorted set), ``user:{id}:stats`` (hash): read here, written elsewhere.
 ``counters:{group}:<name>`` (string): written here, with a TTL from the first addition on.
 
-Not promised: that a batch is applied at one instant, unless ``atomic``; that the ops of a batch
+Not promised: that a batch is applied at one instant, unless ``atomic``; that a failover keeps it: a
+failover can lose the end of a batch, and an ``atomic`` one as a whole; that the ops of a batch
 share a round trip on Cluster, where a batch is one round trip per node.
 """
 

@@ -57,9 +57,9 @@ On Cluster the two have different slots and no common step: run ``destroy``, the
 the rights of the same user change (new password, sudo), use ``rotate``.
 
 Not promised: that the data of a timed-out session leaves memory before the user's next ``create``
-or ``list``, or before the user's other sessions end; true durations when the server's clock is
-set; that a failover keeps the last writes, a logout among them. Data and user ids are stored in
-clear text. A stolen cookie gives access.
+or ``list``, or before the user's other sessions end; true durations when the server's clock is set;
+that a failover keeps the last writes: a log-out among them returns, and a rotation is undone. Data
+and user ids are stored in clear text. A stolen cookie gives access.
 """
 
 from __future__ import annotations

@@ -59,7 +59,8 @@ D. The limit: a value that was filled without a version does not show how new it
 
 Not promised: anything for writes that do not use ``save`` and ``remove`` (run ``invalidate`` after
 them); anything for a writer that is held for longer than ``remember`` between its commit and the
-cache; anything when the server loses its keys.
+cache; anything when the server loses its keys, or its last writes in a failover: the older row is
+then served until its TTL ends, or the newest row is saved again.
 """
 
 from __future__ import annotations

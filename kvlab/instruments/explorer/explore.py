@@ -23,9 +23,11 @@ client does not end a TTL that another client has set and that can still go on.
 
 A failover (``failovers``) replaces the server by a replica that has not got its last writes, as
 asynchronous replication allows. It comes before a step of a client: let a client look again at what
-must not be lost. WAIT is answered at once, and what was written before its answer is not lost; or
-it is in vain and answered with 0, which is a fault too. A failover that comes while a command is
-under way is a failover and a lost reply: two faults.
+must not be lost. A client about to send finds its connection closed and makes another one, or else
+notices too late, and its request is lost (``q0``). WAIT is answered at once, alone or at the end of
+a pipeline: what its connection wrote before, and all before that, is not lost; or WAIT is in vain
+and answered with 0, which is a fault too. A failover that comes while a command is under way is a
+failover and a lost reply: two faults.
 
 Not promised: orders inside a pipeline that is no MULTI; reads from a replica; the order of the
 asyncio tasks of one client, nor a blocking command that another task would end; pub/sub; TTLs of

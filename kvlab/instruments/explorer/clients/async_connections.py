@@ -73,8 +73,13 @@ class SteppedAsync(SteppedConnectionBase):
         if not this.is_connected:
             await self.connect_check_health(check_health=False)
         commands, order = self.ask(command)
+        found_closed = self.found_closed()
         if order == "lose request":
             return
+        if found_closed:
+            await this.disconnect(nowait=True)
+            await self.connect_check_health(check_health=False)
+        self.sends(commands, order)
         data, timeout = self.as_sent(command, commands, order)
         # With a timeout Python 3.11 sends in a task: perhaps after the client's next stop.
         patience, this.socket_timeout = this.socket_timeout, None

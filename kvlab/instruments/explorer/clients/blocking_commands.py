@@ -31,17 +31,19 @@ def waits_in(commands: Sequence[Command]) -> tuple[Command, float] | None:
 
 
 def waits_for_replicas(commands: Sequence[Command]) -> bytes | None:
-    """How many replicas a WAIT asks for; None for anything else."""
-    if len(commands) == 1 and commands[0][0].upper() == b"WAIT" and len(commands[0]) == 3:
-        return commands[0][1]
-    return None
+    """How many replicas a WAIT asks for, alone or at the end of a pipeline; else None."""
+    name, *words = commands[-1]
+    return words[0] if name.upper() == b"WAIT" and len(words) == 2 else None
 
 
-def refuse_waits(commands: Sequence[Command], *, unseen: bool) -> None:
+def refuse_waits(commands: Sequence[Command], *, unseen: bool, replicas: bool) -> None:
     """Raises Refused for a blocking command that travels with others, and not in a MULTI.
 
     ``unseen``: the server does not tell which clients wait; then for every blocking command.
+    ``replicas``: WAIT is answered at once, and may end a pipeline.
     """
+    if replicas and waits_for_replicas(commands):
+        commands = commands[:-1] or [(b"PING",)]
     alone = len(commands) == 1
     if commands[0][0].upper() == b"MULTI" or (alone and not unseen):
         return

@@ -73,7 +73,8 @@ class ClientThread:
     ``replies``: those that the program has read since the last stop. ``pending_io``: commands
     whose replies are not read yet, and connections that are being made. ``unclean``: connections
     on which the program has left something; ``own_connections``: those that it has made itself.
-    ``asked_by``: the number of the connection of its last command.
+    ``sent_by``: the number of the connection of the last command that the server got.
+    ``closed``: the connection of the next command was idle when a failover closed it.
     ``told_time``: the program has read a clock.
     """
 
@@ -87,7 +88,8 @@ class ClientThread:
         self.dead = False
         self.hung = False
         self.misuse: KvlabError | None = None
-        self.asked_by = 0
+        self.sent_by = 0
+        self.closed = False
         self.told_time = False
         self.jumps = False
         self.clock = RunClock()
@@ -109,6 +111,7 @@ class ClientThread:
         """Run ``work`` to its first stop."""
         self._work, self.clock, self.jumps = work, clock, jumps
         self.dead, self._ahead, self.pending_io, self.told_time = False, 0.0, 0, False
+        self.closed = False
         self._random.clear()
         self.resume("go")
 

@@ -102,7 +102,8 @@ class SteppedConnectionBase(Noting):
         happen to them."""
         try:
             commands = self.commands_of(packed)
-            refuse_waits(commands, unseen=not self.server.tells_who_waits)
+            replicas = self.server.has_replica
+            refuse_waits(commands, unseen=not self.server.tells_who_waits, replicas=replicas)
         except Refused as problem:
             self.client_thread.misuse = problem
             raise
@@ -110,15 +111,23 @@ class SteppedConnectionBase(Noting):
             raise redis.ConnectionError("this client has crashed before")
         if self.client_thread.pending_io:
             self.server.settle()
-        self.client_thread.asked_by = self.number
         order = self.client_thread.park(Sending(tuple(commands)))
-        self.lost = order.startswith("lose")
-        if self.lost:  # an executor remembers that the server was silent
+        self.lost = order == "lose request"
+        if order.startswith("lose"):  # an executor remembers that the server was silent
             self.client_thread.unclean.add("lost")
-        if order != "lose request":
-            self.unanswered += len(commands)
-            self.client_thread.pending_io += len(commands)
         return commands, order
+
+    def found_closed(self) -> bool:
+        """Whether the client looks at this connection once more, and finds it closed."""
+        closed, self.client_thread.closed = self.client_thread.closed, False
+        return closed
+
+    def sends(self, commands: list[Command], order: Order) -> None:
+        """The server gets the commands."""
+        self.lost = order == "lose reply"
+        self.unanswered += len(commands)
+        self.client_thread.pending_io += len(commands)
+        self.client_thread.sent_by = self.number
 
     def as_sent(
         self, packed: Any, commands: list[Command], order: Order
@@ -127,7 +136,8 @@ class SteppedConnectionBase(Noting):
         this: Any = self
         if self.server.has_replica and (count := waits_for_replicas(commands)) is not None:
             answer = b"0" if order == "wait in vain" else count
-            return this.pack_command(b"EVAL", _ANSWER, b"0", answer), None
+            answering = (b"EVAL", _ANSWER, b"0", answer)
+            return this.pack_commands([*commands[:-1], answering]), None
         timed = waits_in(commands)
         return (packed, None) if timed is None else (this.pack_command(*timed[0]), timed[1])
 
@@ -171,8 +181,13 @@ class SteppedSync(_GreetingSync, SteppedConnectionBase):
         if not this._sock:
             self.connect_check_health(check_health=False)
         commands, order = self.ask(command)
+        found_closed = self.found_closed()
         if order == "lose request":
             return
+        if found_closed:
+            this.disconnect()
+            self.connect_check_health(check_health=False)
+        self.sends(commands, order)
         data, timeout = self.as_sent(command, commands, order)
         send(data, check_health=False)
         if order == "lose reply":

@@ -10,6 +10,7 @@ e:key     the key's TTL ends
 f         the server forgets its scripts (SCRIPT FLUSH)
 p2        a failover: a replica is promoted that has not got the last 2 writes
 w0        client 0 sends WAIT, and is told 0: no replica has got its writes in time
+q0        after a failover: client 0 sends on a connection that is closed, and is told so too late
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from kvlab.instruments.explorer.clients.leftovers import Leftovers
 from kvlab.instruments.explorer.clients.own_connections import steered
 from kvlab.instruments.explorer.clients.redis_clients import KvRedis, direct, plain
 from kvlab.instruments.explorer.clients.server_side import ServerSide
-from kvlab.instruments.explorer.clients.stops import Stop
+from kvlab.instruments.explorer.clients.stops import Sending, Stop
 from kvlab.instruments.explorer.clients.time_functions import clients_own_time
 from kvlab.instruments.explorer.cores import one_core
 from kvlab.instruments.explorer.run.clean_start import CleanStart
@@ -75,7 +75,10 @@ class Exploration:
         self.server.client_kill_filter(_type="normal", skipme=True)
         self.side.settle()
         for program in self.programs:
-            program.thread.unclean.add("connections are closed")
+            thread = program.thread
+            in_use = any(not isinstance(left, str) for left in thread.unclean)  # WATCH, or MULTI
+            thread.closed = isinstance(thread.stop, Sending) and not in_use
+            thread.unclean.add("connections are closed")
         self.kv.close()
         self.kv = plain(self.side, **self.settings.client_options)
 

@@ -63,6 +63,11 @@ def options_of(exploration: Exploration, state: RunState) -> Options:
     settings = exploration.settings
     stops = exploration.stops
     usual = [_go(client) for client, stop in enumerate(stops) if _can_go(client, stop, state)]
+    usual += [
+        Choice("lose request", client)
+        for client, program in enumerate(exploration.programs)
+        if program.thread.closed
+    ]
     if not usual and all(isinstance(stop, Ended) for stop in stops):
         return Options()
     if state.taken >= settings.max_steps:
@@ -149,7 +154,7 @@ def _faults(exploration: Exploration, stops: Sequence[Stop], state: RunState) ->
         if isinstance(stop, Sending) and not waits_in(stop.commands):
             if allowed.lost_replies:
                 found.append(Choice("lose reply", client))
-            if allowed.lost_requests:
+            if allowed.lost_requests and not exploration.programs[client].thread.closed:
                 found.append(Choice("lose request", client))
         if isinstance(stop, Sending) and allowed.failovers and waits_for_replicas(stop.commands):
             found.append(Choice("wait in vain", client))

@@ -111,13 +111,15 @@ class Run:
         assert choice.client is not None
         program = self.exploration.programs[choice.client]
         waiting = self._touched.waiting(self.exploration.stops)
-        before, connection = program.thread.stop, program.thread.asked_by
+        before = program.thread.stop
         label = self._prepare(choice, before, program.thread)
         program.thread.resume(choice.kind if choice.kind in _ORDERS else "go")  # type: ignore[arg-type]
         self.exploration.side.none_refused()
         step = self._note_step(choice, before, program, label)
         touched = self._touched.by_client(choice, before, program.thread.stop, waiting)
-        if self._note_writes(step, connection):  # which write is the last is seen by a failover
+        if self._note_writes(
+            step, program.thread.sent_by
+        ):  # which write is the last is seen by a failover
             touched |= Footprint(writes=frozenset({THE_LAST_WRITE}))
         if isinstance(program.thread.stop, Ended):  # perhaps the last end: no TTL can end after it
             touched |= Footprint(reads=frozenset({THE_END}))
