@@ -15,8 +15,7 @@ q0        after a failover: client 0 sends on a connection that is closed, and i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import quote
 
 Kind = Literal[
@@ -54,8 +53,7 @@ _LETTERS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """One thing that may happen next. ``client`` is None for what happens to the server.
 
     ``lost``: how many writes a failover loses.

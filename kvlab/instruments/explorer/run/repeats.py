@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import lru_cache
 
 from kvlab.instruments.explorer.clients.stops import Command, Local, Sending, Stop
 from kvlab.instruments.explorer.run.steps import Step
@@ -51,6 +52,7 @@ def same_answers(before: Step, now: Step) -> bool:
     return before.replies == now.replies or repr(before.replies) == repr(now.replies)
 
 
+@lru_cache(maxsize=500)  # every run sends about the same commands
 def has_time(commands: Sequence[Command], now: float) -> bool:
     """Whether an argument is a time of about now, in s, ms, µs or ns since 1970."""
     for word in (word for command in commands for word in command[1:]):
