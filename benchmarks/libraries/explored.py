@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.libraries.promises import FAULTS, Library
+from benchmarks.libraries.promises import FAULTS, Library, elsewhere
 from kvlab.bench.matrix import Cell
 from kvlab.errors import InvalidArgument, KvlabError
 from kvlab.instruments import Story, World, explore
@@ -27,6 +27,8 @@ def version_of(library: Library) -> str:
 
 def missing_of(library: Library) -> str:
     """Import what the library needs, before any run holds the clocks; "" or what is absent."""
+    if elsewhere in library.clients:
+        return library.undriven
     try:
         for module in library.modules:
             importlib.import_module(module)

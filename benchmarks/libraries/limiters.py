@@ -126,6 +126,27 @@ def by_upstash(kv: Any, url: str) -> bool:
     return bool(Ratelimit(rest, Window(1, HOUR)).limit("ann").allowed)
 
 
+def by_slowapi(kv: Any, url: str) -> bool:
+    from slowapi import Limiter
+    from slowapi.errors import RateLimitExceeded
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+
+    app = Starlette()
+    app.state.limiter = limiter = Limiter(key_func=lambda request: "ann", storage_uri=url)
+
+    @limiter.limit("1/hour")  # type: ignore[untyped-decorator]
+    def page(request: Request) -> str:
+        return "a page"
+
+    facts = {"type": "http", "app": app, "method": "GET", "path": "/", "query_string": b""}
+    try:
+        page(request=Request({**facts, "headers": []}))
+    except RateLimitExceeded:
+        return False
+    return True
+
+
 def by_kvlab(kind: Any, **rule: Any) -> Client:
     def hit(kv: Any, url: str) -> bool:
         return bool(kv.run(kind("api", **rule).hit("ann")).allowed)
@@ -152,6 +173,7 @@ LIMITERS = (
     _library(
         "limits, sliding counter", "limits", by_limits("SlidingWindowCounterRateLimiter"), "limits"
     ),
+    _library("slowapi", "slowapi", by_slowapi, "slowapi"),
     *(
         _library(f"throttled-py, {kind}", "throttled-py", by_throttled(kind), "throttled")
         for kind in ("fixed_window", "sliding_window", "token_bucket", "leaking_bucket", "gcra")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import redis
@@ -14,6 +15,7 @@ from benchmarks.libraries.promises import (
     Library,
     aconnected,
     connected,
+    elsewhere,
     enter_and_leave,
 )
 from kvlab import Lock as KvlabLock
@@ -217,5 +219,10 @@ LOCKS = (
     _library("redis-semaphore", "redis-semaphore", by_redis_semaphore, "redis_semaphore"),
     _library("redis-rate-limiters semaphore", "redis-rate-limiters", by_redis_rate_limiters,
              "limiters", says="MaxSleepExceededError"),
+    replace(
+        _library("redbeat's lock of Beat", "celery-redbeat", elsewhere),
+        undriven="Celery needs python-dateutil below 3, and the workbook has 4; the lock is "
+        "redis-py's Lock, with a script of its own that renews it",
+    ),
     _library("kvlab Lock", "", by_kvlab),
 )  # fmt: skip

@@ -12,7 +12,15 @@ import redis
 import redis.asyncio
 
 from benchmarks.libraries.caches import django_redis_cache
-from benchmarks.libraries.promises import QUEUE, SCORE, SESSION, Library, aconnected, connected
+from benchmarks.libraries.promises import (
+    QUEUE,
+    SCORE,
+    SESSION,
+    Library,
+    aconnected,
+    connected,
+    elsewhere,
+)
 from kvlab import Leaderboard, SessionStore
 from kvlab.leaderboard import NaiveLeaderboard
 from kvlab.sessions import NaiveSessions
@@ -271,6 +279,10 @@ OTHERS = (
     _two(SCORE, "kvlab Leaderboard", "", kvlab_adds, None),
     _two(QUEUE, "a list and LPOP", "", naive_works, rpush_job),
     _two(QUEUE, "huey", "huey", huey_works, huey_setup, "huey"),
+    replace(
+        _two(QUEUE, "arq", "arq", elsewhere, None),
+        undriven="it needs redis-py below 6, and the matrix is of redis-py 8",
+    ),
     _two(QUEUE, "rq", "rq", rq_works, rq_setup, "rq"),
     _two(QUEUE, "dramatiq", "dramatiq", dramatiq_works, dramatiq_setup, "dramatiq.brokers.redis"),
 )  # fmt: skip

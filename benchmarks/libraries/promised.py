@@ -1,7 +1,8 @@
 """What the packages say of themselves, word for word, of the versions pinned in ``peers``.
 
 A package that is not here says nothing about several clients at once, as far as its README and the
-docstring of the class that is driven go. ``unfounded`` looks for the words in what is installed.
+docstring of the class that is driven go. ``unfounded`` looks for the words in what is installed;
+what a package says on a page of its own is not looked for.
 """
 
 from __future__ import annotations
@@ -67,6 +68,15 @@ QUOTES = {
     "django-redis": Quote(
         "It also supports the Redis ability to create Redis distributed named locks.", README
     ),
+    "arq": Quote(
+        "pessimistic execution (see below) means arq is great for critical jobs that must be "
+        "completed.",
+        "https://arq-docs.helpmanual.io",
+    ),
+    "celery-redbeat": Quote("Prevent accidentally running multiple Beat servers", README),
+    "slowapi": Quote(
+        "Single and multiple `limit` decorator on endpoint functions to apply limits", README
+    ),
     "starsessions": Quote("Destroy session.", "starsessions.session"),
 }
 
@@ -74,6 +84,8 @@ QUOTES = {
 def unfounded() -> Iterator[str]:
     """The installed packages whose words do not stand where they are said to stand."""
     for package, quote in QUOTES.items():
+        if quote.place.startswith("https:"):
+            continue
         with suppress(importlib.metadata.PackageNotFoundError):
             text = str(importlib.metadata.distribution(package).read_text("METADATA"))
             if quote.place != README:

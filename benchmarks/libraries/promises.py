@@ -49,7 +49,8 @@ class Library:
     """``package``: its distribution, "" for kvlab's own; ``modules`` are imported before any run.
 
     ``expected``: exceptions by which its clients say no; ``setup`` gets a client before each run;
-    ``undriven``: why the explorer cannot drive it, where that is known.
+    ``undriven``: why the explorer cannot drive it, where that is known; such a library may be one
+    that cannot be installed beside the others, and then has no adapter that is called.
     """
 
     family: Family
@@ -60,6 +61,11 @@ class Library:
     setup: Callable[[Any], object] | None = None
     expected: tuple[str, ...] = ()
     undriven: str = ""
+
+
+def elsewhere(kv: Any, url: str) -> Any:
+    """The client of a library that cannot be installed beside the others: never called."""
+    raise NotImplementedError
 
 
 inside: list[Callable[[str], None]] = [lambda label: step(label, "the room")]
