@@ -85,13 +85,20 @@ class OutcomeUnknown(Outage):
     """The command was sent, and no answer came. The command may or may not have run."""
 
 
+class AnswerTooLarge(OutcomeUnknown, redis.exceptions.ResponseError):
+    """The answer of a store behind HTTP is larger than is read or sent; see ``kvlab.rest``."""
+
+
 class ServerRefused(KvlabError, redis.exceptions.ResponseError):
     """The server answered with an error; ``code`` is the server's word (NOAUTH, OOM, WRONGTYPE …).
 
     The command had no effect, unless a script failed halfway. It is also redis-py's
     ``ResponseError``, so that existing handlers keep working. With a code of ``CANNOT_SERVE`` it
-    is a :class:`CannotServe`, however it is made.
+    is a :class:`CannotServe`, however it is made. ``retry_after``: the seconds that a store behind
+    HTTP asks to wait, 0.0 when it does not say.
     """
+
+    retry_after = 0.0
 
     def __new__(cls, message: str) -> ServerRefused:
         for_now = code_of(message) in CANNOT_SERVE or message.startswith(DEMOTED)

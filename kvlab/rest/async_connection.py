@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import AsyncIterable
 from typing import Any
 
 import httpcore
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from kvlab.rest import protocol
 from kvlab.rest.address import RestAddress
 from kvlab.rest.connection import FAILURES, answer_of, decoded, failure, http_request
-from kvlab.rest.protocol import replies, request
+from kvlab.rest.protocol import pauses, replies, request
 
 
 class _Stream(httpcore.AsyncNetworkStream):
@@ -43,6 +45,8 @@ class _Stream(httpcore.AsyncNetworkStream):
 
 class AsyncRestConnection(AbstractConnection):
     """:class:`~kvlab.rest.connection.RestConnection` for asyncio; its callers set time limits."""
+
+    pauses = staticmethod(pauses)
 
     def __init__(
         self, *, address: RestAddress, host: str, port: int, tls: Any = None, **settings: Any
@@ -88,12 +92,14 @@ class AsyncRestConnection(AbstractConnection):
                 http_request(self.address, asked, None)
             )
             try:
-                body = await response.aread()
+                body = await _joined(response.aiter_stream())
             finally:
                 await response.aclose()
         except FAILURES as problem:
             raise failure(problem) from problem
         self._silent = False
+        if body is None:
+            await self.disconnect()  # the rest of the answer is still to come on it
         self._replies = deque(replies(asked, answer_of(response, body)))
 
     async def read_response(
@@ -122,3 +128,13 @@ class AsyncRestConnection(AbstractConnection):
 
     def _host_error(self) -> str:
         return f"{self.host}:{self.port}"
+
+
+async def _joined(parts: AsyncIterable[bytes]) -> bytes | None:
+    """The body; None when it is too large."""
+    body = bytearray()
+    async for part in parts:
+        body += part
+        if len(body) > protocol.MAX_ANSWER:
+            return None
+    return bytes(body)

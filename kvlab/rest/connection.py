@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,8 +12,9 @@ from redis.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from kvlab.rest import protocol
 from kvlab.rest.address import RestAddress
-from kvlab.rest.protocol import Answer, Request, replies, request
+from kvlab.rest.protocol import Answer, Request, pauses, replies, request
 
 FAILURES = (
     httpcore.NetworkError,
@@ -47,15 +49,17 @@ def http_request(address: RestAddress, asked: Request, wait: float | None) -> ht
     )
 
 
-def answer_of(response: Any, body: bytes) -> Answer:
-    """What came back."""
+def answer_of(response: Any, body: bytes | None) -> Answer:
+    """What came back; ``body`` is None where it is too large."""
     headers = {name.lower(): value.decode("latin-1") for name, value in response.headers}
     kind, wait = headers.get(b"content-type", ""), headers.get(b"retry-after", "")
-    return Answer(response.status, kind, wait, body)
+    return Answer(response.status, kind, wait, body or b"", body is not None)
 
 
 class RestConnection(AbstractConnection):
     """One kept HTTP connection; ``send_packed_command`` takes what a server reads on TCP."""
+
+    pauses = staticmethod(pauses)
 
     def __init__(
         self, *, address: RestAddress, host: str, port: int, tls: Any = None, **settings: Any
@@ -98,12 +102,14 @@ class RestConnection(AbstractConnection):
                 http_request(self.address, asked, self.socket_timeout)
             )
             try:
-                body = response.read()
+                body = _joined(response.iter_stream())
             finally:
                 response.close()
         except FAILURES as problem:
             raise failure(problem) from problem
         self._silent = False
+        if body is None:
+            self.disconnect()  # the rest of the answer is still to come on it
         self._replies = deque(replies(asked, answer_of(response, body)))
 
     def read_response(self, disable_decoding: bool = False, **_: Any) -> Any:
@@ -131,6 +137,16 @@ class RestConnection(AbstractConnection):
 
     def _host_error(self) -> str:
         return f"{self.host}:{self.port}"
+
+
+def _joined(parts: Iterable[bytes]) -> bytes | None:
+    """The body; None when it is too large."""
+    body = bytearray()
+    for part in parts:
+        body += part
+        if len(body) > protocol.MAX_ANSWER:
+            return None
+    return bytes(body)
 
 
 def decoded(encoder: Any, reply: Any) -> Any:

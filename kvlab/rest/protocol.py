@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import binascii
 import json
+import random
 from base64 import b64decode
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -15,7 +16,14 @@ from redis.connection import DefaultParser
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse
 
-from kvlab.errors import NotOverHttp, ServerRefused
+from kvlab.errors import AnswerTooLarge, NotOverHttp, ServerRefused
+
+MAX_ANSWER = 128 * 1024 * 1024
+"""The most bytes of an answer's body: the gateway sends no more, the executor reads no more."""
+TOO_LARGE = "ERR max response size exceeded"
+"""How the error of an answer with more begins; the commands have run."""
+SHORTEST, LONGEST = 0.02, 1.0
+"""Seconds: about the pause before the first retry, and the longest pause."""
 
 _error: Callable[[str], Exception] = DefaultParser.parse_error
 
@@ -44,12 +52,25 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back: ``kind`` is the content type; ``wait`` is the header Retry-After."""
+    """What came back: ``kind`` is the content type; ``wait`` is the header Retry-After.
+
+    ``whole``: whether this is all of the body; more than ``MAX_ANSWER`` bytes are not read.
+    """
 
     status: int
     kind: str
     wait: str
     body: bytes
+    whole: bool = True
+
+
+def pauses() -> Iterator[float]:
+    """Seconds before each retry: twice as long each time, less a random part of up to a half, so
+    that callers that failed together do not come back together."""
+    longest = SHORTEST
+    while True:
+        yield random.uniform(longest / 2, longest)
+        longest = min(2 * longest, LONGEST)
 
 
 def request(packed: bytes) -> Request:
@@ -106,13 +127,22 @@ def replies(asked: Request, answer: Answer) -> list[Any]:
     """
     if answer.status >= 500:
         raise RedisConnectionError(_shown(answer))
-    said = _json(answer)
+    if not answer.whole:
+        text = f"{TOO_LARGE}: an answer has at most {MAX_ANSWER} bytes"
+        said: Any = {"error": text}
+    else:
+        said = _json(answer)
     if answer.status in (401, 429) or not _fits(asked, said):
         if answer.status < 300:
             raise InvalidResponse(f"{_shown(answer)}, which is no answer of a REST store")
-        raise ServerRefused(_refusal(answer, said))
+        refused = ServerRefused(_refusal(answer, said))
+        if answer.wait.isdecimal() and len(answer.wait) < 9:
+            refused.retry_after = float(answer.wait)
+        raise refused
     if asked.atomic:
         executed = _reply(said) if isinstance(said, dict) else [_reply(item) for item in said]
+        if isinstance(executed, AnswerTooLarge):  # it ran: each command has lost its reply
+            executed = [_reply(said) for _ in range(asked.count)]
         return [b"OK", *[b"QUEUED"] * asked.count, executed]
     # Of an error for all each caller gets its own: tracebacks pile up on a shared one.
     items = said if isinstance(said, list) else [said] * asked.count
@@ -141,7 +171,10 @@ def _is_item(said: Any) -> bool:
 
 
 def _reply(item: dict[str, Any]) -> Any:
-    return _value(item["result"]) if "result" in item else _error(item["error"])
+    if "result" in item:
+        return _value(item["result"])
+    words = item["error"]
+    return AnswerTooLarge(words) if words.startswith(TOO_LARGE) else _error(words)
 
 
 def _value(said: Any) -> Any:

@@ -18,18 +18,22 @@ Guarantee:
   SCAN nor RANDOMKEY.
 * A command that changes its connection or the server, waits, listens, or names another database
   is refused. So is what the store did not list when it was first asked.
-* A body has at most ``MAX_BODY`` bytes, and must come within ``PATIENCE`` seconds.
+* A body has at most ``MAX_BODY`` bytes, and must come within ``PATIENCE`` seconds. An answer has
+  at most ``MAX_ANSWER`` bytes: instead of a larger one comes an error, which says that the commands
+  ran.
 * A refused command is never repeated, and neither is a lost one: 503 means that nothing ran, 504
   that nobody knows.
 
 Keys: the gateway has none. One token is one store: a second store is a second gateway.
 
 Not promised: TLS; a limit on what the holder of the full token can do to the store's data, memory
-and time (FLUSHALL, a script without an end, other databases by a script); a limit on the size of an
-answer; subscriptions; the RESP2 format of answers.
+and time (FLUSHALL, a script without an end, other databases by a script); less memory than the
+store's own reply takes, which is read before the answer is measured; subscriptions; the RESP2
+format of answers.
 """
 
+from kvlab.rest.protocol import MAX_ANSWER
 from kvlab.rest_gateway.child_process import ServedGateway, serving
 from kvlab.rest_gateway.gateway import MAX_BODY, PATIENCE, Gateway, Tokens
 
-__all__ = ["MAX_BODY", "PATIENCE", "Gateway", "ServedGateway", "Tokens", "serving"]
+__all__ = ["MAX_ANSWER", "MAX_BODY", "PATIENCE", "Gateway", "ServedGateway", "Tokens", "serving"]

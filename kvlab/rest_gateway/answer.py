@@ -9,6 +9,7 @@ from typing import Any
 
 from kvlab.core.wire import reply_text
 from kvlab.errors import OutcomeUnknown, ServerUnavailable
+from kvlab.rest.protocol import MAX_ANSWER, TOO_LARGE
 
 _DISCARDED = "EXECABORT not executed because of: "
 """How the executor's error of a transaction that did not run begins; the protocol has the rest."""
@@ -35,8 +36,10 @@ def error(status: int, text: str) -> Answer:
     return Answer(status, _json({"error": text}))
 
 
-def answer(results: list[Any], *, batch: bool, atomic: bool, base64: bool) -> Answer:
-    """The answer to the commands whose replies, or errors, these are."""
+def answer(
+    results: list[Any], *, batch: bool, atomic: bool, base64: bool, most: int = MAX_ANSWER
+) -> Answer:
+    """The answer to the commands whose replies, or errors, these are, in at most ``most`` bytes."""
     for result in results:
         # Of a batch too: an array cannot say of one command that nobody knows.
         if isinstance(result, ServerUnavailable):
@@ -47,10 +50,24 @@ def answer(results: list[Any], *, batch: bool, atomic: bool, base64: bool) -> An
         for text in map(str, results):
             if text.startswith(_DISCARDED):
                 raise RestRefused(400, text.removeprefix(_DISCARDED))
+    if sum(map(_least, results)) > most:  # before copies of it are made
+        raise _too_large(most)
     said = [_said(result, base64) for result in results]
-    if batch:
-        return Answer(200, _json(said))
-    return Answer(400 if "error" in said[0] else 200, _json(said[0]))
+    body = _json(said if batch else said[0])
+    if len(body) > most:
+        raise _too_large(most)
+    return Answer(400 if "error" in said[0] and not batch else 200, body)
+
+
+def _least(reply: Any) -> int:
+    """So many bytes of an answer has this reply at least."""
+    if isinstance(reply, list):
+        return sum(map(_least, reply)) + len(reply)
+    return len(reply) if isinstance(reply, bytes) else 1
+
+
+def _too_large(most: int) -> RestRefused:
+    return RestRefused(400, f"{TOO_LARGE}: an answer has at most {most} bytes; the commands ran")
 
 
 def _said(result: Any, base64: bool) -> dict[str, Any]:

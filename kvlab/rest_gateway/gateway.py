@@ -14,6 +14,7 @@ from urllib.parse import parse_qs
 from kvlab.core.executors.async_client import AsyncKv
 from kvlab.core.op import Op
 from kvlab.errors import InvalidArgument, KvlabError
+from kvlab.rest.protocol import MAX_ANSWER
 from kvlab.rest_gateway.answer import Answer, RestRefused, answer, error
 from kvlab.rest_gateway.request import Asked, asked
 from kvlab.rest_gateway.rights import Rights
@@ -66,8 +67,15 @@ class Tokens:
 class Gateway:
     """An ASGI app over the store of ``kv``; the caller closes ``kv``."""
 
-    def __init__(self, kv: AsyncKv, tokens: Tokens, patience: float = PATIENCE) -> None:
-        self._kv, self._tokens, self.patience = kv, tokens, patience
+    def __init__(
+        self,
+        kv: AsyncKv,
+        tokens: Tokens,
+        patience: float = PATIENCE,
+        max_answer: int = MAX_ANSWER,
+    ) -> None:
+        self._kv, self._tokens = kv, tokens
+        self.patience, self._max_answer = patience, max_answer
         self._rights: Rights | None = None
         self._asking = asyncio.Lock()
         self._scripts = Scripts()
@@ -102,7 +110,13 @@ class Gateway:
         wanted = asked(scope["raw_path"], scope["query_string"], body)
         results = await self._run(wanted, read_only)
         base64 = headers.get(b"upstash-encoding", b"").lower() == b"base64"
-        return answer(results, batch=wanted.batch, atomic=wanted.atomic, base64=base64)
+        return answer(
+            results,
+            batch=wanted.batch,
+            atomic=wanted.atomic,
+            base64=base64,
+            most=self._max_answer,
+        )
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         said = headers.get(b"content-length", b"0")

@@ -200,12 +200,12 @@ for who in (reader, stranger):
 # | --- | --- | --- |
 # | no connection | `ServerUnavailable` | no |
 # | 401, a wrong or expired token | `ServerRefused`, code WRONGPASS | no |
-# | 429, too many requests | `CannotServe`, code TOOMANYREQUESTS | no |
+# | 429, too many requests, to the end of `deadline` | `CannotServe`, code TOOMANYREQUESTS | no |
 # | 500, 502, 503, 504, or a page that is not JSON | `OutcomeUnknown` | yes |
 # | the answer is lost | `OutcomeUnknown` | yes |
 #
-# As over TCP, an op that is idempotent is retried when its answer is lost, and no other op is. And
-# `outage=` of a limiter covers every row but the second.
+# As over TCP, an op that is idempotent is retried when its answer is lost, and no other op is. After
+# a 429 every op is retried, since nothing ran. The pauses between retries grow. And `outage=` of a limiter covers every row but the second.
 #
 # ## The limits that remain
 #

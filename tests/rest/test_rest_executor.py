@@ -19,6 +19,7 @@ import kvlab
 from kvlab import CacheAside, FeatureFlags, FixedWindow, Key, Lock, Op, Script, SessionStore
 from kvlab.core.server_url import REST_NAMES, server_url
 from kvlab.errors import (
+    AnswerTooLarge,
     BatchFailed,
     CannotServe,
     InvalidArgument,
@@ -30,6 +31,8 @@ from kvlab.errors import (
     ServerRefused,
     ServerUnavailable,
 )
+from kvlab.rest import RestAddress, protocol
+from kvlab.rest.clients import async_rest_client, rest_client
 from kvlab.rest_gateway import ServedGateway
 
 PAGE = (502, {"Content-Type": "text/html"}, b"<html>Bad Gateway</html>")
@@ -262,9 +265,8 @@ HTML = {"Content-Type": "text/html"}
 REFUSALS: dict[str, tuple[Fault, type[Exception], str, str]] = {
     "401": ((401, JSON, b'{"error":"WRONGPASS no"}'), ServerRefused, "WRONGPASS", "WRONGPASS no"),
     "401 page": ((401, HTML, b"<html>"), ServerRefused, "WRONGPASS", "HTTP 401"),
-    "429": ((429, {**JSON, "Retry-After": "7"}, b'{"error":"ERR quota"}'), CannotServe,
-            "TOOMANYREQUESTS", "ERR quota; Retry-After: 7"),
-    "429 page": ((429, HTML, b"slow down"), CannotServe, "TOOMANYREQUESTS", "HTTP 429"),
+    "429": ((429, {**JSON, "Retry-After": "31"}, b'{"error":"ERR quota"}'), CannotServe,
+            "TOOMANYREQUESTS", "ERR quota; Retry-After: 31"),
     "404": ((404, HTML, b"<html>"), ServerRefused, "ERR", "HTTP 404 Not Found"),
     "redirect": ((301, {"Location": "http://127.0.0.1:9/"}, b""), ServerRefused, "ERR", "HTTP 301"),
     "413": ((413, JSON, b'{"error":"ERR max request size exceeded"}'), ServerRefused, "ERR", "max"),
@@ -299,6 +301,88 @@ def test_a_refusal_by_http_ran_nothing(way: Way, proxy: HttpProxy, name: str) ->
         assert isinstance(result, Outage) == (kind is CannotServe)
         assert isinstance(result, ServerRefused)
     assert way.run(GET) is None
+
+
+@pytest.fixture(params=["sync", "async"])
+def paused(
+    request: pytest.FixtureRequest, proxy: HttpProxy, gateway: ServedGateway
+) -> Iterator[tuple[Callable[..., Any], list[float]]]:
+    """``run`` of an executor whose time passes in its pauses alone; and these pauses."""
+    pauses: list[float] = []
+    address = RestAddress(proxy.url, gateway.token)
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    settings: dict[str, Any] = PATIENT | {"prefix": "rest", "clock": lambda: sum(pauses)}
+    with asyncio.Runner() as runner:
+        if request.param == "sync":
+            kv = kvlab.Kv(rest_client(address, 2), sleep=pauses.append, **settings)
+            yield kv.run, pauses
+            kv.clear()
+            kv.client.close()
+        else:
+            akv = kvlab.AsyncKv(async_rest_client(address, 2), sleep=sleep, **settings)
+            yield lambda *ops, **how: runner.run(akv.run(*ops, **how)), pauses
+            runner.run(akv.clear())
+            runner.run(akv.client.aclose())
+
+
+def test_pauses_grow_and_are_not_those_of_others(
+    paused: tuple[Callable[..., Any], list[float]], proxy: HttpProxy
+) -> None:
+    run, pauses = paused
+    proxy.faults += [PAGE] * 8
+    assert run(GET) is None
+    assert proxy.requests == 9
+    longest = [0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.0, 1.0]
+    assert all(most / 2 <= one <= most for one, most in zip(pauses, longest, strict=True))
+    proxy.faults += [PAGE] * 8
+    first = pauses[:]
+    run(GET)
+    assert pauses[8:] != first
+
+
+@pytest.mark.parametrize("kind", [JSON, HTML])
+def test_too_many_requests_are_retried_since_nothing_ran(
+    paused: tuple[Callable[..., Any], list[float]], proxy: HttpProxy, kind: dict[str, str]
+) -> None:
+    run, pauses = paused
+    busy: Fault = (429, kind, b'{"error":"ERR slow down"}')
+    proxy.faults += [busy, (429, {**kind, "Retry-After": "7"}, b"{}"), busy]
+    assert run(INCR) == 1
+    assert pauses[1] == 7.0
+    proxy.faults.append(busy)
+    assert run(INCR, GET, atomic=True) == (2, b"2")
+    proxy.faults += [(429, {**kind, "Retry-After": "99999999999"}, b"{}")]
+    assert run(INCR, GET) == (3, b"3")  # nobody means so many seconds
+    proxy.faults += [busy, "lose the answer"]
+    with pytest.raises(OutcomeUnknown):
+        run(INCR)  # the retry is lost, and not repeated
+    assert run(GET) == b"4"
+    proxy.faults += [busy] * 100
+    with pytest.raises(CannotServe, match="TOOMANYREQUESTS"):
+        run(GET)
+    assert 20 < len(proxy.faults) < 80
+    proxy.faults.clear()
+
+
+def test_an_answer_that_is_too_large_is_not_read_to_its_end(
+    way: Way, proxy: HttpProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    way.run(Op("SET", Key("n"), "x" * 3000))
+    monkeypatch.setattr(protocol, "MAX_ANSWER", 4096)
+    assert way.run(GET) == b"x" * 3000  # 4,000 in base64
+    way.run(Op("APPEND", Key("n"), "x" * 97_000))
+    before = proxy.requests
+    with pytest.raises(AnswerTooLarge, match="an answer has at most 4096 bytes"):
+        way.run(GET)
+    for how in ({}, {"atomic": True}):
+        results = way.run(INCR, GET, return_exceptions=True, **how)
+        assert [type(result) for result in results] == [AnswerTooLarge] * 2
+    assert proxy.requests - before == 3  # not retried
+    assert way.run(Op("STRLEN", Key("n"))) == 100_000
+    assert way.kv.outage is None
 
 
 @pytest.mark.parametrize("name", UNKNOWN)

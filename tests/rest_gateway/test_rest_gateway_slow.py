@@ -39,9 +39,11 @@ async def answer(reader: asyncio.StreamReader) -> tuple[int, Any]:
 
 
 @asynccontextmanager
-async def served(url: str, patience: float) -> AsyncIterator[tuple[uvicorn.Server, Dial, Any]]:
+async def served(
+    url: str, patience: float, **more: int
+) -> AsyncIterator[tuple[uvicorn.Server, Dial, Any]]:
     kv = await kvlab.aconnect(url, prefix="slow", timeout=30, deadline=30)
-    server = server_of(Gateway(kv, TOKENS, patience))
+    server = server_of(Gateway(kv, TOKENS, patience, **more))
     with listening("127.0.0.1", 0) as bound:
         serving = asyncio.create_task(server.serve([bound]))
         port = bound.getsockname()[1]
@@ -170,3 +172,31 @@ def test_a_thousand_at_once(server: RunningServer) -> None:
 
     asyncio.run(main())
     assert asked() - before == 1  # which commands there are, for all of them
+
+
+def test_an_answer_that_is_too_large_is_an_error_and_the_connection_goes_on(
+    server: RunningServer,
+) -> None:
+    async def play() -> None:
+        async with served(server.url, 30, max_answer=100) as (_, dial, _kv):
+            reader, writer = await dial()
+
+            async def asks(*commands: list[Any], path: str = "/pipeline") -> tuple[int, Any]:
+                body = json.dumps(commands if path != "/" else commands[0]).encode()
+                writer.write(request(body).replace(b"POST /", b"POST " + path.encode()))
+                return await answer(reader)
+
+            append = ["APPEND", "slow:n", "\0" * 30]
+            for path in ("/pipeline", "/multi-exec"):
+                status, said = await asks(append, ["GET", "slow:n"], path=path)
+                assert status == 400
+                assert said["error"].startswith("ERR max response size exceeded: ")
+            assert (await asks(["GET", "slow:n"], path="/"))[0] == 400
+            assert await asks(["STRLEN", "slow:n"], path="/") == (200, {"result": 60})
+            many = ["LRANGE", "slow:l", 0, -1]
+            await asks(["RPUSH", "slow:l", *"x" * 60], path="/")
+            assert (await asks(many, path="/"))[0] == 400
+            assert (await asks(["LRANGE", "slow:l", 0, 5], path="/"))[0] == 200
+            writer.close()
+
+    asyncio.run(play())

@@ -6,8 +6,9 @@ call of the user's code or a wait. ``Kv`` and ``AsyncKv`` only fulfil the reques
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Self, TypeVar, cast
 
 from kvlab.core.calls import AsyncCalls, Calls
@@ -36,7 +37,9 @@ from kvlab.errors import InvalidArgument, Outage, ServerRefused, ServerUnavailab
 T = TypeVar("T")
 
 PAUSE = 0.02
-"""Seconds before a retry."""
+"""Seconds before a retry, unless the connections say otherwise by their ``pauses``."""
+NOT_YET = "TOOMANYREQUESTS"
+"""The code of a store behind HTTP that ran nothing, and will serve later: all ops are retried."""
 
 
 class Trip(NamedTuple):
@@ -70,8 +73,11 @@ class Executor:
                 f"client must be a redis-py client with a connection pool, not {shown(client)}"
             )
         self.settings = settings
-        self.where = _where(client.connection_pool)
         pool = client.connection_pool
+        self.where = _where(pool)
+        self._pauses: Callable[[], Iterator[float]] = getattr(
+            pool.connection_class, "pauses", _steadily
+        )
         failover = settings.deadline if is_sentinel(pool) else 0.0
         self._health = Health(settings.clock, settings.timeout, failover)
         check = pool.connection_kwargs.get("health_check_interval") or 0
@@ -194,15 +200,22 @@ class Executor:
         exchange = Exchange(ops, self.prefix, atomic=atomic)
         blocking = ops[0].blocking if len(ops) == 1 else None
         began = self.clock() if began is None else began
+        pauses = self._pauses()
         while True:
             try:
                 if first is None:
                     sent = [ops[i] for i in exchange.pending]
                     first = yield Trip(sent, exchange.commands(), blocking)
-                if isinstance(first, BaseException):
-                    raise first
-                (replies, error), first = first, None
+                answer, first = first, None
+                if isinstance(answer, BaseException):
+                    raise answer
+                replies, error = answer
             except ServerRefused as refused:  # the connection itself
+                if refused.code == NOT_YET:
+                    pause = max(next(pauses), refused.retry_after)
+                    if self._may_retry(began, pause):
+                        yield Wait(pause)
+                        continue
                 exchange.refuse(refused)
                 return exchange
             exchange.absorb(replies, error, self._health.moves)
@@ -211,12 +224,13 @@ class Executor:
             if not exchange.pending:
                 return exchange
             if error is not None:
-                if not self._may_retry(began):
+                pause = next(pauses)
+                if not self._may_retry(began, pause):
                     return exchange
-                yield Wait(PAUSE)
+                yield Wait(pause)
 
-    def _may_retry(self, began: float) -> bool:
-        """Whether a call that began then, and lost an answer, may still send its ops again.
+    def _may_retry(self, began: float, pause: float) -> bool:
+        """Whether a call that began then may send its ops again, after a pause.
 
         ``deadline`` counts from the begin of the call or of the outage, whichever came first.
         """
@@ -225,7 +239,7 @@ class Executor:
             if now < outage.next_try:
                 return False
             began = min(began, outage.since)
-        return now - began + PAUSE < self.settings.deadline
+        return now - began + pause < self.settings.deadline
 
     def _count(self, ops: Iterable[Op[Any]], started: float, error: TransportError | None) -> None:
         if isinstance(error, ServerUnavailable):
@@ -280,6 +294,10 @@ class Executor:
                 removed += yield from self._one(Op("UNLINK", *keys, decode=int))
             if cursor == b"0":
                 return removed
+
+
+def _steadily() -> Iterator[float]:
+    return itertools.repeat(PAUSE)
 
 
 def _listed(given: Any) -> list[Any]:
