@@ -205,7 +205,8 @@ for who in (reader, stranger):
 # | the answer is lost | `OutcomeUnknown` | yes |
 #
 # As over TCP, an op that is idempotent is retried when its answer is lost, and no other op is. After
-# a 429 every op is retried, since nothing ran. The pauses between retries grow. And `outage=` of a limiter covers every row but the second.
+# a 429 every op is retried, since nothing ran. The pauses between retries grow. And
+# `outage=` of a limiter covers every row but the second.
 #
 # ## The limits that remain
 #

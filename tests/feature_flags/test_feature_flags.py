@@ -172,7 +172,7 @@ def test_an_unknown_flag_is_heard() -> None:
 
 def test_what_cannot_be_read_answers_by_its_default(any_kv: Kv) -> None:
     kv = any_kv
-    # By a script: JSON carries no bytes that are not UTF-8, and another client may have written them.
+    # By a script: another client may have written bytes that are not UTF-8, and JSON has none.
     write = """local value = ARGV[1] == 'no UTF-8' and '\\255' or ARGV[1]
         redis.call('HSET', KEYS[1], 'on', value, 'undeclared', value, '\\255\\254', 'true')"""
     kv.run(FLAGS.set("good", True))

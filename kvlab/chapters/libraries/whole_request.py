@@ -37,7 +37,8 @@ def totals(frame: pd.DataFrame) -> pd.DataFrame:
 
 def whole_request_chart(frame: pd.DataFrame) -> Figure:
     """A panel a delay: the peers' parts on top of each other, beside one run."""
-    trips = totals(frame)["round_trips"].iloc[0]
+    both = totals(frame)
+    trips, times = both["round_trips"].iloc[0], both["ms"]
     title = (
         f"One request: {trips['peers']:g} round trips by four libraries, "
         f"{trips['kvlab']:g} by one run of kvlab"
@@ -47,7 +48,8 @@ def whole_request_chart(frame: pd.DataFrame) -> Figure:
         for one, delay in zip(axes, delays, strict=True):
             of_delay = frame[frame["delay_ms"] == delay]
             _panel(one, of_delay)
-            one.set_title(f"{delay:g} ms added to a round trip")
+            ratio = times.loc[delay, "peers"] / times.loc[delay, "kvlab"]
+            one.set_title(f"{delay:g} ms added to a round trip:\n{ratio:.1f} times as quick")
         _names(axes[0], frame[frame["delay_ms"] == delays[0]])
         axes[0].set_ylabel("median time of a request (ms)")
         for one in axes:
