@@ -28,7 +28,8 @@ from kvlab.chapters.libraries.race_matrix import kept_matrix, race_matrix
 
 pd.set_option("display.max_colwidth", None)
 matrix = kept_matrix()
-packages = {cell.package for cell in matrix.cells} - {""}
+driven = [cell for cell in matrix.cells if cell.verdict != "can't be driven"]
+packages = {cell.package for cell in driven} - {""}
 print(f"{len(packages)} packages, {len(matrix.cells)} cells")
 pd.Series(dict(matrix.environment), name="made on").to_frame()
 
