@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kvlab.bench import runner
-from kvlab.bench.page import page
 from kvlab.bench.run import CONTROL, BenchRun
 from kvlab.bench.verdict import EQUAL, SLOWER, Verdicts, against
 from kvlab.errors import InvalidArgument
@@ -52,6 +51,8 @@ def bench(root: Path, asked: Asked) -> int:
             folder.rmdir()
         raise
     run.save(folder)
+    from kvlab.bench.page import page  # matplotlib takes a second to import
+
     verdicts = _judged(run, old) if old else None
     (folder / "report.html").write_text(page(run, verdicts), encoding="utf-8")
     print("\n".join(told(run, verdicts)))

@@ -14,7 +14,6 @@ from typing import Any
 import jinja2
 import nbformat
 from markupsafe import Markup
-from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 
 from kvlab.errors import InvalidArgument, KvlabError
@@ -120,6 +119,8 @@ def _lay(folder: Path, pages: Mapping[str, str]) -> None:
 
 
 def _chapter(path: Path) -> Chapter:
+    from nbconvert import HTMLExporter  # takes half a second to import
+
     notebook = nbformat.read(path, as_version=4)
     head = notebook.cells[0].source
     title, minutes = _TITLE.search(head), _MINUTES.search(head)
