@@ -32,7 +32,15 @@ from kvlab.instruments.faults.client_gate import GatedConnection
 from kvlab.load.target.connections import load_client
 from kvlab.server.running_server import RunningServer
 
-ROADS = ["link", "borrowed", "async link", "async borrowed"]
+try:
+    import uvloop
+except ModuleNotFoundError:
+    uvloop = None
+ON_UVLOOP = pytest.param(
+    "async link, uvloop",
+    marks=pytest.mark.skipif(uvloop is None, reason="uvloop has no wheel for this platform"),
+)
+ROADS: list[Any] = ["link", "borrowed", "async link", "async borrowed", ON_UVLOOP]
 IN_PIECES = [*ROADS, "link, byte by byte", "async link, byte by byte"]
 
 
@@ -40,7 +48,8 @@ class Runner:
     """``Kv`` or ``AsyncKv`` on one of the roads, to be called in one way."""
 
     def __init__(self, road: str, port: int, **settings: Any) -> None:
-        self.loop = asyncio.Runner()
+        road, _, loop = road.partition(", ")
+        self.loop = asyncio.Runner(loop_factory=uvloop.new_event_loop if loop else None)
         self.awaits = road.startswith("async")
         client: Any = (redis.asyncio if self.awaits else redis).Redis(port=port)
         if road.endswith("borrowed"):
@@ -69,8 +78,9 @@ def runner(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Runner]]:
     made: list[Runner] = []
-    road, _, pieces = request.param.partition(",")
-    if pieces:
+    road: str = request.param
+    if road.endswith("byte by byte"):
+        road, _, _ = road.partition(",")
         received = AsyncLink.data_received
 
         def by_bytes(self: AsyncLink, data: bytes) -> None:
@@ -235,6 +245,26 @@ def test_values_of_many_reads(runner: Callable[..., Runner], server: RunningServ
     run, value = runner(server.port), os.urandom(1_000_000)
     assert run(Op("SET", Key("v"), value), Op("GET", Key("v"))) == (b"OK", value)
     assert run([Op("GET", Key("v")), Op("ECHO", "x")]) == [value, b"x"]
+
+
+@pytest.mark.parametrize("runner", ["async link", ON_UVLOOP], indirect=True)
+def test_callers_share_a_connection(runner: Callable[..., Runner], server: RunningServer) -> None:
+    run = runner(server.port)
+
+    async def storm() -> list[Any]:
+        calls = [asyncio.create_task(run.kv.run(Op("ECHO", i))) for i in range(300)]
+        await asyncio.sleep(0)  # all have asked; the batch leaves in the next turn
+        for call in calls[::3]:
+            call.cancel()
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    for _ in range(3):
+        got = run.loop.run(storm())
+        assert all(isinstance(one, asyncio.CancelledError) for one in got[::3])
+        assert [one for i, one in enumerate(got) if i % 3] == [
+            b"%d" % i for i in range(300) if i % 3
+        ]
+    assert run.kv.round_trips == 3
 
 
 def test_the_patience_of_a_blocking_op_ends_with_it(kv: Kv) -> None:
