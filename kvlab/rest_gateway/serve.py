@@ -7,11 +7,13 @@ import os
 import socket
 from typing import Any
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from kvlab.core.executors.async_client import aconnect
 from kvlab.core.server_url import server_url
+from kvlab.rest_gateway.answer import error
 from kvlab.rest_gateway.gateway import Gateway, Tokens
 from kvlab.server.listening import address, is_open, listening
 
@@ -76,7 +78,10 @@ def server_of(gateway: Gateway) -> uvicorn.Server:
 
 
 class _Impatient(H11Protocol):
-    """uvicorn waits for ever for the head of a request, and for a client that does not read."""
+    """uvicorn waits for ever for the head of a request, and for a client that does not read.
+
+    What is no HTTP gets an error of the protocol.
+    """
 
     _head: asyncio.TimerHandle | None = None
     _reader: asyncio.TimerHandle | None = None
@@ -104,6 +109,18 @@ class _Impatient(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._cancel()
+
+    def send_400_response(self, msg: str) -> None:
+        said = error(400, f"ERR the request cannot be read, or its head is too long: {msg}")
+        headers = [("content-type", "application/json"), ("connection", "close")]
+        length = ("content-length", str(len(said.body)))
+        for event in (
+            h11.Response(status_code=said.status, headers=[*headers, length]),
+            h11.Data(data=said.body),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event))
+        self.transport.close()
 
     def _await_head(self) -> None:
         self._head = self.loop.call_later(self._patience, self.transport.abort)

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -355,6 +356,24 @@ def test_every_token_is_compared_with_both(given: str, monkeypatch: pytest.Monke
         with pytest.raises(RestRefused, match="WRONGPASS"):
             tokens.is_read_only(token)
     assert compared == [(32, 32)] * 2  # digests: of one length, whatever was given
+
+
+def test_of_two_tokens_none_counts(http: httpx.Client, gateway: ServedGateway) -> None:
+    both = [("Authorization", f"Bearer {word}") for word in ("x", gateway.token)]
+    for headers in (both, both[::-1], [both[1]] * 2):
+        with httpx.Client(base_url=gateway.url) as stranger:
+            assert stranger.get("/ping", headers=headers).status_code == 401
+    assert http.get("/ping").json() == {"result": "PONG"}
+
+
+@pytest.mark.parametrize("head", [b"\x16\x03\x01\r\n\r\n", b"GET /get/" + b"a" * 200_000])
+def test_what_is_no_http_gets_an_error_of_the_protocol(gateway: ServedGateway, head: bytes) -> None:
+    where = httpx.URL(gateway.url)
+    with socket.create_connection((where.host, where.port or 0), timeout=30) as client:
+        client.sendall(head)
+        said = client.recv(1 << 16)
+    assert said.startswith(b"HTTP/1.1 400 ")
+    assert b'{"error":"ERR the request cannot be read' in said
 
 
 def test_other_methods_and_formats_are_refused(http: httpx.Client) -> None:
