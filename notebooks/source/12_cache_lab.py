@@ -242,3 +242,95 @@ print(
     f"{zipf['LFU']:.2f}, optimum {optimum:.2f}; a moving hot spot: "
     f"LRU {hot['LRU']:.2f}, LFU {hot['LFU']:.2f}"
 )
+
+# %% [markdown] tags=["exercise"]
+# ## Exercises
+#
+# Open `exercises/12_cache_lab.ipynb`: a short exercise (10 minutes) and a longer one.
+#
+# 1. `hits`: the hits of an exact LRU.
+# 2. `items_for`: the smallest cache that is enough.
+
+# %% tags=["exercise-setup"]
+from kvlab.workshop import check, hint
+
+# %% [markdown] tags=["exercise-setup"]
+# ## The short one: the hits of an exact LRU
+#
+# Write `hits(asked, items)`. `asked` is the list of the keys in the order of the requests, and the cache
+# holds at most `items` of them (1 or more). A key that is not held is a miss, and is stored. When there
+# is no room, the key that was **used least recently** is evicted. Return the number of hits.
+#
+# If you need help, run `hint("12-short")`: three hints, then a solution.
+
+
+# %% tags=["stub"]
+def hits(asked, items):
+    held = []
+    found = 0
+    for key in asked:
+        if key in held:
+            found += 1
+        elif len(held) == items:
+            held.pop(0)
+        held.append(key)  # and what does a hit change?
+    return found
+
+
+# %% tags=["solution"]
+def hits(asked, items):
+    held = []
+    found = 0
+    for key in asked:
+        if key in held:
+            found += 1
+            held.remove(key)
+        elif len(held) == items:
+            held.pop(0)
+        held.append(key)
+    return found
+
+
+# %% tags=["check"]
+check("12-short", hits)
+
+# %% [markdown] tags=["exercise-setup"]
+# ## The longer one: the smallest cache that is enough
+#
+# Write `items_for(asked, wanted)`. `asked` is again the list of the keys. Return the smallest number of
+# items, 1 or more, with which an exact LRU has a hit ratio of at least `wanted`. Return `None` when no
+# cache is large enough. The hit ratio is hits divided by requests, and the first request for a key is a
+# request too.
+#
+# If you need help, run `hint("12")`: three hints, then a solution.
+
+
+# %% tags=["stub"]
+def items_for(asked, wanted):
+    return len(set(asked))  # enough, as far as any size is; but is it the smallest?
+
+
+# %% tags=["solution"]
+def lru_hits(asked, items):
+    held = []
+    found = 0
+    for key in asked:
+        if key in held:
+            found += 1
+            held.remove(key)
+        elif len(held) == items:
+            held.pop(0)
+        held.append(key)
+    return found
+
+
+# %% tags=["solution"]
+def items_for(asked, wanted):
+    for items in range(1, len(set(asked)) + 1):
+        if lru_hits(asked, items) / len(asked) >= wanted:
+            return items
+    return None
+
+
+# %% tags=["check"]
+check("12", items_for)

@@ -228,3 +228,99 @@ print(
     f"four patterns in one request; {cost}; {missing} of {len(table)} abilities are "
     "missing, and every pattern holds without them"
 )
+
+# %% [markdown] tags=["exercise"]
+# ## Exercises
+#
+# Open `exercises/13_rest.ipynb`: a short exercise (10 minutes) and a longer one.
+#
+# 1. `ran`: what an answer says about a command.
+# 2. `transfer`: a transfer that needs no connection of its own.
+
+# %% tags=["exercise-setup"]
+import json
+
+from kvlab.workshop import check, hint
+
+# %% [markdown] tags=["exercise-setup"]
+# ## The short one: did it run?
+#
+# Write `ran(status, text)`. A command was sent to the store, and this came back: the HTTP status, or
+# `None` if there was no connection; and the text of the body. Return `True` if the command ran, `False` if
+# it did not, and `None` if nobody knows.
+#
+# - The store answers a command with status 200 and a JSON object that has a `result`.
+# - Status 400 to 499 is a refusal: the command was not carried out.
+# - Every other answer may come from a machine between you and the store.
+#
+# If you need help, run `hint("13-short")`: three hints, then a solution.
+
+
+# %% tags=["stub"]
+def ran(status, text):
+    return status == 200  # who wrote the text? and what does a 503 say?
+
+
+# %% tags=["solution"]
+def ran(status, text):
+    if status is None or 400 <= status < 500:
+        return False
+    try:
+        said = json.loads(text)
+    except ValueError:
+        return None
+    if status == 200 and isinstance(said, dict) and "result" in said:
+        return True
+    return None
+
+
+# %% tags=["check"]
+check("13-short", ran)
+
+# %% [markdown] tags=["exercise-setup"]
+# ## The longer one: a transfer in one request
+#
+# Write `transfer(post, number, amount)`. It moves `amount` from the counter `ann` to the counter `bob` and
+# returns `True`, or it returns `False` if Ann has less. `post("GET", "ann")` sends one command as one
+# request, and returns its reply; replies are text. Each request may come by another connection, so
+# WATCH and MULTI are refused. `number` is the transfer's own: who asks again asks with the same number.
+#
+# 1. No order of two clients loses money, makes money, or leaves Ann with less than nothing.
+# 2. The same number moves once, and gets the same answer again.
+# 3. A request whose answer is lost is sent again, and a page that crashed asks again.
+# 4. Each further key that you write has a TTL.
+#
+# If you need help, run `hint("13")`: three hints, then a solution.
+
+
+# %% tags=["stub"]
+def transfer(post, number, amount):
+    if int(post("GET", "ann")) < amount:
+        return False
+    post("DECRBY", "ann", amount)  # what happens between two requests?
+    post("INCRBY", "bob", amount)
+    return True
+
+
+# %% tags=["solution"]
+MOVE = """
+local before = redis.call('GET', KEYS[3])
+if before then return tonumber(before) end
+local moved = 0
+if tonumber(redis.call('GET', KEYS[1])) >= tonumber(ARGV[1]) then
+  redis.call('DECRBY', KEYS[1], ARGV[1])
+  redis.call('INCRBY', KEYS[2], ARGV[1])
+  moved = 1
+end
+redis.call('SET', KEYS[3], moved, 'EX', 86400)
+return moved"""
+
+
+# %% tags=["solution"]
+def transfer(post, number, amount):
+    answer = f"transfer:{number}"
+    return post("EVAL", MOVE, 3, "ann", "bob", answer, amount) == 1
+
+
+# %% tags=["check"]
+check("13", transfer)

@@ -23,6 +23,8 @@ CHAPTERS = {
     "09": "explore_your_own_code",
     "10": "load_tests",
     "11": "libraries",
+    "12": "cache_lab",
+    "13": "rest",
 }
 """The module of each chapter's exercises."""
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from workshop.answers import (
+    cache_lab,
     explore_your_own_code,
     libraries,
     load_tests,
+    rest,
 )
 from workshop.answers.answer import Answer
 from workshop.answers.patterns import (
@@ -29,4 +31,6 @@ ANSWERS: list[Answer] = [
     *explore_your_own_code.ANSWERS,
     *load_tests.ANSWERS,
     *libraries.ANSWERS,
+    *cache_lab.ANSWERS,
+    *rest.ANSWERS,
 ]
