@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import signal
@@ -20,6 +21,7 @@ from typing import Any
 import psutil
 import pytest
 import redis
+import redis.utils
 from hypothesis import Phase, settings
 from support import ENGINES, TRAVELS, WAYS, SteppedClock, absent, faketime_library
 
@@ -47,6 +49,8 @@ LONG = (
 )
 PATTERNS = {"cache_aside", "write_through", "rate_limiting", "sessions"}
 PATTERNS |= {"distributed_lock", "leaderboard", "pipeline", "feature_flags"}
+# redis-py reads its version from the files of the package for each connection: 2 ms of CPU.
+redis.utils.get_lib_version = functools.cache(redis.utils.get_lib_version)
 TIME_FUNCTIONS = (time.time, time.time_ns, time.monotonic, time.sleep)
 
 
