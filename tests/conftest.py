@@ -42,7 +42,7 @@ _numbers = itertools.count(1)
 LONG = (
     "tests/workshop/test_notebooks.py::test_a_notebook_executes",
     "tests/load/test_load.py",
-    "tests/load/test_soak.py",
+    "tests/load/soak",
     "tests/workshop/test_lab.py",
     "tests/test_cli.py",
     "tests/sample_app",

@@ -17,7 +17,7 @@ from typing import Any
 from kvlab.bench.round import Settings
 from kvlab.bench.run import BenchRun, Row, Turn
 from kvlab.errors import InvalidArgument, KvlabError
-from kvlab.instruments.measure.progress import progress_bar
+from kvlab.instruments.progress import progress_bar
 
 ROUNDS, TURNS, PIECES = 6, 32, 14
 SHORT_ROUNDS, SHORT_TURNS, SHORT_PIECES = 4, 16, 14

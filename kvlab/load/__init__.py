@@ -1,1 +1,1 @@
-"""What a load test is made of. ``kvlab.load.record`` keeps and draws what a run saw."""
+"""What a load test is made of. ``generator`` runs it under Locust; ``record`` keeps a run."""

@@ -68,7 +68,7 @@ class Evidence(Generic[F]):
     ``width``: the seconds of an interval, the same in all processes. ``warm_up``: calls before the
     run, in no figure. ``drained``: calls of the run that were answered after its end.
     ``stages``: see ``LoadRun``. ``processes``: what each process says of itself at its end, see
-    ``kvlab.load.user``.
+    ``kvlab.load.generator.user``.
     """
 
     def __init__(self, facts: F, width: float = COARSE) -> None:

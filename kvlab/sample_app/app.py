@@ -35,9 +35,10 @@ import kvlab
 from kvlab.core.settings import Trace
 from kvlab.errors import KvlabError
 from kvlab.instruments.faults.slow_database import Origin
-from kvlab.sample_app import board, errors, flags, page, people, profiles, work
+from kvlab.sample_app import errors
 from kvlab.sample_app.guard import Guard
 from kvlab.sample_app.models import STORE_DOWN, Health
+from kvlab.sample_app.routes import board, flags, page, people, profiles, work
 from kvlab.sample_app.services import Shared, opened
 from kvlab.sample_app.settings import DATABASE, AppSettings, read_settings
 from kvlab.sample_app.settings import __doc__ as settings_doc

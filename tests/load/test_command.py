@@ -16,8 +16,8 @@ from kvlab.errors import InvalidArgument, KvlabError
 from kvlab.load import command
 from kvlab.load.command import record, seconds
 from kvlab.load.evidence import Evidence
+from kvlab.load.generator.progress import show_progress
 from kvlab.load.options import JUDGED, ExitCode, NoReport, check_reports, page_address
-from kvlab.load.progress import show_progress
 from kvlab.load.rate_limiter.decisions import Decisions
 from kvlab.version import __version__
 

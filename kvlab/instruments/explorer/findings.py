@@ -17,7 +17,7 @@ from kvlab.instruments.explorer.run.run import Run
 from kvlab.instruments.explorer.run.steps import Done
 from kvlab.instruments.explorer.search import Search
 from kvlab.instruments.explorer.shortening import steady
-from kvlab.instruments.measure.progress import progress_bar
+from kvlab.instruments.progress import progress_bar
 
 _FAULTS = FAULT_NAMES | {"time out": "expiries"}
 RunSearch = Search[Choice, Done, Run]

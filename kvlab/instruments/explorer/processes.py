@@ -43,7 +43,7 @@ from kvlab.instruments.explorer.run.exploration import Exploration, prepared
 from kvlab.instruments.explorer.run.run import Run
 from kvlab.instruments.explorer.run.settings import Settings
 from kvlab.instruments.explorer.search import Part, Search
-from kvlab.instruments.measure.progress import progress_bar
+from kvlab.instruments.progress import progress_bar
 
 _PROGRESS_SECONDS = 0.1  # from one update of the parent's progress bar to the next
 _GRACE_SECONDS = 15.0  # for a child to end; longer than a child waits for a client that hangs

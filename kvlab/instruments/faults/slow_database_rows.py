@@ -24,7 +24,7 @@ from kvlab.instruments.faults.slow_database_tables import (
     orders,
     row_versions,
 )
-from kvlab.instruments.measure.progress import progress_bar
+from kvlab.instruments.progress import progress_bar
 
 FORMAT = 1  # part of the seeded file's name: raise it when the tables or the draw change
 EPOCH = datetime(2025, 1, 1, tzinfo=UTC)

@@ -22,10 +22,10 @@ from kvlab.core.checks import boolean, function, instance, real, shown, whole
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.measure.calls import Clock, Subject, Tally, Workers
 from kvlab.instruments.measure.machine import HasClient, check_executor, environment
-from kvlab.instruments.measure.progress import progress_bar
 from kvlab.instruments.measure.result import Result
 from kvlab.instruments.measure.schedule import Schedule
 from kvlab.instruments.measure.workload import ClosedLoop, OpenLoop, Popularity, Trace
+from kvlab.instruments.progress import progress_bar
 
 __all__ = ["Clock", "experiment"]
 

@@ -11,9 +11,9 @@ from locust import tag, task
 
 from kvlab.instruments.judges.scores import Submissions
 from kvlab.instruments.measure.workload import Uniform, Zipf
+from kvlab.load.generator.user import KvUser
 from kvlab.load.leaderboard.boards import BoardProcess, board_of
 from kvlab.load.leaderboard.settings import BoardSettings
-from kvlab.load.user import KvUser
 
 _DRAWN = 10_000
 """Members that are drawn at once."""

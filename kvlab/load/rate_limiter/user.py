@@ -16,11 +16,11 @@ from typing import Any
 import redis
 from locust import task
 
+from kvlab.load.generator.user import KvUser
 from kvlab.load.process import WARM_UP, Process
 from kvlab.load.rate_limiter.decisions import Decisions
 from kvlab.load.rate_limiter.settings import CONTROL_EVERY, LimiterSettings
 from kvlab.load.target.app_client import AppClient
-from kvlab.load.user import KvUser
 from kvlab.rate_limiting import NaiveSlidingWindow
 
 _DECIDED = (200, 429)

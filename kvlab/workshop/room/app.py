@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from kvlab.errors import InvalidArgument, KvlabError
 from kvlab.sample_app.guard import Guard
-from kvlab.sample_app.page import policy_of
+from kvlab.sample_app.routes.page import policy_of
 from kvlab.workshop.room.room import Refused, Room
 
 MAX_BODY = 64 * 1024

@@ -21,7 +21,7 @@ from kvlab.instruments.explorer.schedules import Spelled, rehearse
 from kvlab.instruments.explorer.search import Nondeterministic, RepeatRun, Search
 from kvlab.instruments.explorer.shortening import shortened
 from kvlab.instruments.explorer.timeline.wording import State, ending, state_of
-from kvlab.instruments.measure.progress import progress_bar
+from kvlab.instruments.progress import progress_bar
 
 MOST_STEPS = 20_000
 """Steps that a tree carries, so that its page stays small."""

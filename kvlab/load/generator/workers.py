@@ -15,9 +15,9 @@ from locust.env import Environment
 from locust.runners import STATE_MISSING, MasterRunner
 
 from kvlab.load.evidence import Evidence
+from kvlab.load.generator.user import end_process
 from kvlab.load.process import WARM_UP, Phases, Process, process_of, share
 from kvlab.load.settings import LoadSettings
-from kvlab.load.user import end_process
 from kvlab.load.verdict import LoadTest
 
 PATIENCE = 10.0

@@ -22,6 +22,9 @@ from kvlab.core.settings import default_prefix
 from kvlab.errors import InvalidArgument, KvlabError
 from kvlab.load.arrivals import SHAPES
 from kvlab.load.evidence import Evidence
+from kvlab.load.generator.progress import show_progress
+from kvlab.load.generator.user import end_process
+from kvlab.load.generator.workers import Workers, send_settings
 from kvlab.load.options import (
     JUDGED,
     PARENT,
@@ -31,16 +34,13 @@ from kvlab.load.options import (
     page_address,
 )
 from kvlab.load.process import Phases, Process, share
-from kvlab.load.progress import show_progress
 from kvlab.load.record.files import reserved_folder
 from kvlab.load.record.run import LoadRun
 from kvlab.load.record.summary import summary
 from kvlab.load.settings import LoadSettings
 from kvlab.load.target.app_client import is_http
 from kvlab.load.target.store_and_app import LoadTarget
-from kvlab.load.user import end_process
 from kvlab.load.verdict import LoadTest, RunFrame, recorded
-from kvlab.load.workers import Workers, send_settings
 
 
 class Lifecycle:

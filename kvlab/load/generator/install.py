@@ -21,11 +21,11 @@ from locust.runners import WorkerRunner
 
 from kvlab.core.server_url import with_advice
 from kvlab.errors import InvalidArgument, KvlabError, RemoteNotAllowed
-from kvlab.load.lifecycle import Lifecycle
+from kvlab.load.generator.lifecycle import Lifecycle
+from kvlab.load.generator.workers import Worker
 from kvlab.load.options import PARENT, ExitCode, NoReport, add_options
 from kvlab.load.target.app_client import AppFailed
 from kvlab.load.verdict import LoadTest
-from kvlab.load.workers import Worker
 
 Event: Any = get_original("threading", "Event")
 _start_thread, _sleep = get_original("_thread", "start_new_thread"), get_original("time", "sleep")
