@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from support.bench_samples import sample
 
+from benchmarks.studies.verdicts import wrong
 from kvlab.bench.verdict import EQUAL, QUICKER, SLOWER, UNKNOWN, against, drift
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.measure.comparison import change, ratio_over_turns
@@ -30,6 +31,17 @@ def test_a_row_that_changed_by_a_fifth_is_found_and_no_other(factor: float, word
         found = [v.row.case for v in verdicts.each if v.word in (SLOWER, QUICKER)]
         assert found == ["case 7"]
         assert [v.row.case for v in verdicts.having(word)] == ["case 7"]
+
+
+def test_the_proof_of_the_verdicts_fails_for_each_wrong_one() -> None:
+    old, changed = sample(1), ("cases", "case 7")
+    assert not [*wrong(sample(2), old, None)]
+    slow = sample(2, slower={7: 1.3})
+    assert not [*wrong(slow, old, changed)]
+    (said,) = wrong(slow, old, None)
+    assert said.startswith("cases: case 7 / a peer 1.0: slower")
+    assert [*wrong(sample(2), old, changed)] == ["cases case 7 is not called slower"]
+    assert len([*wrong(sample(2, slower={7: 1.3, 8: 0.7}), old, changed)]) == 1
 
 
 def test_much_noise_is_cannot_tell_and_little_is_the_same() -> None:
