@@ -7,8 +7,9 @@ decision = kv.run(FixedWindow("api", limit=10, window=60).hit("203.0.113.7"))
 from __future__ import annotations
 
 from kvlab.cache_aside import CacheAside, Fill, Lookup, NaiveCacheAside
-from kvlab.core.executors.async_client import AsyncKv, aconnect
-from kvlab.core.executors.client import Kv, connect
+from kvlab.core.executors.async_client import AsyncKv
+from kvlab.core.executors.client import Kv
+from kvlab.core.executors.connect import aconnect, connect
 from kvlab.core.flow import Call, Flow, Now, Wait, flow, together
 from kvlab.core.hold import Held, Holding
 from kvlab.core.key import Key, segment

@@ -32,6 +32,7 @@ from kvlab.rest import RestAddress
 from kvlab.rest.clients import rest_client
 from kvlab.rest_gateway import ServedGateway, serving
 from kvlab.server import engines
+from kvlab.server.running_cluster import RunningCluster
 from kvlab.server.running_server import RunningServer
 
 # For mutants: that a model test fails is enough, and shrinking the failure takes minutes.
@@ -99,11 +100,25 @@ def gateway(running: Callable[[str], RunningServer]) -> Iterator[ServedGateway]:
         yield served
 
 
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
+    """A cluster for the session: three primaries and their replicas."""
+    engine = engines.find("valkey")
+    if engine.missing:
+        pytest.skip(f"engine cluster is absent: {engine.missing}")
+    running = RunningCluster(engine, tmp_path_factory.mktemp("cluster"))
+    yield running
+    running.kill()
+
+
 @pytest.fixture
 def client_of(request: pytest.FixtureRequest) -> Callable[[str], redis.Redis]:
-    """A new client of the engine; of "rest": one that speaks HTTP to the gateway."""
+    """A new client of the engine; of "rest": one that speaks HTTP to the gateway; of "cluster":
+    redis-py's ``RedisCluster``."""
 
     def make(name: str) -> redis.Redis:
+        if name == "cluster":
+            return request.getfixturevalue("cluster").client()  # type: ignore[no-any-return]
         if name != "rest":
             running = request.getfixturevalue("running")
             return running(name).client(max_connections=500)  # type: ignore[no-any-return]
@@ -126,10 +141,10 @@ def any_kv(request: pytest.FixtureRequest, client_of: Callable[[str], redis.Redi
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """The engines of ``any_kv``: what a pattern promises, it promises over REST too."""
+    """The engines of ``any_kv``: a pattern keeps its promises over REST and on a cluster too."""
     if "any_kv" in metafunc.fixturenames:
-        rest = ["rest"] if metafunc.definition.path.parent.name in PATTERNS else []
-        metafunc.parametrize("any_kv", [*ENGINES, *rest], indirect=True)
+        more = ["rest", "cluster"] if metafunc.definition.path.parent.name in PATTERNS else []
+        metafunc.parametrize("any_kv", [*ENGINES, *more], indirect=True)
 
 
 def _executor(client: redis.Redis) -> Iterator[Kv]:

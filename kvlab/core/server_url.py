@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import warnings
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from redis.connection import Connection, parse_url
@@ -55,11 +56,22 @@ def server_url(url: str | None = None, allow_remote: bool | None = None) -> str:
         raise InvalidArgument(
             "a Redis URL is needed here: a store behind HTTPS is for connect() alone"
         )
+    if url == "cluster:" or url.partition("://")[0].endswith(("+cluster", "+sentinel")):
+        raise InvalidArgument(
+            "the URL of one server is needed here: a cluster or Sentinels are for connect() alone"
+        )
     url = redis_url(url)
-    host = _host(url)
-    if not _is_loopback(host):
-        _check_remote(host, allow_remote)
+    check_hosts([_host(url)], allow_remote)
     return url
+
+
+def check_hosts(hosts: Sequence[str | None], allow_remote: bool | None) -> None:
+    """Raise :class:`RemoteNotAllowed` for a host of another machine, unless that is allowed."""
+    if allow_remote is not None:
+        boolean("allow_remote", allow_remote)
+    for host in hosts:
+        if not _is_loopback(host):
+            _check_remote(host, allow_remote)
 
 
 def rest_address(

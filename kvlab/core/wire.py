@@ -157,6 +157,7 @@ class Exchange:
         if isinstance(reply, NoScriptError) and self._may_load(i):
             self._unknown_scripts |= {i}
             self.pending.append(i)
+            self.results[i] = ServerUnavailable("the script was not loaded, so it has not run")
             return
         if isinstance(reply, Exception):
             self.results[i] = refused = refusal(reply)

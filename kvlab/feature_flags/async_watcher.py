@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 import os
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-
 from kvlab.core.checks import function, seconds, whole
 from kvlab.core.cleanup import ended
 from kvlab.core.executors.async_client import AsyncKv
-from kvlab.core.transport.connections import own_connection
+from kvlab.core.executors.connect import new_connection
 from kvlab.errors import KvlabError, NotOverHttp
 from kvlab.feature_flags.flags import FeatureFlags
 from kvlab.feature_flags.watched import POLL, RESYNC, Watched
@@ -39,8 +37,7 @@ class AsyncFlagWatcher(Watched):
     ) -> None:
         super().__init__(akv, flags, resync, jitter)
         self._akv = akv
-        retry = Retry(NoBackoff(), 0)
-        self._make = own_connection(akv.client, akv.settings.timeout, retry, awaited=True)
+        self._make = functools.partial(new_connection, akv, flags.changes)
         self._wait = function("wait", wait)
         self._news = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
@@ -97,7 +94,7 @@ class AsyncFlagWatcher(Watched):
                 await self._wait(pause)
 
     async def _follow(self) -> None:
-        connection = self._make()
+        connection = self._make(self._failures)
         try:
             pushed = await self._subscribed(connection)
             while True:

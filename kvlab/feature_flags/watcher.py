@@ -24,6 +24,7 @@ change: there a watcher reads every ``POLL`` seconds, or every ``resync`` if tha
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import socket
@@ -33,12 +34,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-
 from kvlab.core.checks import function, seconds, whole
 from kvlab.core.executors.client import Kv
-from kvlab.core.transport.connections import own_connection
+from kvlab.core.executors.connect import new_connection
 from kvlab.errors import NotOverHttp
 from kvlab.feature_flags.flags import FeatureFlags
 from kvlab.feature_flags.watched import POLL, RESYNC, Watched
@@ -72,9 +70,7 @@ class FlagWatcher(Watched):
     ) -> None:
         super().__init__(kv, flags, resync, jitter)
         self._kv = kv
-        self._make = own_connection(
-            kv.client, kv.settings.timeout, Retry(NoBackoff(), 0), awaited=False
-        )
+        self._make = functools.partial(new_connection, kv, flags.changes)
         self._wait = None if wait is None else function("wait", wait)
         self._followers: dict[int, _Follower] = {}
         self._closed = False
@@ -143,7 +139,7 @@ class FlagWatcher(Watched):
                 (self._wait or here.closing.wait)(pause)
 
     def _follow(self, here: _Follower) -> None:
-        connection = here.connection = self._make()
+        connection = here.connection = self._make(self._failures)
         try:
             pushed = self._subscribed(connection)
             while not here.closing.is_set():

@@ -11,7 +11,7 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from kvlab.core.executors.async_client import aconnect
+from kvlab.core.executors.connect import aconnect
 from kvlab.core.server_url import server_url
 from kvlab.rest_gateway.answer import error
 from kvlab.rest_gateway.gateway import Gateway, Tokens

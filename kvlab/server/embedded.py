@@ -37,7 +37,15 @@ from redis.retry import Retry
 
 from kvlab.errors import MissingExtra, ServerUnavailable
 from kvlab.server.guarded_process import python_command
-from kvlab.server.rendezvous import ANSWER_SECONDS, Place, default_directory, dial, place
+from kvlab.server.rendezvous import (
+    ANSWER_SECONDS,
+    CLUSTER,
+    SERVER,
+    Place,
+    default_directory,
+    dial,
+    place,
+)
 from kvlab.server.running_server import last_lines
 
 _LOCK_SECONDS = 60.0
@@ -98,15 +106,15 @@ class _Membership:
 
 
 class _Process:
-    """This process's one membership."""
+    """This process's membership of the server, or of the cluster."""
 
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
+    def __init__(self, kind: str) -> None:
+        self.kind, self.lock = kind, threading.RLock()
         self.membership: _Membership | None = None
 
     def join(self) -> Embedded:
         with self.lock:
-            old, at = self.membership, place()
+            old, at = self.membership, place(kind=self.kind)
             if old and (old.pid, old.at) == (os.getpid(), at) and old.holds():
                 return old.embedded
             # In a forked child the parent's socket is ours too, and keeps the server until here.
@@ -125,33 +133,35 @@ class _Process:
         self.lock = threading.RLock()
 
 
-_process = _Process()
-atexit.register(_process.leave)
-if hasattr(os, "register_at_fork"):
-    # A thread of the parent may hold it. (filelock lets go of its files in a child by itself.)
-    os.register_at_fork(after_in_child=_process.forked)
+_processes = {kind: _Process(kind) for kind in (SERVER, CLUSTER)}
+for _process in _processes.values():
+    atexit.register(_process.leave)
+    if hasattr(os, "register_at_fork"):
+        # A thread of the parent may hold it. (filelock lets go of its files in a child by itself.)
+        os.register_at_fork(after_in_child=_process.forked)
 
 
-def join() -> Embedded:
-    """Become a member of the shared server, starting it when there is none.
+def join(kind: str = SERVER) -> Embedded:
+    """Become a member of the shared server, or cluster, starting it when there is none.
 
     Once per process, however often it is called and from how many threads; a forked child is kept
     alive by its parent's membership and gets its own when it calls this. Raises ServerUnavailable
     with the last lines of the log, or MissingExtra."""
-    return _process.join()
+    return _processes[kind].join()
 
 
 def leave() -> None:
-    """Give up this process's membership. Happens at exit by itself."""
-    _process.leave()
+    """Give up this process's memberships. Happens at exit by itself."""
+    for process in _processes.values():
+        process.leave()
 
 
-def status() -> Status:
+def status(kind: str = SERVER) -> Status:
     """Who serves now. Starts nothing and makes no directory."""
-    directory = default_directory()
+    directory = default_directory(kind)
     if not directory.exists():
         return Status(False, directory)
-    found = dial(place(directory), "status")
+    found = dial(Place(directory, kind), "status")
     if found is None:
         return Status(False, directory)
     connection, answer = found
@@ -201,7 +211,7 @@ def _start_supervisor(at: Place) -> None:
     """Start it detached from our terminal and wait for its one line."""
     with at.supervisor_log.open("wb") as log:
         starter = subprocess.Popen(
-            python_command("kvlab.server.supervisor", str(at.directory)),
+            python_command("kvlab.server.supervisor", at.kind, str(at.directory)),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -229,6 +239,10 @@ def _log(at: Place) -> str:
 
 def _answers(url: str) -> bool:
     """A connect alone would succeed on a server that is being killed."""
+    scheme, _, rest = url.partition("+cluster://")
+    if rest:  # one node of a cluster is enough
+        who, _, nodes = rest.rpartition("@")
+        return any(_answers(f"{scheme}://{who}{'@' * bool(who)}{one}") for one in nodes.split(","))
     try:
         with redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=1) as client:
             return bool(client.ping())

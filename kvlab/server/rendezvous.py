@@ -25,15 +25,17 @@ from typing import Any
 from kvlab.errors import ServerUnavailable
 
 ANSWER_SECONDS = 10.0
+SERVER, CLUSTER = "server", "cluster"
 _SOCKET_PATH_BYTES = 103  # macOS: 104 with the closing zero; Linux has four more
 _HAS_UNIX = hasattr(socket, "AF_UNIX")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The meeting place of one user, checked to be private."""
+    """The meeting place of one user, checked to be private; ``kind``: SERVER or CLUSTER."""
 
     directory: Path
+    kind: str = SERVER
 
     @property
     def join_lock(self) -> Path:
@@ -60,13 +62,17 @@ class Place:
         return self.directory / "server.log"
 
 
-def default_directory() -> Path:
+def default_directory(kind: str = SERVER) -> Path:
     """KVLAB_RUNTIME_DIR, or ``/tmp/kvlab-<user id>``: one place for one user.
+
+    The members of the cluster meet in the folder ``cluster`` of that place.
 
     A desktop session, ssh, cron and a container's shell of one user differ in XDG_RUNTIME_DIR and
     TMPDIR. The place depends on neither, so that they all meet in one server. (Without a ``/tmp``,
     as on Windows, the place is in the folder for temporary files.)
     """
+    if kind == CLUSTER:
+        return default_directory() / CLUSTER
     chosen = os.environ.get("KVLAB_RUNTIME_DIR")
     if chosen:
         return Path(os.path.abspath(os.path.expanduser(chosen)))
@@ -75,9 +81,11 @@ def default_directory() -> Path:
     return (shared if shared.is_dir() else Path(tempfile.gettempdir())) / f"kvlab-{user}"
 
 
-def place(directory: Path | None = None) -> Place:
+def place(directory: Path | None = None, kind: str = SERVER) -> Place:
     """The meeting place, made if absent. Raises ServerUnavailable when it is not safe to use."""
-    found = Place(directory or default_directory())
+    if kind == CLUSTER and directory is None:
+        place()  # the folder above must be private too
+    found = Place(directory or default_directory(kind), kind)
     length = len(os.fsencode(found.server_socket))
     if _HAS_UNIX and length > _SOCKET_PATH_BYTES:
         raise ServerUnavailable(

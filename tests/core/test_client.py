@@ -18,7 +18,7 @@ import pytest
 from support import ENGINES
 
 from kvlab import Call, Key, Kv, Now, Op, Script, Wait, flow, together
-from kvlab.core.executors.client import connect
+from kvlab.core.executors.connect import connect
 from kvlab.errors import (
     BatchFailed,
     CannotServe,

@@ -147,7 +147,7 @@ def worker():
     watcher.close()
 
 def worker_without_a_server():
-    def refuse():
+    def refuse(*_):
         raise ConnectionError
     watcher._make = refuse
     assert watcher.wait_until(lambda watcher: watcher.error)

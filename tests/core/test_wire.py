@@ -24,7 +24,8 @@ from redis.exceptions import (
 
 from kvlab import Flow, Key, Op, Script, Wait
 from kvlab.core.executors.chunks import CHUNK
-from kvlab.core.executors.executor import PAUSE, Doubt, Executor, Trip
+from kvlab.core.executors.executor import Executor
+from kvlab.core.executors.requests import PAUSE, Doubt, Trip
 from kvlab.core.key import checked_prefix
 from kvlab.core.settings import Settings
 from kvlab.core.wire import Command, RoundTrip, condemns, encode, refusal

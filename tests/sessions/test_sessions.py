@@ -26,7 +26,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from support import SteppedClock
+from support import SteppedClock, on_cluster
 
 from kvlab import REMOVE, Kv, NaiveSessions, Op, Session, SessionCookie, SessionStore
 from kvlab.errors import InvalidArgument, ServerRefused, ServerUnavailable, SessionTooLarge
@@ -487,6 +487,10 @@ NEW = SessionStore(pepper=b"2", old_peppers=(b"1", b"", b"2"))
 
 def test_sessions_of_old_peppers_are_seen_and_ended_with_the_others(run: Run) -> None:
     kv: Kv = run.kv  # type: ignore[attr-defined]
+    if on_cluster(kv):  # the sessions of one user lie in as many slots as there are peppers
+        with pytest.raises(InvalidArgument, match="one hash slot"):
+            run(NEW.list("ann"))
+        return
     made = [run(store.create("ann")) for store in (OTHER, OLD, NEW)]
     assert len(keys(kv)) == 3
     assert {s.handle for s in run(NEW.list("ann"))} == {s.handle for s in made}

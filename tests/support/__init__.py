@@ -60,18 +60,30 @@ TRAVELS = (
     ("mixed", "redis"),
     ("async", "fakeredis"),
     ("mixed", "rest"),
+    ("sync", "cluster"),
 )
 """Each way on the embedded engine, and each other engine by one way: the way of an op does not
-depend on the engine, nor a script on the way. "rest" is the embedded engine behind the gateway."""
+depend on the engine, nor a script on the way. "rest" is the embedded engine behind the gateway,
+"cluster" six processes of the embedded engine."""
 
 
 def over_rest(kv: Kv) -> bool:
     """Whether the executor speaks HTTP: the few things that HTTP cannot carry are refused there."""
-    return "address" in kv.client.connection_pool.connection_kwargs
+    return not on_cluster(kv) and "address" in kv.client.connection_pool.connection_kwargs
+
+
+def on_cluster(kv: Kv) -> bool:
+    """Whether the executor speaks to a cluster."""
+    return isinstance(kv.client, redis.RedisCluster)
 
 
 def twin(kv: Kv, **settings: Any) -> AsyncKv:
     """An ``AsyncKv`` for the server and the namespace of ``kv``."""
+    if on_cluster(kv):
+        start: Any = kv.client
+        node = start.get_default_node()
+        cluster = redis.asyncio.RedisCluster(host=node.host, port=node.port, max_connections=500)
+        return AsyncKv(cluster, prefix=kv.prefix, **settings)
     kwargs = kv.client.connection_pool.connection_kwargs
     if over_rest(kv):
         return AsyncKv(async_rest_client(kwargs["address"], 500), prefix=kv.prefix, **settings)

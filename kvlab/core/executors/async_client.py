@@ -7,6 +7,7 @@ import inspect
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
 from typing import Any, Literal, Self, TypeVar, overload
 
 import redis.asyncio
@@ -16,51 +17,31 @@ from redis.backoff import NoBackoff
 from kvlab.core.calls import AsyncCalls
 from kvlab.core.checks import boolean, function, seconds
 from kvlab.core.cleanup import uncancelled
-from kvlab.core.executors.executor import UNSETTLED, Doubt, Executor, Request, Running, Trip
+from kvlab.core.executors.executor import Executor
+from kvlab.core.executors.requests import (
+    UNSETTLED,
+    Address,
+    Doubt,
+    First,
+    Request,
+    Running,
+    Trip,
+    Trips,
+)
 from kvlab.core.flow import Call, Flow, Wait
 from kvlab.core.hold import AsyncHold, HoldableLock, Holding
 from kvlab.core.op import A, B, C, D, Op
-from kvlab.core.server_url import rest_address, server_url
 from kvlab.core.settings import DEADLINE, TIMEOUT, Settings, Trace
 from kvlab.core.transport.async_link import alinked
 from kvlab.core.transport.async_pool import AsyncConnections, adone
 from kvlab.core.transport.async_server import AsyncServer
 from kvlab.core.transport.batches import Limits
-from kvlab.core.transport.connections import MAX_CONNECTIONS, own_connection, packed
+from kvlab.core.transport.connections import own_connection, packed
 from kvlab.core.transport.link import is_plain
 from kvlab.core.wire import Answer, Command, encode
 from kvlab.errors import Closed, OutcomeUnknown
-from kvlab.rest.clients import async_rest_client
 
 T = TypeVar("T")
-
-
-async def aconnect(
-    url: str | None = None,
-    *,
-    token: str | None = None,
-    prefix: str | None = None,
-    allow_remote: bool | None = None,
-    timeout: float = TIMEOUT,
-    deadline: float = DEADLINE,
-    trace: Trace | None = None,
-) -> AsyncKv:
-    """:func:`~kvlab.connect` for asyncio, for use in the event loop that awaits it."""
-    settings = Settings(
-        prefix=prefix, timeout=timeout, deadline=deadline, trace=trace, sleep=asyncio.sleep
-    )
-    if (store := rest_address(url, token, allow_remote)) is not None:
-        client = async_rest_client(store, MAX_CONNECTIONS)
-    else:
-        # This may start the embedded server: not on the event loop's thread.
-        client = redis.asyncio.Redis.from_url(
-            await asyncio.to_thread(server_url, url, allow_remote),
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
-            max_connections=MAX_CONNECTIONS,
-            retry=Retry(NoBackoff(), 0),
-        )
-    return AsyncKv(client, **settings.keywords(), on_close=client.aclose)
 
 
 class AsyncKv(Executor):
@@ -99,17 +80,32 @@ class AsyncKv(Executor):
         super().__init__(client, settings)
         self.client = client
         self._on_close = None if on_close is None else function("on_close", on_close)
-        make = own_connection(client, settings.timeout, Retry(NoBackoff(), 0), awaited=True)
-        # With a timeout redis-py sends by asyncio.wait_for, which loses cancellations before 3.12.
-        make.keywords["socket_timeout"] = None
-        self._connections = AsyncConnections(alinked(make), *self._pool_settings)
+        retry = Retry(NoBackoff(), 0)
+        self._make = own_connection(client, settings.timeout, retry, awaited=True)
+        self._connections = self._pool(None)
         self._calls, self._closing = 0, False
         self._no_calls: asyncio.Event | None = None
-        self._share(Limits() if is_plain(make, redis.asyncio.Connection) else None)
+        self._share(Limits() if is_plain(self._make, redis.asyncio.Connection) else None)
         self._shared = AsyncCalls()
 
     def _share(self, limits: Limits | None) -> None:
+        self._limits = limits
+        self._nodes: dict[Address, AsyncServer] = {}
         self._server = AsyncServer(self._connections, limits, self.settings, self._count)
+
+    def _pool(self, at: Address | None) -> AsyncConnections:
+        # With a timeout redis-py sends by asyncio.wait_for, which loses cancellations before 3.12.
+        make = partial(self._to(at), socket_timeout=None)
+        return AsyncConnections(alinked(make), *self._pool_settings(at))
+
+    def _node(self, at: Any) -> AsyncServer:
+        if at not in self._nodes:
+            pool = self._pool(at)
+            self._nodes[at] = AsyncServer(pool, self._limits, self.settings, self._count)
+        return self._nodes[at]
+
+    def _servers(self) -> list[AsyncServer]:
+        return [self._server, *self._nodes.values()]
 
     @overload
     async def run(self, op: Op[T] | Flow[T], /) -> T: ...
@@ -146,6 +142,7 @@ class AsyncKv(Executor):
                 or type(ops[0]) is not Op
                 or atomic is not False
                 or return_exceptions is not False
+                or self._router is not None
             ):
                 return await self._fulfil(self._running(ops, atomic, return_exceptions))
             # One op: the same, and a generator of requests is made only when more must follow.
@@ -156,7 +153,8 @@ class AsyncKv(Executor):
                 return result
             return await self._fulfil(self._one(op, began, answer))
         except asyncio.CancelledError:
-            await self._server.left()
+            for server in self._servers():
+                await server.left()
             raise
         finally:
             self._leave()
@@ -190,7 +188,7 @@ class AsyncKv(Executor):
     async def _clean_up(self, running: Running[T], request: Request | None) -> T:
         limit = asyncio.get_running_loop().time() + self.settings.deadline
         with suppress(asyncio.CancelledError):  # what was sent before must not be overtaken
-            await self._server.settled()
+            await asyncio.gather(*[server.settled() for server in self._servers()])
         try:
             while True:
                 answer: Any = None
@@ -201,7 +199,10 @@ class AsyncKv(Executor):
                             answer = await self._answer(request)
                 except asyncio.CancelledError as cancelled:  # of every task: the event loop ends
                     problem = cancelled
-                    if isinstance(request, Trip):  # an answer was lost, at most
+                    if isinstance(request, Trips):
+                        answer = [([], OutcomeUnknown("the event loop ends"))] * len(request.trips)
+                        problem = None
+                    elif isinstance(request, Trip):  # an answer was lost, at most
                         answer, problem = ([], OutcomeUnknown("the event loop ends")), None
                 except BaseException as raised:
                     problem = raised
@@ -216,7 +217,9 @@ class AsyncKv(Executor):
     async def _answer(self, request: Request) -> Any:
         match request:
             case Trip():
-                return await self._trip(*request)
+                return await self._trip(request.ops, request.commands, request.blocking)
+            case Trips(trips):
+                return await self._at_once(trips)
             case Wait(pause):
                 return await self.settings.sleep(pause)
             case Call(name=None):
@@ -228,7 +231,7 @@ class AsyncKv(Executor):
                 return await adone(self._connections.doubt())
 
     async def _trip(
-        self, ops: Sequence[Op[Any]], commands: list[Command], blocking: float | None
+        self, ops: Sequence[Op[Any]], commands: list[Command], blocking: float | None, _: Any = None
     ) -> Answer:
         request = packed(commands)
         try:
@@ -239,6 +242,14 @@ class AsyncKv(Executor):
         if isinstance(answer, BaseException):
             raise answer
         return answer
+
+    async def _at_once(self, trips: list[Trip]) -> list[First]:
+        began = self.clock()
+        asked = []
+        for ops, commands, blocking, at in trips:
+            server = self._node(at)
+            asked.append(server.ask(ops, packed(commands), len(commands), blocking, began))
+        return await asyncio.gather(*asked)
 
     def hold(
         self, lock: HoldableLock, *, wait: float = 10.0, renew: bool = False
@@ -260,7 +271,8 @@ class AsyncKv(Executor):
         await uncancelled(self._close())
 
     async def _close(self) -> None:
-        await self._server.close()
+        for server in self._servers():
+            await server.close()
         if self._on_close is not None:
             await self._on_close()
 

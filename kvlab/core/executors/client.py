@@ -18,58 +18,29 @@ from redis.retry import Retry
 
 from kvlab.core.calls import Calls
 from kvlab.core.checks import boolean, function, seconds
-from kvlab.core.executors.executor import UNSETTLED, Doubt, Executor, First, Request, Running, Trip
+from kvlab.core.executors.executor import Executor
+from kvlab.core.executors.requests import (
+    UNSETTLED,
+    Address,
+    Doubt,
+    First,
+    Request,
+    Running,
+    Trip,
+    Trips,
+)
 from kvlab.core.flow import Call, Flow, Wait
 from kvlab.core.hold import Hold, HoldableLock, Holding
 from kvlab.core.op import A, B, C, D, Op
-from kvlab.core.server_url import rest_address, server_url
 from kvlab.core.settings import DEADLINE, TIMEOUT, Settings, Trace
-from kvlab.core.transport.connections import MAX_CONNECTIONS, own_connection
+from kvlab.core.transport.at_once import together
+from kvlab.core.transport.connections import own_connection
 from kvlab.core.transport.link import linked
 from kvlab.core.transport.pool import Connections, done
 from kvlab.core.wire import Answer, Command, encode
 from kvlab.errors import InvalidArgument, ServerRefused
-from kvlab.rest.clients import rest_client
 
 T = TypeVar("T")
-
-
-def connect(
-    url: str | None = None,
-    *,
-    token: str | None = None,
-    prefix: str | None = None,
-    allow_remote: bool | None = None,
-    timeout: float = TIMEOUT,
-    deadline: float = DEADLINE,
-    trace: Trace | None = None,
-) -> Kv:
-    """An executor on the server at ``url``, else ``KVLAB_URL``, else the embedded Valkey.
-
-    ``https://`` with ``token`` is a store behind HTTPS (``kvlab.rest``); the environment may name
-    it too, by ``KV_REST_API_URL`` or ``UPSTASH_REDIS_REST_URL`` and the token beside it.
-
-    Nothing is sent yet: a dead server is noticed at the first ``run``. Where no embedded server
-    exists, fakeredis takes its place, and a warning says so. The settings are those of
-    :class:`~kvlab.core.settings.Settings`; the default ``prefix`` is ``KVLAB_PREFIX``, else
-    ``kvlab:``. Raises :class:`~kvlab.errors.RemoteNotAllowed` for a server on another machine
-    without ``allow_remote``, and :class:`~kvlab.errors.InvalidArgument` for an unusable URL or
-    setting.
-    """
-    settings = Settings(
-        prefix=prefix, timeout=timeout, deadline=deadline, trace=trace, sleep=time.sleep
-    )
-    if (store := rest_address(url, token, allow_remote)) is not None:
-        client = rest_client(store, MAX_CONNECTIONS)
-    else:
-        client = redis.Redis.from_url(
-            server_url(url, allow_remote),
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
-            max_connections=MAX_CONNECTIONS,
-            retry=Retry(NoBackoff(), 0),
-        )
-    return Kv(client, **settings.keywords(), on_close=client.close)
 
 
 class Kv(Executor):
@@ -106,8 +77,10 @@ class Kv(Executor):
         super().__init__(client, settings)
         self.client = client
         self._on_close = None if on_close is None else function("on_close", on_close)
-        make = own_connection(client, settings.timeout, Retry(NoBackoff(), 0), awaited=False)
-        self._connections = Connections(linked(make), *self._pool_settings)
+        retry = Retry(NoBackoff(), 0)
+        self._make = own_connection(client, settings.timeout, retry, awaited=False)
+        self._nodes: dict[Address, Connections] = {}
+        self._connections = Connections(linked(self._make), *self._pool_settings(None))
         self._shared = Calls()
 
     @overload
@@ -149,7 +122,7 @@ class Kv(Executor):
         """
         if len(ops) == 1 and atomic is False and return_exceptions is False:
             (op,) = ops
-            if type(op) is Op:
+            if type(op) is Op and self._router is None:
                 return self._quickly(op)
         return self._fulfil(self._running(ops, atomic, return_exceptions))
 
@@ -188,7 +161,9 @@ class Kv(Executor):
     def _answer(self, request: Request) -> Any:
         match request:
             case Trip():
-                return self._trip(*request)
+                return self._trip(request.ops, request.commands, request.blocking)
+            case Trips(trips):
+                return self._at_once(trips)
             case Wait(pause):
                 return self.settings.sleep(pause)
             case Call(name=None):
@@ -206,6 +181,22 @@ class Kv(Executor):
         answer = self._connections.trip(commands, blocking)
         self._count(ops, started, answer[1])
         return answer
+
+    def _at_once(self, trips: list[Trip]) -> list[First]:
+        started, stages = self.clock(), []
+        for _, commands, blocking, at in trips:
+            stages.append(self._node(at).stages(commands, blocking))
+        answers = together(stages)
+        for trip, answer in zip(trips, answers, strict=True):
+            if not isinstance(answer, BaseException):
+                self._count(trip.ops, started, answer[1])
+        return [*answers]
+
+    def _node(self, at: Any) -> Connections:
+        if (known := self._nodes.get(at)) is None:
+            fresh = Connections(linked(self._to(at)), *self._pool_settings(at))
+            known = self._nodes.setdefault(at, fresh)
+        return known
 
     def hold(
         self, lock: HoldableLock, *, wait: float = 10.0, renew: bool = False
@@ -236,7 +227,8 @@ class Kv(Executor):
 
         A ``run`` after it raises :class:`~kvlab.errors.Closed`.
         """
-        done(self._connections.close())
+        for connections in [self._connections, *self._nodes.values()]:
+            done(connections.close())
         if self._on_close is not None:
             self._on_close()
 

@@ -6,23 +6,34 @@ call of the user's code or a wait. ``Kv`` and ``AsyncKv`` only fulfil the reques
 
 from __future__ import annotations
 
-import itertools
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, Self, TypeVar, cast
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, Self, TypeVar, cast
 
 from kvlab.core.calls import AsyncCalls, Calls
 from kvlab.core.checks import boolean, instance, shown
-from kvlab.core.executors.chunks import in_chunks
+from kvlab.core.executors.chunks import in_chunks, listed
+from kvlab.core.executors.clearing import clearing
+from kvlab.core.executors.cluster import Cluster, is_cluster
+from kvlab.core.executors.requests import (
+    NOT_YET,
+    UNSETTLED,
+    Address,
+    Doubt,
+    First,
+    Running,
+    Trip,
+    steadily,
+)
+from kvlab.core.executors.routed import Router
 from kvlab.core.flow import Call, Flow, Now, Wait, Waiting
 from kvlab.core.key import Key
 from kvlab.core.op import Op
 from kvlab.core.settings import Settings
-from kvlab.core.transport.connections import is_sentinel
+from kvlab.core.transport.connections import is_sentinel, pool_of, where_of
 from kvlab.core.transport.health import Downtime, Health
 from kvlab.core.wire import (
-    Answer,
-    Command,
     Exchange,
     RoundTrip,
     TransportError,
@@ -36,64 +47,48 @@ from kvlab.errors import InvalidArgument, Outage, ServerRefused, ServerUnavailab
 
 T = TypeVar("T")
 
-PAUSE = 0.02
-"""Seconds before a retry, unless the connections say otherwise by their ``pauses``."""
-NOT_YET = "TOOMANYREQUESTS"
-"""The code of a store behind HTTP that ran nothing, and will serve later: all ops are retried."""
-
-
-class Trip(NamedTuple):
-    """A round trip to make, and to count."""
-
-    ops: Sequence[Op[Any]]
-    commands: list[Command]
-    blocking: float | None
-
-
-class Doubt(NamedTuple):
-    """The idle connections are to be closed, so that the next round trip has a new one."""
-
-
-First = Answer | BaseException
-"""The answer to the first round trip, or what kept it from being made."""
-UNSETTLED: Any = object()
-Request = Trip | Call[Any] | Wait | Doubt
-Running = Generator[Request, Any, T]
-
 
 class Executor:
     """The common part of both executors: settings, count of round trips, how ops are run."""
 
     _connections: Any
+    _make: partial[Any]
     _shared: Calls | AsyncCalls
 
     def __init__(self, client: Any, settings: Settings) -> None:
-        if not hasattr(client, "connection_pool"):
-            raise InvalidArgument(
-                f"client must be a redis-py client with a connection pool, not {shown(client)}"
-            )
         self.settings = settings
-        pool = client.connection_pool
-        self.where = _where(pool)
+        pool = pool_of(client)
         self._pauses: Callable[[], Iterator[float]] = getattr(
-            pool.connection_class, "pauses", _steadily
+            pool.connection_class, "pauses", steadily
         )
         failover = settings.deadline if is_sentinel(pool) else 0.0
         self._health = Health(settings.clock, settings.timeout, failover)
-        check = pool.connection_kwargs.get("health_check_interval") or 0
-        self._pool_settings = (
-            pool.max_connections,
-            settings.deadline,
-            self._health,
-            check,
-            self.where,
-        )
+        self._router: Router | None = None
+        if is_cluster(client):
+            self._router = Router(Cluster(client, settings), settings)
+        self.where = where_of(pool) if self._router is None else str(self._router.cluster)
+        self._check = pool.connection_kwargs.get("health_check_interval") or 0
+        self._most = pool.max_connections
         self._trips: dict[int, int] = {}  # of each thread: a fork could copy a lock taken
+
+    def _pool_settings(self, at: Address | None) -> tuple[Any, ...]:
+        """What a pool is made of, after the function that makes a connection."""
+        health, where = self._health, self.where
+        if self._router is not None and at is not None:
+            health, where = self._router.cluster.health(at), f"{at[0]}:{at[1]}"
+        return self._most, self.settings.deadline, health, self._check, where
 
     def _sharing_health(self, other: Executor) -> Self:
         """This executor, with the health of the server that ``other`` knows too."""
-        self._health = self._connections.health = other._health
+        if self._router is not None and other._router is not None:
+            self._router.cluster = other._router.cluster
+        else:
+            self._health = self._connections.health = other._health
         return self
+
+    def _to(self, at: Address | None) -> partial[Any]:
+        """Makes connections to the server, or to a node of the cluster."""
+        return self._make if at is None else partial(self._make, host=at[0], port=at[1])
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.where}, prefix={self.prefix!r})"
@@ -108,9 +103,9 @@ class Executor:
         """Since when the server does not answer, why, and when it is tried next; None if it does.
 
         As the last call found it; see ``kvlab.core.transport.health``. Executors ``within`` share
-        it.
+        it. Of a cluster: the longest outage of a node that has slots.
         """
-        return self._health.outage
+        return self._health.outage if self._router is None else self._router.cluster.outage
 
     @property
     def round_trips(self) -> int:
@@ -142,10 +137,11 @@ class Executor:
             if isinstance(only, Flow):
                 return (yield from self._flow(only))
         if len(given) == 1 and not isinstance(given[0], Op | Flow):
-            ops = checked_ops(_listed(given[0]), atomic=atomic)
+            ops = checked_ops(listed(given[0]), atomic=atomic)
             if atomic:
                 return list((yield from self._batch(tuple(ops), True, return_exceptions)))
-            results = yield from in_chunks(ops, self._exchange)
+            place = self._router.place if self._router else _here
+            results = yield from in_chunks(ops, self._exchange, place)
             return delivered(results, return_exceptions=return_exceptions)
         return (yield from self._batch(given, atomic, return_exceptions))
 
@@ -170,7 +166,7 @@ class Executor:
         No exchange is made for an op that its first answer settles.
         """
         began = self.clock() if began is None else began
-        if first is None:
+        if first is None and self._router is None:
             try:
                 first = yield Trip((op,), [encode(op, self.prefix)], op.blocking)
             except ServerRefused as refused:  # the connection itself
@@ -197,6 +193,8 @@ class Executor:
         began: float | None = None,
         first: First | None = None,
     ) -> Running[Exchange]:
+        if self._router is not None:
+            return (yield from self._router.exchange(ops, atomic))
         exchange = Exchange(ops, self.prefix, atomic=atomic)
         blocking = ops[0].blocking if len(ops) == 1 else None
         began = self.clock() if began is None else began
@@ -285,34 +283,15 @@ class Executor:
         return f"{self.where} {self.prefix}{name}"
 
     def _clearing(self) -> Running[int]:
-        # Of the characters that a prefix may have, none means anything to SCAN's patterns.
-        cursor, removed, pattern = b"0", 0, self.prefix + "*"
-        while True:
-            scan: Op[Any] = Op("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, idempotent=True)
-            cursor, keys = yield from self._one(scan)
-            if keys:
-                removed += yield from self._one(Op("UNLINK", *keys, decode=int))
-            if cursor == b"0":
-                return removed
+        if self._router is None:
+            return (yield from clearing(self._exchange, self.prefix, one_by_one=False))
+        yield from self._router.known()
+        removed = 0
+        for node in self._router.cluster.primaries():  # keys of several slots share no command
+            on = partial(self._router.exchange, at=node)
+            removed += yield from clearing(on, self.prefix, one_by_one=True)
+        return removed
 
 
-def _steadily() -> Iterator[float]:
-    return itertools.repeat(PAUSE)
-
-
-def _listed(given: Any) -> list[Any]:
-    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
-        raise InvalidArgument(f"run must get ops, one flow or a list of ops, not {shown(given)}")
-    return list(given)
-
-
-def _where(pool: Any) -> str:
-    """Where the server is, as errors name it: an address, a socket's path, a Sentinel's service."""
-    kwargs = pool.connection_kwargs
-    if service := getattr(pool, "service_name", None):
-        return str(service)
-    if pool.connection_class.__module__.startswith("fakeredis"):
-        return "fakeredis"
-    # What the arguments leave out is redis-py's default.
-    host, port = kwargs.get("host") or "localhost", kwargs.get("port") or 6379
-    return str(kwargs.get("path") or (f"[{host}]:{port}" if ":" in host else f"{host}:{port}"))
+def _here(_: Op[Any]) -> None:
+    """The place of each op, where there is one server."""

@@ -24,6 +24,7 @@ from redis.exceptions import (
     ResponseError,
 )
 
+from kvlab.core.checks import shown
 from kvlab.core.wire import Command, TransportError, refusal, transport_error
 from kvlab.errors import InvalidArgument
 
@@ -37,13 +38,14 @@ BROKEN = (RedisError, OSError)
 REFUSED = (AuthenticationError, AuthorizationError, BusyLoadingError, ResponseError)
 _NOT_TAKEN_OVER = {"retry", "retry_on_error", "retry_on_timeout", "cache", "cache_config"}
 _NOT_TAKEN_OVER |= {"himport_registry", "event_dispatcher", "health_check_interval"}
+_OF_A_CLUSTER = {"redis_connect_func", "address_remap", "max_connections", "policy_resolver"}
 
 
 def own_connection(
     client: Any, timeout: float, retry: Any, *, awaited: bool
 ) -> functools.partial[Any]:
     """Makes connections like the client's, without retries, caches and conversions."""
-    pool = client.connection_pool
+    pool = pool_of(client)
     if inspect.iscoroutinefunction(pool.connection_class.connect) != awaited:
         wanted = "an async" if awaited else "a sync"
         raise InvalidArgument(f"client must be {wanted} redis-py client, not {client!r:.80}")
@@ -52,6 +54,9 @@ def own_connection(
         for name, value in pool.connection_kwargs.items()
         if name not in _NOT_TAKEN_OVER and not name.startswith(("maint", "oss_", "orig_"))
     }
+    if hasattr(client, "nodes_manager"):
+        # Its function for a new connection asks a replica for reads that may be old.
+        kwargs = {name: value for name, value in kwargs.items() if name not in _OF_A_CLUSTER}
     kwargs |= {"protocol": 2, "socket_timeout": timeout, "socket_connect_timeout": timeout}
     kwargs |= {"encoding": "utf-8", "encoding_errors": "strict", "decode_responses": False}
     if "lib_name" not in kwargs and "lib_version" not in kwargs:
@@ -66,9 +71,35 @@ def own_connection(
     return functools.partial(kind, **kwargs, retry=retry)
 
 
+def pool_of(client: Any) -> Any:
+    """What says how a client connects: its pool, or one of a node of its cluster."""
+    if (manager := getattr(client, "nodes_manager", None)) is not None:
+        nodes = [*manager.nodes_cache.values(), *manager.startup_nodes.values()]
+        if hasattr(nodes[0], "connection_class"):
+            return nodes[0]  # on asyncio a node is its own pool
+        client = next(node.redis_connection for node in nodes if node.redis_connection)
+    if not hasattr(client, "connection_pool"):
+        raise InvalidArgument(
+            f"client must be a redis-py client with a connection pool, not {shown(client)}"
+        )
+    return client.connection_pool
+
+
 def is_sentinel(pool: Any) -> bool:
     """Whether the server's address comes from a Sentinel, so that it may change."""
     return hasattr(pool, "sentinel_manager")
+
+
+def where_of(pool: Any) -> str:
+    """Where the server is, as errors name it: an address, a socket's path, a Sentinel's service."""
+    kwargs = pool.connection_kwargs
+    if service := getattr(pool, "service_name", None):
+        return str(service)
+    if pool.connection_class.__module__.startswith("fakeredis"):
+        return "fakeredis"
+    # What the arguments leave out is redis-py's default.
+    host, port = kwargs.get("host") or "localhost", kwargs.get("port") or 6379
+    return str(kwargs.get("path") or (f"[{host}]:{port}" if ":" in host else f"{host}:{port}"))
 
 
 def packed(commands: list[Command]) -> bytes:

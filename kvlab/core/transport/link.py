@@ -98,9 +98,17 @@ class Borrowed:
         Waits at most ``wait`` seconds for each part of an answer (None: for ever). When this
         raises, no command may follow: an answer may still be due.
         """
+        self.send(request)
+        self.receive(count, replies, wait)
+
+    def send(self, request: bytes) -> None:
+        """The first half of :meth:`round_trip`."""
+        self.connection.send_packed_command([request])
+
+    def receive(self, count: int, replies: list[Raw], wait: float | None) -> None:
+        """The second half of :meth:`round_trip`."""
         connection = self.connection
         how = {} if wait == connection.socket_timeout else {"timeout": wait}
-        connection.send_packed_command([request])
         for _ in range(count):
             try:
                 reply = connection.read_response(
@@ -139,13 +147,17 @@ class Link(Borrowed):
         except RuntimeError:  # another thread asks in this moment: the witness of an outage
             return super().has_news()
 
-    def round_trip(
-        self, request: bytes, count: int, replies: list[Raw], wait: float | None
-    ) -> None:
-        """See :meth:`Borrowed.round_trip`."""
+    def send(self, request: bytes) -> None:
+        """See :meth:`Borrowed.send`."""
+        try:
+            self._sock.sendall(request)
+        except TimeoutError as problem:
+            raise RedisTimeoutError(f"not sent within {self._timeout:g} s") from problem
+
+    def receive(self, count: int, replies: list[Raw], wait: float | None) -> None:
+        """See :meth:`Borrowed.receive`."""
         sock, reader = self._sock, self._reader
         try:
-            sock.sendall(request)
             if wait != self._timeout:
                 sock.settimeout(wait)
             for _ in range(count):

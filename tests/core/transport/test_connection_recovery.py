@@ -23,7 +23,7 @@ import redis.asyncio.sentinel
 import redis.sentinel
 
 from kvlab import AsyncKv, AutoBatch, Key, Kv, Op, Script
-from kvlab.core.executors.executor import PAUSE
+from kvlab.core.executors.requests import PAUSE
 from kvlab.core.transport.async_pool import adone
 from kvlab.core.transport.health import BELIEVED, LONGEST_PAUSE, Downtime
 from kvlab.core.transport.pool import done

@@ -1,0 +1,153 @@
+"""URLs that name several servers, and redis-py's clients for them.
+
+* ``redis+cluster://[user:password@]host:port,host:port``: nodes of a cluster; one that answers is
+  enough. ``cluster:`` is the embedded cluster.
+* ``redis+sentinel://[user:password@]host:port,host:port/service[/database]``: Sentinels, and the
+  name of the service whose primary they know. User and password are those of the primary; those
+  of the Sentinels stand behind a ``?``: ``sentinel_username=…&sentinel_password=…``.
+
+``rediss`` is for TLS, and ``valkey`` and ``valkeys`` mean the same as ``redis`` and ``rediss``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import redis.asyncio.cluster
+import redis.asyncio.sentinel
+import redis.cluster
+import redis.sentinel
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, RedisClusterException
+from redis.retry import Retry
+
+from kvlab.core.server_url import check_hosts
+from kvlab.core.transport.connections import MAX_CONNECTIONS
+from kvlab.errors import InvalidArgument, ServerRefused, ServerUnavailable
+
+_PORTS = {"cluster": 6379, "sentinel": 26379}
+_SENTINEL_OPTIONS = {"sentinel_username": "username", "sentinel_password": "password"}
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """What a URL says of several servers."""
+
+    kind: str
+    addresses: tuple[tuple[str, int], ...]
+    tls: bool
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    service: str = ""
+    database: int = 0
+    of_sentinels: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def client(self, timeout: float) -> Any:
+        """A client for threads; of a cluster one that has asked for the slots already.
+
+        Raises :class:`ServerUnavailable` when no node of the cluster answers.
+        """
+        settings = self._settings(timeout)
+        retry = Retry(NoBackoff(), 0)
+        if self.kind == "sentinel":
+            own = self._for_sentinels(timeout)
+            sentinels = redis.sentinel.Sentinel(self.addresses, sentinel_kwargs=own)
+            return sentinels.master_for(self.service, db=self.database, retry=retry, **settings)
+        nodes: Any = [redis.cluster.ClusterNode(*address) for address in self.addresses]
+        try:
+            return redis.RedisCluster(startup_nodes=nodes, retry=retry, **settings)
+        except RedisClusterException as problem:
+            if isinstance(problem.__cause__, AuthenticationError):
+                raise ServerRefused(str(problem.__cause__)) from None
+            if "Cluster mode is not enabled" in str(problem):
+                raise InvalidArgument("the server is no cluster: use redis://") from None
+            raise ServerUnavailable(str(problem)) from problem
+
+    def async_client(self, timeout: float) -> Any:
+        """A client for asyncio; nothing is sent yet."""
+        settings = self._settings(timeout)
+        retry = AsyncRetry(NoBackoff(), 0)
+        if self.kind == "sentinel":
+            own = self._for_sentinels(timeout)
+            known = redis.asyncio.sentinel.Sentinel(self.addresses, sentinel_kwargs=own)
+            return known.master_for(self.service, db=self.database, retry=retry, **settings)
+        nodes = [redis.asyncio.cluster.ClusterNode(*address) for address in self.addresses]
+        return redis.asyncio.RedisCluster(startup_nodes=nodes, retry=retry, **settings)
+
+    def _settings(self, timeout: float) -> dict[str, Any]:
+        waits = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
+        who = {"username": self.user, "password": self.password, "ssl": self.tls}
+        return {**waits, **who, "max_connections": MAX_CONNECTIONS}
+
+    def _for_sentinels(self, timeout: float) -> dict[str, Any]:
+        waits = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
+        return {**waits, "ssl": self.tls, **self.of_sentinels}
+
+
+def members(url: str | None = None, allow_remote: bool | None = None) -> Members | None:
+    """The servers that the argument or ``KVLAB_URL`` names; None for a URL of one server.
+
+    Raises :class:`InvalidArgument` for a part that makes no sense there, and
+    :class:`~kvlab.errors.RemoteNotAllowed` as ``server_url``.
+    """
+    url = os.environ.get("KVLAB_URL") if url is None else url
+    if url in ("cluster:", "cluster://"):
+        from kvlab.server import embedded
+
+        url = embedded.join("cluster").url
+    scheme, _, rest = (url if isinstance(url, str) else "").partition("://")
+    base, _, kind = scheme.partition("+")
+    if kind not in _PORTS or base not in ("redis", "rediss", "valkey", "valkeys"):
+        return None
+    found = _parsed(kind, base in ("rediss", "valkeys"), rest)
+    check_hosts([host for host, _ in found.addresses], allow_remote)
+    return found
+
+
+def _parsed(kind: str, tls: bool, rest: str) -> Members:
+    where, _, query = rest.partition("?")
+    authority, _, path = where.partition("/")
+    who, _, hosts = authority.rpartition("@")
+    user, _, password = who.partition(":")
+    addresses = tuple(_address(part, _PORTS[kind]) for part in hosts.split(","))
+    account = unquote(user) or None, unquote(password) or None
+    if kind == "cluster":
+        if path not in ("", "0"):
+            raise InvalidArgument(f"a cluster has database 0 alone, not {path!r}")
+        if query:
+            raise InvalidArgument("the URL of a cluster has no options: pass a redis-py client")
+        return Members(kind, addresses, tls, *account)
+    service, _, database = path.partition("/")
+    if not service:
+        raise InvalidArgument("the name of the service is missing: redis+sentinel://HOST/SERVICE")
+    if database and not database.isdecimal():
+        raise InvalidArgument(f"a database must be a number, not {database!r}")
+    options = dict(parse_qsl(query))
+    if unknown := sorted({*options} - {*_SENTINEL_OPTIONS}):
+        raise InvalidArgument(f"unknown behind the ?: {', '.join(unknown)}")
+    of_sentinels = {_SENTINEL_OPTIONS[name]: value for name, value in options.items()}
+    return Members(
+        kind,
+        addresses,
+        tls,
+        *account,
+        service=unquote(service),
+        database=int(database or 0),
+        of_sentinels=of_sentinels,
+    )
+
+
+def _address(text: str, default: int) -> tuple[str, int]:
+    try:
+        parts = urlsplit(f"//{text}")
+        host, port = parts.hostname, parts.port or default
+    except ValueError:
+        host, port = None, 0
+    if not host:
+        raise InvalidArgument(f"an address must be HOST:PORT, not {text!r:.80}")
+    return host, port
