@@ -142,7 +142,13 @@ def any_kv(request: pytest.FixtureRequest, client_of: Callable[[str], redis.Redi
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """The engines of ``any_kv``: a pattern keeps its promises over REST and on a cluster too."""
+    """The engines of ``any_kv``: a pattern keeps its promises over REST and on a cluster too.
+
+    ``pytest tests/workshop/test_exercises.py --times 20`` shows whether a test fails now and then.
+    """
+    if (times := metafunc.config.getoption("times")) > 1:
+        metafunc.fixturenames.append("time_of_many")
+        metafunc.parametrize("time_of_many", range(times))
     if "any_kv" in metafunc.fixturenames:
         more = ["rest", "cluster"] if metafunc.definition.path.parent.name in PATTERNS else []
         metafunc.parametrize("any_kv", [*ENGINES, *more], indirect=True)
@@ -241,6 +247,10 @@ def pytest_configure() -> None:
     """A background job of a shell ignores SIGINT, and so would every process of the tests."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--times", type=int, default=1, help="run each chosen test so many times")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -25,6 +25,7 @@ from kvlab.workshop.learner.membership import leave, taking_part
 from kvlab.workshop.workbook import FIRST_CHAPTER, WorkingCopy, working_copy
 
 _END_SECONDS = 30.0
+_TABS = "JUPYTERLAB_WORKSPACES_DIR"
 _HIDDEN = {"source", "solutions", "__pycache__", "*.pyc", "*~", ".DS_Store"}
 
 
@@ -49,6 +50,8 @@ def open_lab(
         say(f"your results, and no code of yours, are shown in the room at {room}")
         say(_server_in_use())
     environment = jupyter.environment()
+    # JupyterLab keeps open tabs by home directory: it would open those of another copy here.
+    environment[_TABS] = os.environ.get(_TABS) or str(copy.folder / ".jupyterlab-workspaces")
     jupyter.trust(
         [path for path in copy.unchanged() if path.suffix == ".ipynb"],
         Path(environment["JUPYTER_DATA_DIR"]),

@@ -82,9 +82,9 @@ def address(process: subprocess.Popen[bytes], log: Path) -> str:
     raise AssertionError(f"no address was printed:\n{log.read_text(errors='replace')}")
 
 
-def ask(address: str, path: str, data: bytes | None = None) -> bytes:
+def ask(address: str, path: str, data: bytes | None = None, method: str | None = None) -> bytes:
     base, _, token = address.partition("/lab/tree/")
-    request = urllib.request.Request(f"{base}{path}", data)
+    request = urllib.request.Request(f"{base}{path}", data, method=method)
     request.add_header("Authorization", "token " + token.partition("token=")[2])
     deadline = time.monotonic() + SECONDS
     while True:
@@ -112,6 +112,8 @@ def test_the_lab_opens_a_working_copy_and_leaves_nothing_running(
         listed = {item["name"] for item in json.loads(ask(shown, "/api/contents"))["content"]}
         assert {"00_start_here.ipynb", "exercises"} <= listed
         assert not listed & {"source", "solutions"}
+        tabs = b'{"data": {}, "metadata": {"id": "default"}}'
+        ask(shown, "/lab/api/workspaces/default", tabs, "PUT")
         kernel = json.loads(ask(shown, "/api/kernels", b'{"name": "python3"}'))
         assert kernel["name"] == "python3"
         processes = psutil.Process(process.pid).children(recursive=True)
@@ -120,7 +122,10 @@ def test_the_lab_opens_a_working_copy_and_leaves_nothing_running(
             process.send_signal(signal.SIGINT)
         assert process.wait(SECONDS) == 0
         assert still_running(processes) == []
-    assert (folder / "kvlab-workbook" / "00_start_here.ipynb").is_file()
+    copy = folder / "kvlab-workbook"
+    assert (copy / "00_start_here.ipynb").is_file()
+    # Another copy in the same home begins with tabs of its own.
+    assert [*(copy / ".jupyterlab-workspaces").glob("*.jupyterlab-workspace")]
 
 
 def test_a_taken_port_is_passed_over_and_sigterm_ends_the_lab(

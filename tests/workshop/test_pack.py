@@ -6,6 +6,7 @@ import csv
 import hashlib
 import importlib.metadata
 import io
+import shutil
 import subprocess
 import zipfile
 from base64 import urlsafe_b64encode
@@ -242,10 +243,24 @@ esac
 
 
 @pytest.mark.skipif(not Path("/bin/sh").exists(), reason="no /bin/sh")
+@pytest.mark.parametrize(
+    "start_with",
+    [
+        ["start.sh"],
+        ["sh", "start.command"],
+        ["bash", "--posix", "start.command"],
+        ["zsh", "start.sh"],
+    ],
+    ids=" ".join,
+)
 def test_the_start_script_installs_once_and_again_where_the_folder_was_moved(
-    tmp_path: Path,
+    tmp_path: Path, start_with: list[str]
 ) -> None:
-    folder, programs = tmp_path / "a pack", tmp_path / "bin"
+    """macOS: its /bin/sh is bash, and Terminal a zsh; a stick loses who may execute a file."""
+    *shell, name = start_with
+    if shell and shutil.which(shell[0]) is None:
+        pytest.skip(f"no {shell[0]} here")
+    folder, programs = tmp_path / "R & D's pack", tmp_path / "bin"
     for one in (folder, programs):
         one.mkdir()
     (programs / "python3.12").write_text(PYTHON)
@@ -254,7 +269,8 @@ def test_the_start_script_installs_once_and_again_where_the_folder_was_moved(
 
     def start(folder: Path) -> list[str]:
         environment = {"PATH": f"{programs}:/usr/bin:/bin"}
-        script = [str(folder / "start.sh"), "--no-browser"]
+        script = [*shell, str(folder / name), "--no-browser"]
+        (folder / name).chmod(0o644 if shell else 0o755)
         return subprocess.check_output(script, env=environment, text=True).splitlines()
 
     first, install, opened = start(folder)

@@ -42,7 +42,7 @@ def _linux(words: str, machine: str) -> Platform:
 
 def _macos(words: str, machine: str) -> Platform:
     tags = (f"macosx_14_0_{machine}",)
-    return Platform(words, "open start.command", tags, _MACOS | {"platform_machine": machine})
+    return Platform(words, "sh start.command", tags, _MACOS | {"platform_machine": machine})
 
 
 PLATFORMS = {

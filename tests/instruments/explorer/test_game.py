@@ -82,6 +82,18 @@ def test_every_end_is_reached_by_clicks_and_no_other(page: browser.Page, tmp_pat
     assert f"seen {len(ends)} of {len(ends)} ends" in page.value("at('score').textContent")
 
 
+def test_the_browser_has_nothing_to_complain_about(page: browser.Page, tmp_path: Path) -> None:
+    shop().save_game(tmp_path / "shop.html")
+    text = (tmp_path / "shop.html").read_text(encoding="utf-8")
+    strict = text.replace("img-src data:; ", "")  # the control: its own icon is against its policy
+    (tmp_path / "strict.html").write_text(strict, encoding="utf-8")
+    page.call("Log.enable")
+    for name, complaints in (("shop", 0), ("strict", 1)):
+        page.open((tmp_path / f"{name}.html").as_uri())
+        page.value("new Promise((done) => requestIdleCallback(done))")
+        assert len(page.told("Log.entryAdded")) == complaints
+
+
 def test_the_keys_play_undo_and_start_again(page: browser.Page, tmp_path: Path) -> None:
     shop().save_game(tmp_path / "shop.html")
     page.open((tmp_path / "shop.html").as_uri())
