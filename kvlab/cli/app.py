@@ -49,7 +49,7 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line."""
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="kvlab", standalone_mode=False)
     except TyperException as wrong:  # of usage: an unknown option, a missing argument
         context = getattr(wrong, "ctx", None)
         where = context.command_path if context else "kvlab"
