@@ -29,6 +29,7 @@ from redis.retry import Retry
 from kvlab.core.executors.connect import connect
 from kvlab.core.op import Op
 from kvlab.core.server_url import name_in_use, rest_address, server_url
+from kvlab.core.transport.members import members
 from kvlab.errors import KvlabError
 from kvlab.server import embedded as server
 from kvlab.server import engines, running_server
@@ -227,18 +228,20 @@ def _in_use() -> tuple[Diagnosis, ...]:
         return (Diagnosis("KVLAB_URL", State.OK, "not set: the embedded server is used"),)
     url = os.environ[name]
     try:
-        store = rest_address(url)
-        usable = None if store else server_url(url if name == "KVLAB_URL" else None)
+        elsewhere = rest_address(url) and "over HTTP"
+        if elsewhere is None and members(url):
+            elsewhere = "from several servers"
+        usable = None if elsewhere else server_url(url if name == "KVLAB_URL" else None)
     except KvlabError as problem:
         # What `connect` would refuse is not tried here either.
         remedy = f"correct {name} or unset it; a remote server needs KVLAB_ALLOW_REMOTE=1"
         return (Diagnosis(name, State.BROKEN, str(problem), remedy),)
     remedy = f"start that server, correct {name}, or unset it"
-    asked = _ping(usable, remedy) if usable else _request(url, remedy)
+    asked = _ping(usable, remedy) if usable else _request(url, str(elsewhere), remedy)
     return (Diagnosis(name, State.OK, masked(url)), asked)
 
 
-def _request(url: str, remedy: str) -> Diagnosis:
+def _request(url: str, where: str, remedy: str) -> Diagnosis:
     try:
         with connect(url) as kv:
             start = time.perf_counter()
@@ -246,7 +249,7 @@ def _request(url: str, remedy: str) -> Diagnosis:
             milliseconds = (time.perf_counter() - start) * 1000
     except KvlabError as error:
         return Diagnosis("first PING", State.BROKEN, str(error), remedy)
-    return Diagnosis("first PING", State.OK, f"{milliseconds:.2f} ms over HTTP")
+    return Diagnosis("first PING", State.OK, f"{milliseconds:.2f} ms {where}")
 
 
 def _ping(url: str, remedy: str) -> Diagnosis:

@@ -13,6 +13,7 @@ import redis
 import redis.asyncio
 from redis.crc import key_slot
 
+from benchmarks.studies import cluster_load
 from kvlab import AsyncKv, AutoBatch, FixedWindow, Key, Kv, Op
 from kvlab.core.executors.chunks import CHUNK
 from kvlab.errors import (
@@ -288,6 +289,15 @@ def test_a_node_that_dies_fails_its_own_ops_alone_until_its_replica_takes_over(
         assert kv.run(Op("SET", Key(names[0][0]), 7, idempotent=True)) == b"OK"  # the replica
         assert kv.run(*increments(names))[0] == 8
         assert kv.outage is None
+
+
+def test_nothing_is_lost_but_what_a_failover_loses() -> None:
+    """What ``benchmarks.studies.cluster_load`` does in large."""
+    if missing := engines.find("valkey").missing:
+        pytest.skip(f"engine cluster is absent: {missing}")
+    lines, held, control_broke = cluster_load.run(decisions=4_000, adds=2_000)
+    assert held, lines
+    assert control_broke, lines
 
 
 def _port_of(kv: Kv, name: str) -> int:

@@ -244,6 +244,14 @@ def test_it_is_sent_again_once_and_only_when_there_is_a_source() -> None:
     assert len(play.sent) == 1
 
 
+def test_a_missing_script_in_a_batch_that_is_cut_short_has_not_run() -> None:
+    missing = NoScriptError("No matching script", status_code="NOSCRIPT")
+    scripted = Op(COUNT, Key("n"), idempotent=True)
+    play = Play(([missing], OutcomeUnknown("cut")), seconds=100)  # too late for a retry
+    results = play.run(scripted, Op("GET", Key("n"), idempotent=True), return_exceptions=True)
+    assert [type(r) for r in results] == [ServerUnavailable, OutcomeUnknown]
+
+
 def test_in_a_transaction_a_script_carries_its_source() -> None:
     play = Play(replied(b"OK", b"QUEUED", [1]))
     assert play.run(Op(COUNT, Key("n")), atomic=True) == (1,)

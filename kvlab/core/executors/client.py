@@ -46,7 +46,9 @@ T = TypeVar("T")
 class Kv(Executor):
     """Runs ops and flows on a redis-py client. Safe to share between threads.
 
-    * ``client``: any ``redis.Redis`` (own pool, TLS, Sentinel, fakeredis); ``kv.client``.
+    * ``client``: any ``redis.Redis`` (own pool, TLS, Sentinel, fakeredis) or ``RedisCluster``;
+      ``kv.client``. On a cluster each op goes to the node of its keys, which must lie in one slot,
+      and a batch is one round trip to each node: see ``kvlab.core.executors.routed``.
     * ``prefix``, ``timeout``, ``deadline``, ``trace``, ``clock``, ``sleep``: see
       :class:`~kvlab.core.settings.Settings`; ``kv.settings``.
     """

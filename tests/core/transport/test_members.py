@@ -1,0 +1,92 @@
+"""URLs that name several servers, and a primary behind a real Sentinel."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+import redis
+
+import kvlab
+from kvlab import Key, Op
+from kvlab.core.server_url import server_url
+from kvlab.core.transport.members import members
+from kvlab.errors import InvalidArgument, KvlabError, RemoteNotAllowed, ServerUnavailable
+from kvlab.server import engines
+from kvlab.server.guarded_process import Guarded
+from kvlab.server.running_cluster import RunningCluster
+from kvlab.server.running_server import RunningServer, free_port
+
+
+def test_what_they_say() -> None:
+    found = members("valkeys+sentinel://ann:p%40ss@127.0.0.1,[::1]:7/orders/2?sentinel_password=x")
+    assert found is not None
+    assert (found.kind, found.tls, found.service, found.database) == ("sentinel", True, "orders", 2)
+    assert found.addresses == (("127.0.0.1", 26379), ("::1", 7))
+    assert (found.user, found.password, found.of_sentinels) == ("ann", "p@ss", {"password": "x"})
+    assert "p@ss" not in repr(found)
+    assert members("redis://127.0.0.1:6379") is None
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("redis+cluster://127.0.0.1:1/3", "database 0 alone"),
+        ("redis+cluster://127.0.0.1:1?x=1", "no options"),
+        ("redis+cluster://127.0.0.1:one", "HOST:PORT"),
+        ("redis+cluster://", "HOST:PORT"),
+        ("redis+sentinel://127.0.0.1:1", "name of the service is missing"),
+        ("redis+sentinel://127.0.0.1:1/orders/x", "must be a number"),
+        ("redis+sentinel://127.0.0.1:1/orders?db=1", "unknown behind the [?]: db"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(url: str, said: str) -> None:
+    with pytest.raises(InvalidArgument, match=said):
+        kvlab.connect(url)
+
+
+def test_one_server_is_not_several() -> None:
+    for url in ("cluster:", "redis+cluster://127.0.0.1:1", "redis+sentinel://127.0.0.1:1/s"):
+        with pytest.raises(InvalidArgument, match="one server is needed here"):
+            server_url(url)
+
+
+def test_each_of_them_must_be_here_or_allowed() -> None:
+    with pytest.raises(RemoteNotAllowed, match=r"10\.1\.1\.1"):
+        kvlab.connect("redis+cluster://127.0.0.1:1,10.1.1.1:1")
+
+
+def test_a_cluster_by_its_url(cluster: RunningCluster, server: RunningServer) -> None:
+    dead = f"127.0.0.1:{free_port()}"
+    with kvlab.connect(f"redis+cluster://{dead},{cluster.url.partition('://')[2]}") as kv:
+        assert kv.run(Op("ECHO", "x")) == b"x"
+    with pytest.raises(ServerUnavailable):
+        kvlab.connect(f"redis+cluster://{dead}")
+    with pytest.raises(InvalidArgument, match="no cluster"):
+        kvlab.connect(f"redis+cluster://127.0.0.1:{server.port}")
+
+
+def test_a_primary_behind_a_sentinel(server: RunningServer, tmp_path: Path) -> None:
+    port = free_port()
+    conf = tmp_path / "sentinel.conf"
+    conf.write_text(f"port {port}\nsentinel monitor orders 127.0.0.1 {server.port} 1\n")
+    binary = engines.find("valkey").command
+    assert binary is not None
+    watcher = Guarded((*binary, str(conf), "--sentinel"), log=tmp_path / "log", directory=tmp_path)
+    try:
+        with redis.Redis(port=port) as asked:
+            for _ in range(500):
+                with contextlib.suppress(redis.ConnectionError):
+                    if asked.ping():
+                        break
+        with kvlab.connect(f"redis+sentinel://127.0.0.1:{port}/orders/3", prefix="s") as kv:
+            assert kv.run(Op("SET", Key("k"), 1, "EX", 60)) == b"OK"
+            assert "orders" in repr(kv)
+        with server.client(db=3) as direct:
+            assert direct.get("s:k") == b"1"
+        other = kvlab.connect(f"redis+sentinel://127.0.0.1:{port}/other", deadline=0.1)
+        with other, pytest.raises(KvlabError, match="other"):
+            other.run(Op("PING"))
+    finally:
+        watcher.end()
