@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from contracts.failovers import CASES, Case, Program
 
 import kvlab
 from kvlab import Kv
+from kvlab.chapters.beyond_one_server.failovers import CASES, Case, Program
 from kvlab.core.wire import RoundTrip
 from kvlab.instruments import Failover, World, explore
 from kvlab.instruments.explorer.run.steps import Step

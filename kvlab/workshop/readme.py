@@ -31,12 +31,14 @@ CHAPTERS = {
     "11_libraries": "What to pick instead",
     "12_cache_lab": "Cache lab",
     "13_rest": "The same over HTTPS",
+    "14_beyond_one_server": "Beyond one server",
 }
 _ROOMS = {
     "explore_your_own_code": "instruments.explorer",
     "load_tests": "load",
     "libraries": "bench",
     "cache_lab": "chapters.cache_lab",
+    "beyond_one_server": "chapters.beyond_one_server",
 }
 """Where the room is not called as its chapter is."""
 

@@ -20,8 +20,10 @@ from matplotlib.image import imread
 from kvlab import CacheAside, FeatureFlags, Leaderboard, Lock, SessionStore, WriteThrough
 from kvlab.distributed_lock import NaiveLock
 from kvlab.instruments import Story, explore, replay, step
+from kvlab.instruments.explorer.run.steps import Step
+from kvlab.instruments.explorer.timeline.columns import MARGIN, NUMBERS, Columns
 from kvlab.instruments.explorer.timeline.drawing import spell
-from kvlab.instruments.explorer.timeline.shapes import Text
+from kvlab.instruments.explorer.timeline.shapes import Text, widest
 from kvlab.instruments.explorer.timeline.timeline import Timeline
 from kvlab.rate_limiting import NaiveFixedWindow, NaiveSlidingWindow
 from kvlab.sessions import NaiveSessions
@@ -260,3 +262,10 @@ def test_a_text_is_as_wide_as_it_was_taken_for(
     for text, (words, box) in zip(taken, drawn, strict=True):
         assert text.words == words
         assert box.width <= text.width + 2
+
+
+@pytest.mark.parametrize("names", [("one",), ("one", "two")])
+def test_a_text_of_the_server_begins_right_of_the_numbers(names: tuple[str, ...]) -> None:
+    label = "is replaced by a replica without the last 12 writes"
+    columns = Columns(names, [Step("fail over", None, label=label)], str)
+    assert columns.server - 24 - widest([label]) >= MARGIN + NUMBERS

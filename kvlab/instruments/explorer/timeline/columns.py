@@ -41,8 +41,9 @@ class Columns:
         self.server = most = WIDTH - MARGIN - _KEYS - 14
         needed = [
             self.lanes[step.client] + 24 + widest(self.lines(step.client, text))
-            for step in steps
             if step.client is not None
+            else left + 24 + widest([text])
+            for step in steps
             for text in self.texts_of(step)
         ]
         self.server = min(most, max([self.lanes[-1] + 150, *needed]))

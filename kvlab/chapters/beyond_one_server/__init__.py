@@ -1,0 +1,1 @@
+"""Chapter 14: what a failover does, and a lock on five nodes."""
