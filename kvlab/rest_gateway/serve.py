@@ -114,12 +114,12 @@ class _Impatient(H11Protocol):
         said = error(400, f"ERR the request cannot be read, or its head is too long: {msg}")
         headers = [("content-type", "application/json"), ("connection", "close")]
         length = ("content-length", str(len(said.body)))
-        for event in (
+        events = (
             h11.Response(status_code=said.status, headers=[*headers, length]),
             h11.Data(data=said.body),
             h11.EndOfMessage(),
-        ):
-            self.transport.write(self.conn.send(event))
+        )
+        self.transport.write(b"".join(self.conn.send(event) or b"" for event in events))
         self.transport.close()
 
     def _await_head(self) -> None:
