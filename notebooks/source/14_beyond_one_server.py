@@ -43,6 +43,9 @@ pair.promote()
 value = kv.get("b")
 print("a:", kv.get("a"))
 print("b:", value)
+pair.rejoin()
+print("b, when the old primary is back:", kv.get("b"))
+pair.close()
 
 # %% tags=["predict"]
 answered.measured("None" if value is None else "the value")
@@ -50,14 +53,8 @@ answered.measured("None" if value is None else "the value")
 # %% [markdown]
 # The write of `b` was answered and it is lost. No client gets an error. A replica gets a MULTI or a
 # script whole, so a failover never cuts one in two. It may cut a pipeline.
+# When the old primary comes back (`rejoin`), it follows the new one, and drops what it alone had.
 #
-# When the old primary comes back, it follows the new one, and drops what it alone had:
-
-# %%
-pair.rejoin()
-print("b:", kv.get("b"))
-
-# %% [markdown]
 # ## 2. A failover as a step
 #
 # A real failover comes at one moment. The explorer tries every moment. With `failovers=True` the
@@ -159,17 +156,14 @@ counter.measured("yes" if counter_story.holds else "no")
 # %%
 from kvlab import Lock
 
-lock = Lock("door", ttl=10)
-
 
 def fenced(kv):
-    held = kv.run(lock.try_acquire())
+    held = kv.run(Lock("door", ttl=10).try_acquire())
     if held:
         fences.append(held.fence)
         step("writes the row", "the database")
 
 
-# %%
 fence_story = explore({"ann": fenced, "bob": fenced}, **fence_question)
 print("the fence of kvlab:", fence_story.summary)
 
@@ -190,14 +184,8 @@ def log_out(kv):
     return kv.exists("session")
 
 
-# %%
 def logged_in(kv):
     kv.set("session", "ann", ex=3600)
-
-
-def is_out(world):
-    """after the log-out the session does not exist"""
-    return 1 not in world.results
 
 
 # %% tags=["predict"]
@@ -208,7 +196,13 @@ waiting = predict(
     ["yes", "no"],
 )
 
+
 # %%
+def is_out(world):
+    """after the log-out the session does not exist"""
+    return 1 not in world.results
+
+
 question = {"setup": logged_in, "invariant": is_out, "failovers": True}
 wait_story = explore([log_out], **question)
 wait_story
@@ -350,10 +344,69 @@ pause_story
 # If a double holder only costs time, one server and a TTL are enough. If a double holder costs data,
 # you need a fence, and then five nodes add little.
 
+# %% [markdown]
+# ## 6. Many primaries: a cluster
+#
+# Replicas make a store live longer, and a **cluster** makes the store larger. A cluster has several
+# primaries, here three. Each key belongs to one of 16,384 *slots*, and each slot to one primary. An op
+# is data, so the patterns do not change. **One line is different:** the address.
+
 # %%
-pair.close()
+from kvlab import FixedWindow, Key, Op, SessionStore
+from kvlab.chapters.opening import open_chapter
+from kvlab.errors import InvalidArgument
+
+one = open_chapter("ch14")
+many = open_chapter("ch14", "cluster:")  # three primaries, three replicas
+stores = {"one server": one, "cluster": many}
+sessions = SessionStore(idle=1800, absolute=86_400)
+limiter = FixedWindow("api", limit=2, window=60)
+
+# %%
+for name, store in stores.items():
+    session = store.run(sessions.create("ann"))
+    user = store.run(sessions.read(session.id)).user
+    hits = [store.run(limiter.hit("ann")).allowed for _ in range(3)]
+    print(name, user, hits)
+
+# %% tags=["predict"]
+nodes = predict(
+    "14-nodes",
+    "The next cell sends 100 ops on 100 keys in one `run`. How many round trips does "
+    "the cluster need?",
+)
+
+# %%
+hundred = [Op("SET", Key(f"key:{number}"), number, "EX", 60) for number in range(100)]
+trips = {}
+for name, store in stores.items():
+    before = store.round_trips
+    store.run(hundred)
+    trips[name] = store.round_trips - before
+trips
+
+# %% tags=["predict"]
+nodes.measured(trips["cluster"])
 
 # %% [markdown]
+# One round trip for each primary, and all three at the same time.
+#
+# **Why an op has one slot:** a script or a MULTI runs on one primary. So the keys of one op must lie
+# together. A **hash tag** does that: of `{team}:ann` only `team` chooses the slot. Each pattern of
+# kvlab has such a tag in its keys. A MULTI over two slots is refused before anything is sent:
+
+# %%
+for tag in ("", "{team}:"):
+    pays = [Op("INCRBY", Key(f"{tag}ann"), -5), Op("INCRBY", Key(f"{tag}bob"), 5)]
+    try:
+        print(many.run(*pays, atomic=True))
+    except InvalidArgument as problem:
+        print(str(problem).split(" and ")[0], "…")
+
+# %% [markdown]
+# Each primary has a replica of its own, and each failover is the one of sections 1 to 4. All keys of
+# one tag lie on one primary: a hot key stays as hot as it was.
+#
 # ## The limits that remain
 #
 # - **The replica that is promoted has a prefix.** A store that promotes without regard to the
