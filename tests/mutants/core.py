@@ -11,6 +11,7 @@ CONNECTIONS = "kvlab/core/transport/connections.py"
 BATCHES = "kvlab/core/transport/batches.py"
 CANCELLATION = ("tests/core/test_cancellation.py",)
 RECOVERY = ("tests/core/transport/test_connection_recovery.py",)
+CLUSTER_TESTS = ("tests/core/test_cluster.py",)
 WIRE_TESTS = ("tests/core/test_wire.py",)
 
 
@@ -240,6 +241,33 @@ MUTANTS = (
         "pass",
         "overtake",
         CANCELLATION,
+    ),
+    mutant(
+        "the common slot of an atomic batch",
+        "a transaction over two slots is refused before anything is sent",
+        "kvlab/core/executors/slots.py",
+        "first = common if atomic else None",
+        "first = None",
+        "two_slots",
+        CLUSTER_TESTS,
+    ),
+    mutant(
+        "following MOVED",
+        "what another node has now is run there",
+        "kvlab/core/executors/routed.py",
+        "if times > FOLLOWED:",
+        "if True:",
+        "followed",
+        CLUSTER_TESTS,
+    ),
+    mutant(
+        "the chunks of each node",
+        "on a cluster a list is chunked for each node",
+        "kvlab/core/executors/executor.py",
+        "place = self._router.place if self._router else _here",
+        "place = _here",
+        "chunked_by_node",
+        CLUSTER_TESTS,
     ),
     mutant(
         "the look whether a call would join itself",
