@@ -12,8 +12,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -46,6 +46,7 @@ class Members:
     service: str = ""
     database: int = 0
     of_sentinels: Mapping[str, str] = field(default_factory=dict, repr=False)
+    allow_remote: bool | None = None
 
     def client(self, timeout: float) -> Any:
         """A client for threads; of a cluster one that has asked for the slots already.
@@ -56,11 +57,14 @@ class Members:
         retry = Retry(NoBackoff(), 0)
         if self.kind == "sentinel":
             own = self._for_sentinels(timeout)
-            sentinels = redis.sentinel.Sentinel(self.addresses, sentinel_kwargs=own)
+            sentinels: Any = _Sentinel(self.addresses, sentinel_kwargs=own)  # type: ignore[no-untyped-call]
+            sentinels.check = self._checked
             return sentinels.master_for(self.service, db=self.database, retry=retry, **settings)
         nodes: Any = [redis.cluster.ClusterNode(*address) for address in self.addresses]
         try:
-            return redis.RedisCluster(startup_nodes=nodes, retry=retry, **settings)
+            return redis.RedisCluster(
+                startup_nodes=nodes, retry=retry, address_remap=self._checked, **settings
+            )
         except RedisClusterException as problem:
             if isinstance(problem.__cause__, AuthenticationError):
                 raise ServerRefused(str(problem.__cause__)) from None
@@ -74,10 +78,18 @@ class Members:
         retry = AsyncRetry(NoBackoff(), 0)
         if self.kind == "sentinel":
             own = self._for_sentinels(timeout)
-            known = redis.asyncio.sentinel.Sentinel(self.addresses, sentinel_kwargs=own)
-            return known.master_for(self.service, db=self.database, retry=retry, **settings)
+            sentinels: Any = _AsyncSentinel(self.addresses, sentinel_kwargs=own)  # type: ignore[no-untyped-call]
+            sentinels.check = self._checked
+            return sentinels.master_for(self.service, db=self.database, retry=retry, **settings)
         nodes = [redis.asyncio.cluster.ClusterNode(*address) for address in self.addresses]
-        return redis.asyncio.RedisCluster(startup_nodes=nodes, retry=retry, **settings)
+        return redis.asyncio.RedisCluster(
+            startup_nodes=nodes, retry=retry, address_remap=self._checked, **settings
+        )
+
+    def _checked(self, address: tuple[str, int]) -> tuple[str, int]:
+        """An address that a server named: it may lie on another machine, and must be allowed."""
+        check_hosts([address[0]], self.allow_remote)
+        return address
 
     def _settings(self, timeout: float) -> dict[str, Any]:
         waits = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
@@ -89,11 +101,31 @@ class Members:
         return {**waits, "ssl": self.tls, **self.of_sentinels}
 
 
+class _Sentinel(redis.sentinel.Sentinel):
+    """Of which a primary is ``check``-ed."""
+
+    check: Callable[[tuple[str, int]], tuple[str, int]]
+
+    def discover_master(self, service_name: str) -> Any:
+        address: Any = super().discover_master(service_name)  # type: ignore[no-untyped-call]
+        return self.check(address)
+
+
+class _AsyncSentinel(redis.asyncio.sentinel.Sentinel):
+    """The same for asyncio."""
+
+    check: Callable[[tuple[str, int]], tuple[str, int]]
+
+    async def discover_master(self, service_name: str) -> Any:
+        return self.check(await super().discover_master(service_name))
+
+
 def members(url: str | None = None, allow_remote: bool | None = None) -> Members | None:
     """The servers that the argument or ``KVLAB_URL`` names; None for a URL of one server.
 
     Raises :class:`InvalidArgument` for a part that makes no sense there, and
-    :class:`~kvlab.errors.RemoteNotAllowed` as ``server_url``.
+    :class:`~kvlab.errors.RemoteNotAllowed` as ``server_url``. So does a run, before it sends
+    anything, for a node or a primary on another machine that these servers name.
     """
     url = os.environ.get("KVLAB_URL") if url is None else url
     if url in ("cluster:", "cluster://"):
@@ -106,7 +138,7 @@ def members(url: str | None = None, allow_remote: bool | None = None) -> Members
         return None
     found = _parsed(kind, base in ("rediss", "valkeys"), rest)
     check_hosts([host for host, _ in found.addresses], allow_remote)
-    return found
+    return replace(found, allow_remote=allow_remote)
 
 
 def _parsed(kind: str, tls: bool, rest: str) -> Members:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,30 @@ from kvlab.server import engines
 from kvlab.server.guarded_process import Guarded
 from kvlab.server.running_cluster import RunningCluster
 from kvlab.server.running_server import RunningServer, free_port
+
+ELSEWHERE = "192.0.2.1"
+"""An address of a network that exists in examples alone."""
+
+
+@contextlib.contextmanager
+def sentinel(watched: str, directory: Path) -> Iterator[int]:
+    """A real Sentinel; its port."""
+    port = free_port()
+    conf = directory / "sentinel.conf"
+    conf.write_text(f"port {port}\nsentinel monitor {watched}\n")
+    binary = engines.find("valkey").command
+    assert binary is not None
+    command = (*binary, str(conf), "--sentinel")
+    watcher = Guarded(command, log=directory / "log", directory=directory)
+    try:
+        with redis.Redis(port=port) as asked:
+            for _ in range(500):
+                with contextlib.suppress(redis.ConnectionError):
+                    if asked.ping():
+                        break
+        yield port
+    finally:
+        watcher.end()
 
 
 def test_what_they_say() -> None:
@@ -57,6 +83,33 @@ def test_each_of_them_must_be_here_or_allowed() -> None:
         kvlab.connect("redis+cluster://127.0.0.1:1,10.1.1.1:1")
 
 
+async def run_on(url: str, allow_remote: bool, asynchronous: bool) -> None:
+    settings = {"allow_remote": allow_remote, "timeout": 0.2, "deadline": 0.2}
+    if asynchronous:
+        async with await kvlab.aconnect(url, **settings) as akv:
+            await akv.run(Op("GET", Key("k")))
+    else:
+        with kvlab.connect(url, **settings) as kv:
+            kv.run(Op("GET", Key("k")))
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+def test_so_must_be_what_they_name(asynchronous: bool, tmp_path: Path) -> None:
+    announced = {"cluster-enabled": "yes", "cluster-announce-ip": ELSEWHERE}
+    with engines.start("valkey", options=announced) as node, node.client() as client:
+        client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+        with sentinel(f"orders {ELSEWHERE} 6379 1", tmp_path) as port:
+            for url in (
+                f"redis+cluster://127.0.0.1:{node.port}",
+                f"redis+sentinel://127.0.0.1:{port}/orders",
+            ):
+                with pytest.raises(RemoteNotAllowed, match=ELSEWHERE):
+                    asyncio.run(run_on(url, False, asynchronous))
+                with pytest.raises(KvlabError) as control:
+                    asyncio.run(run_on(url, True, asynchronous))
+                assert not isinstance(control.value, RemoteNotAllowed)
+
+
 def test_a_cluster_by_its_url(cluster: RunningCluster, server: RunningServer) -> None:
     dead = f"127.0.0.1:{free_port()}"
     with kvlab.connect(f"redis+cluster://{dead},{cluster.url.partition('://')[2]}") as kv:
@@ -68,18 +121,7 @@ def test_a_cluster_by_its_url(cluster: RunningCluster, server: RunningServer) ->
 
 
 def test_a_primary_behind_a_sentinel(server: RunningServer, tmp_path: Path) -> None:
-    port = free_port()
-    conf = tmp_path / "sentinel.conf"
-    conf.write_text(f"port {port}\nsentinel monitor orders 127.0.0.1 {server.port} 1\n")
-    binary = engines.find("valkey").command
-    assert binary is not None
-    watcher = Guarded((*binary, str(conf), "--sentinel"), log=tmp_path / "log", directory=tmp_path)
-    try:
-        with redis.Redis(port=port) as asked:
-            for _ in range(500):
-                with contextlib.suppress(redis.ConnectionError):
-                    if asked.ping():
-                        break
+    with sentinel(f"orders 127.0.0.1 {server.port} 1", tmp_path) as port:
         with kvlab.connect(f"redis+sentinel://127.0.0.1:{port}/orders/3", prefix="s") as kv:
             assert kv.run(Op("SET", Key("k"), 1, "EX", 60)) == b"OK"
             assert "orders" in repr(kv)
@@ -88,5 +130,3 @@ def test_a_primary_behind_a_sentinel(server: RunningServer, tmp_path: Path) -> N
         other = kvlab.connect(f"redis+sentinel://127.0.0.1:{port}/other", deadline=0.1)
         with other, pytest.raises(KvlabError, match="other"):
             other.run(Op("PING"))
-    finally:
-        watcher.end()
