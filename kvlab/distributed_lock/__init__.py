@@ -46,8 +46,9 @@ Not promised:
 * That a holder stops when its TTL is over. A process that is frozen past its TTL goes on writing.
   Only a resource that refuses older fences (:func:`fenced_set`) stops it.
 * One holder through a failover: a replica that has not seen the acquire gives the lock away again.
-  The fence of the second holder is higher all the same, unless the replica's clock is behind.
   Nor when the server's clock jumps forward, or its memory policy evicts the key (``allkeys-*``).
+  After a failover the second holder's fence is higher all the same, unless the replica's clock is
+  behind.
 * Fairness. Of the blocked waiters the one that has blocked longest is woken, but a newcomer may be
   faster; the woken waiter then blocks again behind the others. When a TTL ends without a release,
   every waiter tries.

@@ -99,8 +99,3 @@ class Cluster:
         there = asked[0] if host in (None, "", "?") else host  # it does not know its own
         remapped, port = self._remap(there, int(port))
         return str(remapped), int(port)
-
-
-def is_cluster(client: Any) -> bool:
-    """Whether this is redis-py's client of a cluster."""
-    return hasattr(client, "nodes_manager")

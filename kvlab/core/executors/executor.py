@@ -15,7 +15,7 @@ from kvlab.core.calls import AsyncCalls, Calls
 from kvlab.core.checks import boolean, instance, shown
 from kvlab.core.executors.chunks import in_chunks, listed
 from kvlab.core.executors.clearing import clearing
-from kvlab.core.executors.cluster import Cluster, is_cluster
+from kvlab.core.executors.cluster import Cluster
 from kvlab.core.executors.requests import (
     NOT_YET,
     UNSETTLED,
@@ -31,7 +31,7 @@ from kvlab.core.flow import Call, Flow, Now, Wait, Waiting
 from kvlab.core.key import Key
 from kvlab.core.op import Op
 from kvlab.core.settings import Settings
-from kvlab.core.transport.connections import is_sentinel, pool_of, where_of
+from kvlab.core.transport.connections import is_cluster, is_sentinel, pool_of, where_of
 from kvlab.core.transport.health import Downtime, Health
 from kvlab.core.wire import (
     Exchange,

@@ -54,8 +54,8 @@ def own_connection(
         for name, value in pool.connection_kwargs.items()
         if name not in _NOT_TAKEN_OVER and not name.startswith(("maint", "oss_", "orig_"))
     }
-    if hasattr(client, "nodes_manager"):
-        # Its function for a new connection asks a replica for reads that may be old.
+    if is_cluster(client):
+        # Its redis_connect_func may make each connection READONLY: reads of a replica may be old.
         kwargs = {name: value for name, value in kwargs.items() if name not in _OF_A_CLUSTER}
     kwargs |= {"protocol": 2, "socket_timeout": timeout, "socket_connect_timeout": timeout}
     kwargs |= {"encoding": "utf-8", "encoding_errors": "strict", "decode_responses": False}
@@ -73,7 +73,8 @@ def own_connection(
 
 def pool_of(client: Any) -> Any:
     """What says how a client connects: its pool, or one of a node of its cluster."""
-    if (manager := getattr(client, "nodes_manager", None)) is not None:
+    if is_cluster(client):
+        manager = client.nodes_manager
         nodes = [*manager.nodes_cache.values(), *manager.startup_nodes.values()]
         if hasattr(nodes[0], "connection_class"):
             return nodes[0]  # on asyncio a node is its own pool
@@ -83,6 +84,11 @@ def pool_of(client: Any) -> Any:
             f"client must be a redis-py client with a connection pool, not {shown(client)}"
         )
     return client.connection_pool
+
+
+def is_cluster(client: Any) -> bool:
+    """Whether this is redis-py's client of a cluster."""
+    return hasattr(client, "nodes_manager")
 
 
 def is_sentinel(pool: Any) -> bool:
