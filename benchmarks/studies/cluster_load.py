@@ -93,17 +93,24 @@ def answered(load: Load, ops: list[Op[Any]]) -> list[Any]:
     return results
 
 
+THINKS = 0.002
+"""Seconds between what a naive client reads and what it writes: so that others come between."""
+
+
 def naive(load: Load) -> None:
     """The tutorial's limiter and counter: what was read may be old when the write comes."""
     number = load.naive_added // (4 * NAIVE_LIMIT)
     key = Key(f"naive:{number}")  # a new key when the last one is full
     try:
         if int(load.kv.run(Op("GET", key)) or 0) < NAIVE_LIMIT:
+            time.sleep(THINKS)
             load.kv.run(Op("INCR", key))
             with load.lock:
                 load.naive_admitted[number] += 1
         total = Key("naive:total")
-        load.kv.run(Op("SET", total, int(load.kv.run(Op("GET", total)) or 0) + 1))
+        before = int(load.kv.run(Op("GET", total)) or 0)
+        time.sleep(THINKS)
+        load.kv.run(Op("SET", total, before + 1))
         with load.lock:
             load.naive_added += 1
     except KvlabError:
