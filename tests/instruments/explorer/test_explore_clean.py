@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import functools
+import gc
 import itertools
 import secrets
 import threading
@@ -180,6 +181,25 @@ def test_a_client_that_keeps_something_is_named(keeps: Any, said: str) -> None:
         explore({"other": two, "keeper": keeper})
 
 
+def test_a_clock_read_by_the_garbage_collector_is_not_the_clients() -> None:
+    """What another part of the process left behind may end while a client runs."""
+
+    class LeftBehind:
+        def __init__(self) -> None:
+            self.me = self
+
+        def __del__(self) -> None:
+            time.sleep(time.time() * 0)
+
+    def keeper(kv: Any, seen: list[int]) -> None:
+        LeftBehind()
+        gc.collect(0)
+        steps(kv, seen)
+
+    with pytest.raises(Nondeterministic, match="its step 1 was row 1 in one run and is row 2 now"):
+        explore([two, functools.partial(keeper, seen=[])], clock_jumps=[1.0])
+
+
 CACHE: dict[str, int] = {}
 
 
@@ -218,14 +238,15 @@ def uses_a_global(kv: Any) -> None:
 @pytest.mark.parametrize(
     ("client", "name"),
     [
-        (Library().asks_once, "version"),
-        (lambda kv, library=SHARED: library.asks_once(kv), "library.version"),
-        (Library().asks_once_for_all, "Library.servers"),
-        (uses_a_global, "CACHE"),
-        (functools.partial(ends_sooner, seen=[]), "seen"),
+        (lambda: Library().asks_once, "version"),
+        (lambda: lambda kv, library=SHARED: library.asks_once(kv), "library.version"),
+        (lambda: Library().asks_once_for_all, "Library.servers"),
+        (lambda: uses_a_global, "CACHE"),
+        (lambda: functools.partial(ends_sooner, seen=[]), "seen"),
     ],
 )
 def test_what_was_kept_is_named_with_what_to_do(client: Any, name: str) -> None:
+    client, SHARED.version = client(), ""
     CACHE.clear()
     Library.servers.clear()
     said = rf"make a library's object inside the client.*\. Not as .*began: .*\b{name}"

@@ -6,7 +6,6 @@ last command), k with a lost reply, k with a lost request, k with a flush.
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable
 from typing import Any
@@ -339,7 +338,6 @@ def test_a_time_that_travels_is_hinted_at(unit: int) -> None:
     def without(kv: Any) -> None:
         kv.set("n", 1795893026)  # and never looks at a clock
 
-    gc.collect()  # what other tests left behind may look at a clock on its end
     story = explore({"a": by_client_time, "b": without})
     assert story.sends_time == ("a",)
     assert "hint: a: a time of the client's own clock is in a command" in str(story)

@@ -41,10 +41,20 @@ _current: ContextVar[ClientThread] = ContextVar("kvlab_client_thread")
 def current_client() -> ClientThread | None:
     """The client whose program calls this; None outside an exploration.
 
-    None too in a thread that a client has started: it lives in real time.
+    None too in a thread that a client has started: it lives in real time. And None while Python
+    collects garbage: a finalizer that runs then may belong to anybody.
     """
     client = _current.get(None)
-    return client if client is not None and client.runs_here() else None
+    if client is None or client.collects or not client.runs_here():
+        return None
+    return client
+
+
+def note_collection(phase: str, _: object) -> None:
+    """For ``gc.callbacks``."""
+    client = _current.get(None)
+    if client is not None:
+        client.collects = phase == "start"
 
 
 def step(label: str, *touches: str, reads: bool = False) -> None:
@@ -75,7 +85,7 @@ class ClientThread:
     on which the program has left something; ``own_connections``: those that it has made itself.
     ``sent_by``: the number of the connection of the last command that the server got.
     ``closed``: the connection of the next command was idle when a failover closed it.
-    ``told_time``: the program has read a clock.
+    ``told_time``: the program has read a clock. ``collects``: Python collects garbage in it.
     """
 
     def __init__(self, number: int) -> None:
@@ -91,6 +101,7 @@ class ClientThread:
         self.sent_by = 0
         self.closed = False
         self.told_time = False
+        self.collects = False
         self.jumps = False
         self.clock = RunClock()
         self._random: dict[int, random.Random] = {}

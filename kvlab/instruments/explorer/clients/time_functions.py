@@ -11,6 +11,7 @@ Not held: a function that was bound as a default argument or in an object; what 
 from __future__ import annotations
 
 import datetime
+import gc
 import os
 import random
 import sys
@@ -21,7 +22,11 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from kvlab.errors import KvlabError
-from kvlab.instruments.explorer.clients.client_thread import ClientThread, current_client
+from kvlab.instruments.explorer.clients.client_thread import (
+    ClientThread,
+    current_client,
+    note_collection,
+)
 
 _one_exploration = threading.Lock()
 _NOT_SEARCHED = (sys.stdlib_module_names | {"kvlab"}) - {"__main__"}
@@ -124,6 +129,8 @@ def clients_own_time() -> Iterator[None]:
     with ExitStack() as ends:
         ends.callback(_one_exploration.release)
         ends.callback(random.setstate, random.getstate())
+        gc.callbacks.append(note_collection)
+        ends.callback(gc.callbacks.remove, note_collection)
         places = [*_bound_by_name(), *_REPLACED]
         for module, name in places:
             ends.callback(setattr, module, name, getattr(module, name))
