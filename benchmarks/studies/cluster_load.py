@@ -13,12 +13,13 @@ that have an ``op_id`` and were sent again until one of them was answered:
   admit again, and a score may lack adds, on the killed node's slots and nowhere else. More than its
   adds no score ever has.
 * The control beside each: GET, compare, INCR, and GET, add, SET, on the same cluster in the same
-  run. They must break.
+  run, by two clients that both read before one of them writes. They must break.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import random
 import sys
@@ -45,6 +46,8 @@ LIST = 50
 KEYS = 60
 BOARDS = 60
 NAIVE_LIMIT = 5
+NAIVE_CLIENTS = 2
+ROUNDS_A_WINDOW = NAIVE_LIMIT // NAIVE_CLIENTS + 1  # the last of them goes over the limit
 
 
 @dataclass
@@ -56,6 +59,7 @@ class Load:
     naive_admitted: Counter[int] = field(default_factory=Counter)
     added: Counter[int] = field(default_factory=Counter)
     naive_added: int = 0
+    naive_rounds: int = 0
     again: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -93,28 +97,38 @@ def answered(load: Load, ops: list[Op[Any]]) -> list[Any]:
     return results
 
 
-THINKS = 0.002
-"""Seconds between what a naive client reads and what it writes: so that others come between."""
-
-
-def naive(load: Load) -> None:
-    """The tutorial's limiter and counter: what was read may be old when the write comes."""
-    number = load.naive_added // (4 * NAIVE_LIMIT)
-    key = Key(f"naive:{number}")  # a new key when the last one is full
-    try:
-        if int(load.kv.run(Op("GET", key)) or 0) < NAIVE_LIMIT:
-            time.sleep(THINKS)
-            load.kv.run(Op("INCR", key))
+def naive(load: Load, rounds: range, both: threading.Barrier) -> None:
+    """The tutorial's limiter and counter, by one of two clients. In each round both have read
+    before one of them writes."""
+    for number in rounds:
+        window = number // ROUNDS_A_WINDOW
+        hits, total = Key(f"naive:{window}"), Key("naive:total")
+        found = [read_number(load.kv, key) for key in (hits, total)]
+        both.wait()
+        if found[0] is not None and found[0] < NAIVE_LIMIT and written(load.kv, Op("INCR", hits)):
             with load.lock:
-                load.naive_admitted[number] += 1
-        total = Key("naive:total")
-        before = int(load.kv.run(Op("GET", total)) or 0)
-        time.sleep(THINKS)
-        load.kv.run(Op("SET", total, before + 1))
-        with load.lock:
-            load.naive_added += 1
-    except KvlabError:
-        pass  # counted neither here nor there
+                load.naive_admitted[window] += 1
+        if found[1] is not None and written(load.kv, Op("SET", total, found[1] + 1)):
+            with load.lock:
+                load.naive_added += 1
+        both.wait()
+
+
+def read_number(kv: Kv, key: Key) -> int | None:
+    """None while the cluster does not answer."""
+    try:
+        return int(kv.run(Op("GET", key)) or 0)
+    except Outage:
+        return None
+
+
+def written(kv: Kv, op: Op[Any]) -> bool:
+    """Whether the cluster has said so."""
+    try:
+        kv.run(op)
+    except Outage:
+        return False
+    return True
 
 
 def reshard(cluster: RunningCluster, stop: threading.Event, moved: list[int]) -> None:
@@ -134,22 +148,37 @@ def reshard(cluster: RunningCluster, stop: threading.Event, moved: list[int]) ->
         moved.append(slot)
 
 
-def phase(load: Load, decisions: int, adds: int, limit: int, ids: itertools.count[int]) -> float:
-    """Seconds for the phase's share of the load, spread over the threads."""
+def phase(
+    load: Load,
+    decisions: int,
+    adds: int,
+    limit: int,
+    ids: itertools.count[int],
+    halfway: Callable[[], object],
+) -> float:
+    """Seconds for the phase's share of the load, spread over the threads; the control beside it.
+
+    When half of the jobs are done, one of the threads calls ``halfway``."""
+    rounds = range(load.naive_rounds, load.naive_rounds + (decisions + adds) // LIST)
+    load.naive_rounds = rounds.stop
+    both = threading.Barrier(NAIVE_CLIENTS)
+    lists = (decisions // LIST // THREADS, adds // LIST // THREADS)  # of each thread
+    jobs_begun = itertools.count()
 
     def work(seed: int) -> None:
         draw = random.Random(seed)
-        jobs: list[Callable[[], None]] = [lambda: load.decide(limit, draw)] * (
-            decisions // LIST // THREADS
-        ) + [lambda: load.add(ids, draw)] * (adds // LIST // THREADS)
+        jobs: list[Callable[[], None]] = [lambda: load.decide(limit, draw)] * lists[0]
+        jobs += [lambda: load.add(ids, draw)] * lists[1]
         draw.shuffle(jobs)
         for job in jobs:
+            if next(jobs_begun) == sum(lists) * THREADS // 2:
+                halfway()
             job()
-            naive(load)
 
     began = time.monotonic()
-    with ThreadPoolExecutor(THREADS) as pool:
-        for done in [pool.submit(work, next(ids)) for _ in range(THREADS)]:
+    with ThreadPoolExecutor(THREADS + NAIVE_CLIENTS) as pool:
+        control = [pool.submit(naive, load, rounds, both) for _ in range(NAIVE_CLIENTS)]
+        for done in [pool.submit(work, next(ids)) for _ in range(THREADS)] + control:
             done.result()
     return time.monotonic() - began
 
@@ -186,12 +215,13 @@ def run(decisions: int, adds: int) -> tuple[list[str], bool, bool]:
                 load = Load(kv)
                 mover = threading.Thread(target=reshard, args=(cluster, stop, moved))
                 mover.start()
-                took = phase(load, decisions // 2, adds // 2, limit, ids)
+                took = phase(load, decisions // 2, adds // 2, limit, ids, lambda: None)
                 stop.set()
                 mover.join()
                 lines.append(f"{took:.1f} s while {len(moved)} slots moved")
-                cluster.nodes[5].client().execute_command("CLUSTER FAILOVER")
-                took = phase(load, decisions // 4, adds // 4, limit, ids)
+                replica = cluster.nodes[5].client()
+                fail_over = functools.partial(replica.execute_command, "CLUSTER FAILOVER")
+                took = phase(load, decisions // 4, adds // 4, limit, ids, fail_over)
                 lines.append(f"{took:.1f} s with a failover on request")
                 found, exact = judged(load, limit, lambda _: False)
                 lines.append(found)
@@ -199,12 +229,14 @@ def run(decisions: int, adds: int) -> tuple[list[str], bool, bool]:
                 port = cluster.nodes[1].port
                 at: Any = client.nodes_manager.initialize() or client.nodes_manager.slots_cache
                 gone = {slot for slot, nodes in at.items() if nodes[0].port == port}
-                killer = threading.Timer(0.2, cluster.nodes[1].kill)
-                killer.start()
-                recovered = threading.Thread(target=_recovery, args=(kv, gone, killer, lines))
-                recovered.start()
-                took = phase(load, decisions // 4, adds // 4, limit, ids)
-                recovered.join()
+                recovery = threading.Thread(target=_recovery, args=(kv, gone, lines))
+
+                def kill() -> None:
+                    cluster.nodes[1].kill()
+                    recovery.start()
+
+                took = phase(load, decisions // 4, adds // 4, limit, ids, kill)
+                recovery.join()
                 lines.append(f"{took:.1f} s with a primary's kill -9; ops sent again: {load.again}")
                 found, held = judged(load, limit, lambda k: key_slot(kv.name(k).encode()) in gone)
                 return [*lines, found, control], exact and held, broke
@@ -212,9 +244,8 @@ def run(decisions: int, adds: int) -> tuple[list[str], bool, bool]:
             cluster.kill()
 
 
-def _recovery(kv: Kv, slots: set[int], killer: threading.Timer, lines: list[str]) -> None:
+def _recovery(kv: Kv, slots: set[int], lines: list[str]) -> None:
     key = next(k for k in map(str, itertools.count()) if key_slot(f"load:{k}".encode()) in slots)
-    killer.join()
     began = time.monotonic()
     while True:
         try:
