@@ -8,7 +8,7 @@ from typing import Any
 from kvlab import FeatureFlags, Flag, FlagSnapshot, NaiveFlags
 from kvlab.errors import KvlabError
 from kvlab.instruments import World, explore, replay
-from kvlab.instruments.explorer.clients.redis_clients import KvRedis
+from kvlab.instruments.explorer.connections.redis_clients import KvRedis
 
 FLAGS = FeatureFlags(defaults={"new-checkout": False, "new-receipt": False})
 PAIR = ("new-checkout", "new-receipt")  # they belong together

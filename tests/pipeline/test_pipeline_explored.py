@@ -13,7 +13,7 @@ from redis.exceptions import NoScriptError
 from kvlab import Key, NaivePipeline, Op
 from kvlab.errors import BatchFailed, OutcomeUnknown
 from kvlab.instruments import Story, World, explore, replay
-from kvlab.instruments.explorer.clients.redis_clients import KvRedis
+from kvlab.instruments.explorer.connections.redis_clients import KvRedis
 from kvlab.pipeline import add_to_counters
 
 FAULTS: dict[str, Any] = {

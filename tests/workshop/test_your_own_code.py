@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kvlab.instruments import Violated, World, explore, replay, step
-from kvlab.instruments.explorer.clients.redis_clients import KvRedis
+from kvlab.instruments.explorer.connections.redis_clients import KvRedis
 
 TEXT = {"decode_responses": True}
 

@@ -3,6 +3,8 @@
 ``explore`` and ``replay`` are in :mod:`~kvlab.instruments.explorer.explore`. From the bottom up:
 
 * ``clients``: a client program that stops before each command;
+* ``connections``: where it stops, and how it reaches the server;
+* ``server_state``: what the server holds, the same when each run begins;
 * ``run``: one run of several clients, the faults, and what may happen next;
 * ``search``: makes every run, without those that differ only in the order of steps that commute;
 * ``invariants``: why a run does not hold; ``findings``: counts, and the run to show;

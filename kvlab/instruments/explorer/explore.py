@@ -62,12 +62,11 @@ from typing import Any
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.explorer.clients.client_thread import Hung, step
 from kvlab.instruments.explorer.clients.leftovers import Refused
-from kvlab.instruments.explorer.clients.redis_clients import KvRedis
-from kvlab.instruments.explorer.findings import Findings, found_alone
+from kvlab.instruments.explorer.connections.redis_clients import KvRedis
+from kvlab.instruments.explorer.findings import found_alone
 from kvlab.instruments.explorer.kept import Kept
 from kvlab.instruments.explorer.processes import found_together
-from kvlab.instruments.explorer.run.exploration import Exploration, prepared
-from kvlab.instruments.explorer.run.repeats import ADVICE
+from kvlab.instruments.explorer.run.exploration import prepared
 from kvlab.instruments.explorer.run.settings import (
     ALL_FAULTS,
     NO_FAULTS,
@@ -77,11 +76,9 @@ from kvlab.instruments.explorer.run.settings import (
     named,
 )
 from kvlab.instruments.explorer.run.steps import Invariant, World
-from kvlab.instruments.explorer.schedules import Spelled, along, made_again, recorded, rehearse
+from kvlab.instruments.explorer.schedules import Spelled, made_again, recorded, rehearse, shortest
 from kvlab.instruments.explorer.search import Nondeterministic
-from kvlab.instruments.explorer.shortening import steady
 from kvlab.instruments.explorer.story import Story, Violated
-from kvlab.instruments.explorer.timeline.timeline import Timeline
 
 __all__ = ["Story", "Violated", "World", "explore", "replay", "step"]
 
@@ -261,7 +258,7 @@ def _explored(settings: Settings) -> Story:
             found = found_alone(exploration)
             made_again(exploration, found)
         found.all_must_have_moved(settings.names)
-        shown = _shown(found, exploration)
+        shown = shortest(exploration, found)
     return Story(
         schedules=found.schedules,
         at_least=found.schedules + found.unexplored,
@@ -277,24 +274,6 @@ def _explored(settings: Settings) -> Story:
         sends_time=() if settings.faults.clock_jumps else tuple(sorted(found.sends_time)),
         settings=settings,
     )
-
-
-def _shown(found: Findings, exploration: Exploration) -> Timeline | None:
-    if found.best is None:
-        return None
-    path = found.best[1]
-    if exploration.settings.processes > 1:
-        tokens = [str(choice) for choice in path]
-        while not rehearse(exploration, tokens):
-            pass  # until this server knows the scripts too
-    shown = recorded(exploration, along(path))
-    reasons = found.broken or found.undecided
-    if steady(shown.problem or shown.undecided or "") not in reasons:
-        was = f"{'broken' if found.broken else 'undecided'} ({next(iter(reasons))})"
-        raise Nondeterministic(
-            f"a run that was {was} is not when it is made again ({shown.verdict}); {ADVICE}"
-        )
-    return shown
 
 
 def _several(jumps: float | Sequence[float]) -> Sequence[float]:

@@ -13,6 +13,7 @@ from kvlab.instruments.explorer.run.exploration import Exploration
 from kvlab.instruments.explorer.run.repeats import ADVICE
 from kvlab.instruments.explorer.run.run import Run
 from kvlab.instruments.explorer.search import Nondeterministic, RepeatRun
+from kvlab.instruments.explorer.shortening import steady
 from kvlab.instruments.explorer.timeline.timeline import Timeline
 from kvlab.instruments.explorer.timeline.wording import state_of
 
@@ -137,6 +138,28 @@ def recorded(exploration: Exploration, choose: Chooser) -> Timeline:
     with suppress(RepeatRun):
         run.end()
     return timeline
+
+
+def shortest(exploration: Exploration, found: Findings) -> Timeline | None:
+    """The shortest run that does not hold, made once more; None when all hold.
+
+    Raises Nondeterministic if it ends otherwise now.
+    """
+    if found.best is None:
+        return None
+    path = found.best[1]
+    if exploration.settings.processes > 1:
+        tokens = [str(choice) for choice in path]
+        while not rehearse(exploration, tokens):
+            pass  # until this server knows the scripts too
+    shown = recorded(exploration, along(path))
+    reasons = found.broken or found.undecided
+    if steady(shown.problem or shown.undecided or "") not in reasons:
+        was = f"{'broken' if found.broken else 'undecided'} ({next(iter(reasons))})"
+        raise Nondeterministic(
+            f"a run that was {was} is not when it is made again ({shown.verdict}); {ADVICE}"
+        )
+    return shown
 
 
 class _Schedule:

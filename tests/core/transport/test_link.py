@@ -26,8 +26,8 @@ from kvlab.core.transport import link
 from kvlab.core.transport.async_link import AsyncBorrowed, AsyncLink
 from kvlab.core.transport.link import Borrowed, Link, is_plain
 from kvlab.errors import ServerRefused
-from kvlab.instruments.explorer.clients.async_connections import SteppedAsyncConnection
-from kvlab.instruments.explorer.clients.connections import NotingConnection, SteppedConnection
+from kvlab.instruments.explorer.connections.stepped import NotingConnection, SteppedConnection
+from kvlab.instruments.explorer.connections.stepped_async import SteppedAsyncConnection
 from kvlab.instruments.faults.client_gate import GatedConnection
 from kvlab.load.target.connections import load_client
 from kvlab.server.running_server import RunningServer

@@ -10,21 +10,21 @@ import redis
 
 from kvlab.core.server_url import server_url
 from kvlab.errors import InvalidArgument, ServerUnavailable
-from kvlab.instruments.explorer.clients.client_program import ClientProgram
 from kvlab.instruments.explorer.clients.clock import RunClock
 from kvlab.instruments.explorer.clients.helper_threads import helpers_in_hand
 from kvlab.instruments.explorer.clients.leftovers import Leftovers
-from kvlab.instruments.explorer.clients.own_connections import steered
-from kvlab.instruments.explorer.clients.redis_clients import KvRedis, direct, plain
-from kvlab.instruments.explorer.clients.server_side import ServerSide
 from kvlab.instruments.explorer.clients.stops import Sending, Stop
 from kvlab.instruments.explorer.clients.time_functions import clients_own_time
+from kvlab.instruments.explorer.connections.of_libraries import steered
+from kvlab.instruments.explorer.connections.redis_clients import KvRedis, direct, plain
+from kvlab.instruments.explorer.connections.server_side import ServerSide
 from kvlab.instruments.explorer.cores import one_core
-from kvlab.instruments.explorer.run.clean_start import CleanStart
+from kvlab.instruments.explorer.run.client_program import ClientProgram
 from kvlab.instruments.explorer.run.footprints import Footprints
-from kvlab.instruments.explorer.run.script_cache import ScriptCache
 from kvlab.instruments.explorer.run.settings import Settings
-from kvlab.instruments.explorer.run.write_log import OPTIONS, WriteLog
+from kvlab.instruments.explorer.server_state.clean_start import CleanStart
+from kvlab.instruments.explorer.server_state.script_cache import ScriptCache
+from kvlab.instruments.explorer.server_state.write_log import OPTIONS, WriteLog
 from kvlab.server import engines
 
 

@@ -21,7 +21,7 @@ from kvlab.instruments.explorer.clients.stops import (
 from kvlab.instruments.explorer.run.choices import Choice
 from kvlab.instruments.explorer.run.exploration import Exploration
 from kvlab.instruments.explorer.run.steps import Step
-from kvlab.instruments.explorer.run.ttls import Ttls
+from kvlab.instruments.explorer.server_state.ttls import Ttls
 
 _go = functools.cache(functools.partial(Choice, "go"))
 _time_out = functools.cache(functools.partial(Choice, "time out"))

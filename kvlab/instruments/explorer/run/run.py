@@ -6,11 +6,11 @@ import random
 from collections.abc import Sequence
 
 from kvlab.instruments.explorer.clients.blocking_commands import waits_for_replicas
-from kvlab.instruments.explorer.clients.client_program import ClientProgram
 from kvlab.instruments.explorer.clients.client_thread import ClientThread
 from kvlab.instruments.explorer.clients.clock import RunClock
 from kvlab.instruments.explorer.clients.stops import Asleep, Blocked, Ended, Local, Sending, Stop
 from kvlab.instruments.explorer.run.choices import Choice
+from kvlab.instruments.explorer.run.client_program import ClientProgram
 from kvlab.instruments.explorer.run.exploration import Exploration
 from kvlab.instruments.explorer.run.footprints import EVERYTHING, SCRIPT_CACHE, Footprint
 from kvlab.instruments.explorer.run.options import Options, RunState, options_of
@@ -23,8 +23,8 @@ from kvlab.instruments.explorer.run.repeats import (
 )
 from kvlab.instruments.explorer.run.steps import UNFINISHED, Done, Step, World
 from kvlab.instruments.explorer.run.touched import TouchedKeys
-from kvlab.instruments.explorer.run.ttls import Ttls
 from kvlab.instruments.explorer.search import Nondeterministic, RepeatRun
+from kvlab.instruments.explorer.server_state.ttls import Ttls
 
 THE_END = "the end of a client"
 THE_LAST_WRITE = "the last write"

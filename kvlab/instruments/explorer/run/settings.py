@@ -10,7 +10,7 @@ from typing import Any
 from kvlab.core import checks
 from kvlab.core.checks import real, whole
 from kvlab.errors import InvalidArgument
-from kvlab.instruments.explorer.clients.redis_clients import KvRedis
+from kvlab.instruments.explorer.connections.redis_clients import KvRedis
 from kvlab.instruments.explorer.run.steps import Invariant
 
 Program = Callable[[Any], Any]

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from kvlab.instruments.explorer.clients.redis_clients import KvRedis
 from kvlab.instruments.explorer.clients.stops import Command
+from kvlab.instruments.explorer.connections.redis_clients import KvRedis
 from kvlab.instruments.explorer.run.choices import Choice, Kind
 from kvlab.instruments.explorer.run.footprints import Footprint
 

@@ -27,18 +27,18 @@ from redis.connection import parse_url
 
 from kvlab.core.transport.async_link import AsyncLink
 from kvlab.core.transport.link import Link
-from kvlab.instruments.explorer.clients.async_connections import ClientSelector, SteppedAsync
 from kvlab.instruments.explorer.clients.client_thread import (
     ClientThread,
     ThreadOfClient,
     current_client,
 )
-from kvlab.instruments.explorer.clients.connections import (
+from kvlab.instruments.explorer.connections.server_side import ServerSide
+from kvlab.instruments.explorer.connections.stepped import (
     Noting,
     SteppedConnectionBase,
     SteppedSync,
 )
-from kvlab.instruments.explorer.clients.server_side import ServerSide
+from kvlab.instruments.explorer.connections.stepped_async import ClientSelector, SteppedAsync
 
 _UNWATCH = b"*1\r\n$7\r\nUNWATCH\r\n"
 _CHANGED = ("db", "username", "password", "credential_provider", "driver_info", "retry")

@@ -15,18 +15,18 @@ from redis.retry import Retry
 
 from kvlab.core.executors.async_client import AsyncKv
 from kvlab.core.executors.client import Kv
-from kvlab.instruments.explorer.clients.async_connections import (
-    SteppedAsyncConnection,
-    SteppedAsyncUnixConnection,
-)
 from kvlab.instruments.explorer.clients.client_thread import ClientThread
-from kvlab.instruments.explorer.clients.connections import (
+from kvlab.instruments.explorer.connections.server_side import ServerSide
+from kvlab.instruments.explorer.connections.stepped import (
     NotingConnection,
     NotingUnixConnection,
     SteppedConnection,
     SteppedUnixConnection,
 )
-from kvlab.instruments.explorer.clients.server_side import ServerSide
+from kvlab.instruments.explorer.connections.stepped_async import (
+    SteppedAsyncConnection,
+    SteppedAsyncUnixConnection,
+)
 
 PREFIX = "kv:"
 RETRIES = 10

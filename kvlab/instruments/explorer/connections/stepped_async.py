@@ -11,8 +11,8 @@ import redis
 from redis.asyncio.connection import Connection, UnixDomainSocketConnection
 
 from kvlab.instruments.explorer.clients.client_thread import ClientThread
-from kvlab.instruments.explorer.clients.connections import SteppedConnectionBase
-from kvlab.instruments.explorer.clients.server_side import ServerSide
+from kvlab.instruments.explorer.connections.server_side import ServerSide
+from kvlab.instruments.explorer.connections.stepped import SteppedConnectionBase
 
 
 class ClientSelector(selectors.DefaultSelector):

@@ -19,8 +19,8 @@ from kvlab.instruments.explorer.clients.blocking_commands import (
 )
 from kvlab.instruments.explorer.clients.client_thread import ClientThread
 from kvlab.instruments.explorer.clients.leftovers import Refused
-from kvlab.instruments.explorer.clients.server_side import ServerSide
 from kvlab.instruments.explorer.clients.stops import Blocked, Command, Order, Sending
+from kvlab.instruments.explorer.connections.server_side import ServerSide
 
 _ANSWER = b"return tonumber(ARGV[1])"
 """WAIT is answered at once: by replicas that have got all that the client wrote, or in vain."""

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from kvlab.errors import KvlabError
-from kvlab.instruments.explorer.clients.async_connections import event_loop_of
 from kvlab.instruments.explorer.clients.client_thread import ClientThread
 from kvlab.instruments.explorer.clients.clock import RunClock
-from kvlab.instruments.explorer.clients.redis_clients import stepped, stepped_async
-from kvlab.instruments.explorer.clients.server_side import ServerSide
+from kvlab.instruments.explorer.connections.redis_clients import stepped, stepped_async
+from kvlab.instruments.explorer.connections.server_side import ServerSide
+from kvlab.instruments.explorer.connections.stepped_async import event_loop_of
 
 
 class ClientProgram:
