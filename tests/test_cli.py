@@ -197,7 +197,9 @@ def test_wrong_usage_is_one_line(
     assert says in said
 
 
-@pytest.mark.parametrize("words", ["reset --yes", "lab --no-browser", "room --port 0", "bench"])
+@pytest.mark.parametrize(
+    "words", ["reset --yes", "lab --no-browser", "room --port 0", "bench", "rest --port 0"]
+)
 def test_a_server_that_is_not_there_is_one_line_with_what_to_do(
     typed: Callable[[str], tuple[int, str]], monkeypatch: pytest.MonkeyPatch, words: str
 ) -> None:

@@ -17,7 +17,9 @@ Guarantee:
   "@dangerous": no write, no script (a script sees every key and database), no KEYS, and neither
   SCAN nor RANDOMKEY.
 * A command that changes its connection or the server, waits, listens, or names another database
-  is refused. So is what the store did not list when it was first asked.
+  is refused. So is what the store did not list when the gateway began.
+* A request whose end two readers may see in two places (two lengths, Transfer-Encoding beside
+  Content-Length or from HTTP/1.0) is refused, and its connection closed.
 * A body has at most ``MAX_BODY`` bytes, and must come within ``PATIENCE`` seconds. An answer has
   at most ``MAX_ANSWER`` bytes: instead of a larger one comes an error, which says that the commands
   ran.

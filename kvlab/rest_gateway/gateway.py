@@ -65,19 +65,18 @@ class Tokens:
 
 
 class Gateway:
-    """An ASGI app over the store of ``kv``; the caller closes ``kv``."""
+    """An ASGI app over the store of ``kv`` with its ``rights``; the caller closes ``kv``."""
 
     def __init__(
         self,
         kv: AsyncKv,
+        rights: Rights,
         tokens: Tokens,
         patience: float = PATIENCE,
         max_answer: int = MAX_ANSWER,
     ) -> None:
-        self._kv, self._tokens = kv, tokens
+        self._kv, self._rights, self._tokens = kv, rights, tokens
         self.patience, self._max_answer = patience, max_answer
-        self._rights: Rights | None = None
-        self._asking = asyncio.Lock()
         self._scripts = Scripts()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -141,8 +140,7 @@ class Gateway:
 
     async def _run(self, wanted: Asked, read_only: bool) -> list[Any]:
         try:
-            rights = await self._known_rights()
-            refusals = [rights.refusal(c, read_only=read_only) for c in wanted.commands]
+            refusals = [self._rights.refusal(c, read_only=read_only) for c in wanted.commands]
             commands = [self._scripts.translated(command) for command in wanted.commands]
             first = next(filter(None, refusals), None)
             if first is not None and (wanted.atomic or not wanted.batch):
@@ -164,14 +162,6 @@ class Gateway:
             else self._scripts.answered(command, next(replies))
             for command, refusal in zip(commands, refusals, strict=True)
         ]
-
-    async def _known_rights(self) -> Rights:
-        """The rights, asked of the store once, however many requests come first."""
-        if self._rights is None:
-            async with self._asking:
-                if self._rights is None:
-                    self._rights = await Rights.of(self._kv)
-        return self._rights
 
 
 def _token(headers: list[tuple[bytes, bytes]], query: bytes) -> bytes:

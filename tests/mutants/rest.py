@@ -8,6 +8,7 @@ PROTOCOL = "kvlab/rest/protocol.py"
 CONNECTION = "kvlab/rest/connection.py"
 SERVER_URL = "kvlab/core/server_url.py"
 GATEWAY = "kvlab/rest_gateway/gateway.py"
+HTTP = "kvlab/rest_gateway/http_connection.py"
 REQUEST = "kvlab/rest_gateway/request.py"
 RIGHTS = "kvlab/rest_gateway/rights.py"
 TESTS = ("tests/rest/test_rest_executor.py",)
@@ -137,13 +138,13 @@ MUTANTS = (
     ),
     Mutant(
         PATTERN,
-        removed="one question for the store's commands",
-        promise="a thousand first requests ask the store once",
-        file=GATEWAY,
-        old="            async with self._asking:\n                if self._rights is None:",
-        new="            if True:\n                if self._rights is None:",
-        tests=SLOW_TESTS,
-        words="thousand",
+        removed="two lengths of a body are refused",
+        promise="no request hides in the body of another",
+        file=HTTP,
+        old="            if isinstance(event, h11.Request):\n",
+        new="            if False:\n",
+        tests=("tests/rest_gateway/test_rest_framing.py",),
+        words="framing",
     ),
     Mutant(
         PATTERN,
