@@ -25,7 +25,8 @@ def segment(text: Id, name: str = "key") -> str:
     no control characters, and at most ``MAX_SEGMENT`` bytes: longer text becomes ``~`` and its
     SHA-256. Empty text becomes ``~``.
     """
-    text = id_text(name, text)
+    if type(text) is not str or not text:
+        text = id_text(name, text)
     if _PLAIN.fullmatch(text):
         return text
     raw = text.encode("utf-8", "surrogatepass")
@@ -50,10 +51,13 @@ class Key:
             if not isinstance(name, str):
                 raise InvalidArgument(f"name must be text, not {shown(name)}")
             name = str.__str__(name)
-        object.__setattr__(self, "name", name)
+        _put_name(self, name)
 
     def __str__(self) -> str:
         return self.name
+
+
+_put_name = vars(Key)["name"].__set__  # quicker than object.__setattr__
 
 
 def checked_prefix(prefix: str) -> str:

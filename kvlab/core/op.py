@@ -90,11 +90,16 @@ def _check_command(words: str) -> bool:
     return words.strip().upper() in ("CLIENT", "SCRIPT")
 
 
-def _checked_args(args: tuple[Arg, ...]) -> tuple[Arg, ...]:
-    for arg in args:
+def _checked_args(args: tuple[Arg, ...]) -> tuple[tuple[Arg, ...], bool]:
+    """The arguments as they are sent, and whether a key comes after an argument of another kind."""
+    keys, misplaced = 0, False
+    for i, arg in enumerate(args):
         kind = type(arg)
         if kind is str or kind is Key:
-            text: str = arg.name if kind is Key else arg  # type: ignore[union-attr, assignment]
+            text: str = arg  # type: ignore[assignment]
+            if kind is Key:
+                text, misplaced = arg.name, misplaced or i > keys  # type: ignore[union-attr]
+                keys += 1
             try:
                 text.isascii() or text.encode()
             except UnicodeEncodeError as problem:
@@ -104,7 +109,7 @@ def _checked_args(args: tuple[Arg, ...]) -> tuple[Arg, ...]:
                 raise InvalidArgument("an int must have at most 2048 bits")
         elif kind is not float and kind is not bytes:
             return _checked_args(tuple(map(_plain, args)))
-    return args
+    return args, misplaced
 
 
 def _plain(arg: Any) -> Arg:
@@ -160,23 +165,26 @@ class Op(Generic[T_co]):
             checks.function("decode", decode)
         if idempotent is not True and idempotent is not False:
             checks.boolean("idempotent", idempotent)
-        if fallback is not None:
+        if fallback is not None and not callable(fallback):
             checks.function("fallback", fallback)
         if blocking is not None:
             blocking = checks.seconds("blocking", blocking, 0, infinite=True)
-        args = _checked_args(args)
+        args, misplaced = _checked_args(args)
         if type(command) is not str and not isinstance(command, Script):
             checks.instance("command", command, str, "its name or a Script")
-        values = (command, args, decode, idempotent, blocking, fallback)
-        for put, value in zip(_PUT, values, strict=True):
-            put(self, value)
+        _put_command(self, command)
+        _put_args(self, args)
+        _put_decode(self, decode)
+        _put_idempotent(self, idempotent)
+        _put_blocking(self, blocking)
+        _put_fallback(self, fallback)
         if isinstance(command, str):
             if _check_command(command) and args:
                 what = args[0]
                 said = what.decode("latin-1") if isinstance(what, bytes) else str(what)
                 word, _, _ = said.partition("\0")  # a server may read no further
                 _check_command(f"{command.strip()} {segment(word)}")
-        elif Key in (kinds := [*map(type, args)])[kinds.count(Key) :]:
+        elif misplaced:
             said = checks.shown(args)
             raise InvalidArgument(f"keys of a script must come before its arguments, not {said}")
 
@@ -202,7 +210,10 @@ class Op(Generic[T_co]):
         return " ".join(["redis-cli", self.command, *map(_shell, self.args)])
 
 
-_PUT = [getattr(Op, name).__set__ for name in Op.__slots__]  # quicker than object.__setattr__
+# Quicker than object.__setattr__, which a frozen dataclass uses.
+_put_command, _put_args, _put_decode, _put_idempotent, _put_blocking, _put_fallback = (
+    getattr(Op, name).__set__ for name in Op.__slots__
+)
 
 
 def _shell(arg: Arg) -> str:

@@ -16,7 +16,7 @@ from redis.exceptions import NoScriptError
 
 from kvlab.core.flow import Flow
 from kvlab.core.key import Key
-from kvlab.core.op import Arg, Op, Raw, Script
+from kvlab.core.op import Op, Raw, Script
 from kvlab.errors import (
     DEMOTED,
     BatchFailed,
@@ -43,19 +43,22 @@ def encode(op: Op[Any], prefix: str, *, with_source: bool = False) -> Command:
 
     hiredis ends the process when it packs a number while a signal, such as Ctrl-C, is pending.
     """
-    args = [arg if type(arg) is str else _word(arg, prefix) for arg in op.args]
+    words: list[str | bytes] = []
+    keys = 0
+    for arg in op.args:
+        kind = type(arg)
+        if kind is str or kind is bytes:
+            words.append(arg)  # type: ignore[arg-type]
+        elif kind is Key:
+            words.append(prefix + arg.name)  # type: ignore[union-attr]
+            keys += 1
+        else:
+            words.append(repr(arg))
     if isinstance(op.command, str):
-        return (op.command, *args)
-    script, keys = op.command, [*map(type, op.args)].count(Key)
+        return (op.command, *words)
     if with_source:
-        return ("EVAL", script.source, str(keys), *args)
-    return ("EVALSHA", script.sha, str(keys), *args)
-
-
-def _word(arg: Arg, prefix: str) -> str | bytes:
-    if type(arg) is Key:
-        return prefix + arg.name
-    return arg if isinstance(arg, bytes) else repr(arg)
+        return ("EVAL", op.command.source, str(keys), *words)
+    return ("EVALSHA", op.command.sha, str(keys), *words)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,11 +29,11 @@ from kvlab.core.executors.requests import (
     Trip,
     Trips,
 )
-from kvlab.core.flow import Call, Flow, Wait
+from kvlab.core.flow import Call, Flow, Now, Wait
 from kvlab.core.hold import Hold, HoldableLock, Holding
 from kvlab.core.op import A, B, C, D, Op
 from kvlab.core.settings import DEADLINE, TIMEOUT, Settings, Trace
-from kvlab.core.transport.at_once import together
+from kvlab.core.transport.at_once import stages, together
 from kvlab.core.transport.connections import own_connection
 from kvlab.core.transport.link import linked
 from kvlab.core.transport.pool import Connections, done
@@ -126,6 +126,8 @@ class Kv(Executor):
             (op,) = ops
             if type(op) is Op and self._router is None:
                 return self._quickly(op)
+            if type(op) is Flow:
+                return self._step_by_step(op)
         return self._fulfil(self._running(ops, atomic, return_exceptions))
 
     def _quickly(self, op: Op[T]) -> T:
@@ -138,6 +140,30 @@ class Kv(Executor):
         if (result := self._settled(op, answer)) is not UNSETTLED:
             return result
         return self._fulfil(self._one(op, began, answer))
+
+    def _step_by_step(self, flow: Flow[T]) -> T:
+        """Run a flow as :meth:`_flow` does, without a generator of requests around each op."""
+        steps, quickly = iter(flow), self._router is None
+        value: Any = None
+        problem: BaseException | None = None
+        while True:
+            try:  # around the loop: what interrupts it anywhere is thrown into the flow
+                while True:
+                    step = steps.send(value) if problem is None else steps.throw(problem)
+                    problem = None
+                    if type(step) is Op and quickly:
+                        value = self._quickly(step)
+                    elif type(step) is Now:
+                        value = self.clock()
+                    else:
+                        value = self._fulfil(self._step(step))
+            except BaseException as raised:
+                if steps.gi_frame is None:  # type: ignore[attr-defined]  # it has ended
+                    if isinstance(raised, StopIteration):
+                        result: T = raised.value
+                        return result
+                    raise
+                value, problem = None, raised
 
     def _fulfil(self, running: Running[T]) -> T:
         answer: Any = None
@@ -185,10 +211,10 @@ class Kv(Executor):
         return answer
 
     def _at_once(self, trips: list[Trip]) -> list[First]:
-        started, stages = self.clock(), []
-        for _, commands, blocking, at in trips:
-            stages.append(self._node(at).stages(commands, blocking))
-        answers = together(stages)
+        started = self.clock()
+        answers = together(
+            [stages(self._node(at), commands, blocking) for _, commands, blocking, at in trips]
+        )
         for trip, answer in zip(trips, answers, strict=True):
             if not isinstance(answer, BaseException):
                 self._count(trip.ops, started, answer[1])

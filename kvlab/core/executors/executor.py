@@ -240,7 +240,7 @@ class Executor:
         return now - began + pause < self.settings.deadline
 
     def _count(self, ops: Iterable[Op[Any]], started: float, error: TransportError | None) -> None:
-        if isinstance(error, ServerUnavailable):
+        if error is not None and isinstance(error, ServerUnavailable):
             return
         thread = threading.get_ident()
         self._trips[thread] = self._trips.get(thread, 0) + 1
@@ -271,6 +271,8 @@ class Executor:
 
     def _step(self, step: Any) -> Running[Any]:
         match step:
+            case Op():
+                return (yield from self._one(step))
             case tuple():
                 return (yield from self._batch(step))
             case Call() | Wait():

@@ -132,7 +132,8 @@ class Link(Borrowed):
         super().connect(timeout)
         self._sock, self._reader, self._timeout = self.connection._sock, new_reader(), timeout
         self._poll: Any = None
-        if hasattr(select, "poll"):  # eventlet takes it away
+        # eventlet takes poll away, and TLS holds bytes back.
+        if hasattr(select, "poll") and not hasattr(self._sock, "pending"):
             self._poll = select.poll()
             self._poll.register(self._sock, select.POLLIN)
 
@@ -140,7 +141,7 @@ class Link(Borrowed):
         """See :meth:`Borrowed.has_news`."""
         if self._reader.has_data():
             return True
-        if self._poll is None or hasattr(self._sock, "pending"):  # TLS holds bytes back
+        if self._poll is None:
             return super().has_news()
         try:
             return bool(self._poll.poll(0))

@@ -26,8 +26,6 @@ Steps = Generator[Any, Any, T]
 """Yields what calls of a connection return: a value on threads, an awaitable on asyncio."""
 
 _MOST = 4096  # a client's pool may allow 2**31
-_LATE = 0.05
-"""The part of ``timeout`` for an answer that had its time already."""
 
 
 class Pool:
@@ -191,22 +189,6 @@ class Connections(Pool):
 
     def trip(self, commands: list[Command], blocking: float | None) -> Answer:
         """Send the commands, and wait for their replies."""
-        stages = self.stages(commands, blocking)
-        try:
-            while True:
-                next(stages)
-        except StopIteration as end:
-            answer: Answer = end.value
-            return answer
-
-    def stages(
-        self, commands: list[Command], blocking: float | None
-    ) -> Generator[None, bool | None, Answer]:
-        """A trip that stops when it has a connection, and again when all is sent.
-
-        True that is sent into the last stop says that another trip has had no answer: this one
-        had the same time, and is not waited for as long again.
-        """
         request, wait = packed(commands), patience(blocking, self.health.timeout)
         try:
             connection = self.get(extra=blocking is not None)
@@ -215,21 +197,21 @@ class Connections(Pool):
         replies: list[Raw] = []
         complete = False
         try:
-            yield
-            connection.send(request)
-            if (yield):
-                wait = self.health.timeout * _LATE
-            connection.receive(len(commands), replies, wait)
+            connection.round_trip(request, len(commands), replies, wait)
             complete = True
             return replies, None
         except ServerRefused:  # by HTTP, as a whole: nothing ran
             complete = True
             raise
         except BROKEN as problem:
-            done(self.lost(connection, problem))
-            return replies, transport_error(problem, sent=True, where=self.where)
+            return self.without_answer(connection, problem, replies)
         finally:  # an answer may still be due, also after KeyboardInterrupt
             self.put(connection, complete=complete)
+
+    def without_answer(self, connection: Any, problem: Exception, replies: list[Raw]) -> Answer:
+        """The answer of a trip that failed after ``replies``; other connections are doubted."""
+        done(self.lost(connection, problem))
+        return replies, transport_error(problem, sent=True, where=self.where)
 
     def _begin(self) -> None:
         self._idle = []
