@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio
+from support import twin
 
 from kvlab import AsyncKv, Flow, Held, Kv, Lock, Op
 from kvlab.core.wire import RoundTrip
@@ -23,7 +24,6 @@ from kvlab.errors import (
 )
 from kvlab.instruments.faults.proxy import Proxy
 from kvlab.server.running_server import RunningServer
-from tests.support import twin
 
 LOCK = Lock("orders", 60)
 HELD = "lock:{orders}:held"

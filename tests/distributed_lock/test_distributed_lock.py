@@ -24,14 +24,13 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from support import over_rest
+from support import SteppedClock, over_rest
 
 from kvlab import Held, Kv, Lock, NaiveLock, Op, fenced_get, fenced_set
 from kvlab.errors import InvalidArgument, OutcomeUnknown, ServerRefused, ServerUnavailable
 from kvlab.instruments.faults.proxy import Proxy
 from kvlab.instruments.faults.resp import HANDSHAKE
 from kvlab.server.running_server import RunningServer
-from tests.support import SteppedClock
 
 LOCK = Lock("orders", 60)
 
