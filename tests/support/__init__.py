@@ -61,6 +61,7 @@ TRAVELS = (
     ("async", "fakeredis"),
     ("mixed", "rest"),
     ("sync", "cluster"),
+    ("async", "cluster"),
 )
 """Each way on the embedded engine, and each other engine by one way: the way of an op does not
 depend on the engine, nor a script on the way. "rest" is the embedded engine behind the gateway,
