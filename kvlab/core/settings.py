@@ -31,9 +31,11 @@ class Settings:
       environment variable ``KVLAB_PREFIX``, else ``kvlab:``.
     * ``timeout``: seconds to wait for a connection, and again for an answer. A server that does not
       answer is then tried on one call at a time: see ``kvlab.core.transport.health``.
-    * ``deadline``: seconds during which an idempotent op is retried when its answer is lost (behind
-      a Sentinel also when nothing could be sent), and seconds to wait for a free connection (at
-      most as many as the client's pool may open).
+    * ``deadline``: seconds during which an idempotent op is retried when its answer is lost, and
+      seconds to wait for a free connection (at most as many as the client's pool may open). Behind
+      a Sentinel and on a cluster, where another server may take over, every op that could not be
+      sent is retried for so long too, unless it blocks: it has not run. The pauses grow from
+      0.02 s to 0.1 s.
     * ``trace``: called with a :class:`~kvlab.core.wire.RoundTrip` after each round trip; an error
       that ``trace`` raises reaches the caller of ``run``.
     * ``clock``, ``sleep``: time as flows see it, for tests.

@@ -117,7 +117,8 @@ class Exchange:
     ) -> None:
         """Take the replies; there are fewer replies than commands when ``error`` cut them short.
 
-        ``unsent_again``: an idempotent op is pending again also when it could not be sent.
+        ``unsent_again``: an op that could not be sent is pending again, unless it blocks: what it
+        would wait for may have happened by the time it can be sent.
         """
         if self._atomic:
             replies = self._open_transaction(replies, error)
@@ -139,17 +140,20 @@ class Exchange:
     def _lose(self, unanswered: list[int], error: TransportError, unsent_again: bool) -> None:
         if isinstance(error, OutcomeUnknown):
             self._sent = self._sent.union(unanswered)
-        # A transaction is retried as a whole or not at all.
-        retried = unanswered if unsent_again else self._sent.intersection(unanswered)
-        repeatable = [i for i in retried if self.ops[i].idempotent]
-        if self._atomic and len(repeatable) < len(unanswered):
-            repeatable = []
-        self.pending += repeatable
+        again = [i for i in unanswered if self._may_go_again(i, unsent_again)]
+        if self._atomic and len(again) < len(unanswered):
+            again = []  # a transaction is retried as a whole or not at all
+        self.pending += again
         for i in unanswered:
             # An op that was sent once and is not retried is unknown, not unsent.
             self.results[i] = OutcomeUnknown(str(error)) if i in self._sent else error
 
-    def refuse(self, refused: ServerRefused) -> None:
+    def _may_go_again(self, i: int, unsent_again: bool) -> bool:
+        if i in self._sent:
+            return self.ops[i].idempotent
+        return unsent_again and self.ops[i].blocking is None
+
+    def refuse(self, refused: KvlabError) -> None:
         """No pending op was sent; an op that was sent before and lost stays unknown."""
         for i in self.pending:
             if i not in self._sent:
@@ -214,7 +218,7 @@ def fallen_back(op: Op[Any], problem: Outage) -> Any:
     return problem if op.fallback is None else outcome(op.fallback, problem)
 
 
-def refusal(error: Exception) -> Exception:
+def refusal(error: Exception) -> KvlabError:
     """redis-py's error for an error reply, as ours."""
     if isinstance(error, KvlabError):
         return error

@@ -207,7 +207,7 @@ def test_a_cancelled_run_never_leaves_its_answer_to_the_next(kv: Kv, fresh: bool
             for i in range(200):
                 if fresh:
                     await adone(akv._connections.close())
-                    akv._connections._closed = False
+                    akv._connections.closed = False
                 work = [akv.run(old), akv.run(*many), akv.run(many), akv.run(*many, atomic=True)]
                 chosen = work.pop(i % 4)
                 for unused in work:
@@ -225,7 +225,7 @@ async def test_every_await_point_of_a_trip(akv: AsyncKv) -> None:
     akv._connections.most = 1
     for step in range(1, 200):
         await adone(akv._connections.close())
-        akv._connections._closed = False
+        akv._connections.closed = False
         stopped = CancelledAt(step, akv.run(Op("ECHO", "old"), Op("ECHO", "old")))
         await stopped
         if not stopped.thrown:

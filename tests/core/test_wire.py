@@ -292,10 +292,10 @@ def test_no_attempt_begins_after_the_deadline() -> None:
     with pytest.raises(OutcomeUnknown):
         play.run(READ)
     assert len(play.sent) == 3  # at 0, 2.02 and 4.04 s
-    quick = Play(deadline=0.05)
+    quick = Play(deadline=0.08)
     with pytest.raises(OutcomeUnknown):
         quick.run(READ)
-    assert len(quick.sent) == 3  # at 0, 0.02 and 0.04 s
+    assert len(quick.sent) == 3  # at 0, 0.02 and 0.06 s
     only = Play(deadline=PAUSE)
     only.now = 0.0  # a retry would begin at the deadline itself
     with pytest.raises(OutcomeUnknown):

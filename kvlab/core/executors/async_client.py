@@ -101,6 +101,7 @@ class AsyncKv(Executor):
     def _node(self, at: Any) -> AsyncServer:
         if at not in self._nodes:
             pool = self._pool(at)
+            pool.closed = self._connections.closed
             self._nodes[at] = AsyncServer(pool, self._limits, self.settings, self._count)
         return self._nodes[at]
 

@@ -223,6 +223,7 @@ class Kv(Executor):
     def _node(self, at: Any) -> Connections:
         if (known := self._nodes.get(at)) is None:
             fresh = Connections(linked(self._to(at)), *self._pool_settings(at))
+            fresh.closed = self._connections.closed
             known = self._nodes.setdefault(at, fresh)
         return known
 

@@ -33,11 +33,12 @@ class Cluster:
         self._homes: list[Address | None] = [None] * SLOTS
         for slot, nodes in manager.slots_cache.items():
             self._homes[slot] = (str(nodes[0].host), int(nodes[0].port))
-        self.stale = not manager.slots_cache
+        self.suspects = set() if manager.slots_cache else {*self._start}
+        """The nodes whose answers made the map doubtful: it is to be read again, from them last."""
         self._asked_at = float("-inf")
         self._healths: dict[Address, Health] = {}
-        self.refusing: dict[int | None, float] = {}
-        """Since when a slot (TRYAGAIN), or with None the cluster (CLUSTERDOWN), is refused."""
+        self.refusing: dict[int | Address, float] = {}
+        """Since when a slot, or a node, is refused for now."""
 
     def __str__(self) -> str:
         return f"the cluster at {', '.join(f'{host}:{port}' for host, port in self._start[:3])}"
@@ -66,7 +67,7 @@ class Cluster:
     def is_due(self) -> bool:
         """Whether the nodes are to be asked now."""
         now = self._settings.clock()
-        if not self.stale or now < self._asked_at + REREAD:
+        if not self.suspects or now < self._asked_at + REREAD:
             return False
         self._asked_at = now
         return True
@@ -74,7 +75,8 @@ class Cluster:
     def to_ask(self) -> list[Address]:
         """The nodes in the order in which to ask them: those that answer come first."""
         known = dict.fromkeys([*self.primaries(), *self._nodes, *self._start])
-        return sorted(known, key=lambda one: self.health(one).outage is not None)
+        silent = {one for one in known if self.health(one).outage is not None}
+        return sorted(known, key=lambda one: (one in silent, one in self.suspects))
 
     def learn(self, ranges: Any, asked: Address) -> None:
         """Take the answer to CLUSTER SLOTS of the node ``asked``."""
@@ -84,15 +86,18 @@ class Cluster:
             addresses = [self._address(host, port, asked) for host, port, *_ in members]
             homes[first : last + 1] = [addresses[0]] * (last + 1 - first)
             nodes += addresses
-        self._homes, self._nodes, self.stale = homes, list(dict.fromkeys(nodes)), False
+        self._homes, self._nodes, self.suspects = homes, list(dict.fromkeys(nodes)), set()
+        kept = {*self.primaries()}
+        self.refusing = {k: t for k, t in self.refusing.items() if isinstance(k, int) or k in kept}
 
     def moved(self, error: Any, asked: Address) -> Address:
         """The node that a MOVED or an ASK of the node ``asked`` names."""
         return self._address(error.host, error.port, asked)
 
-    def keep(self, slot: int, address: Address) -> None:
-        """Take what a MOVED says of one slot; other slots may have moved as well."""
-        self._homes[slot], self.stale = address, True
+    def keep(self, slot: int, address: Address, asked: Address) -> None:
+        """Take what a MOVED of ``asked`` says of one slot; other slots may have moved as well."""
+        self._homes[slot] = address
+        self.suspects.add(asked)
 
     def _address(self, host: Any, port: Any, asked: Address) -> Address:
         host = host.decode() if isinstance(host, bytes) else host

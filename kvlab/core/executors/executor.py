@@ -24,7 +24,7 @@ from kvlab.core.executors.requests import (
     First,
     Running,
     Trip,
-    steadily,
+    growing,
 )
 from kvlab.core.executors.routed import Router
 from kvlab.core.flow import Call, Flow, Now, Wait, Waiting
@@ -59,7 +59,7 @@ class Executor:
         self.settings = settings
         pool = pool_of(client)
         self._pauses: Callable[[], Iterator[float]] = getattr(
-            pool.connection_class, "pauses", steadily
+            pool.connection_class, "pauses", growing
         )
         failover = settings.deadline if is_sentinel(pool) else 0.0
         self._health = Health(settings.clock, settings.timeout, failover)

@@ -11,8 +11,9 @@ from kvlab.core.op import Op
 from kvlab.core.wire import Answer, Command
 
 T = TypeVar("T")
-PAUSE = 0.02
-"""Seconds before a retry, unless the connections say otherwise by their ``pauses``."""
+PAUSE, LONGEST_PAUSE = 0.02, 0.1
+"""Seconds before the first retry, and before a late one; the connections may say otherwise by their
+``pauses``."""
 NOT_YET = "TOOMANYREQUESTS"
 """The code of a store behind HTTP that ran nothing, and will serve later: all ops are retried."""
 Address = tuple[str, int]
@@ -45,6 +46,6 @@ Request = Trip | Trips | Call[Any] | Wait | Doubt
 Running = Generator[Request, Any, T]
 
 
-def steadily() -> Iterator[float]:
+def growing() -> Iterator[float]:
     """The pauses before retries, where connections have none of their own."""
-    return itertools.repeat(PAUSE)
+    return itertools.chain((PAUSE, 2 * PAUSE, 4 * PAUSE), itertools.repeat(LONGEST_PAUSE))

@@ -2,10 +2,10 @@
 
 * Each op goes to the node of its slot (``slots``); an op without keys to any node.
 * MOVED and ASK mean "not executed": the op is sent to the node that they name, at most
-  ``FOLLOWED`` times. TRYAGAIN and CLUSTERDOWN mean the same: the op is retried until ``deadline``,
-  which counts from the first such answer for the slot.
-* A node that fails, fails its own ops alone. Their slots are then asked for, and idempotent ops are
-  retried within ``deadline``, also when nothing was sent: a replica may take over.
+  ``FOLLOWED`` times. The codes of ``NOT_HERE`` mean the same: the op is retried until ``deadline``,
+  which counts from the first such answer of the node (TRYAGAIN: for the slot).
+* A node that fails, fails its own ops alone. Their slots are then asked for, and ops are retried
+  within ``deadline``: idempotent ops, and any that could not be sent. A replica may take over.
 """
 
 from __future__ import annotations
@@ -13,20 +13,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from redis.exceptions import AskError, ClusterDownError, MasterDownError, MovedError, TryAgainError
+from redis.exceptions import AskError, MovedError
 
 from kvlab.core.executors.cluster import Cluster
-from kvlab.core.executors.requests import PAUSE, Address, Running, Trip, Trips
+from kvlab.core.executors.requests import Address, Running, Trip, Trips, growing
 from kvlab.core.executors.slots import slot_of_key, slots_of
 from kvlab.core.flow import Wait
 from kvlab.core.key import Key
 from kvlab.core.op import Op, Raw
 from kvlab.core.settings import Settings
-from kvlab.core.wire import Command, Exchange, TransportError, refusal
-from kvlab.errors import Outage, ServerRefused, ServerUnavailable
+from kvlab.core.wire import Command, Exchange, TransportError, refusal, reply_text
+from kvlab.errors import (
+    KvlabError,
+    Outage,
+    RemoteNotAllowed,
+    ServerRefused,
+    ServerUnavailable,
+    code_of,
+)
 
 FOLLOWED = 8
 """How often one op is sent on from node to node."""
+NOT_HERE = frozenset({"CLUSTERDOWN", "LOADING", "MASTERDOWN", "READONLY", "TRYAGAIN"})
+"""What a node says that does not serve the op now: it has not run, and another node may run it."""
 _ASK_SLOTS: Op[Any] = Op("CLUSTER SLOTS", idempotent=True)
 
 
@@ -64,7 +73,19 @@ class _Routed(Exchange):
             replies = replies[1:] if self._atomic else replies[1::2]
         self.pending = group
         self.absorb(replies, error, unsent_again=True)
+        if self._atomic and len(self.pending) < len(group):
+            self.pending = []  # a part of it ran: no other part may run later
         return self.pending
+
+    def refused_here(self, group: list[int], refused: ServerRefused) -> list[int]:
+        """Take one refusal in place of all replies; the ops that are pending again."""
+        self.pending = group
+        if refused.code not in NOT_HERE:
+            self.refuse(refused)
+            return []
+        for i in group:
+            self.redirects[i] = self.results[i] = refused
+        return group
 
     def _settle(self, i: int, reply: Raw) -> None:
         if _is_redirect(reply):
@@ -81,9 +102,15 @@ class _Routed(Exchange):
 
 
 def _is_redirect(reply: Raw) -> bool:
-    if isinstance(reply, MasterDownError):
+    if not isinstance(reply, Exception):
         return False
-    return isinstance(reply, AskError | TryAgainError | ClusterDownError)
+    return isinstance(reply, AskError) or code_of(reply_text(reply)) in NOT_HERE
+
+
+def _is_of_slot(reply: Exception) -> bool:
+    """Whether the node refuses this slot alone: its keys are apart, or nobody serves it."""
+    text = reply_text(reply)
+    return text.startswith("TRYAGAIN") or "slot" in text.lower()
 
 
 class _Journey:
@@ -102,8 +129,21 @@ class _Journey:
         self._began = settings.clock()
         self._asking: dict[int, Address] = {}
         self._sent_on: dict[int, int] = {}
+        self._pauses = growing()
+        self._pause = next(self._pauses)
         self.waits = False
         """Whether the ops that go on should wait for a moment."""
+
+    def next_pause(self) -> float:
+        """How long they should wait, in seconds."""
+        pause, self._pause = self._pause, next(self._pauses)
+        return pause
+
+    def is_late(self, began: float | None = None) -> bool:
+        """Whether ``deadline`` will have passed, after the next pause too, since the journey or
+        ``began``."""
+        began = self._began if began is None else min(began, self._began)
+        return self._settings.clock() - began + self._pause >= self._settings.deadline
 
     def groups(self) -> list[tuple[_Place, list[int]]]:
         """The pending ops by node; in one order for all threads, which so wait in no circle."""
@@ -122,32 +162,26 @@ class _Journey:
         exchange, again = self._exchange, list[int]()
         self.waits = False
         for (place, group), answer in zip(groups, answers, strict=True):
+            error = None
             if isinstance(answer, ServerRefused):  # the connection itself
-                exchange.pending = group
-                exchange.refuse(answer)
-                continue
-            replies, error = answer
-            pending = exchange.absorb_from(place, group, replies, error)
+                pending = exchange.refused_here(group, answer)
+            elif isinstance(answer, BaseException):  # the trace hook's, or the executor is closed
+                raise answer
+            else:
+                replies, error = answer
+                pending = exchange.absorb_from(place, group, replies, error)
             if error is not None:
-                self._cluster.stale = True
+                self._cluster.suspects.add(place.at)
             if self._cluster.refusing:
-                self._served(i for i in group if i not in exchange.redirects and i not in pending)
+                self._served(place.at, [i for i in group if i not in pending])
             again += [i for i in pending if self._goes_on(i, place, error)]
         return sorted(again)
 
-    def give_up(self, problem: TransportError | ServerRefused) -> None:
-        """No pending op is sent: no node says where."""
-        if isinstance(problem, ServerRefused):
-            self._exchange.refuse(problem)
-        else:
-            self._exchange.absorb([], problem)
-            self._exchange.pending = []
-
-    def _served(self, answered: Iterable[int]) -> None:
+    def _served(self, at: Address, answered: Iterable[int]) -> None:
         for i in answered:
             if not isinstance(self._exchange.results[i], Outage):
-                for key in (None, self._slots[i]):
-                    self._cluster.refusing.pop(key, None)
+                self._cluster.refusing.pop(at, None)
+                self._cluster.refusing.pop(self._slots[i], None)  # type: ignore[arg-type]
 
     def _goes_on(self, i: int, place: _Place, error: TransportError | None) -> bool:
         reply = self._exchange.redirects.pop(i, None)
@@ -155,18 +189,18 @@ class _Journey:
             return self._follows(i, place, reply)
         if reply is None and error is None:
             return True  # a script that the node does not know yet
-        self.waits = self._cluster.stale = True
+        self.waits = True
+        self._cluster.suspects.add(place.at)
         self._sent_on.pop(i, None)
-        began, now = self._began, self._settings.clock()
+        now = self._settings.clock()
         if reply is not None:
-            whole = isinstance(reply, ClusterDownError) and "slot" not in str(reply)
-            key = None if whole else self._slots[i]
-            began = min(began, self._cluster.refusing.setdefault(key, now))
-        elif (outage := self._cluster.health(place.at).outage) is not None:
-            if now < outage.next_try:
-                return False
-            began = min(began, outage.since)
-        return now - began + PAUSE < self._settings.deadline
+            slot = self._slots[i] if _is_of_slot(reply) else None
+            who = place.at if slot is None else slot
+            return not self.is_late(self._cluster.refusing.setdefault(who, now))
+        outage = self._cluster.health(place.at).outage
+        if outage is None:
+            return not self.is_late()
+        return now >= outage.next_try and not self.is_late(outage.since)
 
     def _follows(self, i: int, place: _Place, reply: AskError) -> bool:
         self._sent_on[i] = times = self._sent_on.get(i, 0) + 1
@@ -175,10 +209,14 @@ class _Journey:
             self._exchange.results[i] = ServerUnavailable(said)
             return False
         self.waits = self.waits or times > 2  # the nodes do not agree yet
-        target = self._cluster.moved(reply, place.at)
+        try:
+            target = self._cluster.moved(reply, place.at)
+        except RemoteNotAllowed as problem:
+            self._exchange.results[i] = problem
+            return False
         if isinstance(reply, MovedError):
             self._slots[i] = reply.slot_id
-            self._cluster.keep(reply.slot_id, target)
+            self._cluster.keep(reply.slot_id, target, place.at)
         else:
             self._asking[i] = target
         return True
@@ -213,21 +251,21 @@ class Router:
         exchange = _Routed(ops, prefix, atomic=atomic)
         journey = _Journey(self.cluster, self._settings, exchange, slots, at)
         while exchange.pending:
-            if self.cluster.is_due() and (problem := (yield from self._ask_slots())):
-                journey.give_up(problem)
-                break
+            if self.cluster.is_due():
+                problem = yield from self._ask_slots(journey)
+                if problem is not None and not isinstance(problem, TransportError):
+                    exchange.refuse(problem)
+                    break  # else the map that there is has to do
             groups = journey.groups()
             blocking = ops[0].blocking if len(ops) == 1 else None
-            trips = [
-                Trip(
-                    [ops[i] for i in group], exchange.commands_to(place, group), blocking, place.at
-                )
-                for place, group in groups
-            ]
+            trips = []
+            for place, group in groups:
+                sent, commands = [ops[i] for i in group], exchange.commands_to(place, group)
+                trips.append(Trip(sent, commands, blocking, place.at))
             answers = yield Trips(trips)
             exchange.pending = journey.take(groups, answers)
             if exchange.pending and journey.waits:
-                yield Wait(PAUSE)
+                yield Wait(journey.next_pause())
         return exchange
 
     def known(self) -> Running[None]:
@@ -235,17 +273,27 @@ class Router:
         if not self.cluster.primaries() and (problem := (yield from self._ask_slots())):
             raise problem
 
-    def _ask_slots(self) -> Running[TransportError | ServerRefused | None]:
-        """Ask the nodes, one after the other, for the slots; the error when none answers."""
-        problem: Any = None
+    def _ask_slots(self, journey: _Journey | None = None) -> Running[KvlabError | None]:
+        """Ask the nodes, one after the other, for the slots; the error when none says them."""
+        problem: KvlabError = ServerUnavailable("no node of the cluster says where its slots are")
         for address in self.cluster.to_ask():
             (answer,) = yield Trips([Trip([_ASK_SLOTS], [("CLUSTER SLOTS",)], None, address)])
             if isinstance(answer, ServerRefused):
                 problem = answer
                 continue
-            (replies, error) = answer
-            if error is None and not isinstance(replies[0], Exception):
-                self.cluster.learn(replies[0], address)
+            if isinstance(answer, BaseException):
+                raise answer
+            replies, error = answer
+            if error is not None:
+                problem = ServerUnavailable(str(error))
+            elif isinstance(replies[0], Exception):
+                problem = refusal(replies[0])
+            elif replies[0]:  # a node that has forgotten the others knows no slot
+                try:
+                    self.cluster.learn(replies[0], address)
+                except RemoteNotAllowed as remote:
+                    return remote
                 return None
-            problem = error or refusal(replies[0])
-        return problem if isinstance(problem, ServerRefused) else ServerUnavailable(str(problem))
+            if journey is not None and journey.is_late():
+                break
+        return problem

@@ -34,7 +34,7 @@ class AsyncConnections(Pool):
 
     async def get(self, *, extra: bool = False) -> Any:
         """See :meth:`Connections.get`."""
-        if self._closed:
+        if self.closed:
             raise Closed("this executor is closed; nothing was sent")
         if self._loop is not (loop := asyncio.get_running_loop()):
             self._begin(loop)  # a second asyncio.run: the first one's sockets ended with it
@@ -88,7 +88,7 @@ class AsyncConnections(Pool):
 
     def idle_now(self) -> Any:
         """A shared connection that needs no waiting, or None."""
-        if self._closed or self._check or self.health.outage is not None or not self._idle:
+        if self.closed or self._check or self.health.outage is not None or not self._idle:
             return None
         if self._loop is not asyncio.get_running_loop() or not self._idle[-1].is_quiet:
             return None

@@ -57,6 +57,8 @@ def own_connection(
     if is_cluster(client):
         # Its redis_connect_func may make each connection READONLY: reads of a replica may be old.
         kwargs = {name: value for name, value in kwargs.items() if name not in _OF_A_CLUSTER}
+        if (users := getattr(client, "user_on_connect_func", None)) is not None:
+            kwargs["redis_connect_func"] = functools.partial(_greeted, users)
     kwargs |= {"protocol": 2, "socket_timeout": timeout, "socket_connect_timeout": timeout}
     kwargs |= {"encoding": "utf-8", "encoding_errors": "strict", "decode_responses": False}
     if "lib_name" not in kwargs and "lib_version" not in kwargs:
@@ -69,6 +71,11 @@ def own_connection(
         plain = redis.asyncio.Connection if awaited else redis.Connection
         kind = type(kind.__name__, (kind,), {"read_response": plain.read_response})
     return functools.partial(kind, **kwargs, retry=retry)
+
+
+def _greeted(users: Any, connection: Any) -> None:
+    connection.on_connect()
+    users(connection)  # as redis-py's cluster calls it: after AUTH and the like
 
 
 def pool_of(client: Any) -> Any:

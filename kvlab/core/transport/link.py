@@ -40,8 +40,16 @@ def error_reply(problem: RedisError) -> RedisError:
 def new_reader() -> hiredis.Reader:
     """Makes replies of bytes; an error reply becomes redis-py's error."""
     return hiredis.Reader(
-        protocolError=InvalidResponse, replyError=DefaultParser.parse_error, notEnoughData=MORE
+        protocolError=InvalidResponse, replyError=_parsed_error, notEnoughData=MORE
     )
+
+
+def _parsed_error(text: str) -> Exception:
+    try:
+        parsed: Exception = DefaultParser.parse_error(text)  # type: ignore[no-untyped-call]
+        return parsed
+    except ValueError:  # a MOVED without an address
+        return ResponseError(text)
 
 
 def settled(reply: Raw) -> Raw:

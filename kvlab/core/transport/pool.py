@@ -46,7 +46,7 @@ class Pool:
     ) -> None:
         self._make, self.most, self._wait, self.where = make, min(most, _MOST), wait, where
         self.health, self._check = health, check
-        self._closed = False
+        self.closed = False
         self._idle: list[Any] = []
         self._generation = 0
         self._process = os.getpid()
@@ -112,7 +112,7 @@ class Pool:
     def lost(self, connection: Any, problem: Exception) -> Steps[None]:
         """The connection ended, or did not answer in time: is it the connection or the server?"""
         yield from self.doubt()
-        if self._closed or not is_silence(problem):
+        if self.closed or not is_silence(problem):
             return
         if self.health.outage is None or not self.health.outage.pause:
             began, asking = self.health.clock(), self._make()
@@ -143,7 +143,7 @@ class Pool:
 
     def close(self) -> Steps[None]:
         """Close the idle connections now, and the others when they come back."""
-        self._closed = True
+        self.closed = True
         yield from self.doubt()
         yield from self._witness_closed()
 
@@ -228,7 +228,7 @@ class Connections(Pool):
         Raises redis-py's error when it cannot connect, MaxConnectionsError when no connection is
         free in time, and ConnectionError in an outage, except for the call that tries the server.
         """
-        if self._closed:
+        if self.closed:
             raise Closed("this executor is closed; nothing was sent")
         if self._process != os.getpid():
             self._begin()
