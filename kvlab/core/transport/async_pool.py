@@ -11,6 +11,7 @@ from redis.exceptions import MaxConnectionsError
 
 from kvlab.core.op import Raw
 from kvlab.core.transport.connections import BROKEN, not_connected, patience
+from kvlab.core.transport.link import is_last
 from kvlab.core.transport.pool import Pool, Steps, T
 from kvlab.core.wire import TransportError, transport_error
 from kvlab.errors import Closed, ServerRefused
@@ -74,9 +75,11 @@ class AsyncConnections(Pool):
         except BaseException:  # an answer may still be due: no other caller may read it
             await self.put(connection, complete=False)
             raise
-        return await self.ended(connection, None)
+        return await self.ended(connection, None, is_kept=not is_last(replies))
 
-    async def ended(self, connection: Any, problem: Exception | None) -> TransportError | None:
+    async def ended(
+        self, connection: Any, problem: Exception | None, *, is_kept: bool = True
+    ) -> TransportError | None:
         """Take a connection back, after a round trip that ended with ``problem`` or well."""
         try:
             if problem is None:
@@ -84,7 +87,7 @@ class AsyncConnections(Pool):
             await adone(self.lost(connection, problem))
             return transport_error(problem, sent=True, where=self.where)
         finally:
-            await self.put(connection, complete=problem is None)
+            await self.put(connection, complete=problem is None and is_kept)
 
     def idle_now(self) -> Any:
         """A shared connection that needs no waiting, or None."""
@@ -94,9 +97,10 @@ class AsyncConnections(Pool):
             return None
         return self._idle.pop()
 
-    def is_kept(self, connection: Any) -> bool:
+    def is_kept(self, connection: Any, replies: list[Raw]) -> bool:
         """Whether a connection that needs no waiting, and got all its answers, is idle again."""
-        return self.health.outage is None and self._is_kept(connection, True)
+        is_over = is_last(replies) or self.health.outage is not None
+        return not is_over and self._is_kept(connection, True)
 
     async def _ready(self, trying: bool) -> Any:
         if trying or not self._idle:

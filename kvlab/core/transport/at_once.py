@@ -7,6 +7,7 @@ from typing import Any
 
 from kvlab.core.op import Raw
 from kvlab.core.transport.connections import BROKEN, not_connected, packed, patience
+from kvlab.core.transport.link import is_last
 from kvlab.core.transport.pool import Connections
 from kvlab.core.wire import Answer, Command
 from kvlab.errors import OutcomeUnknown, ServerRefused
@@ -35,7 +36,7 @@ def stages(connections: Connections, commands: list[Command], blocking: float | 
         if (yield):
             wait = connections.health.timeout * _LATE
         connection.receive(len(commands), replies, wait)
-        complete = True
+        complete = not is_last(replies)
         return replies, None
     except BROKEN as problem:
         return connections.without_answer(connection, problem, replies)

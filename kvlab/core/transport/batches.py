@@ -212,7 +212,7 @@ class Batches:
             connection.begin(*batch.pack(), batch.replies, wait, end)
 
     def _arrived(self, batch: _Batch, connection: Any, problem: Exception | None) -> None:
-        if problem is None and self._connections.is_kept(connection):
+        if problem is None and self._connections.is_kept(connection, batch.replies):
             self._finish(batch, None)
         else:
             batch.task = _task(self._by_task(batch, connection, problem))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -59,6 +60,12 @@ def settled(reply: Raw) -> Raw:
     if isinstance(reply, list) and reply and isinstance(reply[0], RedisConnectionError):
         return error_reply(reply[0])
     return reply
+
+
+def is_last(replies: list[Raw]) -> bool:
+    """Whether the server closes the connection behind these replies: it could not read on."""
+    last = replies[-1]
+    return isinstance(last, ResponseError) and str(last).startswith("Protocol error")
 
 
 def is_plain(make: partial[Any], plain: type) -> bool:
@@ -162,6 +169,18 @@ class Link(Borrowed):
             self._sock.sendall(request)
         except TimeoutError as problem:
             raise RedisTimeoutError(f"not sent within {self._timeout:g} s") from problem
+
+    def round_trip(
+        self, request: bytes, count: int, replies: list[Raw], wait: float | None
+    ) -> None:
+        """See :meth:`Borrowed.round_trip`."""
+        try:
+            self.send(request)
+        except ConnectionError:  # a server that does not read on says why before it closes
+            with suppress(RedisError, OSError):
+                self.receive(count, replies, wait)
+            raise
+        self.receive(count, replies, wait)
 
     def receive(self, count: int, replies: list[Raw], wait: float | None) -> None:
         """See :meth:`Borrowed.receive`."""

@@ -18,6 +18,7 @@ from redis.exceptions import MaxConnectionsError
 from kvlab.core.op import Raw
 from kvlab.core.transport.connections import BROKEN, REFUSED, not_connected, packed, patience
 from kvlab.core.transport.health import Health, is_silence
+from kvlab.core.transport.link import is_last
 from kvlab.core.wire import Answer, Command, transport_error
 from kvlab.errors import Closed, ServerRefused
 
@@ -198,7 +199,7 @@ class Connections(Pool):
         complete = False
         try:
             connection.round_trip(request, len(commands), replies, wait)
-            complete = True
+            complete = not is_last(replies)
             return replies, None
         except ServerRefused:  # by HTTP, as a whole: nothing ran
             complete = True

@@ -220,6 +220,17 @@ def test_an_end_while_idle_is_seen_before_anything_is_sent(runner: Callable[...,
             peer.connections[-1].shutdown(socket.SHUT_RDWR)
 
 
+@pytest.mark.parametrize(("said", "connections"), [("Protocol error: no", 2), ("no", 1)])
+def test_a_connection_that_the_server_will_close_is_not_used_again(
+    runner: Callable[..., Runner], said: str, connections: int
+) -> None:
+    with Peer(f"-ERR {said}\r\n".encode()) as peer:
+        run = runner(peer.port)
+        assert told(run([Op("ECHO", "x")], return_exceptions=True)) == ["refused ERR"]
+        assert run(Op("PING")) == b"PONG"
+        assert len(peer.connections) == connections
+
+
 def test_silence(runner: Callable[..., Runner]) -> None:
     with Peer(None) as peer:
         run = runner(peer.port, timeout=0.1)
