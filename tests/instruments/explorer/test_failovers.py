@@ -258,6 +258,20 @@ def test_a_wait_that_comes_later_has_perhaps_a_new_connection_and_confirms_nothi
     assert "WAIT 1 100 → 1" in str(story)
 
 
+def sets_once_and_waits(kv: Any) -> str:
+    """The retry of redis-py writes nothing, on a connection that has written nothing."""
+    kv.pipeline(transaction=False).set("before", 1, nx=True).wait(1, 100).execute()
+    kv.get("a failover may come before this step too")
+    return "written"
+
+
+def test_a_wait_whose_answer_is_lost_confirms_nothing() -> None:
+    """What lost the answer may have cut the WAIT short."""
+    assert not replay("r0 0 p1 0", [sets_once_and_waits], invariant=before_is_kept).holds
+    with pytest.raises(InvalidArgument, match="possible"):  # the control: with its answer
+        replay("0 p1 0", [sets_once_and_waits])
+
+
 def test_a_ttl_that_ended_takes_only_a_key_with_a_ttl() -> None:
     """The TTL was that of the lost write: on the replica the key has an older value without one."""
 

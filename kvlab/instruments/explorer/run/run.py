@@ -292,7 +292,10 @@ def _was_cut(thread: ClientThread, commands: Sequence[object], replies: Sequence
 
 
 def _has_been_waited_for(step: Step) -> bool:
-    return step.kind != "wait in vain" and waits_for_replicas(step.commands) is not None
+    """Whether a client has read that replicas have its writes. A WAIT whose answer is lost may have
+    been cut short by what lost the answer."""
+    told = step.kind not in ("wait in vain", "lose reply")
+    return told and waits_for_replicas(step.commands) is not None
 
 
 def _failed_over(lost: int) -> str:
