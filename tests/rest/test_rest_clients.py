@@ -20,15 +20,24 @@ from upstash_redis.errors import UpstashError
 
 from kvlab.rest_gateway import ServedGateway, serving
 from kvlab.server import engines
+from kvlab.server.running_server import RunningServer
 
 JS = Path(__file__).parent / "js"
 
 
 @pytest.fixture(scope="module")
-def own() -> Iterator[ServedGateway]:
-    """A gateway over an empty store: these clients know no prefix."""
+def alone() -> Iterator[tuple[RunningServer, ServedGateway]]:
     with engines.start("valkey") as server, serving(server.url) as gateway:
-        yield gateway
+        yield server, gateway
+
+
+@pytest.fixture
+def own(alone: tuple[RunningServer, ServedGateway]) -> ServedGateway:
+    """A gateway over an empty store: these clients know no prefix."""
+    server, gateway = alone
+    with server.client() as direct:
+        direct.flushall()
+    return gateway
 
 
 def node(program: str, gateway: ServedGateway) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from support import absent
@@ -134,7 +135,7 @@ def test_replies_are_those_of_tcp(way: Way) -> None:
 
 
 def test_an_unknown_script_is_loaded_once(way: Way, proxy: HttpProxy) -> None:
-    script = Script("fresh", f"return redis.call('INCR', KEYS[1]) -- {id(way)}")
+    script = Script("fresh", f"return redis.call('INCR', KEYS[1]) -- {uuid4()}")
     assert way.run(Op(script, Key("n"))) == 1
     assert [body[2:9] for _, body in proxy.seen] == [b"EVALSHA", b'EVAL","']
     assert way.run(Op(script, Key("n")), Op(script, Key("n"))) == (2, 3)

@@ -17,11 +17,13 @@ const failure = async (call) => {
     return `${error.constructor.name}: ${error.message}`;
   }
 };
+// A busy machine may be some seconds late.
+const about = (whole, ttl) => (ttl > whole - 10 && ttl <= whole ? whole : ttl);
 
 const found = {};
 
 db.fill({ 1: { id: 1, name: 'Ann 😀' }, 2: { id: 2, name: 'Bob' } });
-found.cacheAside = [await seed.getUser(1), await kv.get('user:1'), await kv.ttl('user:1')];
+found.cacheAside = [await seed.getUser(1), await kv.get('user:1'), about(300, await kv.ttl('user:1'))];
 found.cacheAsideAbsent = [await seed.getUser(7), await kv.exists('user:7')];
 
 found.writeThrough = [await seed.updateUser(2, { name: 'Rob' }), await kv.get('user:2')];
@@ -29,16 +31,23 @@ await seed.deleteUser(2);
 found.writeThroughDeleted = [await kv.get('user:2'), await seed.getUser(2)];
 
 found.fixedWindow = await repeated(12, () => seed.checkRateLimit('203.0.113.7'));
-found.fixedWindowTtl = await kv.ttl('ratelimit:203.0.113.7');
+found.fixedWindowTtl = about(60, await kv.ttl('ratelimit:203.0.113.7'));
 found.slidingWindow = await repeated(5, () => seed.slidingWindowRateLimit('sliding', 3, 60_000));
 
 const sessionId = await seed.createSession(42);
-found.session = [(await seed.getSession()).userId, await kv.ttl(`session:${sessionId}`)];
+found.session = [
+  (await seed.getSession()).userId,
+  about(604_800, await kv.ttl(`session:${sessionId}`)),
+];
 await seed.destroySession();
 found.sessionDestroyed = [await seed.getSession(), await kv.exists(`session:${sessionId}`)];
 
 const mine = await seed.acquireLock('orders', 30);
-found.lock = [typeof mine, await seed.acquireLock('orders'), await kv.ttl('lock:orders')];
+found.lock = [
+  typeof mine,
+  await seed.acquireLock('orders'),
+  about(30, await kv.ttl('lock:orders')),
+];
 found.lockReleased = [
   await seed.releaseLock('orders', 'somebody'),
   await seed.releaseLock('orders', mine),

@@ -53,10 +53,11 @@ found.readOnlyScript = [
 ];
 found.stranger = await failure(() => stranger.get('u:text'));
 
+// Of a day: the windows of a minute begin and end at whole minutes, perhaps between two calls.
 const kinds = {
-  fixedWindow: Ratelimit.fixedWindow(3, '60 s'),
-  slidingWindow: Ratelimit.slidingWindow(3, '60 s'),
-  tokenBucket: Ratelimit.tokenBucket(1, '60 s', 3),
+  fixedWindow: Ratelimit.fixedWindow(3, '1 d'),
+  slidingWindow: Ratelimit.slidingWindow(3, '1 d'),
+  tokenBucket: Ratelimit.tokenBucket(1, '1 d', 3),
 };
 found.ratelimit = {};
 for (const [name, limiter] of Object.entries(kinds)) {
