@@ -24,6 +24,7 @@ from kvlab.errors import (
     BatchFailed,
     CannotServe,
     Closed,
+    OutcomeUnknown,
     RemoteNotAllowed,
     ServerRefused,
     ServerUnavailable,
@@ -212,7 +213,7 @@ def test_a_circle_of_moved_ends(play: Play, to_itself: bool) -> None:
     said = play.fails(play.op(play.a), ServerUnavailable)
     assert said == "sent on 8 times from node to node, and run by none"
     assert play.a.seen["INCR"] + play.b.seen["INCR"] == 9
-    assert play.now < 1
+    assert 0.2 < play.now < 1
     assert play.kv.run(play.op(play.b, command="GET")) is None
 
 
@@ -236,14 +237,49 @@ def test_a_node_that_moved_names_and_that_is_not_there_is_waited_for(play: Play)
     assert play.kv.outage is None
 
 
-def test_a_node_elsewhere_that_moved_names_fails_its_own_op_alone(play: Play) -> None:
-    play.a.says["INCR"] = b"-MOVED 1 192.0.2.1:7000\r\n"
+@pytest.mark.parametrize("by", ["MOVED", "CLUSTER SLOTS"])
+def test_a_node_elsewhere_that_one_names_fails_its_own_op_alone(play: Play, by: str) -> None:
     url = f"redis+cluster://127.0.0.1:{play.a.port}"
-    with connect(url, prefix="p") as kv, pytest.raises(BatchFailed) as failed:
-        kv.run(play.op(play.a), play.op(play.b))
+    with connect(url, prefix="p") as kv:
+        play.a.says["INCR"] = b"-MOVED 1 192.0.2.1:7000\r\n"
+        if by == "CLUSTER SLOTS":
+            play.moves(play.a, play.op(play.a), play.b.port)
+            play.agree((0, 8191, play.a), (8192, 16383, play.b))
+            play.b.says["CLUSTER"] = slot_map((0, 16383, play.b)).replace(
+                b"$9\r\n127.0.0.1", b"$9\r\n192.0.2.1"
+            )
+        with pytest.raises(BatchFailed) as failed:
+            kv.run(play.op(play.a), play.op(play.b))
     remote, other = failed.value.results
     assert isinstance(remote, RemoteNotAllowed)
     assert other == 1
+
+
+def hang_up() -> bytes:
+    raise OSError("the node hangs up")
+
+
+def test_a_node_that_hangs_up_makes_the_next_op_look_for_another(play: Play) -> None:
+    play.a.says["INCR"] = hang_up
+    play.b.says["CLUSTER"] = slot_map((0, 16383, play.b))
+    play.fails(play.op(play.a), OutcomeUnknown)
+    assert play.kv.run(play.op(play.a)) == 1
+    assert (play.a.seen["INCR"], play.b.seen["INCR"]) == (1, 1)
+
+
+def test_where_no_node_says_the_slots_moved_is_followed_all_the_same(play: Play) -> None:
+    play.a.says["CLUSTER"] = play.b.says["CLUSTER"] = hang_up
+    play.moves(play.b, play.op(play.b), play.a.port)
+    assert play.kv.run(play.op(play.b)) == 1
+
+
+def test_a_transaction_of_which_a_part_ran_is_not_sent_again(play: Play) -> None:
+    play.a.says |= {"INCR": b"+QUEUED\r\n", "EXEC": b"*2\r\n:1\r\n-READONLY is now\r\n"}
+    with pytest.raises(BatchFailed) as failed:
+        play.kv.run(play.op(play.a), play.op(play.a), atomic=True)
+    ran, refused = failed.value.results
+    assert (ran, type(refused)) == (1, CannotServe)
+    assert play.a.seen["EXEC"] == 1
 
 
 @pytest.mark.parametrize("words", ["MOVED", "MOVED 1 nowhere", "ASK one 127.0.0.1:1"])
@@ -258,6 +294,30 @@ def test_words_that_are_no_address_are_the_refusal_that_they_are(play: Play, wor
                 await akv.run(play.op(play.a))
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("taken_over", [True, False])
+def test_a_silent_node_costs_one_timeout_and_another_is_waited_for(
+    play: Play, taken_over: bool
+) -> None:
+    def take_over() -> None:
+        if play.now > 0.5 and taken_over:
+            play.b.says["CLUSTER"] = slot_map((0, 16383, play.b))
+
+    play.a.says |= dict.fromkeys(("GET", "INCR", "PING"), HANG)
+    play.on_sleep = take_over
+    how: dict[str, Any] = {"clock": lambda: play.now, "sleep": play._sleep}
+    with Kv(play.kv.client, prefix="p", timeout=0.05, deadline=1, **how) as kv:
+        read = Op("GET", play.op(play.a).keys[0], idempotent=True)
+        both = kv.run([read, play.op(play.a, 1)], return_exceptions=True)
+        after = kv.run([read, play.op(play.a, 1)], return_exceptions=True)
+    assert isinstance(both[1], OutcomeUnknown)
+    if taken_over:
+        assert (both[0], after) == (None, [None, 1])
+    else:
+        assert [*map(type, [both[0], *after])] == [OutcomeUnknown, *[ServerUnavailable] * 2]
+    assert play.a.seen["GET"] + play.a.seen["INCR"] == 2
+    assert 0.5 < play.now < 1
 
 
 def test_silent_nodes_are_asked_until_the_deadline_and_no_longer(play: Play) -> None:
@@ -288,9 +348,12 @@ def test_what_the_trace_hook_raises_and_a_closed_executor_are_told_on_asyncio(pl
             async with AsyncKv(client, prefix="p", trace=hook) as akv:
                 with pytest.raises(Hooked):
                     await akv.run(play.op(play.a))
-            with pytest.raises(Closed):
-                await akv.run(play.op(play.a))
+            for node in (play.a, play.b):  # known, and never used before
+                with pytest.raises(Closed):
+                    await akv.run(play.op(node))
 
     asyncio.run(main())
+    play.kv.run(play.op(play.a))
     play.kv.close()
-    play.fails(play.op(play.a), Closed)
+    for node in (play.a, play.b):
+        play.fails(play.op(node), Closed)

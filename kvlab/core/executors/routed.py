@@ -198,9 +198,7 @@ class _Journey:
             who = place.at if slot is None else slot
             return not self.is_late(self._cluster.refusing.setdefault(who, now))
         outage = self._cluster.health(place.at).outage
-        if outage is None:
-            return not self.is_late()
-        return now >= outage.next_try and not self.is_late(outage.since)
+        return not self.is_late(None if outage is None else outage.since)
 
     def _follows(self, i: int, place: _Place, reply: AskError) -> bool:
         self._sent_on[i] = times = self._sent_on.get(i, 0) + 1
