@@ -13,6 +13,7 @@ from typing import Any
 
 from kvlab import CacheAside, NaiveCacheAside, WriteThrough, aconnect
 from kvlab.bench import Bench, Case, Peer
+from kvlab.bench.case import BARE
 
 ROW = {"id": 7, "name": "Customer 7", "orders": [{"sku": i, "cents": 100 * i} for i in range(15)]}
 LATE_FILL = "a fill may land after an invalidation"
@@ -37,6 +38,7 @@ def cases(bench: Bench) -> Iterator[Case]:
     naive = NaiveCacheAside(client, prefix=kv.prefix)
     kv.run(cache.fetch("hot", row))
     naive.get("hot", row)
+    ask, request = bench.bare(), bench.packed(cache.read("hot"))
     hits, misses = dict[str, Peer](), dict[str, Peer]()
     for name, hit, miss in bench.installed(dogpile):
         hits[name], misses[name] = hit, miss
@@ -48,7 +50,11 @@ def cases(bench: Bench) -> Iterator[Case]:
         "hit",
         "fetch of one hot key",
         bench.calls(lambda: kv.run(cache.fetch("hot", row))),
-        {"a bare GET": Peer(bench.calls(get), "", "renews nothing early"), **hits},
+        {
+            "a bare GET": Peer(bench.calls(get), "", "renews nothing early"),
+            BARE: Peer(bench.calls(lambda: ask(request))),
+            **hits,
+        },
     )
     yield Case(
         "miss",

@@ -12,6 +12,7 @@ import redis.asyncio
 
 from kvlab import Key, Op, Script, aconnect
 from kvlab.bench import Bench, Case, Peer
+from kvlab.bench.case import BARE
 
 SCRIPT = Script("add", "return redis.call('INCRBY', KEYS[1], ARGV[1])")
 GET: Op[Any] = Op("GET", Key("k"))
@@ -24,7 +25,7 @@ def cases(bench: Bench) -> Iterator[Case]:
     client, kv = bench.kv.client, bench.kv
     key, number = kv.name(Key("k")), kv.name(Key("n"))
     sha = str(client.script_load(SCRIPT.source))
-    ten = [GET] * 10
+    ten, ask, request = [GET] * 10, bench.bare(), bench.packed(GET)
 
     def pipeline() -> object:
         pipe = client.pipeline(transaction=False)
@@ -43,6 +44,8 @@ def cases(bench: Bench) -> Iterator[Case]:
         ("10 GETs", lambda: kv.run(ten), pipeline),
     ):
         peers = {"raw redis-py": Peer(bench.calls(raw), "redis")}
+        if name == "GET":
+            peers[BARE] = Peer(bench.calls(lambda: ask(request)))
         yield Case(name, "one client, one call after the other", bench.calls(ours), peers)
     yield from awaited(bench, key, number, sha)
 

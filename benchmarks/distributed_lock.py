@@ -21,6 +21,7 @@ import redis
 
 from kvlab import Held, Lock, Script
 from kvlab.bench import Bench, Case, Measure, Peer
+from kvlab.bench.case import BARE
 from kvlab.core.wire import encode
 
 WAITERS = (1, 10)
@@ -54,6 +55,7 @@ def cases(bench: Bench) -> Iterator[Case]:
         name: Peer(bench.calls(entered(make)), package, less)
         for name, package, less, make in others
     }
+    peers[BARE] = Peer(bench.calls(bare(bench)))
     yield Case("hold", what, bench.calls(entered(hold)), peers)
 
     def blocked() -> int:
@@ -100,6 +102,25 @@ def raw(bench: Bench) -> Callable[[], None]:
             evalsha(
                 *(a.replace(token, new) if isinstance(a, str) and token in a else a for a in line)
             )
+
+    return pair
+
+
+def bare(bench: Bench) -> Callable[[], None]:
+    """The same scripts, packed beforehand; only the token changes."""
+    lock, token, numbers = Lock("bare", TTL), "0" * 32, itertools.count(1)
+    taking = lock.try_acquire()
+    drawn = next(arg for arg in taking.args if isinstance(arg, str))
+    requests = [
+        bench.packed(op).replace(drawn.encode(), token.encode())
+        for op in (taking, lock.release(Held(drawn, 1)))
+    ]
+    ask = bench.bare()
+
+    def pair() -> None:
+        new = b"%032d" % next(numbers)
+        taken, given_back = (ask(request.replace(token.encode(), new)) for request in requests)
+        assert taken[0] == given_back == 1
 
     return pair
 

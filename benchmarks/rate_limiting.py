@@ -13,7 +13,7 @@ from typing import Any
 
 from kvlab import FixedWindow, SlidingWindowCounter, SlidingWindowLog, TokenBucket
 from kvlab.bench import Bench, Case, Peer
-from kvlab.bench.case import fair
+from kvlab.bench.case import BARE, fair
 from kvlab.core.wire import encode
 from kvlab.instruments import Proxy
 
@@ -36,7 +36,9 @@ def cases(bench: Bench) -> Iterator[Case]:
         limiter = kind("bench", LIMIT, WINDOW)
         ours = bench.calls(lambda limiter=limiter: bench.kv.run(limiter.hit("k")))  # type: ignore[misc]
         raw = Peer(bench.calls(by_hand(bench, limiter)), "redis")
-        named = {"the same script by redis-py": raw, **peers[kind]}
+        ask, request = bench.bare(), bench.packed(limiter.hit("raw"))
+        bare = Peer(bench.calls(lambda ask=ask, request=request: ask(request)))  # type: ignore[misc]
+        named = {"the same script by redis-py": raw, BARE: bare, **peers[kind]}
         yield Case(f"{kind.__name__}.hit", "one admitted hit on one key", ours, named)
 
 

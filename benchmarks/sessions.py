@@ -8,6 +8,7 @@ from typing import Any
 
 from kvlab import NaiveSessions, SessionStore
 from kvlab.bench import Bench, Case, Peer
+from kvlab.bench.case import BARE
 
 DATA = {"theme": "dark", "cart": [{"sku": i, "n": 1} for i in range(10)], "csrf": "x" * 43}
 LESS = "knows no absolute timeout, stores the id in clear text, a late write undoes a log-out"
@@ -23,6 +24,7 @@ def cases(bench: Bench) -> Iterator[Case]:
     read = store.read(sid)
     script: Any = client.register_script(read.command.source)  # type: ignore[union-attr]
     keys, args = [kv.name(read.keys[0])], read.args[1:]
+    ask, request = bench.bare(), bench.packed(read)
 
     def pipeline() -> object:
         with client.pipeline(transaction=False) as pipe:
@@ -39,6 +41,7 @@ def cases(bench: Bench) -> Iterator[Case]:
             "the same script by redis-py": Peer(
                 bench.calls(lambda: json.loads(script(keys=keys, args=args)[1])), "redis"
             ),
+            BARE: Peer(bench.calls(lambda: ask(request))),
             "pipeline of GET, EXPIRE": Peer(bench.calls(pipeline), "", LESS),
             "the seed's GET, then EXPIRE": Peer(bench.calls(lambda: naive.read(old)), "", LESS),
         },

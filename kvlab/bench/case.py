@@ -9,16 +9,22 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
-from kvlab import Kv, connect
+import hiredis
+
+from kvlab import Kv, Op, connect
 from kvlab.core.settings import TIMEOUT
+from kvlab.core.transport.connections import packed
+from kvlab.core.wire import encode
 
 Measure = Callable[[], Sequence[float]]
 """Makes a few calls and returns the seconds of each. A turn asks each side so many times."""
 T = TypeVar("T")
 
+BARE = "a bare socket"
+"""The peer that shows how much of a time is the server's and the socket's: ``Bench.bare``."""
 CALLS = 3
 """So many calls of one side follow each other: the sides change within milliseconds, so that what
 disturbs the machine for longer disturbs both."""
@@ -114,6 +120,30 @@ class Bench:
             return times
 
         return lambda: self.runner.run(measured())
+
+    def packed(self, *ops: Op[Any]) -> bytes:
+        """The ops as the server reads them."""
+        return packed([encode(op, self.kv.prefix) for op in ops])
+
+    def bare(self) -> Callable[[bytes], Any]:
+        """A function that sends packed ops on a socket and returns a reply.
+
+        It is what no client can do without: it packs nothing, decodes nothing and survives nothing.
+        """
+        connection: Any = self.kv.client.connection_pool.make_connection()
+        connection.connect()
+        self.stack.callback(connection.disconnect)
+        sock, reader = connection._sock, hiredis.Reader()
+
+        def ask(request: bytes) -> Any:
+            sock.sendall(request)
+            reply = False
+            while reply is False:
+                reader.feed(sock.recv(65_536))
+                reply = reader.gets()
+            return reply
+
+        return ask
 
     def installed(self, make: Callable[[Bench], Iterable[T]]) -> list[T]:
         """What ``make(self)`` gives, or nothing when its package is not installed."""
