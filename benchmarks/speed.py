@@ -1,28 +1,19 @@
-"""Where speed must end up: a storm of gets, a whole request, and a table of targets.
+"""A storm of gets and a whole request, beside what people would pick instead.
 
-    python -m benchmarks.speed [--full]
+    python -m benchmarks.speed [--full] [--save]
 
-prints each row of the other benchmarks that has a target, with its interval, then the figures that
-have no peer: building an op, the slowest calls of each road, the memory of an idle connection.
-Schedules a second: ``python -m benchmarks.studies.interleave``.
+measures every row that has a target: see ``benchmarks.studies.speed_targets``.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
 import json
-import statistics
-import threading
 import time
-import timeit
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
-import psutil
 import redis
 import redis.asyncio
 
@@ -35,37 +26,19 @@ from kvlab import (
     FlagWatcher,
     Key,
     Leaderboard,
-    Lock,
     Op,
     SessionStore,
     aconnect,
 )
-from kvlab.bench import Bench, Case, Peer, runner
+from kvlab.bench import Bench, Case, Peer
 from kvlab.bench.case import fair
 from kvlab.feature_flags import Flag
 from kvlab.instruments.faults.proxy import Proxy
-from kvlab.server import engines
 
 BURST = 5_000
 ROUND_TRIP = 0.001
-THREADS, CALLS = 200, 50
-CONNECTIONS = 400
-TARGETS = {
-    ("core", "GET", "raw redis-py"): 0.6,
-    ("core", "async GET", "raw redis.asyncio"): 0.6,
-    ("speed", "storm", "redis-py, a pool of 50"): 0.1,
-    ("speed", "request", "the best peers together"): 0.25,
-    ("rate_limiting", "FixedWindow.hit", "limits FixedWindowRateLimiter"): 0.85,
-    ("rate_limiting", "FixedWindow.hit", "throttled-py fixed_window"): 0.85,
-    ("distributed_lock", "hold", "redis-py Lock"): 0.8,
-    ("distributed_lock", "hold", "python-redis-lock"): 0.8,
-    ("cache_aside", "hit", "dogpile.cache"): 0.9,
-    ("sessions", "read", "the seed's GET, then EXPIRE"): 0.8,
-    ("leaderboard", "load, ties first", "ZADD, 500 a command"): 1.5,
-    ("leaderboard", "load, ties shared", "ZADD, 500 a command"): 1.5,
-    ("leaderboard", "load, ties dense", "ZADD, 500 a command"): 1.5,
-}
-"""Our time over the peer's, at most."""
+TASKS = "tasks and futures alone"
+"""The peer that shows what asyncio takes for a task and a future for each get, without a client."""
 Get = Callable[[int], Awaitable[Any]]
 
 
@@ -114,11 +87,31 @@ async def getters(bench: Bench) -> dict[str, Get]:
         "kvlab": lambda i: akv.run(Op("GET", Key(f"s{i}"))),
         "redis-py, a pool of 50": lambda i: peer.get(f"{akv.prefix}s{i}"),
     }
+    gets[TASKS] = answered_by_nobody()
     try:
         gets["valkey-glide"] = await glide(bench, akv.prefix)
     except ModuleNotFoundError:
         bench.absent.append("valkey-glide is not installed: pip install valkey-glide")
     return gets
+
+
+def answered_by_nobody() -> Get:
+    """A task that awaits a future for each get; all futures are done in the next turn."""
+    waiting: list[tuple[asyncio.Future[bytes], int]] = []
+
+    def answer() -> None:
+        for future, i in waiting:
+            future.set_result(b"%d" % i)
+        waiting.clear()
+
+    async def get(i: int) -> bytes:
+        loop = asyncio.get_running_loop()
+        if not waiting:
+            loop.call_soon(answer)
+        waiting.append((loop.create_future(), i))
+        return await waiting[-1][0]
+
+    return get
 
 
 async def glide(bench: Bench, prefix: str) -> Get:
@@ -201,89 +194,7 @@ def by_peers(bench: Bench, url: str) -> Callable[[], object]:
     return request
 
 
-# --- figures without a peer --------------------------------------------------------------------
-
-
-def building() -> Iterator[str]:
-    """Microseconds of CPU to build an op."""
-    limiter, lock, key = FixedWindow("b", 10, 60), Lock("b", 20), Key("k")
-    makes: dict[str, Callable[[], object]] = {
-        "Op(GET)": lambda: Op("GET", key),
-        "limiter.hit": lambda: limiter.hit("192.0.2.1"),
-        "lock.try_acquire": lock.try_acquire,
-    }
-    for name, make in makes.items():
-        times = timeit.repeat(make, number=5_000, repeat=15, timer=time.process_time)
-        yield f"building {name}: {min(times) / 5_000 * 1e6:.2f} µs (at most 4)"
-
-
-def slowest(url: str) -> Iterator[str]:
-    """The slowest call of a thousand, of 200 threads that call at once."""
-    with kvlab.connect(url) as kv, redis.Redis.from_url(fair(url), max_connections=500) as client:
-        roads = {"kvlab": lambda: kv.run(Op("GET", Key("k"))), "redis-py": lambda: client.get("k")}
-        for name, call in roads.items():
-            times: list[float] = []
-
-            def work(call: Callable[[], object] = call, times: list[float] = times) -> None:
-                for _ in range(CALLS):
-                    began = time.perf_counter()
-                    call()
-                    times.append(time.perf_counter() - began)
-
-            threads = [threading.Thread(target=work) for _ in range(THREADS)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            times.sort()
-            tail, median = times[int(len(times) * 0.999)], statistics.median(times)
-            said = f"p99.9 {tail * 1e3:.1f} ms, median {median * 1e3:.1f} ms"
-            yield f"{THREADS} threads, {name}: {said}"
-
-
-def memory(url: str) -> Iterator[str]:
-    """The growth of this process for a connection that is open and idle."""
-    process = psutil.Process()
-    with ExitStack() as stack:
-        kv = stack.enter_context(kvlab.connect(url))
-        pool = redis.ConnectionPool.from_url(fair(url), max_connections=CONNECTIONS)
-        stack.callback(pool.disconnect)
-
-        def kvlabs() -> None:
-            for connection in [kv._connections.get() for _ in range(CONNECTIONS)]:
-                kv._connections.put(connection, complete=True)
-
-        def redispys() -> None:
-            for connection in [pool.get_connection() for _ in range(CONNECTIONS)]:
-                pool.release(connection)
-
-        for name, fill in (("kvlab", kvlabs), ("redis-py", redispys)):
-            gc.collect()
-            before = process.memory_info().rss
-            fill()
-            grown = (process.memory_info().rss - before) / CONNECTIONS
-            yield f"an idle connection, {name}: {grown / 1024:.1f} KB"
-
-
-def main() -> None:
-    """Print the table, then the figures."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--full", action="store_true", help="as many turns as kvlab bench")
-    given = parser.parse_args()
-    names = [*dict.fromkeys(benchmark for benchmark, _, _ in TARGETS)]
-    root = Path(__file__).parent.parent
-    run = runner.run(runner.plan(root, names, short=not given.full, url="", seed=1))
-    for row in run.rows:
-        if (target := TARGETS.get(row.key)) is not None:
-            word = "reached" if row.compared.ratio <= target else "missed"
-            print(f"{row.name}: {row.compared.ratio:.2f} of the time (at most {target}: {word})")
-            print(f"    {run.says(row)}")
-    missing = [" / ".join(key[1:]) for key in TARGETS if key not in {row.key for row in run.rows}]
-    print("not measured:", ", ".join(missing) or "nothing")
-    with engines.start("valkey") as server:
-        for figures in (building(), slowest(server.url), memory(server.url)):
-            print(*figures, sep="\n")
-
-
 if __name__ == "__main__":
+    from benchmarks.studies.speed_targets import main
+
     main()

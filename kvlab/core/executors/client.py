@@ -247,7 +247,9 @@ class Kv(Executor):
     def clear(self) -> int:
         """Remove the keys of this namespace and no other key; returns how many were removed.
 
-        A key that is written meanwhile may stay.
+        A key that is written meanwhile may stay. The server frees large values in the background.
+        A server that uses libc's malloc (see INFO memory), as the embedded one does, is slow
+        meanwhile.
         """
         return self._fulfil(self._clearing())
 

@@ -1,0 +1,17 @@
+"""The README has the table of the kept run, and each target that was missed says why."""
+
+from __future__ import annotations
+
+import json
+
+from benchmarks.studies.speed_targets import RESULTS, ROOT, TARGETS, table
+
+
+def test_the_readme_has_the_table_of_the_kept_run() -> None:
+    kept = json.loads((RESULTS / "speed.json").read_text(encoding="utf-8"))
+    boards = (RESULTS / "board_size.txt").read_text(encoding="utf-8")
+    assert table(kept, boards) in (ROOT / "README.md").read_text(encoding="utf-8")
+    ratios = {(row["benchmark"], row["case"], row["peer"]): row["ratio"] for row in kept["rows"]}
+    assert [*ratios] == [*TARGETS], "a row was not measured"
+    missed = [key for key, ratio in ratios.items() if ratio > TARGETS[key].at_most]
+    assert [key for key in missed if not TARGETS[key].why] == []
