@@ -68,7 +68,7 @@ TARGETS: Mapping[tuple[str, str, str], Target] = {
     ("speed", "storm", "redis-py, a pool of 50"): Target(
         0.1,
         "asyncio's task and future for each get take the floor, without any client; tried: no "
-        "coroutine between a caller and its future, fewer steps for each call of a batch",
+        "coroutine between a caller and its future, one write and one timer for a batch",
         TASKS,
     ),
     ("speed", "request", "the best peers together"): Target(0.25),

@@ -84,7 +84,7 @@ class _Batch:
     def pack(self) -> tuple[bytes, int]:
         """What to send now: nothing of a caller that was cancelled meanwhile."""
         self.sent = True
-        self.calls = [call for call in self.calls if not call.answered.done()]
+        self.calls = [call for call in self.calls if call.waits]
         request = b"".join([call.request for call in self.calls])
         return request, sum([call.due for call in self.calls])
 
@@ -190,7 +190,7 @@ class Batches:
             if calls and (commands < 0 or size < 0):
                 break
             self._waiting.popleft()
-            if call.answered.done():  # its caller was cancelled
+            if not call.waits:
                 continue
             if call.asked < too_late:
                 waited = f"waited {self._settings.deadline:g} s behind others; nothing was sent"
@@ -245,10 +245,10 @@ class Batches:
             except BaseException as raised:  # the trace hook's
                 problem = raised
         at = 0
-        for answered, _, due, *_ in batch.calls:
-            replies, at = batch.replies[at : at + due], at + due
-            if not answered.done():  # else its caller was cancelled
-                answered.set_result(problem or _answer(replies, due, error))
+        for call in batch.calls:
+            replies, at = batch.replies[at : at + call.due], at + call.due
+            if call.waits:
+                call.answered.set_result(problem or _answer(replies, call.due, error))
         if batch.over is not None:
             batch.over.set_result(None)
         if self._waiting and not self._is_scheduled:
