@@ -11,7 +11,8 @@ Guarantee of :class:`Lock`, on one server whose clock does not jump forward:
 * Waiters are woken. A refused caller blocks on a list for at most the TTL that the holder has
   left, and at most ``MAX_BLOCK`` seconds, then tries again. A release wakes one waiter, and only
   if there is one. When a woken waiter dies before it tries, the other waiters wait at most that
-  long.
+  long. Behind a Sentinel and on a cluster a waiter goes on with the replica that takes over: at
+  once when its connection ends, and after that long and ``timeout`` when the server falls silent.
 * Server down or refusing for now: every op, flow and ``hold`` raises. None and False always come
   from the server.
 * Fences rise: each fence is max(last + 1, server time in µs), below 2**53. They rise while the
