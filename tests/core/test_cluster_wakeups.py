@@ -118,20 +118,23 @@ def blocked(node: RunningServer) -> int:
 
 
 class OnALoop:
-    """An ``AsyncKv``, on an event loop that a thread turns."""
+    """An event loop that a thread turns."""
 
-    def __init__(self, kv: Kv, ends: ExitStack) -> None:
-        self._loop = asyncio.new_event_loop()
+    def __init__(self, ends: ExitStack) -> None:
+        self._loop, self._ends = asyncio.new_event_loop(), ends
         turning = threading.Thread(target=self._loop.run_forever)
         turning.start()
         ends.callback(self._loop.close)
         ends.callback(turning.join)
         ends.callback(self._loop.call_soon_threadsafe, self._loop.stop)
-        self.akv: AsyncKv = self.do(self._made(kv))
-        ends.callback(lambda: self.do(self.akv.close()))
 
-    async def _made(self, kv: Kv) -> AsyncKv:
-        return twin(kv, timeout=TIMEOUT, deadline=30)
+    def client(self, kv: Kv) -> AsyncKv:
+        async def made() -> AsyncKv:
+            return twin(kv, timeout=TIMEOUT, deadline=30)
+
+        akv: AsyncKv = self.do(made())
+        self._ends.callback(lambda: self.do(akv.close()))
+        return akv
 
     def start(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
@@ -163,9 +166,10 @@ def test_watchers_and_waiters_go_on(scene: Scene, how: str) -> None:
         often = threading.Event()
         polling = Polling(scene.client(), flags, wait=lambda _: often.wait(0.05))
         ends.enter_context(polling)
-        loop = OnALoop(kv, ends)
-        loop.do(loop.akv.run(flags.read_all()))  # so that it knows where the channel is
-        watching = loop.do(_entered(AsyncFlagWatcher(loop.akv, flags, resync=resync)))
+        loop = OnALoop(ends)
+        akv, another = loop.client(kv), loop.client(kv)
+        loop.do(akv.run(flags.read_all()))  # so that it knows where the channel is
+        watching = loop.do(_entered(AsyncFlagWatcher(akv, flags, resync=resync)))
         ends.callback(lambda: loop.do(watching.close()))
         kv.run(flags.set("x", False))
         assert watcher.wait_for(1, PATIENCE)
@@ -179,7 +183,7 @@ def test_watchers_and_waiters_go_on(scene: Scene, how: str) -> None:
         held = kv.run(*(lock.try_acquire() for lock in locks))
         waiter = _Waiter(scene.client(), locks[0])
         ends.callback(waiter.join)
-        awaiter = loop.start(loop.akv.run(locks[1].acquire(LONG)))
+        awaiter = loop.start(another.run(locks[1].acquire(LONG)))
         until(lambda: blocked(scene.primary) == 2)
 
         scene.lose(how)
