@@ -216,6 +216,22 @@ _put_command, _put_args, _put_decode, _put_idempotent, _put_blocking, _put_fallb
 )
 
 
+def with_key(op: Op[T], key: Key) -> Op[T]:
+    """The op with another first key, made in half the time of a new op.
+
+    For a pattern that makes an op once, at its own construction, and names a key for each call.
+    """
+    args, _ = _checked_args((key,))
+    other: Op[T] = object.__new__(Op)
+    _put_command(other, op.command)
+    _put_args(other, args + op.args[1:])
+    _put_decode(other, op.decode)
+    _put_idempotent(other, op.idempotent)
+    _put_blocking(other, op.blocking)
+    _put_fallback(other, op.fallback)
+    return other
+
+
 def _shell(arg: Arg) -> str:
     text = arg.decode("latin-1") if isinstance(arg, bytes) else str(arg)
     if text.isprintable() and (text.isascii() or not isinstance(arg, bytes)):

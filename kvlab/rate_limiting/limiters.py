@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from kvlab.core.checks import Id, id_text, keep, one_of, seconds, text, whole
 from kvlab.core.key import Key, segment
-from kvlab.core.op import Op, Raw, Script, milliseconds
+from kvlab.core.op import Op, Raw, Script, milliseconds, with_key
 from kvlab.errors import InvalidArgument
 from kvlab.rate_limiting.decision import Decision, Policy
 
@@ -49,6 +49,7 @@ class _Limiter:
     _policy: Policy = field(init=False, repr=False, compare=False)
     _key_around: tuple[str, str] = field(init=False, repr=False, compare=False)
     _rule: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    _usual: Op[Decision] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         name = text("name", self.name)
@@ -66,6 +67,7 @@ class _Limiter:
             _rule=(_HORIZON, str(limit), str(micros)),
             _policy=Policy(name, limit, window),
         )
+        keep(self, _usual=self._op("", 1, None, counting=True))
 
     def hit(self, key: Id, cost: int = 1, op_id: Id | None = None) -> Op[Decision]:
         """Use ``cost`` units of ``key`` if they fit, else nothing.
@@ -75,6 +77,8 @@ class _Limiter:
         is lost. Draw a new ``op_id`` for each hit. A denied hit uses nothing and is not
         remembered.
         """
+        if op_id is None and type(cost) is int and cost == 1:  # not True, which is refused below
+            return with_key(self._usual, self._key(key))
         return self._op(key, cost, op_id, counting=True)
 
     def peek(self, key: Id, cost: int = 1) -> Op[Decision]:
@@ -174,3 +178,4 @@ class TokenBucket(_Limiter):
         policy = Policy(self.name, self.limit, self.window, given)
         keep(self, burst=given, _capacity=burst, _policy=policy)
         keep(self, _rule=(_HORIZON, str(burst), str(scale), str(drain)))
+        keep(self, _usual=self._op("", 1, None, counting=True))

@@ -22,6 +22,7 @@ from redis.crc import key_slot
 
 from kvlab import Flow, Key, Op, Script, flow, segment
 from kvlab.core.key import MAX_SEGMENT
+from kvlab.core.op import with_key
 from kvlab.errors import (
     InvalidArgument,
     NotRunYet,
@@ -235,6 +236,15 @@ def test_an_op_is_a_frozen_value() -> None:
 
 
 # --- the redis-cli line --------------------------------------------------------------------
+
+
+def test_with_another_key_all_else_stays() -> None:
+    how: dict[str, Any] = {"decode": bool, "idempotent": True, "blocking": 1.0, "fallback": repr}
+    one = Op("GETEX", Key("a"), "PX", 5, **how)
+    assert with_key(one, Key("b")) == Op("GETEX", Key("b"), "PX", 5, **how)
+    assert one.args[0] == Key("a")
+    with pytest.raises(InvalidArgument, match="valid Unicode"):
+        with_key(one, Key("\ud800"))
 
 
 def test_the_line_of_a_script_names_its_file() -> None:

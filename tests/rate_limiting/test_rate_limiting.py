@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pytest
 import redis
 from contracts.limiter import KINDS, LONG, LimiterContract, oracle_for
@@ -395,6 +396,15 @@ def test_bad_arguments_are_refused_at_once(kind: Any) -> None:
     for text in ("", 1.5, b"k", True):
         with pytest.raises(InvalidArgument, match="op_id must be an id"):
             limiter.hit("k", op_id=text)
+
+
+@each_kind
+def test_the_usual_hit_is_a_hit_like_others(kind: Any) -> None:
+    for more in (dict[str, Any](), {"outage": "open"}, {"burst": 7} if kind is TokenBucket else {}):
+        limiter = kind("api", 10, 60, **more)
+        one = np.int64(1)  # is counted as 1, and is no usual 1
+        assert limiter.hit("ann") == limiter.hit("ann", one)
+        assert limiter.hit("bob") != limiter.hit("ann", one)
 
 
 def test_bounds_of_each_kind() -> None:

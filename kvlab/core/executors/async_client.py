@@ -148,7 +148,7 @@ class AsyncKv(Executor):
                 return await self._fulfil(self._running(ops, atomic, return_exceptions))
             # One op: the same, and a generator of requests is made only when more must follow.
             (op,), began = ops, self.settings.clock()
-            request = packed([encode(op, self.prefix)])
+            request = packed([encode(op, self._prefix)])
             answer = await self._server.ask(ops, request, 1, op.blocking, began)
             if (result := self._settled(op, answer)) is not UNSETTLED:
                 return result

@@ -132,9 +132,9 @@ class Kv(Executor):
 
     def _quickly(self, op: Op[T]) -> T:
         """The same; the generator of requests is made only when more requests must follow."""
-        began = self.clock()
+        began = self.settings.clock()
         try:
-            answer: First = self._trip((op,), [encode(op, self.prefix)], op.blocking)
+            answer: First = self._trip((op,), [encode(op, self._prefix)], op.blocking, began)
         except ServerRefused as refused:  # the connection itself
             answer = refused
         if (result := self._settled(op, answer)) is not UNSETTLED:
@@ -189,7 +189,7 @@ class Kv(Executor):
     def _answer(self, request: Request) -> Any:
         match request:
             case Trip():
-                return self._trip(request.ops, request.commands, request.blocking)
+                return self._trip(request.ops, request.commands, request.blocking, self.clock())
             case Trips(trips):
                 return self._at_once(trips)
             case Wait(pause):
@@ -203,9 +203,12 @@ class Kv(Executor):
                 return done(self._connections.doubt())
 
     def _trip(
-        self, ops: Sequence[Op[Any]], commands: list[Command], blocking: float | None
+        self,
+        ops: Sequence[Op[Any]],
+        commands: list[Command],
+        blocking: float | None,
+        started: float,
     ) -> Answer:
-        started = self.clock()
         answer = self._connections.trip(commands, blocking)
         self._count(ops, started, answer[1])
         return answer

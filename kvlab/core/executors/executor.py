@@ -57,6 +57,7 @@ class Executor:
 
     def __init__(self, client: Any, settings: Settings) -> None:
         self.settings = settings
+        self._prefix = cast(str, settings.prefix)
         pool = pool_of(client)
         self._pauses: Callable[[], Iterator[float]] = getattr(
             pool.connection_class, "pauses", growing
@@ -96,7 +97,7 @@ class Executor:
     @property
     def prefix(self) -> str:
         """The namespace, ending in ``:``."""
-        return cast(str, self.settings.prefix)
+        return self._prefix
 
     @property
     def outage(self) -> Downtime | None:
@@ -153,12 +154,13 @@ class Executor:
             and not isinstance((replies := answer[0])[0], Exception)
         ):
             result: Any = outcome(op.decode, replies[0])
-            if isinstance(result, Outage):
-                result = fallen_back(op, result)
             if isinstance(result, BaseException):
-                raise result
-            return cast(T, result)
-        return cast(T, UNSETTLED)
+                if isinstance(result, Outage):
+                    result = fallen_back(op, result)
+                if isinstance(result, BaseException):
+                    raise result
+            return result  # type: ignore[no-any-return]
+        return UNSETTLED  # type: ignore[no-any-return]
 
     def _one(self, op: Op[T], began: float | None = None, first: First | None = None) -> Running[T]:
         """The run of one op, which began then and has had its ``first`` answer, if these are given.
@@ -168,7 +170,7 @@ class Executor:
         began = self.clock() if began is None else began
         if first is None and self._router is None:
             try:
-                first = yield Trip((op,), [encode(op, self.prefix)], op.blocking)
+                first = yield Trip((op,), [encode(op, self._prefix)], op.blocking)
             except ServerRefused as refused:  # the connection itself
                 first = refused
             if (result := self._settled(op, first)) is not UNSETTLED:
