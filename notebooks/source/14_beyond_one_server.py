@@ -4,7 +4,7 @@
 # *About 40 minutes. Before this chapter: 00, 05 and 09.*
 #
 # Production runs on more than one server. A **replica** follows the primary, and takes its place when
-# the primary fails: that is a **failover**. Eight chapters said "not promised: a failover". This
+# the primary fails: that is a **failover**. All eight patterns say "not promised: a failover". This
 # chapter shows what a failover does to each pattern, as its shortest run, and what helps.
 #
 # **The guarantee we want:** what the server has answered stays, or the program notices that it is
@@ -109,9 +109,6 @@ steps.measured(int(lost[0][1:]))
 TAKE = """
 if not redis.call('SET', KEYS[1], '', 'NX', 'EX', 10) then return false end
 return redis.call('INCR', KEYS[2])"""
-
-
-# %%
 fences = []
 
 
@@ -164,11 +161,19 @@ def fenced(kv):
         step("writes the row", "the database")
 
 
+# %%
+from IPython.display import display
+
 fence_story = explore({"ann": fenced, "bob": fenced}, **fence_question)
 print("the fence of kvlab:", fence_story.summary)
+display(lock_story.play(title="The lock and a failover"))
+display(fence_story.play(title="The fence and a failover"))
 
 # %% [markdown]
-# Two holders still exist in these runs. The database refuses the write of the older one.
+# Two holders still exist in these runs. The database refuses a late write of the older one.
+#
+# **Play the scheduler** in the two frames: choose who moves next, and when the server fails over. The
+# first frame can be broken, and the second cannot.
 #
 # ## 3. WAIT, and what WAIT says
 #
@@ -265,8 +270,9 @@ table.style.hide(axis="index")
 # %% [markdown]
 # - **A fence** protects what is outside of the store.
 # - **mark, WAIT, look again**: after the op, one pipeline sets a mark and sends WAIT; then the
-#   program reads whether the op is still done, and begins again if not. The look is needed because a
-#   failover may come between the op and the mark.
+#   program reads whether the op is still done, and begins again if not. The mark is a write, so WAIT
+#   has something to wait for. The look is needed because a failover may come between the op and the
+#   mark.
 # - **The same `op_id`, the same version**: an op that is sent again counts once.
 # - **A limiter** forgets its window. One more limit is the price of a failover. WAIT after each hit
 #   would cost more than the hits that it saves.
@@ -343,8 +349,7 @@ pause_story
 # **What fencing changes:** with a fence, section 2 held in every run, with one server and a failover.
 # If a double holder only costs time, one server and a TTL are enough. If a double holder costs data,
 # you need a fence, and then five nodes add little.
-
-# %% [markdown]
+#
 # ## 6. Many primaries: a cluster
 #
 # Replicas make a store live longer, and a **cluster** makes the store larger. A cluster has several
@@ -425,3 +430,100 @@ print(
     f"one lost write breaks {broken} of {len(table)} promises; {kept} ways out hold in "
     "every run; Redlock's five nodes: two holders after one clock that jumps"
 )
+
+# %% [markdown] tags=["exercise"]
+# ## Exercises
+#
+# Open `exercises/14_beyond_one_server.ipynb`: a short exercise (10 minutes) and a longer one. `check`
+# tries a failover at each moment, and draws the shortest run in which your own code is wrong.
+#
+# 1. `take`: a fence that rises through a failover.
+# 2. `add`: points that stay.
+
+# %% tags=["exercise-setup"]
+from kvlab.workshop import check, hint
+
+# %% [markdown] tags=["exercise-setup"]
+# ## The short one: a fence that rises through a failover
+#
+# Write `take(kv)`. The function takes a lock for ten seconds, and returns a **fence**: a whole number. When
+# the lock is taken, the function returns `None`. `kv` is a redis-py client.
+#
+# 1. Each fence is higher than every fence before.
+# 2. This is also true after a failover: the new server has forgotten the lock, and whatever else it had
+#    not got in time.
+#
+# The clocks of all servers are right. The clocks of the clients are not.
+#
+# If you need help, run `hint("14-short")`: three hints, then a solution.
+
+
+# %% tags=["stub"]
+TAKE = """
+if not redis.call('SET', KEYS[1], '', 'NX', 'EX', 10) then return false end
+return redis.call('INCR', KEYS[2])"""
+
+
+def take(kv):
+    return kv.eval(TAKE, 2, "door", "fence")  # and if the counter is lost?
+
+
+# %% tags=["solution"]
+TAKE = """
+if not redis.call('SET', KEYS[1], '', 'NX', 'EX', 10) then return false end
+local now = redis.call('TIME')
+local last = tonumber(redis.call('GET', KEYS[2]) or 0)
+local fence = math.max(last + 1, now[1] * 1000000 + now[2])
+redis.call('SET', KEYS[2], string.format('%.0f', fence))
+return fence"""
+
+
+def take(kv):
+    return kv.eval(TAKE, 2, "door", "fence")
+
+
+# %% tags=["check"]
+check("14-short", take)
+
+# %% [markdown] tags=["exercise-setup"]
+# ## The longer one: points that stay
+#
+# Write `add(kv, op_id, points)`. The function adds `points` to the counter `score`. When the function
+# returns, a replica has the points, and no failover can take them back. `kv` is a redis-py client whose
+# replies are text. When a connection breaks, the client sends its command or pipeline again, by itself.
+#
+# 1. The same `op_id` counts once, and another `op_id` counts too.
+# 2. The points stay and count once, whatever happens: a failover, a lost reply, a WAIT in vain, and any
+#    two of them in one run.
+# 3. Each key except `score` has a TTL.
+#
+# The script `ADD_ONCE` adds once for each `op_id`. Each server has one replica, so `WAIT 1 100` is right.
+#
+# If you need help, run `hint("14")`: three hints, then a solution.
+
+# %% tags=["exercise-setup"]
+ADD_ONCE = """
+if redis.call('SET', KEYS[2], 1, 'NX', 'EX', 600) then
+  redis.call('INCRBY', KEYS[1], ARGV[1])
+end"""
+
+
+# %% tags=["stub"]
+def add(kv, op_id, points):
+    kv.eval(ADD_ONCE, 2, "score", f"op:{op_id}", points)
+    kv.wait(1, 100)  # of whose writes does WAIT speak, and what does it answer?
+
+
+# %% tags=["solution"]
+def add(kv, op_id, points):
+    replicas = 0
+    while replicas < 1:
+        pipe = kv.pipeline(transaction=False)
+        pipe.eval(ADD_ONCE, 2, "score", f"op:{op_id}", points)
+        pipe.set("mark", 1, ex=60)
+        pipe.wait(1, 100)
+        replicas = pipe.execute()[-1]
+
+
+# %% tags=["check"]
+check("14", add)

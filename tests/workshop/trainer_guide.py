@@ -46,20 +46,25 @@ def _steps(check: Check) -> str:
     for line in check.schedule.text.splitlines():
         if step := _STEP.match(line):
             who, what = step["who"], step["what"]
-            short = re.sub(r"^the TTL of .* ends$", "a TTL ends", what)
-            short = short if short != what else _command(what)
-            found.append(short if who == "server" else f"{who} {short}")
+            found.append(_event(what) if who == "server" else f"{who} {_command(what)}")
     if len(found) > _MOST:
         found[_MOST:] = [f"and {len(found) - _MOST} more steps"]
     return " · ".join(found)
 
 
+def _event(what: str) -> str:
+    """What happens to the server."""
+    what = re.sub(r"^the TTL of .* ends$", "a TTL ends", what)
+    return re.sub(r"^is replaced by a replica without", "a failover loses", what)
+
+
 def _command(what: str) -> str:
     """The words of a step that are the same in each run."""
     lost = re.search(r"(reply|request) is lost$", what)
+    vain = " (WAIT in vain)" * what.endswith("no replica has got it")
     words = re.sub(r" before .*", "", what).split(" ")
     shown = words[: 2 if words[0] in ("sleeps", "UPDATE") else 1]
-    return " ".join(shown) + (f" ({lost[1]} lost)" if lost else "")
+    return " ".join(shown) + (f" ({lost[1]} lost)" if lost else vain)
 
 
 def generated() -> str:

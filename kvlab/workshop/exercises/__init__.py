@@ -25,6 +25,7 @@ CHAPTERS = {
     "11": "libraries",
     "12": "cache_lab",
     "13": "rest",
+    "14": "beyond_one_server",
 }
 """The module of each chapter's exercises."""
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from workshop.answers import (
+    beyond_one_server,
     cache_lab,
     explore_your_own_code,
     libraries,
@@ -33,4 +34,5 @@ ANSWERS: list[Answer] = [
     *libraries.ANSWERS,
     *cache_lab.ANSWERS,
     *rest.ANSWERS,
+    *beyond_one_server.ANSWERS,
 ]

@@ -92,7 +92,8 @@ function what(one) {
     case "lose request": return ["the request is lost"];
     case "time out": return [make("code", {}, one.request), " times out"];
     case "wait in vain": return [make("code", {}, one.request), " waits in vain"];
-    case "expire": case "flush": case "fail over": case "jump": case "look": return [one.request];
+    case "fail over": return [`fails over: ${one.request}`];
+    case "expire": case "flush": case "jump": case "look": return [one.request];
     default: return [make("code", {}, one.request)];
   }
 }
