@@ -154,11 +154,10 @@ class Executor:
             and not isinstance((replies := answer[0])[0], Exception)
         ):
             result: Any = outcome(op.decode, replies[0])
+            if isinstance(result, Outage):
+                result = fallen_back(op, result)
             if isinstance(result, BaseException):
-                if isinstance(result, Outage):
-                    result = fallen_back(op, result)
-                if isinstance(result, BaseException):
-                    raise result
+                raise result
             return result  # type: ignore[no-any-return]
         return UNSETTLED  # type: ignore[no-any-return]
 
