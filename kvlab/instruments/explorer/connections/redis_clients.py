@@ -105,9 +105,24 @@ class _Pool(redis.ConnectionPool):
         self._available_connections.append(connection)
 
 
+class _KillablePool(_Pool):
+    """The same, for connections that CLIENT KILL of a program may have ended."""
+
+    def get_connection(self, *_: Any, **__: Any) -> Any:
+        connection = super().get_connection()
+        try:
+            ended = connection.can_read()
+        except redis.ConnectionError:
+            ended = True
+        if ended:
+            connection.disconnect()
+            connection.connect()
+        return connection
+
+
 def direct(url: str) -> redis.Redis:
     """A client for the explorer's own questions."""
-    return _of(redis.ConnectionPool.from_url(url), set())
+    return _of(_KillablePool.from_url(url), set())
 
 
 def plain(server: ServerSide, **options: Any) -> KvRedis:
