@@ -89,13 +89,10 @@ timeline.head(4).style.hide(axis="index").format(precision=2, na_rep="")
 # `timeline` has a row for each quarter of a second (for each second in runs longer than 20 s).
 # `windows` has a row for each key and each window of the clock: how many requests were admitted,
 # how many may be admitted, and `busiest`. `busiest` is the highest count in any interval of a
-# window's length that ends in this window.
+# window's length that ends in this window. The second cell draws a chart of the same run.
 
 # %%
 windows.head(3).style.hide(axis="index").format(precision=2)
-
-# %% [markdown]
-# A chart of the same run:
 
 # %%
 load_charts.latency_over_time(plain)
@@ -349,6 +346,28 @@ print(f"Findings broken, from what both saw: {two.broken} of {len(two.findings)}
 # second generator leaves less CPU time for the server. To find the limit of a *server*, run the
 # generators on other machines (`--master`, `--worker`), and add generators until the rate no longer
 # grows.
+#
+# ### The highest rate that holds
+#
+# Until now we chose the rate. `kvlab load rate-limiter --find-rate --slo p99=5ms` searches for the
+# rate. A rate holds when 99 % of the calls take at most 5 ms **and** no promise of the limiter
+# breaks. Each probe is an open loop. The search climbs to a rate that fails. Then the next rate is
+# higher after a probe that held, and lower after a probe that did not. A search takes minutes, so
+# the next cell reads a search that was kept.
+
+# %%
+from kvlab.chapters.load_tests.kept_search import kept_search, search_chart, search_text
+
+search = kept_search()
+print(search_text(search))
+search_chart(search)
+
+# %% [markdown]
+# Near the limit the same rate holds in one probe and fails in the next probe. So the result is a rate
+# **with its spread**, and not one number. From the **knee** on, the 99th percentile is at least twice
+# its best. The median does not show the knee. The last line is about the generator. If the generator
+# was late where a rate failed, then the search found the limit of the generator, and the line says
+# so.
 #
 # ## 8. A restart in the middle
 #

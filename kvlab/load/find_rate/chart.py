@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from kvlab.instruments.charts.labels import label_right
+from kvlab.instruments.charts.labels import event_line, label_right
 from kvlab.instruments.charts.latency import LATENCY_LABEL
 from kvlab.instruments.charts.scales import log_x, log_y
 from kvlab.instruments.palette import COLOURS, IDLE, INK, OTHERS
@@ -41,8 +41,11 @@ def curve(search: RateSearch) -> Figure:
         if search.found is not None:
             axes.axvspan(search.found.low, search.found.high, color=IDLE, lw=0)
             axes.axvline(search.found.rate, color=INK, lw=1.2)
+        if search.knee is not None:
+            event_line(axes, search.knee, "knee")
         for slo in search.slos:
             axes.axhline(slo.seconds * 1e3, color=INK, lw=1.2, dashes=(5, 2))
+            labels.append((slo.seconds * 1e3, "SLO", INK))
         log_x(axes)
         log_y(axes)
         axes.set(xlabel="calls due a second (open loop)", ylabel=LATENCY_LABEL)
