@@ -39,7 +39,7 @@ def curve(search: RateSearch) -> Figure:
                 )
             labels.append((float(line.iloc[-1]), name, shade))
         if search.found is not None:
-            axes.axvspan(search.found.low, search.found.high, color=IDLE, lw=0)
+            axes.axvspan(search.found.low, search.found.high, color=IDLE, alpha=0.4, lw=0)
             axes.axvline(search.found.rate, color=INK, lw=1.2)
         if search.knee is not None:
             event_line(axes, search.knee, "knee")
