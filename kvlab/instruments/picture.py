@@ -17,9 +17,9 @@ def png_of(figure: Figure) -> tuple[bytes, dict[str, int]]:
     a chart has few colours.
     """
     dpi = figure.get_dpi()
-    full, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(full, format="png", dpi=2 * dpi)
-    picture = Image.open(full).quantize(_COLOURS, method=Image.Quantize.FASTOCTREE)
-    picture.save(small, "PNG", optimize=True)
     width, height = figure.get_size_inches() * dpi
+    pixels, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(pixels, format="rgba", dpi=2 * dpi)
+    full = Image.frombytes("RGBA", (int(2 * width), int(2 * height)), pixels.getvalue())
+    full.quantize(_COLOURS, method=Image.Quantize.FASTOCTREE).save(small, "PNG", optimize=True)
     return small.getvalue(), {"width": round(width), "height": round(height)}

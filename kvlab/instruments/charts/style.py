@@ -78,10 +78,11 @@ class Drawing(Figure):
     def draw(self, renderer: RendererBase) -> None:
         """Lay out, move the labels, lay out again: a moved label may change the room it needs."""
         layout = self.get_layout_engine()
-        for _ in range(2):
-            if layout is not None:
-                layout.execute(self)
+        if layout is not None:
+            layout.execute(self)
             settle(self.axes, renderer)
+            layout.execute(self)
+        settle(self.axes, renderer)
         super().draw(renderer)
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
