@@ -34,6 +34,7 @@ from tqdm.auto import tqdm
 
 from kvlab.errors import KvlabError
 from kvlab.workshop import jupyter, minutes, readme, workbook
+from kvlab.workshop.kernels import Kernels
 
 NOTEBOOKS = workbook.released() / "notebooks"
 MAX_BYTES = 1_000_000
@@ -99,13 +100,14 @@ class _QuietOutput(OutputWidget):
         """Send nothing: a stored notebook has no widgets."""
 
 
-def execute(target: Target) -> Any:
-    """The notebook with its outputs. Raises :class:`NotebookFailed` when a cell raises."""
+def execute(target: Target, kernels: Kernels) -> Any:
+    """The notebook with its outputs, from a new kernel. Raises :class:`NotebookFailed` when a cell
+    raises."""
     made = notebook(target)
     client = NotebookClient(
         made,
+        km=kernels.manager("python3"),
         timeout=CELL_SECONDS,
-        kernel_name="python3",
         record_timing=False,
         extra_arguments=["--log-level=40"],  # errors; not that loopback is unencrypted
         resources={"metadata": {"path": str(target.path.parent.resolve())}},
@@ -113,7 +115,7 @@ def execute(target: Target) -> Any:
     client.widget_registry["@jupyter-widgets/output"]["OutputModel"] = _QuietOutput
     began = time.monotonic()
     try:
-        client.execute()
+        client.execute(cleanup_kc=True)
     except CellExecutionError as problem:
         raise NotebookFailed(f"{target.path.name}: a cell raised\n{problem}") from None
     _all_solved(target.path.name, made.cells)
@@ -158,18 +160,20 @@ def differences(target: Target) -> str | None:
     return None
 
 
-def make(target: Target, *, check: bool) -> None:
+def make(target: Target, kernels: Kernels, *, check: bool) -> None:
     """Make one notebook and write it; with ``check`` compare instead of writing."""
     if check and (different := differences(target)):
         raise NotebookFailed(different)
     if not check:
         target.path.parent.mkdir(exist_ok=True)
-    made = execute(target) if target.executed else notebook(target)
+    made = execute(target, kernels) if target.executed else notebook(target)
     if not check:
         nbformat.write(made, target.path)
 
 
-def make_all(names: Sequence[str], *, check: bool, root: Path = NOTEBOOKS) -> None:
+def make_all(
+    names: Sequence[str], kernels: Kernels, *, check: bool, root: Path = NOTEBOOKS
+) -> None:
     """Make every notebook whose name begins with one of ``names`` (all without), two at a time."""
     sources = [
         source
@@ -180,7 +184,7 @@ def make_all(names: Sequence[str], *, check: bool, root: Path = NOTEBOOKS) -> No
         raise NotebookFailed(f"no source in {root.name}/source begins with {' or '.join(names)}")
     made = [target for source in sources for target in targets(source)]
     with ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool:
-        running = [pool.submit(make, target, check=check) for target in made]
+        running = [pool.submit(make, target, kernels, check=check) for target in made]
         for target, future in zip(tqdm(made, unit="notebook", disable=None), running, strict=True):
             try:
                 future.result()
@@ -199,7 +203,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     os.environ |= jupyter.environment()
     try:
-        make_all(given.names, check=given.check)
+        with Kernels() as kernels:
+            make_all(given.names, kernels, check=given.check)
         if not given.check:
             readme.update()
             minutes.update()

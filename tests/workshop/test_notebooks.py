@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import os
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 
 from kvlab.workshop import jupyter, minutes, readme
+from kvlab.workshop import kernels as kernels_module
+from kvlab.workshop.kernels import Kernels
 from kvlab.workshop.notebooks import (
     NOTEBOOKS,
     NotebookFailed,
@@ -56,6 +63,12 @@ def _jupyter_as_the_workbook_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
+@pytest.fixture(scope="module")
+def kernels() -> Iterator[Kernels]:
+    with Kernels() as prepared:
+        yield prepared
+
+
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
 def test_the_notebooks_are_what_their_source_says(source: Path) -> None:
     for target in targets(source):
@@ -70,13 +83,13 @@ def test_the_notebooks_are_what_their_source_says(source: Path) -> None:
 
 
 @pytest.mark.parametrize(("folder", "name"), EXECUTED, ids=["/".join(one) for one in EXECUTED])
-def test_a_notebook_executes(folder: str, name: str) -> None:
+def test_a_notebook_executes(folder: str, name: str, kernels: Kernels) -> None:
     (target,) = (
         target
         for target in targets(NOTEBOOKS / "source" / f"{name}.py")
         if target.path.parent.name == folder
     )
-    execute(smaller(target))
+    execute(smaller(target), kernels)
 
 
 def smaller(target: Target) -> Target:
@@ -129,8 +142,8 @@ def book(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_one_source_gives_chapter_exercise_and_solution(book: Path) -> None:
-    make_all([], check=False, root=book)
+def test_one_source_gives_chapter_exercise_and_solution(book: Path, kernels: Kernels) -> None:
+    make_all([], kernels, check=False, root=book)
     cells = {
         kind: [c.source for c in nbformat.read(book / kind / "01_one.ipynb", 4).cells]
         for kind in (".", "exercises", "solutions")
@@ -138,37 +151,66 @@ def test_one_source_gives_chapter_exercise_and_solution(book: Path) -> None:
     assert cells["."] == ["# A chapter", 'print("the chapter")', "Make y two."]
     assert cells["exercises"] == ["x = 1", "Make y two.", "y = ...", "assert y == 2"]
     assert cells["solutions"] == ["x = 1", "Make y two.", "y = x + 1", "assert y == 2"]
-    make_all([], check=True, root=book)
+    make_all([], kernels, check=True, root=book)
 
 
-def test_a_solution_that_does_not_pass_its_check_is_an_error(book: Path) -> None:
+def test_each_notebook_has_a_new_kernel_of_this_python(book: Path, kernels: Kernels) -> None:
+    (book / "source" / "01_one.py").write_text(
+        "# %%\nimport os, sys\nprint(os.getpid(), sys.prefix, 'x' in dir())\nx = 1\n"
+    )
+    (target,) = targets(book / "source" / "01_one.py")
+    said = [execute(target, kernels).cells[0].outputs[0].text.split() for _ in range(2)]
+    assert [words[1:] for words in said] == [[sys.prefix, "False"]] * 2
+    assert len({words[0] for words in said} | {str(os.getpid())}) == 3
+
+
+def test_a_kernel_ends_with_whoever_started_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels_module, "_IMPORTS", ["ipykernel.kernelapp"])
+
+    async def start_and_kill() -> None:
+        manager = prepared.manager("python3")
+        await manager.start_kernel()
+        client = manager.client()
+        client.start_channels()
+        await client.wait_for_ready(timeout=60)
+        kernel = psutil.Process(manager.provisioner.pid)
+        psutil.Process(kernel.ppid()).kill()
+        assert psutil.wait_procs([kernel], 60)[0] == [kernel]
+        client.stop_channels()
+        await manager.cleanup_resources()
+
+    with Kernels() as prepared:
+        asyncio.run(start_and_kill())
+
+
+def test_a_solution_that_does_not_pass_its_check_is_an_error(book: Path, kernels: Kernels) -> None:
     source = book / "source" / "01_one.py"
     source.write_text(SOURCE.replace("x + 1", "x + 2"))
     with pytest.raises(NotebookFailed, match="AssertionError"):
-        make_all([], check=False, root=book)
+        make_all([], kernels, check=False, root=book)
 
 
-def test_a_widget_is_not_stored(book: Path) -> None:
+def test_a_widget_is_not_stored(book: Path, kernels: Kernels) -> None:
     source = book / "source" / "01_one.py"
     widget = "import ipywidgets; display(ipywidgets.IntSlider()); print('the chapter')"
     source.write_text(SOURCE.replace('print("the chapter")', widget))
-    make_all([], check=False, root=book)
+    make_all([], kernels, check=False, root=book)
     stored = nbformat.read(book / "01_one.ipynb", 4)
     assert [output.output_type for output in stored.cells[1].outputs] == ["stream"]
     assert "widgets" not in stored.metadata
 
 
-def test_a_changed_source_is_noticed(book: Path) -> None:
-    make_all([], check=False, root=book)
+def test_a_changed_source_is_noticed(book: Path, kernels: Kernels) -> None:
+    make_all([], kernels, check=False, root=book)
     source = book / "source" / "01_one.py"
     source.write_text(SOURCE.replace("the chapter", "a chapter"))
     with pytest.raises(NotebookFailed, match="cell 2 differs"):
-        make_all([], check=True, root=book)
+        make_all([], kernels, check=True, root=book)
 
 
-def test_a_missing_notebook_is_noticed(book: Path) -> None:
+def test_a_missing_notebook_is_noticed(book: Path, kernels: Kernels) -> None:
     with pytest.raises(NotebookFailed, match="missing"):
-        make_all([], check=True, root=book)
+        make_all([], kernels, check=True, root=book)
 
 
 def test_an_unknown_chapter_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -188,10 +230,10 @@ print(len(shown.outputs))
 """
 
 
-def test_the_builder_sends_nothing_but_cells_to_a_kernel(tmp_path: Path) -> None:
+def test_the_builder_sends_nothing_but_cells_to_a_kernel(tmp_path: Path, kernels: Kernels) -> None:
     """What else it sent could hide the reply that it waits for."""
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "01_one.py").write_text(WIDGET)
-    make_all([], check=False, root=tmp_path)
+    make_all([], kernels, check=False, root=tmp_path)
     cells = nbformat.read(tmp_path / "01_one.ipynb", 4).cells
     assert [output.text for output in cells[1].outputs] == ["0\n"]
