@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import importlib.util
 import re
@@ -89,13 +90,19 @@ def _absent(name: str, why: str) -> Engine:
 
 def _binary(name: str, path: str) -> Engine:
     try:
-        said = subprocess.run(
-            [path, "--version"], capture_output=True, text=True, timeout=10, check=True
-        ).stdout
+        version = _version(path)
     except (OSError, subprocess.SubprocessError) as error:
         return _absent(name, f"its server does not run here: {error}")
+    return Engine(name, version, (path,), None)
+
+
+@functools.cache
+def _version(path: str) -> str | None:
+    """The version of the server at ``path``; one that does not run raises, and is asked again."""
+    command = [path, "--version"]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
     version = re.search(r"v=(\S+)", said)
-    return Engine(name, version[1] if version else None, (path,), None)
+    return version[1] if version else None
 
 
 @contextmanager

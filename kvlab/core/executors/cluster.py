@@ -31,8 +31,11 @@ class Cluster:
         self._start = [(str(n.host), int(n.port)) for n in manager.startup_nodes.values()]
         self._nodes: list[Address] = []
         self._homes: list[Address | None] = [None] * SLOTS
-        for slot, nodes in manager.slots_cache.items():
-            self._homes[slot] = (str(nodes[0].host), int(nodes[0].port))
+        named: dict[str, Address] = {}  # few, while the slots are many
+        for slot, (home, *_) in manager.slots_cache.items():
+            if home.name not in named:
+                named[home.name] = (str(home.host), int(home.port))
+            self._homes[slot] = named[home.name]
         self.suspects = set() if manager.slots_cache else {*self._start}
         """The nodes whose answers made the map doubtful: it is to be read again, from them last."""
         self._asked_at = float("-inf")
