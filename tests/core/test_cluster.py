@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio
+from redis.cluster import LoadBalancingStrategy
 from redis.crc import key_slot
 
 from benchmarks.studies import cluster_load
@@ -189,6 +190,29 @@ def test_atomic_over_two_slots_is_refused_before_anything_is_sent(kv: Kv) -> Non
         kv.run(Op("DBSIZE"))
     assert kv.round_trips == before
     assert kv.run(a, Op("ECHO", "x"), Op("INCR", Key("{7}")), atomic=True) == (1, b"x", 1)
+
+
+def test_what_the_client_does_on_each_connection_is_done_on_ours_too(
+    cluster: RunningCluster, prefix: str
+) -> None:
+    """And not READONLY, which a client that reads from replicas sends: such reads may be old."""
+
+    def greet(connection: Any) -> None:
+        connection.send_command("CLIENT", "SETNAME", "greeted")
+        assert connection.read_response() == b"OK"
+
+    how: dict[str, Any] = {"redis_connect_func": greet}
+    how["load_balancing_strategy"] = LoadBalancingStrategy.ROUND_ROBIN  # also from replicas
+    with cluster.client(**how) as client, Kv(client, prefix=prefix) as kv:
+        names = names_by_node(kv, 1)
+        kv.run(*increments(names))
+        for node in cluster.primaries:
+            with node.client() as direct:
+                listed = str(direct.execute_command(b"CLIENT", "LIST").decode()).splitlines()
+            ours = [line for line in listed if "name=greeted" in line and "resp=2" in line]
+            assert ours
+            assert not [line for line in ours if "flags=r" in line]
+        kv.clear()
 
 
 def test_each_node_gets_a_script_that_it_lacks(kv: Kv) -> None:

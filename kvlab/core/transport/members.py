@@ -6,7 +6,10 @@
   name of the service whose primary they know. User and password are those of the primary; those
   of the Sentinels stand behind a ``?``: ``sentinel_username=…&sentinel_password=…``.
 
-``rediss`` is for TLS, and ``valkey`` and ``valkeys`` mean the same as ``redis`` and ``rediss``.
+``rediss`` is for TLS, of all these servers, and ``valkey`` and ``valkeys`` mean the same as
+``redis`` and ``rediss``. Behind the ``?`` are redis-py's options of TLS: ``ssl_ca_certs``,
+``ssl_certfile``, ``ssl_keyfile``, ``ssl_cert_reqs`` and ``ssl_check_hostname``. For all else pass a
+redis-py client to ``Kv``. The embedded servers speak no TLS.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import redis.asyncio.cluster
 import redis.asyncio.sentinel
@@ -23,7 +26,8 @@ import redis.cluster
 import redis.sentinel
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, RedisClusterException
+from redis.connection import parse_url
+from redis.exceptions import AuthenticationError, RedisClusterException, RedisError
 from redis.retry import Retry
 
 from kvlab.core.server_url import check_hosts
@@ -32,6 +36,8 @@ from kvlab.errors import InvalidArgument, ServerRefused, ServerUnavailable
 
 _PORTS = {"cluster": 6379, "sentinel": 26379}
 _SENTINEL_OPTIONS = {"sentinel_username": "username", "sentinel_password": "password"}
+_TLS_OPTIONS = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs"}
+_TLS_OPTIONS |= {"ssl_check_hostname"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,7 @@ class Members:
     service: str = ""
     database: int = 0
     of_sentinels: Mapping[str, str] = field(default_factory=dict, repr=False)
+    of_tls: Mapping[str, Any] = field(default_factory=dict, repr=False)
     allow_remote: bool | None = None
 
     def client(self, timeout: float) -> Any:
@@ -56,7 +63,7 @@ class Members:
         settings = self._settings(timeout)
         retry = Retry(NoBackoff(), 0)
         if self.kind == "sentinel":
-            own = self._for_sentinels(timeout)
+            own = self._for_sentinels(timeout, retry)
             sentinels: Any = _Sentinel(self.addresses, sentinel_kwargs=own)  # type: ignore[no-untyped-call]
             sentinels.check = self._checked
             return sentinels.master_for(self.service, db=self.database, retry=retry, **settings)
@@ -77,7 +84,7 @@ class Members:
         settings = self._settings(timeout)
         retry = AsyncRetry(NoBackoff(), 0)
         if self.kind == "sentinel":
-            own = self._for_sentinels(timeout)
+            own = self._for_sentinels(timeout, retry)
             sentinels: Any = _AsyncSentinel(self.addresses, sentinel_kwargs=own)  # type: ignore[no-untyped-call]
             sentinels.check = self._checked
             return sentinels.master_for(self.service, db=self.database, retry=retry, **settings)
@@ -94,11 +101,12 @@ class Members:
     def _settings(self, timeout: float) -> dict[str, Any]:
         waits = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
         who = {"username": self.user, "password": self.password, "ssl": self.tls}
-        return {**waits, **who, "max_connections": MAX_CONNECTIONS}
+        return {**waits, **who, **self.of_tls, "max_connections": MAX_CONNECTIONS}
 
-    def _for_sentinels(self, timeout: float) -> dict[str, Any]:
-        waits = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
-        return {**waits, "ssl": self.tls, **self.of_sentinels}
+    def _for_sentinels(self, timeout: float, retry: Any) -> dict[str, Any]:
+        # Without one of ours redis-py asks a dead Sentinel ten times before it asks the next.
+        waits = {"socket_timeout": timeout, "socket_connect_timeout": timeout, "retry": retry}
+        return {**waits, "ssl": self.tls, **self.of_tls, **self.of_sentinels}
 
 
 class _Sentinel(redis.sentinel.Sentinel):
@@ -151,18 +159,14 @@ def _parsed(kind: str, tls: bool, rest: str) -> Members:
     if kind == "cluster":
         if path not in ("", "0"):
             raise InvalidArgument(f"a cluster has database 0 alone, not {path!r}")
-        if query:
-            raise InvalidArgument("the URL of a cluster has no options: pass a redis-py client")
-        return Members(kind, addresses, tls, *account)
+        of_tls, _ = _options(query, tls, {})
+        return Members(kind, addresses, tls, *account, of_tls=of_tls)
     service, _, database = path.partition("/")
     if not service:
         raise InvalidArgument("the name of the service is missing: redis+sentinel://HOST/SERVICE")
     if database and not database.isdecimal():
         raise InvalidArgument(f"a database must be a number, not {database!r}")
-    options = dict(parse_qsl(query))
-    if unknown := sorted({*options} - {*_SENTINEL_OPTIONS}):
-        raise InvalidArgument(f"unknown behind the ?: {', '.join(unknown)}")
-    of_sentinels = {_SENTINEL_OPTIONS[name]: value for name, value in options.items()}
+    of_tls, of_sentinels = _options(query, tls, _SENTINEL_OPTIONS)
     return Members(
         kind,
         addresses,
@@ -171,7 +175,28 @@ def _parsed(kind: str, tls: bool, rest: str) -> Members:
         service=unquote(service),
         database=int(database or 0),
         of_sentinels=of_sentinels,
+        of_tls=of_tls,
     )
+
+
+def _options(
+    query: str, tls: bool, names: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The options of TLS behind the ``?``, and the others by the names that they have inside."""
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    if unknown := sorted({*options} - {*names} - _TLS_OPTIONS):
+        listed = ", ".join(unknown)
+        raise InvalidArgument(f"unknown behind the ?: {listed}; pass a redis-py client to Kv")
+    of_tls = {name: value for name, value in options.items() if name in _TLS_OPTIONS}
+    if of_tls and not tls:
+        raise InvalidArgument(f"{', '.join(of_tls)} needs TLS: the URL must begin with rediss+")
+    try:
+        of_tls = parse_url(f"rediss://localhost?{urlencode(of_tls)}")
+        of_tls.pop("connection_class")(**of_tls)
+    except (ValueError, RedisError) as problem:
+        raise InvalidArgument(f"an option of TLS is wrong: {problem}") from None
+    del of_tls["host"]
+    return of_tls, {names[name]: value for name, value in options.items() if name in names}
 
 
 def _address(text: str, default: int) -> tuple[str, int]:

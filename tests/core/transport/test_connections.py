@@ -31,7 +31,7 @@ from kvlab.core.transport.health import Health
 from kvlab.core.transport.pool import Connections
 from kvlab.errors import InvalidArgument, RemoteNotAllowed, ServerRefused, ServerUnavailable
 from kvlab.server import engines
-from kvlab.server.running_server import RunningServer
+from kvlab.server.running_server import RunningServer, free_port
 
 # --- the same raw replies whatever the client ----------------------------------------------
 
@@ -143,29 +143,12 @@ def test_a_unix_socket(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(scope="module")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, str]]:
+def tls(of_tls: dict[str, str]) -> Iterator[tuple[int, str]]:
     """A server that speaks TLS, and the certificate to trust."""
-    engine = engines.find("redis")
-    if engine.missing or shutil.which("openssl") is None:
-        pytest.skip(f"needs redis-server with TLS and openssl: {engine.missing or 'no openssl'}")
-    here = tmp_path_factory.mktemp("tls")
-    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-    make += ["-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    make += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    make += ["-keyout", "key.pem", "-out", "cert.pem"]
-    subprocess.run(make, cwd=here, check=True, capture_output=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    options = {
-        "tls-port": str(port),
-        "tls-cert-file": str(here / "cert.pem"),
-        "tls-key-file": str(here / "key.pem"),
-        "tls-auth-clients": "no",
-    }
+    port = free_port()
     try:
-        with engines.start("redis", options=options):
-            yield port, str(here / "cert.pem")
+        with engines.start("redis", options={**of_tls, "tls-port": str(port)}):
+            yield port, of_tls["tls-ca-cert-file"]
     except ServerUnavailable as problem:
         pytest.skip(f"redis-server on PATH was built without TLS: {problem}")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +47,14 @@ def sentinel(watched: str, directory: Path) -> Iterator[int]:
         watcher.end()
 
 
+def hang_up_on_all(listening: socket.socket, heard: list[int]) -> None:
+    with contextlib.suppress(OSError):  # it was shut down
+        while True:
+            connection, (_, port) = listening.accept()
+            heard.append(port)
+            connection.close()
+
+
 def test_what_they_say() -> None:
     found = members("valkeys+sentinel://ann:p%40ss@127.0.0.1,[::1]:7/orders/2?sentinel_password=x")
     assert found is not None
@@ -59,7 +69,10 @@ def test_what_they_say() -> None:
     ("url", "said"),
     [
         ("redis+cluster://127.0.0.1:1/3", "database 0 alone"),
-        ("redis+cluster://127.0.0.1:1?x=1", "no options"),
+        ("redis+cluster://127.0.0.1:1?x=1", "unknown behind the [?]: x"),
+        ("redis+cluster://127.0.0.1:1?ssl_ca_certs=/ca.pem", "ssl_ca_certs needs TLS"),
+        ("redis+sentinel://127.0.0.1:1/orders?ssl_keyfile=k", "ssl_keyfile needs TLS"),
+        ("rediss+cluster://127.0.0.1:1?ssl_cert_reqs=perhaps", "option of TLS is wrong"),
         ("redis+cluster://127.0.0.1:one", "HOST:PORT"),
         ("redis+cluster://", "HOST:PORT"),
         ("redis+sentinel://127.0.0.1:1", "name of the service is missing"),
@@ -127,6 +140,15 @@ def test_a_primary_behind_a_sentinel(server: RunningServer, tmp_path: Path) -> N
             assert "orders" in repr(kv)
         with server.client(db=3) as direct:
             assert direct.get("s:k") == b"1"
+        with socket.create_server(("127.0.0.1", 0)) as deaf:
+            calls = threading.Thread(target=hang_up_on_all, args=(deaf, heard := list[int]()))
+            calls.start()
+            both = f"127.0.0.1:{deaf.getsockname()[1]},127.0.0.1:{port}"
+            with kvlab.connect(f"redis+sentinel://{both}/orders/3", prefix="s") as kv:
+                assert kv.run(Op("GET", Key("k"))) == b"1"
+            deaf.shutdown(socket.SHUT_RDWR)
+            calls.join()
+        assert len(heard) == 1  # a dead Sentinel is asked once
         other = kvlab.connect(f"redis+sentinel://127.0.0.1:{port}/other", deadline=0.1)
         with other, pytest.raises(KvlabError, match="other"):
             other.run(Op("PING"))
