@@ -192,26 +192,28 @@ def test_atomic_over_two_slots_is_refused_before_anything_is_sent(kv: Kv) -> Non
     assert kv.run(a, Op("ECHO", "x"), Op("INCR", Key("{7}")), atomic=True) == (1, b"x", 1)
 
 
+@pytest.mark.parametrize("greets", [True, False])
 def test_what_the_client_does_on_each_connection_is_done_on_ours_too(
-    cluster: RunningCluster, prefix: str
+    cluster: RunningCluster, prefix: str, greets: bool
 ) -> None:
     """And not READONLY, which a client that reads from replicas sends: such reads may be old."""
+    answers: list[Any] = []
 
     def greet(connection: Any) -> None:
-        connection.send_command("CLIENT", "SETNAME", "greeted")
-        assert connection.read_response() == b"OK"
+        connection.send_command("ECHO", "hello")
+        answers.append(connection.read_response())
 
-    how: dict[str, Any] = {"redis_connect_func": greet}
+    how: dict[str, Any] = {"client_name": prefix, "redis_connect_func": greet if greets else None}
     how["load_balancing_strategy"] = LoadBalancingStrategy.ROUND_ROBIN  # also from replicas
     with cluster.client(**how) as client, Kv(client, prefix=prefix) as kv:
-        names = names_by_node(kv, 1)
-        kv.run(*increments(names))
+        answers.clear()
+        kv.run(*increments(names_by_node(kv, 1)))
+        assert answers == [b"hello"] * (3 if greets else 0)
         for node in cluster.primaries:
             with node.client() as direct:
-                listed = str(direct.execute_command(b"CLIENT", "LIST").decode()).splitlines()
-            ours = [line for line in listed if "name=greeted" in line and "resp=2" in line]
-            assert ours
-            assert not [line for line in ours if "flags=r" in line]
+                lines = str(direct.execute_command(b"CLIENT", "LIST").decode()).splitlines()
+            (ours,) = (line for line in lines if f"name={prefix} " in line and "resp=2" in line)
+            assert "flags=N" in ours
         kv.clear()
 
 
