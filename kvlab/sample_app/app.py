@@ -43,6 +43,7 @@ from kvlab.sample_app.services import Shared, opened
 from kvlab.sample_app.settings import DATABASE, AppSettings, read_settings
 from kvlab.sample_app.settings import __doc__ as settings_doc
 from kvlab.server.listening import address, listening
+from kvlab.server.strict_http import StrictHttp
 
 MAX_BODY = 64 * 1024
 _ROUTES = (page, work, people, profiles, board, flags)
@@ -118,6 +119,7 @@ def _serve(workers: int, bound: socket.socket, settings: AppSettings, store: str
         workers=workers,
         # Otherwise uvicorn believes X-Forwarded-For of any peer on loopback.
         proxy_headers=False,
+        http=StrictHttp,
         server_header=False,
         access_log=False,
         log_level="warning",

@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -414,6 +416,17 @@ def test_a_bad_body_is_refused_with_one_shape(ask: Client, body: bytes, status: 
         assert set(answer.body) == {"status", "title", "detail", "applied"}
         assert answer.body["applied"] is False
     assert ask("GET", "/api/board/top").body["entries"] == []
+
+
+def test_no_request_hides_in_the_body_of_another(app: WebApp) -> None:
+    """The whole table is the gateway's: tests/rest_gateway/test_rest_framing.py."""
+    where, hidden = urlsplit(app.url), b"GET /health HTTP/1.1\r\nHost: app.example\r\n\r\n"
+    two = f"Transfer-Encoding: chunked\r\nContent-Length: {len(hidden) + 5}"
+    head = f"POST /api/work HTTP/1.1\r\nHost: app.example\r\n{two}\r\n\r\n0\r\n\r\n".encode()
+    with socket.create_connection((where.hostname, where.port or 0), 30) as client:
+        client.sendall(head + hidden)
+        said = b"".join(iter(lambda: client.recv(1 << 16), b""))
+    assert re.findall(rb"HTTP/1\.1 (\d+) ", said) == [b"400"]
 
 
 def test_an_unknown_method_is_answered_with_the_known_ones(ask: Client) -> None:

@@ -18,6 +18,7 @@ import kvlab
 from kvlab.errors import KvlabError
 from kvlab.server import engines
 from kvlab.server.listening import address, is_open, listening
+from kvlab.server.strict_http import StrictHttp
 from kvlab.workshop.room.app import app_of
 from kvlab.workshop.room.one_server import OneServer
 from kvlab.workshop.room.room import Room
@@ -106,6 +107,7 @@ async def _serve(
         config = uvicorn.Config(
             app,
             proxy_headers=False,  # otherwise uvicorn believes X-Forwarded-For of any peer
+            http=StrictHttp,
             server_header=False,
             access_log=False,
             log_level="warning",
