@@ -19,4 +19,6 @@ COLOURS = {
     "Redis": "#D55E00",
     "fakeredis": "#008F68",
 }
+TINTS, ON_TINT = {"naive": "#F3D2B9", "hit": "#B9E0D5", "none": "#DFE2E6"}, "#1C2026"
+"""Opaque fillings, and the ink of words on them: as readable on a dark page as on a white one."""
 OTHERS = ("#008F68", "#BB5F94", "#A87400", "#8467D7")

@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from kvlab.bench.matrix import EARLIER, Cell, Matrix
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.charts.style import STYLE, Drawing
-from kvlab.instruments.palette import COLOURS, GRID
+from kvlab.instruments.palette import COLOURS, FAINT, GRID, INK, ON_TINT, TINTS
 
 SIGNS = {
     "holds": "✓",
@@ -26,7 +26,7 @@ SIGNS = {
     "can't be driven": "⊘",
 }
 WORDS = {"not applicable": "–", "can't be driven": "⊘ not driven"}
-SHADES = {"holds": COLOURS["hit"], "breaks": COLOURS["naive"]}
+SHADES = {"holds": "hit", "breaks": "naive"}
 LEGEND = (
     "✓ holds in all n schedules, and n    ✗ breaks    ✗ alone: breaks without a fault too    "
     "◇ no library of this family can hold it\n"
@@ -112,7 +112,9 @@ def _row(axes: Axes, middle: float, row: Sequence[Cell]) -> None:
     for at, cell in enumerate(row):
         left = NAMES + TRIPS + CELL * at
         axes.add_patch(Rectangle((left + 0.03, middle - 0.115), CELL - 0.06, 0.23, **_look(cell)))
-        axes.text(_middle(at), middle, words_of(cell), ha="center", va="center", size=8.5)
+        ink = INK if cell.verdict == "not applicable" else ON_TINT
+        words = words_of(cell)
+        axes.text(_middle(at), middle, words, ha="center", va="center", size=8.5, color=ink)
 
 
 def words_of(cell: Cell) -> str:
@@ -126,11 +128,12 @@ def words_of(cell: Cell) -> str:
 
 
 def _look(cell: Cell) -> dict[str, Any]:
-    shade = SHADES.get(cell.verdict)
-    if shade is None:
+    if cell.verdict == "not applicable":
         return {"facecolor": "none", "edgecolor": GRID, "linewidth": 0.6}
+    name = SHADES.get(cell.verdict, "none")
     width = 1.6 if cell.verdict == "breaks" and cell.says != EARLIER else 0.6
-    return {"facecolor": (shade, 0.13), "edgecolor": shade, "linewidth": width}
+    edge = COLOURS.get(name, FAINT)
+    return {"facecolor": TINTS[name], "edgecolor": edge, "linewidth": width}
 
 
 def _middle(at: int) -> float:

@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
+from matplotlib.colors import to_hex
 
 from benchmarks.libraries.explored import explored
 from benchmarks.libraries.promised import QUOTES, unfounded
@@ -18,6 +19,7 @@ from kvlab.chapters.libraries.broken_runs import BrokenRuns, broken_runs
 from kvlab.chapters.libraries.race_matrix import SIGNS, kept_matrix, race_matrix, unbroken, words_of
 from kvlab.chapters.libraries.whole_request import kept_requests, totals, whole_request_chart
 from kvlab.errors import InvalidArgument
+from kvlab.instruments.palette import ON_TINT, TINTS
 
 MATRIX = kept_matrix()
 
@@ -79,6 +81,15 @@ def test_the_picture_has_a_row_a_library_in_the_order_of_the_matrix() -> None:
     assert [text for text in texts if text in names] == names
     with pytest.raises(InvalidArgument, match="no family 'session'"):
         race_matrix(MATRIX, "session")
+
+
+def test_the_words_of_a_cell_have_the_ink_of_its_tint() -> None:
+    axes = race_matrix(MATRIX, "rate limiter").axes[0]
+    tinted = [cell for cell in axes.patches if cell.get_facecolor()[3] == 1]
+    assert {to_hex(cell.get_facecolor()).upper() for cell in tinted} == {*TINTS.values()}
+    for cell in tinted:
+        (words,) = (text for text in axes.texts if cell.get_bbox().contains(*text.get_position()))
+        assert words.get_color() == ON_TINT
 
 
 def test_unbroken_rows_have_no_broken_cell() -> None:

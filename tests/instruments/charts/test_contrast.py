@@ -18,7 +18,7 @@ from matplotlib.text import Text
 
 from kvlab.instruments import charts
 from kvlab.instruments.charts.style import STYLE, Drawing
-from kvlab.instruments.palette import COLOURS, FAINT, GRID, IDLE, INK, OTHERS
+from kvlab.instruments.palette import COLOURS, FAINT, GRID, IDLE, INK, ON_TINT, OTHERS, TINTS
 
 WHITE, DARK = "#ffffff", "#111111"
 BEST = 4.35  # what one colour can reach on both
@@ -60,6 +60,13 @@ def test_text_is_as_readable_on_both_as_one_colour_can_be() -> None:
     texts = {STYLE[key] for key in ("text.color", "axes.labelcolor", "xtick.color", "ytick.color")}
     assert texts == {INK}
     assert worst(INK) >= BEST - 0.1
+
+
+@pytest.mark.parametrize("tint", TINTS.values())
+def test_words_on_a_tint_are_readable_on_any_page(tint: str) -> None:
+    assert to_rgba(tint)[3] == 1
+    assert contrast(ON_TINT, tint) >= 4.5
+    assert contrast(INK, tint) < 4.5  # why there is an ink of its own
 
 
 def test_what_is_seen_through_is_a_mid_grey() -> None:
