@@ -89,7 +89,7 @@ timeline.head(4).style.hide(axis="index").format(precision=2, na_rep="")
 # `timeline` has a row for each quarter of a second (for each second in runs longer than 20 s).
 # `windows` has a row for each key and each window of the clock: how many requests were admitted,
 # how many may be admitted, and `busiest`. `busiest` is the highest count in any interval of a
-# window's length that ends in this window. The second cell draws a chart of the same run.
+# window's length that ends in this window. The cell after `windows` draws a chart of the same run.
 
 # %%
 windows.head(3).style.hide(axis="index").format(precision=2)
@@ -270,8 +270,9 @@ slow_calls({"closed loop": closed, "open loop": opened})
 # this **coordinated omission**. The users of a web site do not wait for each other.
 #
 # The next cell computes both percentiles for a server that pauses once in a run. In a closed loop
-# there are as many slow calls as users, among all calls. In an open loop one per cent of the calls
-# were due in the first moments of the pause. So the 99th percentile is the length of the pause
+# there are as many slow calls as users, among all calls. In an open loop a call that is due in the
+# pause waits until the pause ends. One per cent of all calls wait longest: those that are due when
+# the pause begins, for one per cent of the run. So the 99th percentile is the length of the pause
 # minus one per cent of the run. Move the knob `users`: the number of the closed loop depends on the
 # number of users, and not on the length of the pause.
 
@@ -424,8 +425,8 @@ print(
 # ## Exercises
 #
 # Open `exercises/10_load_tests.ipynb`: a short exercise (10 minutes) and a longer one. You write one function
-# for each. `check` tries your function in every order of its commands, and with crashes, lost replies and
-# TTLs that end. When a promise breaks, `check` draws the shortest run in which your own code is wrong.
+# for each. `check` tries your function on cases whose right answer is known, and shows the first case in
+# which your answer is wrong.
 #
 # 1. `latencies`: latency from the intended start.
 # 2. `judge_window`: a judge of a fixed window.

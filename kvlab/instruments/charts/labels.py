@@ -17,7 +17,7 @@ from matplotlib.backend_bases import RendererBase
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
-from kvlab.instruments.palette import COLOURS, FAINT
+from kvlab.instruments.palette import COLOURS, FAINT, INK
 
 TITLE: Any = {"fontsize": 13, "fontweight": "bold"}
 _BESIDE, _EVENT, _NOTE = "beside a line", "event", "note"
@@ -34,6 +34,7 @@ def note(axes: Axes, text: str) -> None:
         xytext=(0, 6),
         textcoords="offset points",
         fontsize=10,
+        color=INK,
         label=_NOTE,
         in_layout=False,  # the title's distance makes room for it
     )

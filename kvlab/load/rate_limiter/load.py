@@ -32,7 +32,7 @@ class RateLimiterLoad:
         name += " beside the naive control" * settings.control
         return (
             f"Rate limiter: {name}, {settings.limit} per {settings.window:g} s, "
-            f"{settings.keys} keys"
+            f"{settings.keys} key{'s' * (settings.keys != 1)}"
         )
 
     def app_settings(self, settings: LimiterSettings) -> dict[str, Any]:

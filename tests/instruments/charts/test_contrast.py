@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from kvlab.instruments import charts
+from kvlab.instruments.charts.labels import note
 from kvlab.instruments.charts.style import STYLE, Drawing
 from kvlab.instruments.palette import COLOURS, FAINT, GRID, IDLE, INK, ON_TINT, OTHERS, TINTS
 
@@ -83,6 +84,7 @@ def figures() -> list[Figure]:
         frame, x="size", y="ms", by="who", title="t", xlabel="x", ylabel="y (ms)", limit=1.0
     )
     bar = charts.bars(frame, x="size", y="ms", by="who", title="t", ylabel="y (ms)", remark="r")
+    note(line.axes[0], "added when the style's context has ended")
     return [line, bar]
 
 
