@@ -28,7 +28,7 @@ SIGNS = {
 WORDS = {"not applicable": "–", "can't be driven": "⊘ not driven"}
 SHADES = {"holds": "hit", "breaks": "naive"}
 LEGEND = (
-    "✓ holds in all n schedules, and n    ✗ breaks    ✗ alone: breaks without a fault too    "
+    "✓ all n: holds in all n schedules    ✗ breaks    ✗ alone: breaks without a fault too    "
     "◇ no library of this family can hold it\n"
     "– no such fault here    ? search not finished    ⊘ cannot be driven    "
     "≠ the broken run could not be made again on a real server\n"
