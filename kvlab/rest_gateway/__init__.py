@@ -36,6 +36,7 @@ format of answers.
 
 from kvlab.rest.protocol import MAX_ANSWER
 from kvlab.rest_gateway.child_process import ServedGateway, serving
-from kvlab.rest_gateway.gateway import MAX_BODY, PATIENCE, Gateway, Tokens
+from kvlab.rest_gateway.gateway import MAX_BODY, PATIENCE, Gateway
+from kvlab.rest_gateway.tokens import Tokens
 
 __all__ = ["MAX_ANSWER", "MAX_BODY", "PATIENCE", "Gateway", "ServedGateway", "Tokens", "serving"]

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
-import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qs
 
 from kvlab.core.executors.async_client import AsyncKv
 from kvlab.core.op import Op
@@ -19,6 +14,7 @@ from kvlab.rest_gateway.answer import Answer, RestRefused, answer, error
 from kvlab.rest_gateway.request import Asked, asked
 from kvlab.rest_gateway.rights import Rights
 from kvlab.rest_gateway.scripts import Scripts
+from kvlab.rest_gateway.tokens import Tokens, token_in
 
 MAX_BODY = 16 * 1024 * 1024
 """The most bytes of a request's body."""
@@ -31,37 +27,6 @@ _UNREAD = frozenset({401, 405, 408, 413})
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-
-
-def _new_token() -> str:
-    return secrets.token_urlsafe(32)
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """Both tokens of a gateway, drawn at random unless given; no repr shows them."""
-
-    full: str = field(default_factory=_new_token, repr=False)
-    read_only: str = field(default_factory=_new_token, repr=False)
-
-    def __post_init__(self) -> None:
-        for token in (self.full, self.read_only):
-            if not isinstance(token, str) or not token.isascii() or len(token) < 16:
-                raise InvalidArgument("a token must have at least 16 characters of ASCII")
-        if self.full == self.read_only:
-            raise InvalidArgument("the read-only token must be another one")
-
-    def is_read_only(self, given: bytes) -> bool:
-        """Whether this is the read-only token; :class:`RestRefused` for none. In constant time."""
-        # Of equal length, so that no comparison tells how long a token is.
-        seen = hashlib.sha256(given).digest()
-        full, read_only = (
-            hmac.compare_digest(seen, hashlib.sha256(token.encode()).digest())
-            for token in (self.full, self.read_only)
-        )
-        if not full and not read_only:
-            raise RestRefused(401, "WRONGPASS invalid or missing auth token")
-        return not full
 
 
 class Gateway:
@@ -98,7 +63,7 @@ class Gateway:
 
     async def _answer(self, scope: Message, receive: Receive) -> Answer:
         headers = dict(scope["headers"])
-        read_only = self._tokens.is_read_only(_token(scope["headers"], scope["query_string"]))
+        read_only = self._tokens.is_read_only(token_in(scope["headers"], scope["query_string"]))
         if scope["method"] not in ("GET", "HEAD", "POST", "PUT"):
             raise RestRefused(405, "ERR only GET, HEAD, POST and PUT are answered")
         if headers.get(b"upstash-response-format", b"json").lower() != b"json":
@@ -162,18 +127,6 @@ class Gateway:
             else self._scripts.answered(command, next(replies))
             for command, refusal in zip(commands, refusals, strict=True)
         ]
-
-
-def _token(headers: list[tuple[bytes, bytes]], query: bytes) -> bytes:
-    """The token of a request; none where two are said: a proxy may have looked at the other."""
-    said = [value for name, value in headers if name == b"authorization"]
-    if len(said) > 1:
-        return b""
-    kind, _, token = (said or [b""])[0].partition(b" ")
-    if kind.lower() == b"bearer":
-        return bytes(token.strip())
-    given = parse_qs(query).get(b"_token", [b""])
-    return given[0]
 
 
 def _too_large() -> RestRefused:

@@ -10,9 +10,10 @@ import uvicorn
 
 from kvlab.core.executors.connect import aconnect
 from kvlab.core.server_url import server_url
-from kvlab.rest_gateway.gateway import Gateway, Tokens
+from kvlab.rest_gateway.gateway import Gateway
 from kvlab.rest_gateway.http_connection import HttpConnection
 from kvlab.rest_gateway.rights import Rights
+from kvlab.rest_gateway.tokens import Tokens
 from kvlab.server.listening import address, is_open, listening
 
 URL, TOKEN, READ_ONLY = "KV_REST_API_URL", "KV_REST_API_TOKEN", "KV_REST_API_READ_ONLY_TOKEN"

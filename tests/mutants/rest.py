@@ -11,6 +11,7 @@ GATEWAY = "kvlab/rest_gateway/gateway.py"
 HTTP = "kvlab/server/strict_http.py"
 REQUEST = "kvlab/rest_gateway/request.py"
 RIGHTS = "kvlab/rest_gateway/rights.py"
+TOKENS = "kvlab/rest_gateway/tokens.py"
 TESTS = ("tests/rest/test_rest_executor.py",)
 GATEWAY_TESTS = ("tests/rest_gateway/test_rest_gateway.py",)
 SLOW_TESTS = ("tests/rest_gateway/test_rest_gateway_slow.py",)
@@ -120,7 +121,7 @@ MUTANTS = (
         PATTERN,
         removed="the gateway's check of the token",
         promise="without a token of the gateway nothing runs",
-        file=GATEWAY,
+        file=TOKENS,
         old="if not full and not read_only:",
         new="if False:",
         tests=GATEWAY_TESTS,

@@ -347,7 +347,7 @@ def test_every_token_is_compared_with_both(given: str, monkeypatch: pytest.Monke
         compared.append((len(a), len(b)))
         return a == b
 
-    monkeypatch.setattr("kvlab.rest_gateway.gateway.hmac.compare_digest", compare)
+    monkeypatch.setattr("kvlab.rest_gateway.tokens.hmac.compare_digest", compare)
     tokens = Tokens()
     token = getattr(tokens, given, given).encode()
     if given in ("full", "read_only"):
