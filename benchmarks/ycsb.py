@@ -10,7 +10,8 @@ Why kvlab takes longer, but for scans. A hit is a script in place of GET: it loo
 the entry's life too, and costs the server 6 µs more; kvlab's own code costs what redis-py's costs.
 A miss has two scripts in place of GET and SETEX. They take the lease and compare it, so that one
 caller loads, and no fill lands over an invalidation; and the value is read back from its JSON,
-which must give it unchanged. A miss costs the server about 28 µs more, and the client 22.
+which must give it unchanged. A miss costs the server about 28 µs more, and the client 22. (CPU time
+on Valkey 9.1 and Python 3.11, client and server on one core.)
 
 Not promised: YCSB's own numbers. YCSB measures a store, and this is a cache before one.
 """
