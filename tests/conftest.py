@@ -24,7 +24,16 @@ import pytest
 import redis
 import redis.utils
 from hypothesis import Phase, settings
-from support import ENGINES, TRAVELS, WAYS, SteppedClock, absent, faketime_library, on_cluster
+from support import (
+    ENGINES,
+    TRAVELS,
+    WAYS,
+    SteppedClock,
+    absent,
+    faketime_library,
+    fresh_prefix,
+    on_cluster,
+)
 
 import kvlab.server
 from kvlab import Kv
@@ -40,7 +49,6 @@ from kvlab.server.running_server import RunningServer
 settings.register_profile(
     "unshrunk", settings.get_profile("ci"), phases=(Phase.explicit, Phase.generate)
 )
-_numbers = itertools.count(1)
 LONG = (
     "tests/workshop/test_notebooks.py::test_a_notebook_executes",
     "tests/load/test_load.py",
@@ -82,10 +90,6 @@ def running() -> Iterator[Callable[[str], RunningServer]]:
             return started[name]
 
         yield get
-
-
-def fresh_prefix() -> str:
-    return f"t{next(_numbers)}"
 
 
 @pytest.fixture

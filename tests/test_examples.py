@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Iterator
 
 import pytest
-from conftest import fresh_prefix
+from support import fresh_prefix
 
 import kvlab
 from kvlab.server.engines import RunningServer

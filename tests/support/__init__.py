@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,6 +18,14 @@ from kvlab import AsyncKv, Kv, Op
 from kvlab.rest.clients import async_rest_client
 
 ENGINES = ("valkey", "redis-6.2", "redis", "fakeredis")
+
+
+_numbers = itertools.count(1)
+
+
+def fresh_prefix() -> str:
+    """A namespace that no other test of this process has."""
+    return f"t{next(_numbers)}"
 
 
 class _Sync:
