@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import fakeredis
@@ -127,19 +128,16 @@ def test_fakeredis_in_this_process() -> None:
     asyncio.run(acheck(fakeredis.FakeAsyncRedis()))
 
 
-def test_a_unix_socket(tmp_path_factory: pytest.TempPathFactory) -> None:
-    path = Path("/tmp") / f"kvlab-{tmp_path_factory.getbasetemp().name}-{id(OPS)}"
-    path.mkdir()
-    try:
-        with engines.start("valkey", options={"unixsocket": str(path / "s")}):
-            with redis.Redis(unix_socket_path=str(path / "s")) as client:
+def test_a_unix_socket() -> None:
+    with TemporaryDirectory(dir="/tmp", prefix="kvlab-core-") as folder:  # short, as sockets need
+        path = f"{folder}/s"
+        with engines.start("valkey", options={"unixsocket": path}):
+            with redis.Redis(unix_socket_path=path) as client:
                 check(client)
-            with connect(f"unix://{path / 's'}") as kv:
+            with connect(f"unix://{path}") as kv:
                 assert kv.run(Op("PING")) == b"PONG"
-                assert str(path) in repr(kv)
-            asyncio.run(acheck(redis.asyncio.Redis(unix_socket_path=str(path / "s"))))
-    finally:
-        shutil.rmtree(path)
+                assert path in repr(kv)
+            asyncio.run(acheck(redis.asyncio.Redis(unix_socket_path=path)))
 
 
 @pytest.fixture(scope="module")
@@ -473,18 +471,15 @@ def test_the_environment_names_the_server(server: RunningServer, monkeypatch: An
         connect()
 
 
-def test_without_a_url_the_embedded_server_answers(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: Any
-) -> None:
+def test_without_a_url_the_embedded_server_answers(monkeypatch: Any) -> None:
     from kvlab.server import embedded as server
 
     monkeypatch.delenv("KVLAB_URL", raising=False)
     with ExitStack() as stack:
-        directory = Path(f"/tmp/kvlab-core-{id(stack)}")
-        directory.mkdir(mode=0o700)
-        stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        monkeypatch.setenv("KVLAB_RUNTIME_DIR", str(directory))
+        folder = TemporaryDirectory(dir="/tmp", prefix="kvlab-core-", ignore_cleanup_errors=True)
+        directory = stack.enter_context(folder)
+        monkeypatch.setenv("KVLAB_RUNTIME_DIR", directory)
         stack.callback(server.leave)
         with connect() as kv:
             assert kv.run(Op("PING")) == b"PONG"
-            assert str(directory) in kv.where
+            assert directory in kv.where
