@@ -44,7 +44,10 @@ next hit:
 * ``<any of these>:op:<operation id>``: string; TTL ``RETRY_HORIZON``
 
 Not promised: fairness between clients; counts that survive a failover (replication is
-asynchronous) or eviction (use ``noeviction`` or ``volatile-ttl``).
+asynchronous) or eviction (use ``noeviction`` or ``volatile-ttl``); more decisions for one key than
+one node makes, whatever the size of a cluster. The README says how many that are, and how a limit
+is divided into parts: the parts together never admit more than the limit, but may deny a hit while
+another part has room.
 """
 
 from __future__ import annotations
