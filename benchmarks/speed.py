@@ -51,9 +51,11 @@ def cases(bench: Bench) -> Iterator[Case]:
 
     ours = measure(gets.pop("kvlab"))
     what = f"{BURST:,} gets at once, a task for each"
-    yield Case(
-        "storm", what, ours, {name: Peer(measure(get)) for name, get in gets.items()}, long=True
-    )
+    peers = {
+        name: Peer(measure(get), name if name == "valkey-glide" else "")
+        for name, get in gets.items()
+    }
+    yield Case("storm", what, ours, peers, long=True)
     proxy = bench.stack.enter_context(Proxy(bench.url))
     for theirs in bench.installed(lambda bench: [by_peers(bench, proxy.url)]):
         mine = by_kvlab(bench, proxy.url)

@@ -47,13 +47,13 @@ LARGEST = "10,000,000"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Our time over the peer's, at most.
+    """Our time over the peer's, at most; None: an anchor from outside Python, and no target.
 
     * ``why``: the reason when a run misses it, and what was tried.
     * ``floor``: the peer in the same case that shows how low our time could be at all.
     """
 
-    at_most: float
+    at_most: float | None
     why: str = ""
     floor: str = BARE
 
@@ -74,6 +74,7 @@ TARGETS: Mapping[tuple[str, str, str], Target] = {
         "coroutine between a caller and its future, one write and one timer for a batch",
         TASKS,
     ),
+    ("speed", "storm", "valkey-glide"): Target(None, floor=TASKS),
     ("speed", "request", "the best peers together"): Target(0.25),
     ("rate_limiting", "FixedWindow.hit", "limits FixedWindowRateLimiter"): Target(
         0.85,
@@ -92,6 +93,9 @@ TARGETS: Mapping[tuple[str, str, str], Target] = {
         "back after an interrupt anywhere",
     ),
     ("distributed_lock", "hold", "python-redis-lock"): Target(0.8, _SOCKET),
+    ("distributed_lock", "hold, 1 waiting", "python-redis-lock"): Target(
+        1.0, "waking a thread takes most of it, and varies more than the two differ"
+    ),
     ("cache_aside", "hit", "dogpile.cache"): Target(
         0.9, "a script that can hand out the lease, where the peer has GET; " + _SOCKET
     ),
@@ -124,6 +128,12 @@ def rows_of(run: BenchRun) -> Iterator[Row]:
         }
 
 
+def is_missed(row: Row) -> bool:
+    """Whether the row's target is not reached."""
+    at_most = TARGETS[row["benchmark"], row["case"], row["peer"]].at_most
+    return at_most is not None and bool(row["ratio"] > at_most)
+
+
 def table(kept: Mapping[str, Any], boards: str) -> str:
     """The README's part, as Markdown."""
     lines = ["| what | against | at most | measured | floor | why not |", "| --- " * 6 + "|"]
@@ -131,10 +141,12 @@ def table(kept: Mapping[str, Any], boards: str) -> str:
         target = TARGETS[row["benchmark"], row["case"], row["peer"]]
         measured = f"{row['ratio']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
         floor = "" if row["floor"] is None else f"{row['floor']:.2f}"
-        why = target.why if row["ratio"] > target.at_most else ""
+        why = target.why if is_missed(row) else ""
         what = f"{row['benchmark'].replace('_', ' ')}: {row['case']}"
         peer = f"{row['peer']} {row['version']}".strip()
-        lines.append(f"| {what} | {peer} | {target.at_most} | {measured} | {floor} | {why} |")
+        lines.append(
+            f"| {what} | {peer} | {target.at_most or 'anchor'} | {measured} | {floor} | {why} |"
+        )
     facts = kept["environment"]
     where = f"{facts['engine']} {facts['engine_version']}, Python {facts['python']}"
     lines += [
