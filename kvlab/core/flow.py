@@ -68,6 +68,10 @@ class Now:
         return (yield self)
 
 
+NOW = Now()
+"""In a flow: ``now = yield NOW``, quicker than ``yield from Now()``."""
+
+
 @overload
 def together(a: Op[A], b: Op[B], /) -> Generator[Any, Any, tuple[A, B]]: ...
 @overload
@@ -101,6 +105,8 @@ class Flow(Generic[T_co]):
         return f"<flow {self.function.__qualname__}>"
 
 
+# Quicker than object.__setattr__, which a frozen dataclass uses.
+_put_function, _put_args, _put_kwargs = (getattr(Flow, name).__set__ for name in Flow.__slots__)
 S = TypeVar("S")
 
 
@@ -112,6 +118,10 @@ def flow(
         raise InvalidArgument(f"a flow must be a generator function, not {shown(function)}")
 
     def make(first: S, *args: P.args, **kwargs: P.kwargs) -> Flow[T]:
-        return Flow(function, (first, *args), kwargs)
+        made: Flow[T] = object.__new__(Flow)
+        _put_function(made, function)
+        _put_args(made, (first, *args))
+        _put_kwargs(made, kwargs)
+        return made
 
     return cast(Callable[Concatenate[S, P], Flow[T]], functools.update_wrapper(make, function))

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from kvlab.core.checks import id_text, instance, keep, seconds
 from kvlab.core.cleanup import insist, left_behind
-from kvlab.core.flow import Flow, Now, Wait, flow
+from kvlab.core.flow import NOW, Flow, Wait, flow
 from kvlab.core.hold import Held
 from kvlab.core.key import Key, segment
 from kvlab.core.op import Op, Raw, Script, milliseconds
@@ -102,14 +102,14 @@ class Lock:
     @flow
     def _acquire(self, wait: float) -> Generator[Any, Any, Held | None]:
         token = _new_token()
-        began = asked = yield from Now()
+        began = asked = yield NOW
         try:
             while True:
                 left = began + wait - asked
                 decode = partial(_held_or_seconds, token, asked)
                 answer = yield from self._attempt(token, left > 0, decode)
                 if isinstance(answer, Held):
-                    if (yield from Now()) - asked < self.ttl:
+                    if (yield NOW) - asked < self.ttl:
                         return answer
                     # The answer took a whole TTL, so the hold may be over: a new attempt.
                     yield from self.release(answer)
@@ -118,7 +118,7 @@ class Lock:
                     return None
                 if not isinstance(answer, Held):
                     yield from self._woken(min(answer, left, MAX_BLOCK))
-                asked = yield from Now()
+                asked = yield NOW
         except (GeneratorExit, ServerUnavailable, ServerRefused):
             raise  # nothing can run after the first; the other two acquired nothing
         except BaseException as problem:
