@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,6 +56,13 @@ def played(page: browser.Page) -> list[Played]:
     return [Played(*one) for one in page.value(_PLAY)]
 
 
+def agrees(page: browser.Page, ends: Sequence[Played]) -> bool:
+    """Whether these ends are what the page says of itself."""
+    broken = [one.moves for one in ends if one.verdict == "broken"]
+    said = page.value("[root.ends, root.broken, content.more, root.least]")
+    return bool(said == [len(ends), len(broken), 0, min(broken, default=None)])
+
+
 def games(path: Path) -> Iterator[tuple[str, str]]:
     """The title and the page of each game in a notebook, or of a saved page."""
     if path.suffix == ".html":
@@ -92,8 +99,7 @@ def main(names: list[str]) -> int:
                 page.open(file.as_uri())
                 ends = played(page)
                 broken = [one.moves for one in ends if one.verdict == "broken"]
-                said = page.value("[root.ends, root.broken, content.more, root.least]")
-                same = said == [len(ends), len(broken), 0, min(broken, default=None)]
+                same = agrees(page, ends)
                 wrong += not same
                 print(
                     f"{Path(name).stem}, {title}: {len(ends)} ends by clicks, {len(broken)} "

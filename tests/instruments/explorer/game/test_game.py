@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 from support import browser
-from support.player import _Frames, played
+from support.player import _Frames, agrees, games, played
 
 from kvlab import Lock
 from kvlab.errors import InvalidArgument
@@ -22,6 +22,7 @@ from kvlab.instruments.explorer.invariants import judged
 from kvlab.instruments.explorer.run.exploration import prepared
 from kvlab.instruments.explorer.run.run import Run
 from kvlab.instruments.explorer.search import Nondeterministic, Search
+from kvlab.workshop.notebooks import NOTEBOOKS
 
 TITLE = "<img src=x onerror=alert(1)></script>'\""
 HOSTILE = "<img src=x onerror=alert(1)>\u202e</script>'\""
@@ -80,6 +81,22 @@ def test_every_end_is_reached_by_clicks_and_no_other(page: browser.Page, tmp_pat
     assert f"Broken in 4 moves; par is {par}" in broken[0].words
     assert page.value("at('score').textContent").startswith("0 moves · 0 faults · ")
     assert f"seen {len(ends)} of {len(ends)} ends" in page.value("at('score').textContent")
+
+
+@pytest.mark.parametrize("chapter", [*(f"{number:02}" for number in range(1, 9)), "14"])
+def test_a_chapter_has_a_game_that_breaks_and_one_that_cannot_be_won(
+    chapter: str, page: browser.Page, tmp_path: Path
+) -> None:
+    (notebook,) = NOTEBOOKS.glob(f"{chapter}_*.ipynb")
+    breaks = []
+    for title, game in games(notebook):
+        (tmp_path / "game.html").write_text(game, encoding="utf-8")
+        page.open((tmp_path / "game.html").as_uri())
+        ends = played(page)
+        assert agrees(page, ends), title
+        assert not agrees(page, ends[1:])  # the control
+        breaks.append("broken" in {one.verdict for one in ends})
+    assert breaks == [True, False]
 
 
 def test_the_browser_has_nothing_to_complain_about(page: browser.Page, tmp_path: Path) -> None:
