@@ -214,7 +214,8 @@ charts.latency_percentiles({"GET": result}, title=title)
 #
 # Chapters 1 to 8 take one pattern each, and you can read them in any order. Chapter 9 is about your
 # own code: it runs any function that uses redis-py in every order of the commands. Chapter 10 is
-# about load tests with Locust that know the right answer.
+# about load tests with Locust that know the right answer. Chapter 11 asks other libraries the same
+# questions, 12 is a lab of caches, 13 sends the same ops over HTTPS, and 14 goes beyond one server.
 #
 # ## Exercises, hints, and what you have done
 #
