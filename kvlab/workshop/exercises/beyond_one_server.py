@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from kvlab.instruments import Story, World
-from kvlab.workshop.exercises.exercise import TEXT, Exercise, Explore, data, promise
+from kvlab.workshop.exercises.exercise import TEXT, Exercise, Explore, data, each_key_ends, promise
 
 
 def _explored(explore: Explore, clients: Any, must_be: Any, **options: Any) -> Story:
@@ -106,8 +106,7 @@ def counted_once(add: Any, explore: Explore) -> Story | None:
     def must_be(world: World) -> bool:
         score = data(world).get("score")
         assert score == "8", f"5 for game-1, told twice, and 3 for game-2: 8 points, not {score}"
-        for key in sorted({*data(world).keys("*")} - {"score"}):
-            assert data(world).ttl(key) > 0, f"the key {key} has no TTL: one more for each op_id"
+        each_key_ends(world, "one key more for each op_id", "score")
         return True
 
     return _without_a_fault(explore, reports, must_be)

@@ -67,6 +67,12 @@ def data(world: World) -> Any:
     return world.kv
 
 
+def each_key_ends(world: World, why: str, *but: str) -> None:
+    """Raises AssertionError for a key without a TTL, with the reason why the key needs one."""
+    for key in sorted({*data(world).keys("*")} - {*but}):
+        assert data(world).ttl(key) > 0, f"{key} has no TTL: {why}"
+
+
 def explorer_on(url: str, seconds: float) -> Explore:
     """``explore`` with the limits of an exercise, on an empty server that nobody else uses.
 

@@ -91,7 +91,7 @@ def _coupons(count: int) -> Callable[[Any], object]:
 def _two_customers(sell: Any, explore: Explore, **faults: bool) -> Story:
     def none_missing(world: World) -> bool:
         sold, left = world.results.count("sold"), int(data(world).get("stock"))
-        assert left >= 0, f"too many were sold: {-left}"
+        assert left >= 0, f"the stock is {left}: more coupons were taken than there are"
         assert sold + left <= 1, f"{sold} sold, {left} left, 1 at first"
         if all(isinstance(answer, str) for answer in world.results):  # nobody crashed
             assert sold + left == 1, f"{sold} sold, {left} left, 1 at first"

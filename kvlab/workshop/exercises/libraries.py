@@ -48,7 +48,7 @@ def _judged_by(
         said = promise_kept(world)
         if not isinstance(said, bool):
             raise AssertionError(f"answer True or False, not {said!r:.60}")
-        assert said, "keeps_its_promise said False"
+        assert said, "the limiter is right, and keeps_its_promise said False"
         return True
 
     clients = dict(zip(("Ann", "Bob"), [hit] * number, strict=False))

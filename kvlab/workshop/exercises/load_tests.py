@@ -54,7 +54,7 @@ def by_chance(latencies: Any, explore: Explore) -> None:
 def each_window(judge_window: Any, explore: Explore) -> None:
     across = [999_998, 999_999, 1_000_000, 1_000_001]
     given = judge_window(across, [], 2, 1_000_000)
-    assert tuple(given) == (0, 0), f"each window has its own limit of 2: not {given}"
+    assert tuple(given) == (0, 0), f"each window has its own limit of 2, so (0, 0), not {given}"
 
 
 @promise("too many are counted", "over all windows, whatever the order of the times")

@@ -6,8 +6,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from kvlab.errors import NotOverHttp
 from kvlab.instruments import Story, World
-from kvlab.workshop.exercises.exercise import TEXT, Exercise, Explore, data, promise
+from kvlab.workshop.exercises.exercise import TEXT, Exercise, Explore, data, each_key_ends, promise
 
 # --- the short one: ran(status, text) ---
 
@@ -63,7 +64,8 @@ def _over_http(kv: Any) -> Callable[..., Any]:
     def post(*command: Any) -> Any:
         words = [str(word) for word in command]
         name = words[0].upper() if words else ""
-        assert name not in HELD, f"{name} needs a connection that stays open, and HTTP has none"
+        if name in HELD:
+            raise NotOverHttp(f"{name} needs a connection that stays open, and HTTP has none")
         return kv.execute_command(*words)
 
     return post
@@ -85,8 +87,7 @@ def _sum_is_kept(world: World) -> tuple[int, int]:
     ann, bob = (int(data(world).get(name) or 0) for name in ("ann", "bob"))
     assert ann + bob == 5, f"Ann has {ann}, Bob has {bob}: together they had 5"
     assert ann >= 0, f"Ann has {ann}: less than nothing"
-    for key in sorted({*data(world).keys("*")} - {"ann", "bob"}):
-        assert data(world).ttl(key) > 0, f"the key {key} has no TTL: one more for each transfer"
+    each_key_ends(world, "one key more for each transfer", "ann", "bob")
     return ann, bob
 
 

@@ -40,6 +40,9 @@ _OF_SEARCH = 0.5
 """The part of that time in which an exploration may search."""
 
 
+_ENDLESS = "of commands and waits: is there a loop without an end, or one that asks too often?"
+
+
 def check(exercise: str, function: Callable[..., Any]) -> Report:
     """Try ``function`` on the promises of an exercise, such as "05" or "05-short".
 
@@ -115,7 +118,7 @@ def _tried(
     if story.shortest is None:
         return Check(promise.name, True, promise.promised, story.summary)
     shortest = story.shortest
-    why = shortest.problem or shortest.undecided or ""
+    why = shortest.problem or (shortest.undecided or "").replace("(max_steps)", _ENDLESS)
     has_steps = bool(shortest.trace)  # a function that fails before its first command has none
     schedule = Schedule(str(shortest), shortest.diagram(story.summary)) if has_steps else None
     return Check(promise.name, False, promise.promised, why, schedule)

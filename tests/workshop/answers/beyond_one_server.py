@@ -190,7 +190,7 @@ def add_in_a_multi(kv, op_id, points):
         replicas = pipe.set("mark", 1, ex=60).wait(1, 100).execute()[-1]
 
 
-@ANSWERS.wrong("14", "has no TTL: one more for each op_id")
+@ANSWERS.wrong("14", "has no TTL: one key more for each op_id")
 def add_noted_for_ever(kv, op_id, points):
     """Keeps each op_id without an end."""
     while True:

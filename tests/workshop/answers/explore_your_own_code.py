@@ -115,7 +115,7 @@ def sell_with_watch(kv, order):
                 continue
 
 
-@ANSWERS.wrong("09", "too many were sold: 1")
+@ANSWERS.wrong("09", "the stock is -1: more coupons were taken than there are")
 def sell_looks_first(kv, order):
     """GET, then DECR: both see the last coupon."""
     if int(kv.get("stock")) > 0:
@@ -149,7 +149,7 @@ def sell_and_note_before(kv, order):
     return kv.eval(SELL_ANYBODY, 1, "stock")
 
 
-@ANSWERS.wrong("09", "too many were sold: 1")
+@ANSWERS.wrong("09", "the stock is -1: more coupons were taken than there are")
 def sell_and_give_back(kv, order):
     """Takes one and gives back what was not there: a crash keeps it."""
     if kv.decr("stock") >= 0:

@@ -59,7 +59,7 @@ def asks_for_one_at_least(world):
     return (failed or True in world.results) and _all_end(world)
 
 
-@ANSWERS.wrong("11-short", "keeps_its_promise said False")
+@ANSWERS.wrong("11-short", "the limiter is right, and keeps_its_promise said False")
 def blames_a_crash(world):
     """Exactly one is admitted: when a client crashes, the right limiter is rejected."""
     return world.results.count(True) == 1 and _all_end(world)

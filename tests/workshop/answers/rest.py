@@ -165,7 +165,7 @@ def transfer_by_compare_and_set(post, number, amount):
         post("EVAL", SWAP, 3, "ann", "bob", note, ann, ann - amount, bob + amount, "moved")
 
 
-@ANSWERS.wrong("13", "WATCH needs a connection that stays open, and HTTP has none")
+@ANSWERS.wrong("13", "page raised NotOverHttp: WATCH needs a connection that stays open")
 def transfer_with_watch(post, number, amount):
     """As over TCP: WATCH, then MULTI."""
     post("WATCH", "ann")
@@ -218,7 +218,7 @@ def transfer_noted_before(post, number, amount):
     return post("EVAL", FORGETFUL, 2, "ann", "bob", amount) == 1
 
 
-@ANSWERS.wrong("13", "has no TTL: one more for each transfer")
+@ANSWERS.wrong("13", "has no TTL: one key more for each transfer")
 def transfer_noted_for_ever(post, number, amount):
     """Keeps each number without an end."""
     script = MOVE.replace(", 'EX', 86400", "")

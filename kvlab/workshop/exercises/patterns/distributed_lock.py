@@ -35,6 +35,7 @@ def its_own(release: Any, explore: Explore) -> Story:
 def of_another(release: Any, explore: Explore) -> Story:
     def untouched(world: World) -> bool:
         holder, answer = data(world).get("lock"), world.results[0]
+        assert holder is not None, "the lock was B's, and A's release deleted it"
         assert holder == "B", f"the lock was B's, and A's release left {holder!r}"
         assert data(world).ttl("lock") > 0, "B's lock has lost its TTL"
         assert isinstance(answer, BaseException) or not answer, f"nothing deleted, but {answer!r}"

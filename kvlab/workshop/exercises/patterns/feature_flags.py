@@ -127,7 +127,9 @@ def step_by_step(roll_out: Any, explore: Explore) -> Story:
         counts = [len(users) for users in watch.seen]
         assert counts[0] > 0, "healthy was asked at 10 %, and nobody was in yet"
         for before, after in pairwise(watch.seen):
-            assert not before - after, f"{len(before - after)} of {len(before)} leave"
+            assert not before - after, (
+                f"the share grows, and {len(before - after)} of {len(before)} users leave"
+            )
         assert counts == sorted(set(counts)), f"users in after each step: {counts}"
         return True
 

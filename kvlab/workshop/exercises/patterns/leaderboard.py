@@ -27,7 +27,7 @@ def _score(world: World, player: str) -> float:
 @promise("the points are added", "win adds the points and returns the new score")
 def added(win: Any, explore: Explore) -> Story:
     def both_right(world: World) -> bool:
-        assert _score(world, "Ben") == 25, f"Ben had 20 and won 5: {_score(world, 'Ben'):g}"
+        assert _score(world, "Ben") == 25, f"Ben had 20 and won 5, and has {_score(world, 'Ben'):g}"
         assert world.results[0] == 25, f"Ben has 25 now, and win returned {world.results[0]!r}"
         return True
 
@@ -127,7 +127,7 @@ def counts_once(finish: Any, explore: Explore) -> Story:
 
     def once(world: World) -> bool:
         score = _score(world, "Ben")
-        assert score == 21, f"Ben had 20 and won 1, one reply was lost: {score:g}"
+        assert score == 21, f"Ben had 20 and won 1, one reply was lost, and he has {score:g}"
         return True
 
     return explore(

@@ -89,7 +89,9 @@ def moves(transfer: Any, explore: Explore) -> Story:
 @promise("too little is refused", "120 of 100: nothing changes, and transfer answers False")
 def refuses(transfer: Any, explore: Explore) -> Story:
     def unchanged(world: World) -> bool:
-        assert _money(world) == [100, 0], f"120 of 100 were asked for: {_money(world)}"
+        assert _money(world) == [100, 0], (
+            f"Ada has 100, 120 were asked for, and now they have {_money(world)}"
+        )
         answer = world.results[0]
         assert not answer, f"the transfer was not possible, and it answered {answer!r}"
         return True

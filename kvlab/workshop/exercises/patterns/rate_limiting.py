@@ -10,7 +10,7 @@ from kvlab import Key, Op
 from kvlab.instruments.explorer.run.steps import World
 from kvlab.instruments.explorer.story import Story
 from kvlab.rate_limiting.decision import Decision
-from kvlab.workshop.exercises.exercise import TEXT, Exercise, Explore, data, promise
+from kvlab.workshop.exercises.exercise import TEXT, Exercise, Explore, each_key_ends, promise
 
 # --- the short one: hit(kv, key, limit) ---
 
@@ -42,10 +42,7 @@ def in_every_order(hit: Any, explore: Explore) -> Story:
 @promise("every window ends", "each key has a TTL, wherever a crash or the end of a TTL comes")
 def every_window_ends(hit: Any, explore: Explore) -> Story:
     def has_ttl(world: World) -> bool:
-        for key in data(world).keys("*"):
-            assert data(world).ttl(key) > 0, (
-                f"{key} has no TTL: after `limit` hits all others are denied for ever"
-            )
+        each_key_ends(world, "after `limit` hits all others are denied for ever")
         return True
 
     return explore(
@@ -68,7 +65,7 @@ def does_not_move(hit: Any, explore: Explore) -> Story:
 
     def gets_in_again(world: World) -> bool:
         said = world.results[0]
-        assert said[0], "the first hit was refused"
+        assert said[0], "the first hit was refused: is the count on the server, and nowhere else?"
         assert any(said[1:]), "denied for 70 s: each hit moves the end of the window"
         assert not all(said), "admitted each time: where is the window?"
         return True

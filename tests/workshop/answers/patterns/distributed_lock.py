@@ -44,7 +44,7 @@ def release_by_recursion_after_a_change(kv, token):
     return kv.transaction(attempt, "lock") == [1]
 
 
-@ANSWERS.wrong("05-short", "the lock was B's, and A's release left None")
+@ANSWERS.wrong("05-short", "the lock was B's, and A's release deleted it")
 def release_without_asking(kv, token):
     """DEL without asking whose lock it is."""
     return kv.delete("lock") == 1

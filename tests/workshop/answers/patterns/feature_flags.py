@@ -112,7 +112,7 @@ def roll_out_by_recursion(kv, flags, flag, steps, healthy):
     return roll_out_by_recursion(kv, flags, flag, rest, healthy) if rest else version
 
 
-@ANSWERS.wrong("08", " leave")
+@ANSWERS.wrong("08", "the share grows, and")
 def roll_out_with_a_salt(kv, flags, flag, steps, healthy):
     """A new salt with each step: each step draws new users."""
     for percent in steps:

@@ -65,7 +65,7 @@ def win_that_looks_first(kv, board, player, points, game):
     return kv.run(board.rank(player)).score
 
 
-@ANSWERS.wrong("06-short", "Ben had 20 and won 5: 5")
+@ANSWERS.wrong("06-short", "Ben had 20 and won 5, and has 5")
 def win_that_sets(kv, board, player, points, game):
     """Sets the points instead of adding them."""
     return kv.run(board.submit(player, points, op_id=game)).entry.score
@@ -106,7 +106,7 @@ def finish_in_two_trips(kv, board, player, points, game):
     return done.entry.score, kv.run(board.around(player, 1))
 
 
-@ANSWERS.wrong("06", "Ben had 20 and won 1, one reply was lost: 22")
+@ANSWERS.wrong("06", "Ben had 20 and won 1, one reply was lost, and he has 22")
 def finish_without_an_op_id(kv, board, player, points, game):
     """One instant, but a retry adds again."""
     submit = board.submit(player, points, "add")

@@ -133,7 +133,7 @@ def transfer_with_watch(kv, source, target, amount):
                 continue
 
 
-@ANSWERS.wrong("07", "120 of 100 were asked for: [-20, 120]")
+@ANSWERS.wrong("07", "Ada has 100, 120 were asked for, and now they have [-20, 120]")
 def transfer_without_asking(kv, source, target, amount):
     """One instant, but nobody asks whether there is enough."""
     take, add = Op("DECRBY", account(source), amount), Op("INCRBY", account(target), amount)

@@ -89,7 +89,7 @@ def hit_for_ever(kv, key, limit):
     return kv.incr(key) <= limit
 
 
-@ANSWERS.wrong("03-short", "the first hit was refused")
+@ANSWERS.wrong("03-short", "the first hit was refused: is the count on the server")
 def hit_counts_in_python(kv, key, limit):
     """Counts in a variable of the process."""
     kv.ping()

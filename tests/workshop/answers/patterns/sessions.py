@@ -27,10 +27,11 @@ def login_only_ends_what_there_is(kv, store, cookie_id, user):
     return session
 
 
-@ANSWERS.wrong("04-short", "login must return the new session")
+@ANSWERS.wrong("04-short", "the id from before the login still works")
 def login_marks_the_session(kv, store, cookie_id, user):
     """Writes the user into the session that came: who planted the id is logged in too."""
     kv.run(store.update(cookie_id, user=user))
+    return kv.run(store.read(cookie_id))
 
 
 @ANSWERS.wrong("04-short", "with an unknown id, login returned None")
