@@ -7,9 +7,11 @@ before each command that it sends, while the server makes it wait, while it slee
 
 from __future__ import annotations
 
+import gc
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from typing import Any
 
@@ -50,11 +52,29 @@ def current_client() -> ClientThread | None:
     return client
 
 
-def note_collection(phase: str, _: object) -> None:
-    """For ``gc.callbacks``."""
+@contextmanager
+def collections_noted() -> Iterator[None]:
+    """While Python collects garbage in a client's thread, nothing there is the client's: neither a
+    finalizer nor the other functions of ``gc.callbacks``."""
+    gc.callbacks.insert(0, _collection_begins)
+    gc.callbacks.append(_collection_ends)
+    try:
+        yield
+    finally:
+        gc.callbacks.remove(_collection_begins)
+        gc.callbacks.remove(_collection_ends)
+
+
+def _collection_begins(phase: str, _: object) -> None:
     client = _current.get(None)
-    if client is not None:
-        client.collects = phase == "start"
+    if client is not None and phase == "start":
+        client.collects = True
+
+
+def _collection_ends(phase: str, _: object) -> None:
+    client = _current.get(None)
+    if client is not None and phase == "stop":
+        client.collects = False
 
 
 def step(label: str, *touches: str, reads: bool = False) -> None:

@@ -11,7 +11,6 @@ Not held: a function that was bound as a default argument or in an object; what 
 from __future__ import annotations
 
 import datetime
-import gc
 import os
 import random
 import sys
@@ -24,8 +23,8 @@ from typing import Any
 from kvlab.errors import KvlabError
 from kvlab.instruments.explorer.clients.client_thread import (
     ClientThread,
+    collections_noted,
     current_client,
-    note_collection,
 )
 
 _one_exploration = threading.Lock()
@@ -129,8 +128,7 @@ def clients_own_time() -> Iterator[None]:
     with ExitStack() as ends:
         ends.callback(_one_exploration.release)
         ends.callback(random.setstate, random.getstate())
-        gc.callbacks.append(note_collection)
-        ends.callback(gc.callbacks.remove, note_collection)
+        ends.enter_context(collections_noted())
         places = [*_bound_by_name(), *_REPLACED]
         for module, name in places:
             ends.callback(setattr, module, name, getattr(module, name))
