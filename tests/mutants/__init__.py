@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from mutants import (
     cache_aside,
+    cluster,
     core,
     distributed_lock,
+    explorer,
     feature_flags,
     leaderboard,
     pipeline,
@@ -30,7 +32,9 @@ MUTANTS: tuple[Mutant, ...] = (
     *pipeline.MUTANTS,
     *feature_flags.MUTANTS,
     *core.MUTANTS,
+    *cluster.MUTANTS,
     *rest.MUTANTS,
+    *explorer.MUTANTS,
 )
 
 __all__ = ["MUTANTS", "PATTERNS", "ROOT", "Mutant", "Rotten"]

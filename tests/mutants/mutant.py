@@ -19,7 +19,9 @@ PATTERNS = (
     "pipeline",
     "feature_flags",
     "core",
+    "cluster",
     "rest",
+    "explorer",
 )
 
 

@@ -122,7 +122,7 @@ class WriteLog:
         gathered: list[Command] = []
         in_multi = False
         while (command := reader.gets()) is not False:
-            name = command[0].upper()
+            name = command[0]
             if name == b"SELECT":
                 self._database = command[1]
             elif name == b"MULTI":
