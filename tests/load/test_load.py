@@ -349,6 +349,20 @@ def test_a_load_ends_with_the_process_that_started_it(
         assert client.keys("kvlab:load*") == []
 
 
+def test_an_interrupted_record_ends_its_run(server: RunningServer) -> None:
+    """The run is a fork in a session of its own: the terminal's Ctrl-C does not reach the fork."""
+    code = "from kvlab.load.command import record; record('leaderboard', seconds=60, rate=10)"
+    env = os.environ | {"KVLAB_URL": server.url}
+    running = subprocess.Popen([sys.executable, "-c", code], env=env, stderr=subprocess.DEVNULL)
+    with server.client() as client:
+        _until(lambda: client.keys("kvlab:load*"))  # the load has begun
+        started = psutil.Process(running.pid).children(recursive=True)
+        running.send_signal(signal.SIGINT)
+        assert running.wait(60) == -signal.SIGINT
+        assert psutil.wait_procs(started, 30)[1] == []
+        assert client.keys("kvlab:load*") == []
+
+
 def test_workers_end_with_a_master_that_has_no_server(tmp_path: Path) -> None:
     running = started(None, tmp_path, "--processes=2", "--host=redis://127.0.0.1:1")
     said, problems = running.communicate(timeout=45)  # of all who write; Locust would take 60 s
