@@ -24,7 +24,7 @@ lab: $(STAMP) ## open the workbook in JupyterLab, with its own Valkey
 
 # More workers than two cores: many tests wait for a server, a kernel or a clock. A fourth costs more.
 test: $(STAMP) ## run the tests
-	@$(BIN)/python -m pytest -q -n 3 --maxschedchunk 4 $(ARGS)
+	@$(BIN)/python -m pytest -q -n 3 --dist worksteal $(ARGS)
 
 mutants: $(STAMP) ## take each hardening out of a copy, and see the tests fail
 	@PYTHONPATH=tests $(BIN)/python -m mutants $(ARGS)
