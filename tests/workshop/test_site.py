@@ -85,6 +85,14 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def with_chapter_00(root: Path) -> Path:
+    """The folder, with the notebook of one chapter."""
+    (root / "notebooks").mkdir()
+    for name in ("00_start_here.ipynb", "cover.png"):
+        shutil.copy(readme.ROOT / "notebooks" / name, root / "notebooks")
+    return root
+
+
 def test_a_page_that_vanished_is_removed_and_no_other_file(site: Path, tmp_path: Path) -> None:
     """A new site has a chapter less; files that the list names by a path elsewhere stay too."""
     folder = tmp_path / "site"
@@ -94,10 +102,7 @@ def test_a_page_that_vanished_is_removed_and_no_other_file(site: Path, tmp_path:
     outside.write_text("mine")
     with (folder / ".kvlab-site.txt").open("a") as listed:
         listed.write("\n../outside.html")
-    (tmp_path / "notebooks").mkdir()
-    for name in ("00_start_here.ipynb", "cover.png"):
-        shutil.copy(readme.ROOT / "notebooks" / name, tmp_path / "notebooks")
-    write(folder, tmp_path)
+    write(folder, with_chapter_00(tmp_path))
     left = sorted(page.relative_to(folder).as_posix() for page in folder.rglob("*.html"))
     assert left == ["00_start_here.html", "games/mine.html", "index.html"]
     assert outside.exists()
@@ -108,7 +113,7 @@ def test_a_file_in_the_place_of_the_folder_is_left_alone(tmp_path: Path) -> None
     with pytest.raises(InvalidArgument, match="site is a file: name an empty folder"):
         write(tmp_path / "site")
     with pytest.raises(KvlabError):
-        write(tmp_path / "site" / "below")
+        write(tmp_path / "site" / "below", with_chapter_00(tmp_path))
 
 
 def test_a_site_is_written_again(site: Path, tmp_path: Path) -> None:
