@@ -28,6 +28,8 @@ from kvlab import (
     flow,
     together,
 )
+from kvlab.core.transport.async_pool import AsyncConnections
+from kvlab.core.wire import RoundTrip
 from kvlab.errors import (
     BatchFailed,
     Closed,
@@ -345,6 +347,32 @@ def test_what_was_sent_stays_sent_and_what_waited_is_not(kv: Kv) -> None:
             await asyncio.wait([sent, waiting])
             await auto.run(echo("the next batch"))
         assert kv.run(Op("GET", Key("sent")), Op("GET", Key("waiting"))) == (b"1", None)
+
+    asyncio.run(main())
+
+
+def test_when_all_leave_as_the_connection_is_ready_nothing_is_sent(
+    kv: Kv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    callers: list[asyncio.Task[Any]] = []
+    get = AsyncConnections.get
+
+    async def late(*given: Any, **how: Any) -> Any:
+        connection = await get(*given, **how)
+        for caller in callers:
+            caller.cancel()
+        return connection
+
+    async def main() -> None:
+        trips: list[RoundTrip] = []
+        async with twin(kv, trace=trips.append) as akv:
+            monkeypatch.setattr(AsyncConnections, "get", late)
+            callers.extend(asyncio.create_task(akv.run(echo(i))) for i in range(2))
+            await asyncio.wait(callers)
+            assert all(caller.cancelled() for caller in callers)
+            callers.clear()
+            assert await akv.run(echo("after")) == "after"
+        assert [len(trip.ops) for trip in trips] == [akv.round_trips] == [1]
 
     asyncio.run(main())
 

@@ -59,14 +59,19 @@ class AsyncConnections(Pool):
         *,
         extra: bool = False,
     ) -> TransportError | None:
-        """Send what ``pack`` makes, and append its replies; returns what cut them short."""
+        """Send what ``pack`` makes, and append its replies; returns what cut them short.
+
+        When ``pack`` has nothing to send any more, nothing is sent.
+        """
         try:
             connection = await self.get(extra=extra or blocking is not None)
         except BROKEN as problem:
             return not_connected(problem, self.where)
         try:
             wait = patience(blocking, self.health.timeout)
-            await connection.round_trip(*pack(), replies, wait)
+            request, due = pack()
+            if due:
+                await connection.round_trip(request, due, replies, wait)
         except ServerRefused:  # by HTTP, as a whole: nothing ran
             await self.ended(connection, None)
             raise
@@ -75,7 +80,7 @@ class AsyncConnections(Pool):
         except BaseException:  # an answer may still be due: no other caller may read it
             await self.put(connection, complete=False)
             raise
-        return await self.ended(connection, None, is_kept=not is_last(replies))
+        return await self.ended(connection, None, is_kept=not (replies and is_last(replies)))
 
     async def ended(
         self, connection: Any, problem: Exception | None, *, is_kept: bool = True

@@ -238,7 +238,7 @@ class Batches:
     def _finish(self, batch: _Batch, error: Exception | None) -> None:
         self._flying.discard(batch)
         problem: BaseException | None = None
-        if error is None or isinstance(error, TransportError):
+        if batch.calls and (error is None or isinstance(error, TransportError)):
             try:
                 ops = (op for call in batch.calls for op in call.ops)
                 self._count(ops, batch.started, error)
