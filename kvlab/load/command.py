@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
 import os
 import re
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from importlib import import_module, resources
 from pathlib import Path
@@ -42,6 +42,9 @@ _IMPORTS = (
     *(f"{load}.{part}" for load in LOAD_TESTS.values() for part in ("load", "user")),
 )
 _FORKED = "kvlab.load.generator.forked:main"
+_GUARDS: dict[int, threading.Lock] = {}
+"""A lock for each process: a fork could copy a lock that is taken."""
+_PREPARED: dict[int, Prepared] = {}
 _LEAVING = 10.0
 _UNITS = {"h": 3600, "m": 60, "s": 1}
 
@@ -165,10 +168,16 @@ def _quick_start(arguments: Sequence[str], said: IO[bytes]) -> Forked:
         return prepared.start(_FORKED, words, env=env, stdout=nothing, stderr=said)
 
 
-@functools.cache
 def _prepared(owner: int) -> Prepared:
-    """The process that forks for each run of ``owner``, which is this process."""
-    return Prepared(_IMPORTS)
+    """The process that forks for each run of ``owner``, which is this process.
+
+    One for all threads: a second one would end as soon as it is forgotten, amid its run.
+    """
+    with _GUARDS.setdefault(owner, threading.Lock()):
+        known = _PREPARED.get(owner)
+        if known is None or known.has_ended:
+            known = _PREPARED[owner] = Prepared(_IMPORTS)
+        return known
 
 
 def _arguments_of(name: str, users: int, more: Sequence[str], reports: str | Path) -> list[str]:

@@ -115,6 +115,11 @@ class Prepared:
         """The parent of the forks."""
         return self._process.pid
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process has ended, so that it starts nothing any more."""
+        return self._process.poll() is not None
+
     def start(
         self,
         function: str,

@@ -58,7 +58,7 @@ class Kernels:
 
     def _start(self) -> Prepared:
         with self._lock:
-            if self._prepared is None:
+            if self._prepared is None or self._prepared.has_ended:
                 self._prepared = Prepared(_IMPORTS, _BACKEND)
             return self._prepared
 

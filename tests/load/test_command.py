@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -199,6 +203,21 @@ def test_what_cannot_run_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command.subprocess, "run", refuse)
     with pytest.raises(KvlabError, match="members must be"):
         record("leaderboard", members=0)
+
+
+def test_all_threads_fork_from_one_process_and_from_a_new_one_when_it_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(command, "_IMPORTS", ["wave"])
+    monkeypatch.setattr(command, "_PREPARED", {})
+    with ThreadPoolExecutor(4) as threads:
+        first, *others = threads.map(command._prepared, [os.getpid()] * 4)
+    assert all(one is first for one in others)
+    os.kill(first.pid, signal.SIGKILL)
+    while not first.has_ended:
+        time.sleep(0.01)
+    with command._prepared(os.getpid()) as second:
+        assert second.pid != first.pid
 
 
 def test_help_lists_the_options_of_the_load_test(capsys: pytest.CaptureFixture[str]) -> None:

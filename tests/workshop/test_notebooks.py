@@ -6,6 +6,7 @@ import asyncio
 import copy
 import os
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -183,6 +184,18 @@ def test_each_notebook_has_a_new_kernel_of_this_python(book: Path, kernels: Kern
     said = [execute(target, kernels).cells[0].outputs[0].text.split() for _ in range(2)]
     assert [words[1:] for words in said] == [[sys.prefix, "False"]] * 2
     assert len({words[0] for words in said} | {str(os.getpid())}) == 3
+
+
+def test_after_the_end_of_the_process_that_forks_another_one_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kernels_module, "_IMPORTS", ["wave"])
+    with Kernels() as kernels:
+        first = kernels.manager("python3").provisioner.prepared
+        psutil.Process(first.pid).kill()
+        while not first.has_ended:
+            time.sleep(0.01)
+        assert kernels.manager("python3").provisioner.prepared.pid != first.pid
 
 
 def test_a_kernel_ends_with_whoever_started_it(monkeypatch: pytest.MonkeyPatch) -> None:
