@@ -33,6 +33,7 @@ from kvlab.core.cleanup import Certain, ended
 from kvlab.core.op import Op, Raw
 from kvlab.core.settings import Settings
 from kvlab.core.transport.async_pool import AsyncConnections
+from kvlab.core.transport.link import is_last
 from kvlab.core.wire import Answer, TransportError
 from kvlab.errors import OutcomeUnknown, ServerRefused, ServerUnavailable
 
@@ -225,7 +226,8 @@ class Batches:
             if connection is None:
                 error = await self._connections.trip(batch.pack, batch.replies, extra=True)
             else:
-                error = await self._connections.ended(connection, problem)
+                is_kept = problem is None and not is_last(batch.replies)
+                error = await self._connections.ended(connection, problem, is_kept=is_kept)
         except Exception as raised:
             error = raised
         except BaseException:  # the event loop ends, or nobody waits any more
