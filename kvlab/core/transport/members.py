@@ -38,6 +38,8 @@ _PORTS = {"cluster": 6379, "sentinel": 26379}
 _SENTINEL_OPTIONS = {"sentinel_username": "username", "sentinel_password": "password"}
 _TLS_OPTIONS = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs"}
 _TLS_OPTIONS |= {"ssl_check_hostname"}
+# No message shows a part of the URL: with a / in a password, the password stands in another place.
+_ESCAPED = "user names and passwords need %-escapes for all but letters and digits"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,14 +160,14 @@ def _parsed(kind: str, tls: bool, rest: str) -> Members:
     account = unquote(user) or None, unquote(password) or None
     if kind == "cluster":
         if path not in ("", "0"):
-            raise InvalidArgument(f"a cluster has database 0 alone, not {path!r}")
+            raise InvalidArgument(f"a cluster has database 0 alone; {_ESCAPED}")
         of_tls, _ = _options(query, tls, {})
         return Members(kind, addresses, tls, *account, of_tls=of_tls)
     service, _, database = path.partition("/")
     if not service:
         raise InvalidArgument("the name of the service is missing: redis+sentinel://HOST/SERVICE")
     if database and not database.isdecimal():
-        raise InvalidArgument(f"a database must be a number, not {database!r}")
+        raise InvalidArgument(f"a database must be a number; {_ESCAPED}")
     of_tls, of_sentinels = _options(query, tls, _SENTINEL_OPTIONS)
     return Members(
         kind,
@@ -185,7 +187,8 @@ def _options(
     """The options of TLS behind the ``?``, and the others by the names that they have inside."""
     options = dict(parse_qsl(query, keep_blank_values=True))
     if unknown := sorted({*options} - {*names} - _TLS_OPTIONS):
-        listed = ", ".join(unknown)
+        names_alone = all(name.isidentifier() and options[name] for name in unknown)
+        listed = ", ".join(unknown) if names_alone else f"an option without a value; {_ESCAPED}"
         raise InvalidArgument(f"unknown behind the ?: {listed}; pass a redis-py client to Kv")
     of_tls = {name: value for name, value in options.items() if name in _TLS_OPTIONS}
     if of_tls and not tls:
@@ -206,5 +209,5 @@ def _address(text: str, default: int) -> tuple[str, int]:
     except ValueError:
         host, port = None, 0
     if not host:
-        raise InvalidArgument(f"an address must be HOST:PORT, not {text!r:.80}")
+        raise InvalidArgument(f"an address must be HOST:PORT; {_ESCAPED}")
     return host, port

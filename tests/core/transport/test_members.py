@@ -85,6 +85,15 @@ def test_what_makes_no_sense_is_refused(url: str, said: str) -> None:
         kvlab.connect(url)
 
 
+@pytest.mark.parametrize("password", ["secret/1", "1/secret", "secret?1", "1?secret", "1/2/secret"])
+@pytest.mark.parametrize("kind", ["cluster", "sentinel"])
+def test_no_message_shows_a_password_without_its_escapes(kind: str, password: str) -> None:
+    url = f"redis+{kind}://ann:{password}@127.0.0.1:1/orders"
+    with pytest.raises(InvalidArgument) as raised:
+        kvlab.connect(url, allow_remote=True)
+    assert "secret" not in str(raised.value)
+
+
 def test_one_server_is_not_several() -> None:
     for url in ("cluster:", "redis+cluster://127.0.0.1:1", "redis+sentinel://127.0.0.1:1/s"):
         with pytest.raises(InvalidArgument, match="one server is needed here"):
