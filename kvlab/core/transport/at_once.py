@@ -32,7 +32,7 @@ def stages(connections: Connections, commands: list[Command], blocking: float | 
     complete = False
     try:
         yield
-        connection.send(request)
+        connection.send(request, len(commands), replies)
         if (yield):
             wait = connections.health.timeout * _LATE
         connection.receive(len(commands), replies, wait)

@@ -113,11 +113,11 @@ class Borrowed:
         Waits at most ``wait`` seconds for each part of an answer (None: for ever). When this
         raises, no command may follow: an answer may still be due.
         """
-        self.send(request)
+        self.send(request, count, replies)
         self.receive(count, replies, wait)
 
-    def send(self, request: bytes) -> None:
-        """The first half of :meth:`round_trip`."""
+    def send(self, request: bytes, count: int, replies: list[Raw]) -> None:
+        """The first half of :meth:`round_trip`; replies of a server that does not read on."""
         self.connection.send_packed_command([request])
 
     def receive(self, count: int, replies: list[Raw], wait: float | None) -> None:
@@ -163,24 +163,16 @@ class Link(Borrowed):
         except RuntimeError:  # another thread asks in this moment: the witness of an outage
             return super().has_news()
 
-    def send(self, request: bytes) -> None:
+    def send(self, request: bytes, count: int, replies: list[Raw]) -> None:
         """See :meth:`Borrowed.send`."""
         try:
             self._sock.sendall(request)
         except TimeoutError as problem:
             raise RedisTimeoutError(f"not sent within {self._timeout:g} s") from problem
-
-    def round_trip(
-        self, request: bytes, count: int, replies: list[Raw], wait: float | None
-    ) -> None:
-        """See :meth:`Borrowed.round_trip`."""
-        try:
-            self.send(request)
         except ConnectionError:  # a server that does not read on says why before it closes
             with suppress(RedisError, OSError):
-                self.receive(count, replies, wait)
+                self.receive(count, replies, self._timeout)
             raise
-        self.receive(count, replies, wait)
 
     def receive(self, count: int, replies: list[Raw], wait: float | None) -> None:
         """See :meth:`Borrowed.receive`."""

@@ -11,6 +11,7 @@ import pytest
 
 import kvlab
 from kvlab import Key, Kv, Op
+from kvlab.core.transport.at_once import stages, together
 from kvlab.errors import OutcomeUnknown, ServerRefused
 from kvlab.server import engines
 from kvlab.server.running_server import RunningServer
@@ -62,6 +63,14 @@ def test_a_value_that_is_too_long_is_refused_and_the_next_op_runs(run: Run, size
     assert type(refused) is ServerRefused
     assert type(behind) is OutcomeUnknown
     assert run(Op("STRLEN", VALUE), Op("GET", Key("count"))) == (SMALL, b"4")
+
+
+def test_a_node_of_a_cluster_refuses_such_a_value_in_its_own_words(small: RunningServer) -> None:
+    with kvlab.connect(small.url) as kv:
+        sent = [("SET", "value", bytes(16 * SMALL))]
+        ((replies, error),) = together([stages(kv._connections, sent, None)])
+    assert "invalid bulk length" in str(replies[0])
+    assert type(error) is OutcomeUnknown
 
 
 @pytest.mark.skipif(
