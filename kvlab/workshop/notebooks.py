@@ -28,7 +28,7 @@ from typing import Any
 import jupytext
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbclient.output_widget import OutputWidget
 from tqdm.auto import tqdm
 
@@ -49,7 +49,8 @@ _METADATA = {
 
 
 class NotebookFailed(KvlabError):
-    """A cell raised, or a notebook is not what its source says; the message names the place."""
+    """A cell raised or did not end, or a notebook is not what its source says; the message names
+    the place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ class _QuietOutput(OutputWidget):
 
 def execute(target: Target, kernels: Kernels) -> Any:
     """The notebook with its outputs, from a new kernel. Raises :class:`NotebookFailed` when a cell
-    raises."""
+    raises, ends the kernel or takes longer than ``CELL_SECONDS``."""
     made = notebook(target)
     client = NotebookClient(
         made,
@@ -118,6 +119,8 @@ def execute(target: Target, kernels: Kernels) -> Any:
         client.execute(cleanup_kc=True)
     except CellExecutionError as problem:
         raise NotebookFailed(f"{target.path.name}: a cell raised\n{problem}") from None
+    except (CellTimeoutError, DeadKernelError) as problem:
+        raise NotebookFailed(f"{target.path.name}: a cell did not end\n{problem}") from None
     _all_solved(target.path.name, made.cells)
     for cell in made.cells:
         cell.metadata.pop("execution", None)

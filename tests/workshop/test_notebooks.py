@@ -224,6 +224,13 @@ def test_a_solution_that_does_not_pass_its_check_is_an_error(book: Path, kernels
         make_all([], kernels, check=False, root=book)
 
 
+def test_a_cell_that_ends_the_kernel_is_an_error(book: Path, kernels: Kernels) -> None:
+    source = book / "source" / "01_one.py"
+    source.write_text("# %%\nimport os\nos._exit(1)\n")
+    with pytest.raises(NotebookFailed, match="a cell did not end"):
+        make_all([], kernels, check=False, root=book)
+
+
 def test_a_widget_is_not_stored(book: Path, kernels: Kernels) -> None:
     source = book / "source" / "01_one.py"
     widget = "import ipywidgets; display(ipywidgets.IntSlider()); print('the chapter')"
