@@ -15,6 +15,7 @@ redis-py client to ``Kv``. The embedded servers speak no TLS.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -29,6 +30,7 @@ from redis.backoff import NoBackoff
 from redis.connection import parse_url
 from redis.exceptions import AuthenticationError, RedisClusterException, RedisError
 from redis.retry import Retry
+from redis.sentinel import MasterNotFoundError
 
 from kvlab.core.server_url import check_hosts
 from kvlab.core.transport.connections import MAX_CONNECTIONS
@@ -117,7 +119,10 @@ class _Sentinel(redis.sentinel.Sentinel):
     check: Callable[[tuple[str, int]], tuple[str, int]]
 
     def discover_master(self, service_name: str) -> Any:
-        address: Any = super().discover_master(service_name)  # type: ignore[no-untyped-call]
+        try:
+            address: Any = super().discover_master(service_name)  # type: ignore[no-untyped-call]
+        except MasterNotFoundError as problem:
+            raise _not_found(problem) from None
         return self.check(address)
 
 
@@ -127,7 +132,18 @@ class _AsyncSentinel(redis.asyncio.sentinel.Sentinel):
     check: Callable[[tuple[str, int]], tuple[str, int]]
 
     async def discover_master(self, service_name: str) -> Any:
-        return self.check(await super().discover_master(service_name))
+        try:
+            return self.check(await super().discover_master(service_name))
+        except redis.asyncio.sentinel.MasterNotFoundError as problem:
+            raise _not_found(problem) from None
+
+
+def _not_found(problem: Exception) -> MasterNotFoundError:
+    """redis-py's error without the inside of each client that it asked by."""
+    said, _, clients = str(problem).partition(" : ")
+    failed = re.findall(r"host=([^,)]*).*?port=(\d+).*?> - (.*?)(?=, <redis|$)", clients)
+    reasons = ", ".join(f"{host}:{port} {reason}" for host, port, reason in failed)
+    return MasterNotFoundError(f"{said}; {reasons}" if reasons else said)
 
 
 def members(url: str | None = None, allow_remote: bool | None = None) -> Members | None:

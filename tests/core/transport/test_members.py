@@ -142,6 +142,26 @@ def test_a_cluster_by_its_url(cluster: RunningCluster, server: RunningServer) ->
         kvlab.connect(f"redis+cluster://127.0.0.1:{server.port}")
 
 
+def test_silent_sentinels_are_named_in_few_words() -> None:
+    ports = [free_port(), free_port()]
+    url = f"redis+sentinel://{','.join(f'127.0.0.1:{port}' for port in ports)}/orders"
+
+    async def run() -> None:
+        async with await kvlab.aconnect(url, deadline=0.1) as akv:
+            await akv.run(Op("PING"))
+
+    for ask in (
+        lambda: kvlab.connect(url, deadline=0.1).run(Op("PING")),
+        lambda: asyncio.run(run()),
+    ):
+        with pytest.raises(ServerUnavailable, match="'orders'") as raised:
+            ask()
+        said = str(raised.value)
+        assert all(f"127.0.0.1:{port} " in said for port in ports)
+        assert "<" not in said
+        assert len(said) < 250
+
+
 def test_a_primary_behind_a_sentinel(server: RunningServer, tmp_path: Path) -> None:
     with sentinel(f"orders 127.0.0.1 {server.port} 1", tmp_path) as port:
         with kvlab.connect(f"redis+sentinel://127.0.0.1:{port}/orders/3", prefix="s") as kv:
