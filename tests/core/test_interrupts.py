@@ -86,3 +86,11 @@ def test_no_lock_stays(kv: Kv) -> None:
 
 def test_no_lease_stays(kv: Kv) -> None:
     assert in_each_point(kv, lambda: kv.run(CACHE.fetch("k", lambda: None))) == set()
+
+
+def test_an_interrupt_between_the_steps_of_connecting_ends_them(kv: Kv) -> None:
+    pool = kv._connections
+    steps = pool._connected(pool._make())
+    next(steps)
+    steps.close()  # what dropping it does, where an error would only be printed
+    assert kv.outage is None

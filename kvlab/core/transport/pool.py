@@ -61,6 +61,8 @@ class Pool:
             yield connection.connect(self.health.timeout)
             if trying:
                 yield from self._ping(connection, self.health.timeout)
+        except GeneratorExit:  # interrupted between two steps: the connection ends with its owner
+            raise
         except BaseException as problem:
             yield connection.disconnect()
             if isinstance(problem, BROKEN) and not isinstance(problem, REFUSED):
