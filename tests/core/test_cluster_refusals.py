@@ -282,7 +282,9 @@ def test_a_transaction_of_which_a_part_ran_is_not_sent_again(play: Play) -> None
     assert play.a.seen["EXEC"] == 1
 
 
-@pytest.mark.parametrize("words", ["MOVED", "MOVED 1 nowhere", "ASK one 127.0.0.1:1"])
+@pytest.mark.parametrize(
+    "words", ["MOVED", "MOVED 1 nowhere", "ASK one 127.0.0.1:1", "MOVED 16384 127.0.0.1:1"]
+)
 def test_words_that_are_no_address_are_the_refusal_that_they_are(play: Play, words: str) -> None:
     play.a.says["INCR"] = f"-{words}\r\n".encode()
     assert play.fails(play.op(play.a), ServerRefused) == words

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from redis.exceptions import AskError, MovedError
 
-from kvlab.core.executors.cluster import Cluster
+from kvlab.core.executors.cluster import SLOTS, Cluster
 from kvlab.core.executors.requests import Address, Running, Trip, Trips, growing
 from kvlab.core.executors.slots import slot_of_key, slots_of
 from kvlab.core.flow import Wait
@@ -104,7 +104,9 @@ class _Routed(Exchange):
 def _is_redirect(reply: Raw) -> bool:
     if not isinstance(reply, Exception):
         return False
-    return isinstance(reply, AskError) or code_of(reply_text(reply)) in NOT_HERE
+    if isinstance(reply, AskError):
+        return 0 <= reply.slot_id < SLOTS  # else it names no place
+    return code_of(reply_text(reply)) in NOT_HERE
 
 
 def _is_of_slot(reply: Exception) -> bool:
