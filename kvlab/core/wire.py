@@ -205,8 +205,8 @@ def outcome(function: Callable[[Any], Any], argument: Any) -> Any:
     """What a decode or a fallback returns or raises, as a value: an op's neighbours go on."""
     try:
         return function(argument)
-    except GeneratorExit as problem:  # a flow would take it for its own end
-        error = RuntimeError(f"{function!r:.80} raised GeneratorExit")
+    except (GeneratorExit, StopIteration) as problem:  # a generator's end would be taken for ours
+        error = RuntimeError(f"{function!r:.80} raised {type(problem).__name__}")
         error.__cause__ = problem
         return error
     except BaseException as problem:

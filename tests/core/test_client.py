@@ -513,6 +513,15 @@ def test_what_a_flow_does_not_catch_reaches_the_caller_after_its_cleanup(kv: Kv)
     assert kv.run(get("cleaned")) == b"5"
 
 
+@pytest.mark.parametrize("error", [StopIteration, GeneratorExit])
+def test_a_decode_ends_no_generator(kv: Kv, error: type[BaseException]) -> None:
+    def decode(_: object) -> None:
+        raise error
+
+    with pytest.raises(RuntimeError, match=f"decode.* raised {error.__name__}"):
+        list(map(kv.run, [Op("PING", decode=decode), Op("PING")]))
+
+
 def test_time_and_waiting_come_from_the_driver(kv: Kv) -> None:
     @flow
     def patient(seconds: float) -> Generator[Any, Any, tuple[float, float]]:

@@ -362,7 +362,11 @@ def test_a_fallback_answers_for_the_unreachable_and_the_lost_and_nothing_else() 
     assert len(many.sent) == 1  # the fallbacks do not hide that the server is gone
 
 
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, CancelledError, GeneratorExit])
+ENDS = (GeneratorExit, StopIteration)
+"""What a generator, or a surrounding ``map``, would take for its own end."""
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, CancelledError, *ENDS])
 @pytest.mark.parametrize("where", ["decode", "fallback"])
 def test_an_interrupt_waits_for_the_neighbours(kind: type[BaseException], where: str) -> None:
     def interrupt(_: object) -> int:
@@ -373,7 +377,7 @@ def test_an_interrupt_waits_for_the_neighbours(kind: type[BaseException], where:
     for given in ((stopped, Op(COUNT, Key("n"))), ([stopped, Op(COUNT, Key("n"))] * 300,)):
         replies, error = first
         play = Play((replies * (250 if len(given) == 1 else 1), error), replied(*[1] * 250))
-        expected = RuntimeError if kind is GeneratorExit else kind
+        expected = RuntimeError if kind in ENDS else kind
         with pytest.raises(BatchFailed if expected is RuntimeError else kind) as raised:
             play.run(*given)
         if expected is RuntimeError:

@@ -66,14 +66,14 @@ def collections_noted() -> Iterator[None]:
 
 
 def _collection_begins(phase: str, _: object) -> None:
-    client = _current.get(None)
+    client = current_client()
     if client is not None and phase == "start":
         client.collects = True
 
 
 def _collection_ends(phase: str, _: object) -> None:
     client = _current.get(None)
-    if client is not None and phase == "stop":
+    if client is not None and phase == "stop" and client.runs_here():
         client.collects = False
 
 
