@@ -15,6 +15,7 @@ MAX_COMMANDS = 100_000
 MAX_ARGUMENTS = 1_000_000
 """The most arguments of a command: with 2**20 or more, servers end the connection."""
 
+_AUTHORITY = re.compile(rb"https?://[^/]*", re.IGNORECASE)  # said to a proxy (RFC 9112, 3.2.2)
 _NAME = re.compile(r"[!-~]{1,64}")
 _BATCHES = {"pipeline": False, "multi-exec": True}
 
@@ -33,6 +34,8 @@ class Asked:
 
 def asked(path: bytes, query: bytes, body: bytes) -> Asked:
     """The commands of a request; raises :class:`RestRefused` for what is not of the protocol."""
+    if said := _AUTHORITY.match(path):
+        path = path[said.end() :]
     words = [unquote_to_bytes(part) for part in path.removeprefix(b"/").split(b"/")]
     first = words[0].decode("latin-1").lower()
     if first in _BATCHES and len(words) == 1:

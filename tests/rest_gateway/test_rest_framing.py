@@ -24,6 +24,7 @@ FRAMES = {
     "one length, twice": (HELLO + b"Content-Length: 8\r\n" * 2 + b'\r\n["PING"]', 200),
     "folded": (HELLO + b'X: a\r\n b\r\nContent-Length:\r\n 8\r\n\r\n["PING"]', 200),
     "lines end by LF": (HELLO.replace(b"\r", b"") + b'Content-Length: 8\n\n["PING"]', 200),
+    "a whole URL": (b"GET HTTP://x/ping HTTP/1.1\r\nHost: x\r\n\r\n", 200),
     "HTTP/1.7": (b"GET /ping HTTP/1.7\r\nHost: x\r\n\r\n", 200),
     "2,000 headers": (HELLO + b"a:b\r\n" * 2000 + b'Content-Length: 8\r\n\r\n["PING"]', 200),
     "chunked, and a length": (HELLO + CHUNKED + b"Content-Length: 3\r\n\r\n" + PINGS, 400),
