@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
@@ -213,6 +214,31 @@ def test_a_server_that_is_not_there_is_one_line_with_what_to_do(
     assert (status, said.count("\n")) == (1, 1)
     assert "nothing was sent" in said
     assert said.endswith(f"; {to_do}\n")
+
+
+@pytest.mark.parametrize("answer", ["n\n", ""])
+def test_a_no_is_no_interrupt(
+    typed: Callable[[str], tuple[int, str]], monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
+    monkeypatch.setenv("KVLAB_URL", "redis://127.0.0.1:1")  # nothing is sent before a yes
+    assert typed("reset") == (1, "kvlab: nothing was removed\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "says"),
+    [
+        ("check", 1, "no exercise notebooks in "),
+        ("progress", 1, "there is no copy of the workbook in "),
+        ("reset-notebook 99", 2, "no notebook begins with '99'"),
+    ],
+)
+def test_without_a_copy_none_is_made_and_that_is_said(
+    typed: Callable[[str], tuple[int, str]], tmp_path: Path, words: str, status: int, says: str
+) -> None:
+    ended, said = typed(words)
+    assert (ended, said.startswith(f"kvlab: {says}")) == (status, True), said
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_ctrl_c_is_one_line(

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.exceptions import Abort
 
 from kvlab.cli.app import app
 from kvlab.cli.options import HIGHEST_PORT, PASSES_OPTIONS_ON, check_ports, number
+from kvlab.errors import KvlabError
 
 _Folder = Annotated[
     Path | None, typer.Option(help="Where your copy lies. [default: ./kvlab-workbook]")
@@ -53,10 +55,11 @@ def lab(
 
 @app.command(short_help="Try your saved exercises.")
 def check(
-    exercise: Annotated[
+    exercises: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="05|05-short", help="A chapter, or one exercise. [default: the one saved last]"
+            metavar="05|05-short ...",
+            help="Chapters, or single exercises. [default: the notebook saved last]",
         ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every chapter, a line each.")] = False,
@@ -66,8 +69,7 @@ def check(
     from kvlab.workshop.workbook import working_copy
 
     solved = True
-    asked = "-".join(exercise) if exercise else None
-    for report in check_saved(working_copy(Path.cwd()), asked, every=every):
+    for report in check_saved(working_copy(Path.cwd()), exercises or (), every=every):
         print(report.summary if every else f"{report}\n", flush=True)
         solved = solved and report.passed
     raise typer.Exit(int(not solved))
@@ -79,7 +81,10 @@ def progress() -> None:
     from kvlab.workshop.learner.progress import added_up, log_of
     from kvlab.workshop.workbook import working_copy
 
-    print(added_up(log_of(working_copy(Path.cwd())).events()))
+    copy = working_copy(Path.cwd())
+    if not copy.exists:
+        raise KvlabError(f"there is no copy of the workbook in {copy.folder}; kvlab lab makes one")
+    print(added_up(log_of(copy).events()))
 
 
 @app.command(short_help="Bring back a notebook as released.")
@@ -122,7 +127,7 @@ def _reset_exercises(yes: bool) -> None:
 
     copy = working_copy(Path.cwd())
     if not yes:
-        typer.confirm(f"Bring every exercise in {copy.folder} back as released?", abort=True)
+        _ask(f"Bring every exercise in {copy.folder} back as released?", "nothing was changed")
     renamed = copy.restore("", "exercises")
     for changed, kept in renamed:
         print(f"{changed} is as released; yours is {kept} now")
@@ -134,7 +139,19 @@ def _reset_keys(prefix: str | None, yes: bool) -> None:
 
     with kvlab.connect() if prefix is None else kvlab.connect(prefix=prefix) as kv:
         if not yes:
-            typer.confirm(
-                f"Remove every key that begins with {kv.prefix} on {kv.where}?", abort=True
-            )
+            question = f"Remove every key that begins with {kv.prefix} on {kv.where}?"
+            _ask(question, "nothing was removed")
         print(f"{kv.clear()} keys removed")
+
+
+def _ask(question: str, otherwise: str) -> None:
+    """Raises KvlabError, which says ``otherwise``, unless the answer is yes."""
+    try:
+        agreed = typer.confirm(question)
+    except Abort as stopped:
+        if not isinstance(stopped.__context__, EOFError):
+            raise
+        agreed = False  # nobody is there to answer
+        print()
+    if not agreed:
+        raise KvlabError(otherwise)

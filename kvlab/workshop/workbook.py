@@ -101,7 +101,6 @@ class WorkingCopy:
         Returns (name, the new name of the changed file). Raises :class:`InvalidArgument` when
         no file of the workbook begins so.
         """
-        self._check_folder()
         if beginning.isdecimal():
             beginning = beginning.zfill(2)
         files = [(n, s) for n, s in _released_files() if Path(n).name.startswith(beginning)]
@@ -109,6 +108,7 @@ class WorkingCopy:
             files = [(name, s) for name, s in files if Path(name).parent.as_posix() == folder]
         if not files or not (beginning or folder):
             raise InvalidArgument(f"no notebook begins with {beginning!r}; an example: 03")
+        self._check_folder()
         record, renamed = self._record(), []
         for name, source in files:
             target, content = self.folder / name, source.read_bytes()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -45,7 +47,7 @@ def save(copy: WorkingCopy, *cells: str) -> None:
 
 def test_cells_run_in_order_and_a_broken_one_stops_none(copy: WorkingCopy) -> None:
     save(copy, "hint('10')", "1 / 0", "%matplotlib inline", GOOD, "print('noise')")
-    short, long = saved.check_saved(copy, None, every=False)
+    short, long = saved.check_saved(copy, (), every=False)
     assert short.passed
     assert long.checks[0].seen == "code cell 2 raised ZeroDivisionError: division by zero"
 
@@ -55,7 +57,7 @@ def test_a_cell_without_an_end_is_stopped(
 ) -> None:
     monkeypatch.setattr(saved, "CELL_SECONDS", 1)
     save(copy, "while True:\n    pass", GOOD)
-    short, long = saved.check_saved(copy, "10", every=False)
+    short, long = saved.check_saved(copy, ["10"], every=False)
     assert short.passed
     assert "is there a loop without an end?" in long.checks[0].seen
 
@@ -73,16 +75,33 @@ def test_the_command_has_an_exit_code_and_keeps_what_it_found(copy: WorkingCopy)
 
 
 def test_no_notebook_is_told(copy: WorkingCopy) -> None:
-    with pytest.raises(KvlabError, match="no exercise notebook 05 in"):
-        list(saved.check_saved(copy, "5", every=False))
-
-
-@pytest.mark.parametrize("words", ["10-short", "10 short"])
-def test_one_exercise_of_a_chapter_is_checked(copy: WorkingCopy, words: str) -> None:
+    with pytest.raises(KvlabError, match=r"no exercise notebooks in .*; kvlab lab makes a copy"):
+        list(saved.check_saved(copy, (), every=False))
     save(copy, GOOD)
-    done = typer.testing.CliRunner().invoke(app, ["check", *words.split()])
-    assert (done.exit_code, done.stdout.count("Exercise ")) == (0, 1)
-    assert "Exercise 10-short" in done.stdout
+    with pytest.raises(KvlabError, match="no exercise notebook 05 in"):
+        list(saved.check_saved(copy, ["10", "5"], every=False))
+
+
+@pytest.mark.parametrize(
+    ("words", "tried"),
+    [
+        ("10-short", ["10-short"]),
+        ("10 short", ["10-short"]),
+        ("9-short 10-short", ["09-short", "10-short"]),
+        ("10 short 9 short", ["09-short", "10-short"]),
+        ("10-short 10", ["10-short", "10"]),
+        ("9 10", ["09-short", "09", "10-short", "10"]),
+    ],
+)
+def test_the_exercises_of_a_list_are_tried_each_once(
+    copy: WorkingCopy, monkeypatch: pytest.MonkeyPatch, words: str, tried: list[str]
+) -> None:
+    save(copy, "")
+    exercises = copy.folder / "exercises"
+    shutil.copy(exercises / "10_load_tests.ipynb", exercises / "09_explore_your_own_code.ipynb")
+    monkeypatch.setattr(saved, "private_server", contextlib.nullcontext)
+    reports = saved.check_saved(copy, words.split(), every=False)
+    assert [report.exercise for report in reports] == tried
 
 
 def test_stubs_come_back_after_asking_and_nothing_is_lost(copy: WorkingCopy) -> None:
@@ -90,7 +109,8 @@ def test_stubs_come_back_after_asking_and_nothing_is_lost(copy: WorkingCopy) -> 
     mine = copy.folder / "exercises" / "10_load_tests.ipynb"
     before = mine.read_bytes()
     run = typer.testing.CliRunner().invoke
-    assert run(app, ["reset", "--exercises"], input="n\n").exit_code == 130
+    refused = run(app, ["reset", "--exercises"], input="n\n").exception
+    assert str(refused) == "nothing was changed"
     assert mine.read_bytes() == before
     assert run(app, ["reset", "--exercises"], input="y\n").exit_code == 0
     assert mine.read_bytes() != before

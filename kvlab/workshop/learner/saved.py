@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -31,16 +31,21 @@ _NOT_RUN = ("check(", "hint(", "%", "!")
 """How the last line of a cell begins that is the learner's talk with the workbook."""
 
 
-def check_saved(copy: WorkingCopy, asked: str | None, *, every: bool) -> Iterator[Report]:
+def check_saved(copy: WorkingCopy, asked: Sequence[str], *, every: bool) -> Iterator[Report]:
     """The reports of the exercises asked for, of every chapter, or of the notebook saved last.
 
-    ``asked``: a chapter such as "05", which stands for both its exercises, or one exercise,
-    "05-short". Raises InvalidArgument for another word, KvlabError when the working copy has no
+    ``asked``: chapters such as "05", which stands for both its exercises, and single exercises,
+    "05-short" or the two words "05" and "short". The reports come in the order of the chapters,
+    each once. Raises InvalidArgument for another word, KvlabError when the working copy has no
     such notebook.
     """
-    chosen = _exercises(asked) if asked is not None else exercises.every()
+    wanted = [exercise for word in _joined(asked) for exercise in _exercises(word)]
+    chosen = [one for one in exercises.every() if one in wanted or not asked]
+    paths = _notebooks(copy.folder / "exercises", chosen, all_of_them=bool(asked))
+    if not (asked or every):
+        paths = [max(paths, key=lambda path: path.stat().st_mtime)]
     with private_server() as server:
-        for path in _notebooks(copy.folder / "exercises", chosen, last=not (asked or every)):
+        for path in paths:
             kernel = Cells()
             kernel.run(path)
             for exercise in chosen:
@@ -50,6 +55,17 @@ def check_saved(copy: WorkingCopy, asked: str | None, *, every: bool) -> Iterato
                     yield report
 
 
+def _joined(words: Iterable[str]) -> list[str]:
+    """The two words "05" and "short" are one."""
+    joined: list[str] = []
+    for word in words:
+        if joined and not word[:1].isdigit() and joined[-1].isdecimal():
+            joined[-1] += f"-{word}"
+        else:
+            joined.append(word)
+    return joined
+
+
 def _exercises(asked: str) -> tuple[Exercise, ...]:
     """Of "5" and "05" both exercises of the chapter; of "5-short" and "05-short" that one."""
     chapter, dash, size = asked.partition("-")
@@ -57,15 +73,18 @@ def _exercises(asked: str) -> tuple[Exercise, ...]:
     return (exercises.find(number),) if dash else exercises.of_chapter(number)
 
 
-def _notebooks(folder: Path, chosen: Sequence[Exercise], *, last: bool) -> list[Path]:
-    """The notebooks of these exercises, or of them the one that was saved last."""
+def _notebooks(folder: Path, chosen: Sequence[Exercise], *, all_of_them: bool) -> list[Path]:
+    """The notebooks of these exercises; with ``all_of_them`` none may be absent."""
     chapters = sorted({exercise.chapter for exercise in chosen})
     laid = [path for path in sorted(folder.glob("*.ipynb")) if ".mine-" not in path.name]
     found = [path for path in laid if path.name[:2] in chapters]
-    if not found:
-        which = chapters[0] if len(chapters) == 1 else ""
-        raise KvlabError(f"no exercise notebook {which} in {folder}; kvlab lab lays them")
-    return sorted(found, key=lambda path: path.stat().st_mtime)[-1:] if last else found
+    absent = [name for name in chapters if not any(path.name[:2] == name for path in found)]
+    if not found or (all_of_them and absent):
+        which = f" {', '.join(absent)}" if all_of_them else "s"
+        raise KvlabError(
+            f"no exercise notebook{which} in {folder}; kvlab lab makes a copy of the workbook there"
+        )
+    return found
 
 
 @dataclass(slots=True)
