@@ -8,7 +8,8 @@ from __future__ import annotations
 import ipaddress
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from redis.connection import Connection, parse_url
@@ -28,6 +29,10 @@ REST_NAMES = (
 """The URL of a store behind HTTPS and its token, as the environment names them."""
 
 _SCHEMES = {"valkey": "redis", "valkeys": "rediss"}
+_NO_URL = (
+    "not a Redis URL, which is cluster:, or begins with redis://, rediss://, valkey://, "
+    "valkeys://, unix://, https://, redis+cluster:// or redis+sentinel://"
+)
 
 
 def redis_url(url: str) -> str:
@@ -44,6 +49,7 @@ def server_url(url: str | None = None, allow_remote: bool | None = None) -> str:
     """
     if allow_remote is not None:
         boolean("allow_remote", allow_remote)
+    variable = "KVLAB_URL" if url is None else None
     url = os.environ.get("KVLAB_URL") if url is None else text("url", url, None)
     if not url:
         from kvlab.server import embedded as server
@@ -52,6 +58,11 @@ def server_url(url: str | None = None, allow_remote: bool | None = None) -> str:
         if embedded.note:
             warnings.warn(embedded.note, stacklevel=3)
         return embedded.url
+    with naming(variable):
+        return _of_one_server(url, allow_remote)
+
+
+def _of_one_server(url: str, allow_remote: bool | None) -> str:
     if is_rest(url):
         raise InvalidArgument(
             "a Redis URL is needed here: a store behind HTTPS is for connect() alone"
@@ -63,6 +74,17 @@ def server_url(url: str | None = None, allow_remote: bool | None = None) -> str:
     url = redis_url(url)
     check_hosts([_host(url)], allow_remote)
     return url
+
+
+@contextmanager
+def naming(variable: str | None) -> Iterator[None]:
+    """Name the variable of the environment whose value is refused in the block, if it is one."""
+    try:
+        yield
+    except InvalidArgument as problem:
+        if variable is None:
+            raise
+        raise InvalidArgument(f"environment variable {variable}: {problem}") from None
 
 
 def check_hosts(hosts: Sequence[str | None], allow_remote: bool | None) -> None:
@@ -84,9 +106,9 @@ def rest_address(
     ``http://`` to another machine.
     """
     given = os.environ
+    variable = name_in_use() if url is None else None
     if url is None:
-        name = name_in_use()
-        url = given[name] if name else "redis:"
+        url = given[variable] if variable else "redis:"
     if not is_rest(text("url", url, None)):
         if token is not None:
             raise InvalidArgument("a token must come with the https:// URL of a store behind HTTPS")
@@ -94,8 +116,12 @@ def rest_address(
     if token is None:
         token = next((given.get(t) for name, t in REST_NAMES if given.get(name) == url), None)
     if token is None:
-        raise InvalidArgument("token is missing: a store behind HTTPS must be given one")
-    address = RestAddress(url, token)
+        beside = (
+            f"set {dict(REST_NAMES)[variable]} beside {variable}" if variable else "pass token="
+        )
+        raise InvalidArgument(f"token is missing: a store behind HTTPS needs one; {beside}")
+    with naming(variable):
+        address = RestAddress(url, token)
     if not _is_loopback(address.host):
         if not address.secure:
             raise InvalidArgument(f"{address.host} needs https://: http:// would show the token")
@@ -135,13 +161,15 @@ def _check_remote(host: str | None, allow_remote: bool | None) -> None:
 
 def _host(url: str) -> str | None:
     """The host of a Redis URL; None for a unix socket. No message shows a part of the URL."""
+    if url.partition("://")[0] not in ("redis", "rediss", "unix"):
+        raise InvalidArgument(_NO_URL)
     try:
         given = parse_url(url)  # a query may have a host too
         path = urlsplit(url).path
     except ValueError:
         raise InvalidArgument(
-            "not a Redis URL: redis://, rediss://, valkey://, valkeys:// or unix:// is expected, "
-            "and in user names and passwords %-escapes for all but letters and digits"
+            "not a Redis URL: a port must be a number up to 65535, and user names and passwords "
+            "need %-escapes for all but letters and digits"
         ) from None
     kind, options = given.get("connection_class", Connection), dict(given)
     for pools in ("connection_class", "max_connections"):

@@ -446,7 +446,7 @@ ONE, TWO, SECRET = "http://127.0.0.1:1", "http://127.0.0.1:2", "t" * 20
 def test_the_environment_names_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
     for i, (url, token) in enumerate(reversed(REST_NAMES)):
         monkeypatch.setenv(url, f"http://127.0.0.1:{i + 1}")
-        with pytest.raises(InvalidArgument, match="token is missing"):
+        with pytest.raises(InvalidArgument, match=f"token is missing.* set {token} beside {url}"):
             kvlab.connect()
         monkeypatch.setenv(token, f"{SECRET}{i}")
         with kvlab.connect() as kv:

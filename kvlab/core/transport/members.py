@@ -32,7 +32,7 @@ from redis.exceptions import AuthenticationError, RedisClusterException, RedisEr
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError
 
-from kvlab.core.server_url import check_hosts
+from kvlab.core.server_url import check_hosts, naming
 from kvlab.core.transport.connections import MAX_CONNECTIONS
 from kvlab.errors import InvalidArgument, ServerRefused, ServerUnavailable
 
@@ -153,6 +153,7 @@ def members(url: str | None = None, allow_remote: bool | None = None) -> Members
     :class:`~kvlab.errors.RemoteNotAllowed` as ``server_url``. So does a run, before it sends
     anything, for a node or a primary on another machine that these servers name.
     """
+    variable = "KVLAB_URL" if url is None else None
     url = os.environ.get("KVLAB_URL") if url is None else url
     if url in ("cluster:", "cluster://"):
         from kvlab.server import embedded
@@ -162,7 +163,8 @@ def members(url: str | None = None, allow_remote: bool | None = None) -> Members
     base, _, kind = scheme.partition("+")
     if kind not in _PORTS or base not in ("redis", "rediss", "valkey", "valkeys"):
         return None
-    found = _parsed(kind, base in ("rediss", "valkeys"), rest)
+    with naming(variable):
+        found = _parsed(kind, base in ("rediss", "valkeys"), rest)
     check_hosts([host for host, _ in found.addresses], allow_remote)
     return replace(found, allow_remote=allow_remote)
 
@@ -225,5 +227,5 @@ def _address(text: str, default: int) -> tuple[str, int]:
     except ValueError:
         host, port = None, 0
     if not host:
-        raise InvalidArgument(f"an address must be HOST:PORT; {_ESCAPED}")
+        raise InvalidArgument(f"an address must be HOST:PORT, with a port up to 65535; {_ESCAPED}")
     return host, port

@@ -455,6 +455,26 @@ def test_a_bad_url_is_refused_and_never_repeated(url: str) -> None:
         connect(url)
 
 
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("redis://127.0.0.1:abc", ["a port must be a number"]),
+        ("redis+cluster://127.0.0.1:abc", ["HOST:PORT, with a port up to 65535"]),
+        ("foo", ["redis://", "rediss://", "valkey://", "unix://", "https://", "cluster:"]),
+        ("redis+sentinal://h/s", ["redis+cluster://", "redis+sentinel://"]),
+    ],
+)
+def test_what_is_wrong_with_the_environment_is_named(
+    url: str, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KVLAB_URL", url)
+    with pytest.raises(InvalidArgument) as refused:
+        connect()
+    said = str(refused.value)
+    assert said.startswith("environment variable KVLAB_URL: ")
+    assert [word for word in words if word not in said] == []
+
+
 def test_the_environment_names_the_server(server: RunningServer, monkeypatch: Any) -> None:
     monkeypatch.setenv("KVLAB_URL", server.url)
     with connect() as kv:
