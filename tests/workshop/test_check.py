@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from workshop.answers.patterns.distributed_lock import release_get_then_del, release_in_a_script
@@ -159,6 +161,21 @@ def test_checks_and_hints_are_kept_in_the_working_copy(copy: WorkingCopy) -> Non
     assert done.attempts == {"05-short": 2}
     assert "(2 checks, solution opened)" in str(done)
     assert f"exercises solved: 1 of {len(exercises.every())}" in str(done)
+
+
+def test_a_script_prints_its_hint(
+    copy: WorkingCopy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "IPython", raising=False)
+    found = hint("05-short")
+    assert capsys.readouterr().out == f"{found}\n"
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)  # a prompt shows the value itself
+    hint("05-short")
+    monkeypatch.delattr(sys, "ps1")
+    shell = SimpleNamespace(get_ipython=object)
+    monkeypatch.setitem(sys.modules, "IPython", shell)  # type: ignore[arg-type]
+    hint("05-short")
+    assert capsys.readouterr().out == ""
 
 
 def test_a_torn_or_foreign_line_costs_that_line_alone(copy: WorkingCopy) -> None:
