@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -249,6 +250,37 @@ def test_ctrl_c_is_one_line(
 
     monkeypatch.setattr("kvlab.workshop.learner.saved.check_saved", stopped)
     assert typed("check") == (130, "\nkvlab: stopped\n")
+
+
+def test_sigterm_ends_a_command_in_order(
+    typed: Callable[[str], tuple[int, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def stopped(*_: object, **__: object) -> None:
+        with tempfile.TemporaryDirectory(dir=tmp_path):
+            if (child := os.fork()) == 0:
+                signal.raise_signal(signal.SIGTERM)
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == signal.SIGTERM  # a child removes nothing of ours
+            assert list(tmp_path.iterdir())
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("kvlab.workshop.learner.saved.check_saved", stopped)
+    assert typed("check") == (143, "")
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_ctrl_c_amid_the_imports_prints_nothing(tmp_path: Path) -> None:
+    (tmp_path / "redis.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    begin = f"import sys; sys.path[:0] = [{str(tmp_path)!r}]; import kvlab_command as command; "
+    done = subprocess.run(
+        [sys.executable, "-c", f"{begin}command.main()"],
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
 
 
 def test_a_changed_notebook_comes_back_in_one_command(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import gc
 import json
 import os
 import random
+import signal
 import sys
 import threading
 import time
@@ -173,7 +174,12 @@ def _turn_of(one: Measured, settings: Settings, turn: int, say: Say) -> None:
 
 
 def main() -> None:
-    """Play the round that the argument describes. The process ends when its input ends."""
+    """Play the round that the argument describes. The process ends when its input ends.
+
+    It ends in order by SIGTERM alone, which its parent sends after Ctrl-C too.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     threading.Thread(target=_end_with_parent, daemon=True).start()
     lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a peer prints must not stand among our lines

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from kvlab.instruments.progress import progress_bar
 ROUNDS, TURNS, PIECES = 6, 32, 14
 SHORT_ROUNDS, SHORT_TURNS, SHORT_PIECES = 4, 16, 14
 _SAID_EVERY = 10.0
+_LEAVING = 10.0
 """Seconds between two lines of progress where no bar can be shown."""
 
 
@@ -124,6 +126,9 @@ def _played(plan: Plan, settings: Settings) -> Iterator[dict[str, Any]]:
             for line in child.stdout:
                 yield json.loads(line)
         except BaseException:
+            child.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(_LEAVING)
             child.kill()
             raise
         if child.wait():

@@ -1,14 +1,18 @@
 """The command line as a whole: its version, and how a command ends.
 
-Exit code: 0; 1 for a failure; 2 for wrong usage; 130 after Ctrl-C. ``kvlab load`` has further ones.
-Whatever goes wrong on purpose is one line on stderr.
+Exit code: 0; 1 for a failure; 2 for wrong usage; 130 after Ctrl-C; 143 after SIGTERM.
+``kvlab load`` has further ones. Whatever goes wrong on purpose is one line on stderr.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Annotated, Any
 
 from kvlab.core.server_url import with_advice
@@ -24,6 +28,8 @@ except ImportError:
 
 INTERRUPTED = 130
 """The exit status of a shell's command that Ctrl-C has ended."""
+TERMINATED = 143
+"""The exit status of a shell's command that SIGTERM has ended."""
 
 
 class Commands(TyperGroup):
@@ -32,6 +38,8 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command that the words name."""
         try:
+            if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # since ``kvlab_command``
+                signal.signal(signal.SIGINT, signal.default_int_handler)
             return super().invoke(ctx)
         except (KeyboardInterrupt, Abort):  # Abort: at a question
             raise _stopped("stopped") from None
@@ -48,8 +56,13 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line."""
+    with ends_in_order():
+        sys.exit(_run())
+
+
+def _run() -> int:
     try:
-        code = app(prog_name="kvlab", standalone_mode=False)
+        code: int = app(prog_name="kvlab", standalone_mode=False)
     except TyperException as wrong:  # of usage: an unknown option, a missing argument
         context = getattr(wrong, "ctx", None)
         where = context.command_path if context else "kvlab"
@@ -58,7 +71,32 @@ def main() -> None:
     except KvlabError as problem:
         say(with_advice(problem))
         code = 2 if isinstance(problem, InvalidArgument) else 1
-    sys.exit(code)
+    return code
+
+
+@contextmanager
+def ends_in_order() -> Iterator[None]:
+    """In the block SIGTERM raises SystemExit, so that a command removes what it has made.
+
+    A command may have a handler of its own. A child that is forked in the block ends at once.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    owner = os.getpid()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if os.getpid() == owner:
+            signal.signal(number, signal.SIG_IGN)  # a second one would cut the cleanup short
+            raise SystemExit(TERMINATED)
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def say(line: str) -> None:

@@ -137,7 +137,7 @@ def record_words(name: str, seconds: int, users: int, words: Sequence[str]) -> L
         process = _quick_start(arguments, said) if can_fork() else _start(arguments, said)
         try:
             code = process.wait()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             process.send_signal(signal.SIGINT)  # Locust removes the keys of the run
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_LEAVING)

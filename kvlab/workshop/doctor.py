@@ -150,7 +150,9 @@ def jupyter_works() -> tuple[Diagnosis, ...]:
 
     with tempfile.TemporaryDirectory(prefix="kvlab-") as folder:
         return (
-            tried("kernel", "it ran a cell", lambda: jupyter.try_kernel(JUPYTER_SECONDS)),
+            tried(
+                "kernel", "it ran a cell", lambda: jupyter.try_kernel(Path(folder), JUPYTER_SECONDS)
+            ),
             tried("lab", "it answered", lambda: lab.try_lab(Path(folder), JUPYTER_SECONDS)),
         )
 

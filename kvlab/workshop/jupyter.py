@@ -71,12 +71,16 @@ def trust(notebooks: Iterable[Path], data: Path) -> None:
         notary.sign(nbformat.read(path, as_version=4))
 
 
-def try_kernel(seconds: float) -> None:
-    """Start the kernel and run a cell in it. Raises :class:`KvlabError` when that fails."""
+def try_kernel(folder: Path, seconds: float) -> None:
+    """Start the kernel and run a cell in it. Raises :class:`KvlabError` when that fails.
+
+    ``folder``: for temporary files, which a Python that is stopped would leave behind.
+    """
+    temporary = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder))
     try:
         done = subprocess.run(
             python_command("kvlab.workshop.jupyter"),
-            env=os.environ | environment(),
+            env=os.environ | environment() | temporary,
             capture_output=True,
             text=True,
             timeout=seconds,

@@ -273,13 +273,13 @@ def test_a_kernel_that_does_not_start_makes_the_doctor_unhealthy(
 ) -> None:
     monkeypatch.setattr(jupyter, "FILES", broken_kernel(tmp_path))
     with pytest.raises(KvlabError, match="Kernel died"):
-        jupyter.try_kernel(SECONDS)
+        jupyter.try_kernel(tmp_path, SECONDS)
 
 
 def test_what_does_not_answer_in_time_is_broken(runtime: Path, tmp_path: Path) -> None:
-    for attempt in (lambda: jupyter.try_kernel(0.01), lambda: lab.try_lab(tmp_path, 0.01)):
+    for attempt in (jupyter.try_kernel, lab.try_lab):
         with pytest.raises(KvlabError, match="within 0 s"):
-            attempt()
+            attempt(tmp_path, 0.01)
 
 
 def test_the_doctor_says_which_part_of_jupyter_is_broken(
@@ -289,7 +289,7 @@ def test_the_doctor_says_which_part_of_jupyter_is_broken(
         raise KvlabError("no memory today")
 
     monkeypatch.setattr(lab, "try_lab", broken)
-    monkeypatch.setattr(jupyter, "try_kernel", lambda seconds: None)
+    monkeypatch.setattr(jupyter, "try_kernel", lambda *_: None)
     kernel, page = doctor.jupyter_works()
     assert (kernel.state, page.state) == (doctor.State.OK, doctor.State.BROKEN)
     assert page.remedy == "the lab does not start: no memory today"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.resources
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -62,7 +61,6 @@ def draft_of(folder: Path) -> Iterator[Path]:
         draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     except OSError as problem:
         raise KvlabError(f"cannot write beside {folder}: {problem.strerror}") from None
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield draft
         draft.chmod(0o755)
@@ -70,7 +68,6 @@ def draft_of(folder: Path) -> Iterator[Path]:
             folder.rmdir()
         draft.rename(folder)
     finally:
-        signal.signal(signal.SIGTERM, before)
         shutil.rmtree(draft, ignore_errors=True)
 
 

@@ -38,12 +38,14 @@ class Pip:
     @classmethod
     def made(cls, folder: Path) -> Pip:
         """A new environment with pip. Raises KvlabError where Python cannot make one."""
+        made = cls(folder)
         try:
-            venv.create(folder, with_pip=True)
+            venv.create(folder)
+            made._python("ensurepip", "--upgrade", "--default-pip").check_returncode()
         except (subprocess.CalledProcessError, OSError):
             hint = "python3 -m venv must work; on Debian, apt-get install python3-venv"
             raise KvlabError(f"no environment with pip could be made: {hint}") from None
-        return cls(folder)
+        return made
 
     @property
     def programs(self) -> Path:
@@ -51,9 +53,12 @@ class Pip:
 
     def run(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
         """One pip command, to its end."""
+        return self._python("pip", *words)
+
+    def _python(self, module: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
         temporary = str(self.folder)
         return subprocess.run(
-            [self.programs / "python", "-m", "pip", *words],
+            [self.programs / "python", "-m", module, *words],
             env=os.environ | {"TMPDIR": temporary, "TEMP": temporary, "TMP": temporary},
             capture_output=True,
             text=True,
