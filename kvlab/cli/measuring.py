@@ -60,6 +60,8 @@ def load(
     Exit code: 0 the promise held    1 the promise broke    2 wrong usage
                3 no server or no app    4 no report could be written
                5 the run shows nothing, such as no denial to judge
+    Ctrl-C, or SIGINT, cuts a run short: the run says so, and is judged with these codes.
+    Before there is a run: 130, and nothing is kept.
     """
     from kvlab.load import command as loads
 

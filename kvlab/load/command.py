@@ -46,6 +46,8 @@ _GUARDS: dict[int, threading.Lock] = {}
 """A lock for each process: a fork could copy a lock that is taken."""
 _PREPARED: dict[int, Prepared] = {}
 _LEAVING = 10.0
+_HANDS_ON_INTERRUPTS = os.name == "posix"
+"""Elsewhere Ctrl-C reaches every process of a console, and no process can be sent it."""
 _UNITS = {"h": 3600, "m": 60, "s": 1}
 
 
@@ -100,19 +102,33 @@ def run(
         print(f"a worker of {name}: it waits for its master, who gives the verdict", flush=True)
     elif not web:
         command += ["--headless", "--only-summary"]
-    process = subprocess.Popen(command, env=_environment(os.getpid()))
+    # In a session of its own: an interrupt reaches us alone, from a terminal or from a script.
+    process = subprocess.Popen(
+        command, env=_environment(os.getpid()), start_new_session=_HANDS_ON_INTERRUPTS
+    )
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
         ended = process.wait()
     except KeyboardInterrupt:
-        # Ctrl-C reached Locust too, which stops its users and then gives the verdict.
-        ended = process.wait()
+        ended = _interrupted(process)
         if ended < JUDGED:
             print("\nkvlab: stopped before there was a run; nothing was kept", file=sys.stderr)
             return INTERRUPTED
     if ended >= JUDGED:
         return ended - JUDGED
     return ExitCode.USAGE if ended == 1 else ended  # 1: Locust does not take its command line
+
+
+def _interrupted(process: subprocess.Popen[bytes]) -> int:
+    """Hand an interrupt on to Locust, which stops its users and then gives the verdict.
+
+    Once: a second interrupt would end the clean-up.
+    """
+    if _HANDS_ON_INTERRUPTS:
+        process.send_signal(signal.SIGINT)
+    while True:
+        with contextlib.suppress(KeyboardInterrupt):
+            return process.wait()
 
 
 def record(

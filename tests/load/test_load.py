@@ -314,7 +314,10 @@ def failing_url() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_ctrl_c_ends_with_a_verdict_and_leaves_nothing(tmp_path: Path, processes: int) -> None:
+def test_an_interrupt_ends_with_a_verdict_and_leaves_nothing(
+    tmp_path: Path, processes: int
+) -> None:
+    """Of kvlab alone, as a script sends it; a terminal's Ctrl-C reaches no other process either."""
     arguments = ["--time", "60s", "--fault", "pause@50", "--limit", "1", "--users", "2"]
     arguments += ["--processes", str(processes)] if processes > 1 else []
     running = started(None, tmp_path, *arguments, start_new_session=True)
@@ -323,7 +326,7 @@ def test_ctrl_c_ends_with_a_verdict_and_leaves_nothing(tmp_path: Path, processes
         _until(
             lambda: client.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0) > 1000
         )
-    os.killpg(running.pid, signal.SIGINT)
+    running.send_signal(signal.SIGINT)
     said, problems = running.communicate(timeout=60)
     assert "HOLDS: at most the limit" in said, problems
     assert "of 60 s" in said.partition("CUT SHORT at ")[2]
