@@ -53,9 +53,26 @@ ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
 .PHONY: $(STAMP)
 endif
 
+# A Python that is named is used, or refused. An environment of another version is made anew.
+ifneq ($(PYTHON),)
+VERSION := -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null
+NAMED := $(shell $(PYTHON) $(VERSION))
+ifeq ($(filter 3.11 3.12 3.13 3.14,$(NAMED)),)
+$(error kvlab needs Python 3.11 to 3.14; PYTHON=$(PYTHON) is $(or $(NAMED),no Python that runs))
+endif
+OTHER := $(filter-out $(NAMED),$(shell $(BIN)/python $(VERSION)))
+ifneq ($(OTHER),)
+.PHONY: $(STAMP)
+endif
+endif
+
 # Written last, so that an interrupted install leaves none and is run again.
 $(STAMP): requirements.txt pyproject.toml
 	@if [ -e $(STAMP) ] && [ "$$(cat $(STAMP))" != "$(CURDIR)" ]; then rm -rf $(VENV); fi
+	@if [ -n "$(OTHER)" ]; then \
+		echo "$(VENV) has Python $(OTHER): it is made anew with $(NAMED)"; \
+		rm -rf $(VENV); \
+	fi
 	@rm -f $(STAMP)
 	@python=; \
 	for name in $(PYTHON) python3.14 python3.13 python3.12 python3.11 python3 python; do \

@@ -26,6 +26,22 @@ def test_the_container_runs_commands_of_the_makefile(name: str) -> None:
     subprocess.run(["make", "--dry-run", *words[1:]], cwd=ROOT, check=True, capture_output=True)
 
 
+@pytest.mark.parametrize(
+    ("prints", "says"), [("3.10", "is 3.10"), ("3.15", "is 3.15"), ("", "is no Python that runs")]
+)
+def test_a_python_that_is_named_is_never_passed_over(
+    tmp_path: Path, prints: str, says: str
+) -> None:
+    """Whether there is an environment already, or not."""
+    named = tmp_path / "python"
+    named.write_text(f"#!/bin/sh\necho {prints}\n")
+    named.chmod(0o755)
+    command = ["make", "--dry-run", "lab", f"PYTHON={named}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"kvlab needs Python 3.11 to 3.14; PYTHON={named} {says}" in done.stderr
+
+
 def test_both_have_a_python_that_kvlab_takes() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for words in (CONTAINER["image"], (BINDER / "runtime.txt").read_text(encoding="utf-8")):
