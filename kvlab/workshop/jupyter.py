@@ -60,6 +60,21 @@ def _writable(name: str, folder: Path) -> Path:
     return instead
 
 
+def encrypts() -> bool:
+    """Whether the installed Jupyter can encrypt what the server and a kernel say to each other.
+
+    A kernel that does not encrypt warns of eavesdropping at each start, on loopback too.
+    """
+    import zmq
+    from ipykernel.kernelspec import get_kernel_dict
+    from jupyter_client.manager import KernelManager
+
+    of_kernel = get_kernel_dict()["metadata"].get("supported_encryption", ())
+    return (
+        "curve" in of_kernel and hasattr(KernelManager, "transport_encryption") and zmq.has("curve")
+    )
+
+
 def trust(notebooks: Iterable[Path], data: Path) -> None:
     """Sign these notebooks in the user's Jupyter: their HTML and SVG is shown."""
     import nbformat

@@ -119,6 +119,8 @@ def start(
     # Works offline: no news, no look for updates, so no question about them on thirty laptops.
     command.append(f"--LabApp.app_settings_dir={jupyter.LAB_SETTINGS}")
     command += [f"--ContentsManager.hide_globs={name}" for name in sorted(_HIDDEN)]
+    if jupyter.encrypts():
+        command.append("--KernelManager.transport_encryption=auto")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")  # on loopback, with a token
     if not _has_browser() and "--no-browser" not in arguments:

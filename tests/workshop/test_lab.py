@@ -21,6 +21,7 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
+from jupyter_client.kernelspec import KernelSpecManager
 from nbformat.sign import NotebookNotary
 
 from kvlab.errors import KvlabError
@@ -205,6 +206,16 @@ def test_root_is_allowed_and_nobody_else_needs_to_be(
         command = started(monkeypatch)
         assert ("--allow-root" in command) == allowed
         assert command[-1] == "--ServerApp.ip=127.0.0.1"
+
+
+def test_server_and_kernel_encrypt_where_both_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise each kernel warns of eavesdropping at its start."""
+    option = "--KernelManager.transport_encryption=auto"
+    assert option in started(monkeypatch)
+    specs = KernelSpecManager(kernel_dirs=[str(jupyter.FILES / "kernels")])
+    assert specs.get_kernel_spec("python3").metadata["supported_encryption"] == ["curve"]
+    monkeypatch.setattr("zmq.has", lambda feature: False)
+    assert option not in started(monkeypatch)
 
 
 def test_a_browser_is_opened_where_there_is_a_screen(
