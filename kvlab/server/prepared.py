@@ -7,8 +7,9 @@ A process that uses pandas, matplotlib or Locust spends more than a second on im
 3. The process forks. The fork takes its environment, directory and arguments from us, and calls a
    function. So all but the imported modules is as new as in any other process.
 4. The process tells us the pid of the fork, and later how the fork ended.
-5. When we end, by kill -9 too, our socket closes, and the prepared process ends. The parent of a
-   fork that still runs has then changed (``os.getppid()``).
+5. When we end, by kill -9 too, our socket closes, and the prepared process ends (after a child of
+   ``os.fork()`` that shares the socket). The parent of a fork that still runs has then changed
+   (``os.getppid()``).
 
 Not promised: the hash seed of a fork differs from that of its siblings. Needs POSIX.
 """
