@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import html
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -66,6 +69,16 @@ def test_an_exception_is_shown_with_its_message_and_line(server: RunningServer) 
     assert seen.endswith(f"has no attribute 'no_such_method' (in release, line {line})")
 
 
+def test_the_line_of_an_error_is_the_learners_and_not_the_librarys(server: RunningServer) -> None:
+    def release(kv: object, token: str) -> bool:
+        return json.loads(None)  # type: ignore[arg-type, no-any-return]
+
+    line = release.__code__.co_firstlineno + 1
+    (seen,) = {one.seen for one in report_of(release, server).checks}
+    assert "TypeError: the JSON object must be" in seen
+    assert seen.endswith(f" (in release, line {line})")
+
+
 def test_a_loop_without_an_end_is_stopped_and_its_line_is_shown(server: RunningServer) -> None:
     def release(kv: object, token: str) -> bool:
         while True:
@@ -101,6 +114,30 @@ def test_the_report_shows_the_shortest_failing_schedule(server: RunningServer) -
     assert page.count('src="data:image/png;base64,') == 1
     assert page.count("✓") == 3
     assert "<img" not in report_of(release_in_a_script, server)._repr_html_()
+
+
+def test_the_report_says_which_of_two_broken_promises_is_drawn(server: RunningServer) -> None:
+    (one,) = (check for check in report_of(release_get_then_del, server).checks if check.schedule)
+    assert one.schedule is not None
+    longer = replace(one.schedule, text=one.schedule.text + "\nmore")
+    two = Report("05", "t", (replace(one, name="first", schedule=longer), one))
+    which = f'Of the 2 broken promises, "{one.name}" is shown'
+    for shown in (str(two), html.unescape(two._repr_html_())):
+        assert which in shown
+        assert 'replay("0 1 …"' in shown
+
+
+def test_a_run_shows_what_its_loader_raised(server: RunningServer) -> None:
+    def remember(kv, key, load):
+        with contextlib.suppress(LookupError):
+            return load()
+
+    seen = {
+        check.name: check for check in examine(exercises.find("01-short"), remember, server).checks
+    }
+    schedule = seen["a failed load"].schedule
+    assert schedule is not None
+    assert "reader  load raises LookupError" in schedule.text
 
 
 def test_markup_of_a_learner_is_text() -> None:

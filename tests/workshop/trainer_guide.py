@@ -63,7 +63,7 @@ def _command(what: str) -> str:
     lost = re.search(r"(reply|request) is lost$", what)
     vain = " (WAIT in vain)" * what.endswith("no replica has got it")
     words = re.sub(r" before .*", "", what).split(" ")
-    shown = words[: 2 if words[0] in ("sleeps", "UPDATE") else 1]
+    shown = words[: 2 if words[0] in ("sleeps", "UPDATE") or words[1:2] == ["raises"] else 1]
     return " ".join(shown) + (f" ({lost[1]} lost)" if lost else vain)
 
 

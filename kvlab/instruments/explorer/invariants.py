@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import functools
 import linecache
+import os
 import traceback
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import redis
@@ -20,6 +22,8 @@ from kvlab.instruments.faults.client_gate import ClientCrashed
 _OF_A_FAULT = (redis.ConnectionError, redis.TimeoutError, ConnectionError, TimeoutError,
                OutcomeUnknown, ServerUnavailable)  # fmt: skip
 """What a client may raise in a run with a fault or a time-out: no answer came."""
+_OURS = os.path.join(Path(__file__).parents[2], "")
+_PYTHONS = os.path.join(Path(os.__file__).parent, "")
 
 
 class Verdict(NamedTuple):
@@ -75,10 +79,15 @@ def _place(problem: BaseException) -> str:
     own = [
         f" (in {frame.f_code.co_name}, line {line})"
         for frame, line in traceback.walk_tb(problem.__traceback__)
-        if frame.f_globals.get("__name__", "").partition(".")[0] != "kvlab"
-        and "site-packages" not in frame.f_code.co_filename
+        if is_users(frame.f_code.co_filename)
     ]
     return own[-1] if own else ""
+
+
+def is_users(file: str) -> bool:
+    """Whether code of this file is the user's: not Python's, not installed, not ours."""
+    installed = "site-packages" in file or "dist-packages" in file
+    return not (installed or file.startswith((_OURS, _PYTHONS, "<frozen")))
 
 
 def _is_one_of(problem: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:

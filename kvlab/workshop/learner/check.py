@@ -25,12 +25,13 @@ from typing import Any
 
 from kvlab.errors import InvalidArgument, KvlabError
 from kvlab.instruments.explorer.cores import one_core
+from kvlab.instruments.explorer.invariants import is_users
 from kvlab.instruments.explorer.search import Nondeterministic
 from kvlab.server import engines
 from kvlab.server.running_server import RunningServer
 from kvlab.workshop.exercises import find
 from kvlab.workshop.exercises.exercise import Exercise, Promise, explorer_on
-from kvlab.workshop.learner.isolated import Stopped, is_learners, isolated
+from kvlab.workshop.learner.isolated import Stopped, isolated
 from kvlab.workshop.learner.progress import log_here
 from kvlab.workshop.learner.report import Check, Report, Schedule
 
@@ -133,5 +134,5 @@ def _words(problem: Exception) -> str:
     if isinstance(problem, KvlabError):  # of the explorer: it says what the function did
         return str(problem)
     frames = traceback.extract_tb(problem.__traceback__)
-    own = [frame for frame in frames if is_learners(frame.filename)]
+    own = [frame for frame in frames if is_users(frame.filename)]
     return f"{said} (in {own[-1].name}, line {own[-1].lineno})" if own else said

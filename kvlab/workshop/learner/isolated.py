@@ -18,17 +18,16 @@ import threading
 import warnings
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
 from kvlab.errors import KvlabError
+from kvlab.instruments.explorer.invariants import is_users
 from kvlab.instruments.explorer.processes import can_fork
 
 T = TypeVar("T")
 _GRACE_SECONDS = 2.0
 """After its time a process says where it was; one that cannot even do that is killed."""
-_INSTALLED = (str(Path(__file__).parents[2]), str(Path(os.__file__).parent), "<frozen")
 
 
 class Stopped(KvlabError):
@@ -94,15 +93,10 @@ def _stop(pipe: Connection, seconds: float, main: int | None) -> None:
     os._exit(0)
 
 
-def is_learners(file: str) -> bool:
-    """Whether code of this file is neither Python's, nor installed, nor ours."""
-    return not file.startswith(_INSTALLED) and "site-packages" not in file
-
-
 def _place(frame: FrameType | None) -> str:
     """Where in the learner's code a thread is."""
     while frame is not None:
-        if is_learners(frame.f_code.co_filename):
+        if is_users(frame.f_code.co_filename):
             return f" (in {frame.f_code.co_name}, line {frame.f_lineno})"
         frame = frame.f_back
     return ""

@@ -8,6 +8,11 @@ from html import escape
 
 from kvlab.instruments.explorer.timeline.diagram import Diagram
 
+_REPLAY = [
+    'The words after "replay it" are the choices of the run, in order. In a test of your own,',
+    'replay("0 1 …", [your clients], invariant=…) of kvlab.instruments makes the same run again.',
+]
+
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
@@ -57,6 +62,13 @@ class Report:
         return min(drawn, key=_length, default=None)
 
     @property
+    def _below(self) -> list[str]:
+        """Whose run the shown run is, where several promises are broken; what replay does."""
+        broken = sum(check.tried and not check.passed for check in self.checks)
+        which = f'Of the {broken} broken promises, "{self.shown and self.shown.name}" is shown: '
+        return [f"{which}its run is the shortest."] * (broken > 1) + _REPLAY
+
+    @property
     def summary(self) -> str:
         """One line."""
         kept = sum(check.passed for check in self.checks)
@@ -72,7 +84,7 @@ class Report:
                 lines += [f"      promised: {check.promised}", f"      seen:     {check.seen}"]
         if self.shown is not None and self.shown.schedule is not None:
             lines += ["", f'The shortest run that breaks "{self.shown.name}":', ""]
-            lines.append(self.shown.schedule.text)
+            lines += [self.shown.schedule.text, "", *self._below]
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -87,10 +99,12 @@ class Report:
             return ""
         image, size = self.shown.schedule.png()
         data = base64.b64encode(image).decode()
+        below = "<br>".join(map(escape, self._below))
         return (
             f"<p>The shortest run that breaks <b>{escape(self.shown.name)}</b>:</p>"
             f'<img width="{size["width"]}" height="{size["height"]}" '
             f'alt="{escape(self.shown.schedule.text)}" src="data:image/png;base64,{data}">'
+            f"<p>{below}</p>"
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from kvlab import Lock, fenced_get, fenced_set
 from kvlab.errors import LockNotAcquired
+from kvlab.instruments.explorer.clients.client_thread import step
 from kvlab.instruments.explorer.run.steps import World
 from kvlab.instruments.explorer.story import Story
 from kvlab.workshop.exercises.exercise import TEXT, Exercise, Explore, data, promise
@@ -130,6 +131,7 @@ def no_lock_no_work(job: Any, explore: Explore) -> Story:
 @promise("a job that fails", "what work raises reaches the caller, and the lock is free at once")
 def fails(job: Any, explore: Explore) -> Story:
     def work(row: str) -> str:
+        step("work raises LookupError", "work")
         raise LookupError("no such row")
 
     def free(world: World) -> bool:

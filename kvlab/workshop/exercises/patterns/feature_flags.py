@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from kvlab import FeatureFlags
+from kvlab.instruments.explorer.clients.client_thread import step
 from kvlab.instruments.explorer.run.steps import World
 from kvlab.instruments.explorer.story import Story
 from kvlab.workshop.exercises.exercise import Exercise, Explore, promise
@@ -98,6 +99,7 @@ class Watch:
                 self.asked.append(percent)
                 self.seen.append(users_in(kv.run(FLAGS.read_all())))
                 if self._breaks:
+                    step("healthy raises LookupError", "healthy")
                     raise LookupError("the dashboard does not answer")
                 return percent < self._limit
 

@@ -26,7 +26,7 @@ class Table:
         kv.set("row:7", json.dumps("old"), ex=60)
 
     def write(self, key: str, row: Any) -> None:
-        step(f"UPDATE {row}", "the database")
+        step(f"UPDATE {row}{' raises LookupError' * self._refuses}", "the database")
         if self._refuses:
             raise LookupError("the database refused the row")
         self.rows[key] = row
