@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 import redis
+from support import browser
 
 import kvlab
 from kvlab import Kv
@@ -269,6 +270,39 @@ def test_the_page_shows_text_and_loads_nothing(in_room: Any) -> None:
         assert (await room.http.get("/", headers=foreign)).status_code == 400
 
     in_room(work)
+
+
+def test_all_exercises_are_seen_on_a_small_projector(in_room: Any, tmp_path: Path) -> None:
+    """Each exercise of the table, and what a button does; the control is a phone, which scrolls."""
+    if browser.program() is None:
+        pytest.skip("no Chromium: on Debian, apt-get install chromium")
+    states: list[dict[str, Any]] = []
+
+    async def work(room: Browser) -> None:
+        await room.token("Bartholomew Montgomery-Featherstone")
+        states.append(await room.state())
+
+    in_room(work)
+    cells = {
+        e["number"]: {"checks": 12, "since": NOW - 3_000, "failed": []}
+        for e in states[0]["exercises"]
+    }
+    states[0]["people"][0]["exercises"] = cells
+    answer = f"({{ok: true, json: async () => ({json.dumps(states[0])})}})"
+    page = app.PAGE.replace('"use strict";', f"window.fetch = async () => {answer};")
+    (tmp_path / "room.html").write_text(page, encoding="utf-8")
+    with browser.browsing(tmp_path) as tab:
+        tab.open((tmp_path / "room.html").as_uri() + "#key")
+        tab.until("document.querySelector('#releases button')")
+        assert tab.value("document.querySelector('#releases td + td').textContent") == (
+            "open close hints"
+        )
+        scrolls = {}
+        for width in (1300, 800, 400):
+            size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+            tab.call("Emulation.setDeviceMetricsOverride", **size)
+            scrolls[width] = tab.value("solved.scrollWidth > solved.clientWidth")
+    assert scrolls == {1300: False, 800: False, 400: True}
 
 
 def test_a_browser_at_the_address_of_the_room_is_told_how_to_join(in_room: Any) -> None:
