@@ -236,7 +236,7 @@ fresh_story = explore(
     faults=ALL_FAULTS,
 )
 print(fresh_story.summary)
-display(stale_story.play(title="The simple cache"))
+display(stale_story.play(title="The naive cache"))
 display(fresh_story.play(title="The hardened cache"))
 
 # %% [markdown]
@@ -483,7 +483,7 @@ origin.close()
 # %% [markdown] tags=["exercise"]
 # ## Exercises
 #
-# Open `exercises/01_cache_aside.ipynb`: a short exercise (10 minutes) and a longer one. You write one function
+# `exercises/01_cache_aside.ipynb` has a short exercise (10 minutes) and a longer one. You write one function
 # for each. `check` tries your function in every order of its commands, and with crashes, lost replies and
 # TTLs that end. When a promise breaks, `check` draws the shortest run in which your own code is wrong.
 #

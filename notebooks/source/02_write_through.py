@@ -76,7 +76,7 @@ def cache_has_the_row(world):
 naive_writers = {"writer 1": naive_writer, "writer 2": naive_writer}
 writers_story = explore(naive_writers, setup=db.reset, invariant=cache_has_the_row)
 display(writers_story)
-writers_story.play(title="The simple writers")
+writers_story.play(title="The naive writers")
 
 # %% tags=["predict"]
 writers.measured(writers_story.violations)
@@ -431,7 +431,7 @@ origin.close()
 # %% [markdown] tags=["exercise"]
 # ## Exercises
 #
-# Open `exercises/02_write_through.ipynb`: a short exercise (10 minutes) and a longer one. You write one function
+# `exercises/02_write_through.ipynb` has a short exercise (10 minutes) and a longer one. You write one function
 # for each. `check` tries your function in every order of its commands, and with crashes, lost replies and
 # TTLs that end. When a promise breaks, `check` draws the shortest run in which your own code is wrong.
 #

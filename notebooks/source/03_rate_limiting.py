@@ -268,7 +268,7 @@ table = pd.DataFrame(rows, index=list(stories), columns=["broken", "of schedules
 counts = ["{} of {}".format(*rows.sum()) for rows in (table[:2], table[2:])]
 summary = "naive broken in {} schedules, hardened in {}".format(*counts)
 print("Two clients at limit 1, every fault:", summary)
-display(look_then_add.play(title="The simple sliding window"))
+display(look_then_add.play(title="The naive sliding window"))
 display(stories["sliding-log"].play(title="The hardened sliding log"))
 table
 
@@ -504,7 +504,7 @@ _ = interact(worst_interval_chart, limit=(1, 50), burst=(1, 50))
 # %% [markdown] tags=["exercise"]
 # ## Exercises
 #
-# Open `exercises/03_rate_limiting.ipynb`: a short exercise (10 minutes) and a longer one. You write one function
+# `exercises/03_rate_limiting.ipynb` has a short exercise (10 minutes) and a longer one. You write one function
 # for each. `check` tries your function in every order of its commands, and with crashes, lost replies and
 # TTLs that end. When a promise breaks, `check` draws the shortest run in which your own code is wrong.
 #

@@ -448,7 +448,7 @@ charts.latency_percentiles(reads, title=f"Log-outs undone: {' and '.join(undone)
 # %% [markdown] tags=["exercise"]
 # ## Exercises
 #
-# Open `exercises/04_sessions.ipynb`: a short exercise (10 minutes) and a longer one. You write one function
+# `exercises/04_sessions.ipynb` has a short exercise (10 minutes) and a longer one. You write one function
 # for each. `check` tries your function in every order of its commands, and with crashes, lost replies and
 # TTLs that end. When a promise breaks, `check` draws the shortest run in which your own code is wrong.
 #

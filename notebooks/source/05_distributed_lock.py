@@ -152,7 +152,7 @@ never_stuck = explore(clients, invariant=every_key_expires, faults=ALL_FAULTS)
 no_theft = explore(clients, invariant=b_keeps_its_lock, faults=ALL_FAULTS)
 print("every key has a TTL:", never_stuck.summary)
 print("B keeps its lock:   ", no_theft.summary)
-display(theft.play(title="The simple lock"))
+display(theft.play(title="The naive lock"))
 display(no_theft.play(title="The hardened lock"))
 
 # %% [markdown]
@@ -508,7 +508,7 @@ charts.latency_percentiles(paid.runs, title=paid.finding)
 # %% [markdown] tags=["exercise"]
 # ## Exercises
 #
-# Open `exercises/05_distributed_lock.ipynb`: a short exercise (10 minutes) and a longer one. You write one function
+# `exercises/05_distributed_lock.ipynb` has a short exercise (10 minutes) and a longer one. You write one function
 # for each. `check` tries your function in every order of its commands, and with crashes, lost replies and
 # TTLs that end. When a promise breaks, `check` draws the shortest run in which your own code is wrong.
 #

@@ -155,7 +155,7 @@ hardened_story = explore(
     {"Ann": ann, "others": others}, setup=start, invariant=one_moment, faults=ALL_FAULTS
 )
 print(hardened_story.summary)
-display(naive_story.play(title="The simple leaderboard"))
+display(naive_story.play(title="The naive leaderboard"))
 display(hardened_story.play(title="The hardened leaderboard"))
 
 # %% [markdown]
@@ -523,7 +523,7 @@ explore(
 # %% [markdown] tags=["exercise"]
 # ## Exercises
 #
-# Open `exercises/06_leaderboard.ipynb`: a short exercise (10 minutes) and a longer one. You write one function
+# `exercises/06_leaderboard.ipynb` has a short exercise (10 minutes) and a longer one. You write one function
 # for each. `check` tries your function in every order of its commands, and with crashes, lost replies and
 # TTLs that end. When a promise breaks, `check` draws the shortest run in which your own code is wrong.
 #

@@ -189,7 +189,7 @@ for adds in (naive_adds, adds_one_by_one, adds_atomically):
     print(f"{adds.__name__:15} {story.summary}")
     stories[adds] = story
 display(stories[naive_adds])
-display(stories[naive_adds].play(title="The simple batch"))
+display(stories[naive_adds].play(title="The naive batch"))
 display(stories[adds_atomically].play(title="The batch with atomic"))
 
 # %% tags=["predict"]
@@ -529,7 +529,7 @@ print(
 # %% [markdown] tags=["exercise"]
 # ## Exercises
 #
-# Open `exercises/07_pipeline.ipynb`: a short exercise (10 minutes) and a longer one. You write one function
+# `exercises/07_pipeline.ipynb` has a short exercise (10 minutes) and a longer one. You write one function
 # for each. `check` tries your function in every order of its commands, and with crashes, lost replies and
 # TTLs that end. When a promise breaks, `check` draws the shortest run in which your own code is wrong.
 #

@@ -193,7 +193,7 @@ rows = [
 ]
 columns = ["variant", "faults", "looked at", "mixed in", "of schedules"]
 display(pd.DataFrame(rows, columns=columns).style.hide(axis="index"))
-display(mixed.play(title="The simple flags"))
+display(mixed.play(title="The naive flags"))
 held.play(title="The hardened flags")
 
 # %% [markdown]
@@ -481,7 +481,7 @@ to_all.measured(unit if slowest >= 0.001 else "microseconds")
 # %% [markdown] tags=["exercise"]
 # ## Exercises
 #
-# Open `exercises/08_feature_flags.ipynb`: a short exercise (10 minutes) and a longer one. You write one function
+# `exercises/08_feature_flags.ipynb` has a short exercise (10 minutes) and a longer one. You write one function
 # for each. `check` tries your function in every order of its commands, and with crashes, lost replies and
 # TTLs that end. When a promise breaks, `check` draws the shortest run in which your own code is wrong.
 #

@@ -550,7 +550,7 @@ print(
 # %% [markdown] tags=["exercise"]
 # ## Exercises
 #
-# Open `exercises/09_explore_your_own_code.ipynb`: a short exercise (10 minutes) and a longer one. You write one function
+# `exercises/09_explore_your_own_code.ipynb` has a short exercise (10 minutes) and a longer one. You write one function
 # for each. `check` tries your function in every order of its commands, and with crashes, lost replies and
 # TTLs that end. When a promise breaks, `check` draws the shortest run in which your own code is wrong.
 #

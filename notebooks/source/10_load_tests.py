@@ -424,7 +424,7 @@ print(
 # %% [markdown] tags=["exercise"]
 # ## Exercises
 #
-# Open `exercises/10_load_tests.ipynb`: a short exercise (10 minutes) and a longer one. You write one function
+# `exercises/10_load_tests.ipynb` has a short exercise (10 minutes) and a longer one. You write one function
 # for each. `check` tries your function on cases whose right answer is known, and shows the first case in
 # which your answer is wrong.
 #

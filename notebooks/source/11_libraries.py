@@ -391,7 +391,7 @@ print(
 # %% [markdown] tags=["exercise"]
 # ## Exercises
 #
-# Open `exercises/11_libraries.ipynb`: a short exercise (10 minutes) and a longer one.
+# `exercises/11_libraries.ipynb` has a short exercise (10 minutes) and a longer one.
 #
 # 1. `keeps_its_promise`: say what a limiter promises, so that wrong limiters are rejected.
 # 2. `take`: the lock that refuses its own holder.

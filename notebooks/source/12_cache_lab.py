@@ -246,7 +246,7 @@ print(
 # %% [markdown] tags=["exercise"]
 # ## Exercises
 #
-# Open `exercises/12_cache_lab.ipynb`: a short exercise (10 minutes) and a longer one.
+# `exercises/12_cache_lab.ipynb` has a short exercise (10 minutes) and a longer one.
 #
 # 1. `hits`: the hits of an exact LRU.
 # 2. `items_for`: the smallest cache that is enough.

@@ -232,7 +232,7 @@ print(
 # %% [markdown] tags=["exercise"]
 # ## Exercises
 #
-# Open `exercises/13_rest.ipynb`: a short exercise (10 minutes) and a longer one.
+# `exercises/13_rest.ipynb` has a short exercise (10 minutes) and a longer one.
 #
 # 1. `ran`: what an answer says about a command.
 # 2. `transfer`: a transfer that needs no connection of its own.

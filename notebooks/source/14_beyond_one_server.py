@@ -434,7 +434,7 @@ print(
 # %% [markdown] tags=["exercise"]
 # ## Exercises
 #
-# Open `exercises/14_beyond_one_server.ipynb`: a short exercise (10 minutes) and a longer one. `check`
+# `exercises/14_beyond_one_server.ipynb` has a short exercise (10 minutes) and a longer one. `check`
 # tries a failover at each moment, and draws the shortest run in which your own code is wrong.
 #
 # 1. `take`: a fence that rises through a failover.

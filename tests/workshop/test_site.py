@@ -34,7 +34,7 @@ def test_the_index_names_chapters_findings_times_and_games(site: Path) -> None:
     for said in ("0. Start here", "About 10 minutes", "8. Feature flags", finding[1:]):
         assert said in index
     assert re.findall(r'href="(games/[^"]+)">([^<]+)<', index) == [
-        ("games/08_feature_flags_1.html", "The simple flags"),
+        ("games/08_feature_flags_1.html", "The naive flags"),
         ("games/08_feature_flags_2.html", "The hardened flags"),
     ]
 
@@ -53,11 +53,26 @@ def test_no_link_is_dead(site: Path) -> None:
             assert link.startswith("data:") or (page.parent / link).is_file(), (page, link)
 
 
+def test_columns_of_words_are_marked_and_numbers_are_not(site: Path) -> None:
+    page = (site / "08_feature_flags.html").read_text(encoding="utf-8")
+    words = re.search(r"<td data-words [^>]*>two of any kind</td>", page)
+    number = re.search(r"<td [^>]*>80,946</td>", page)
+    assert words
+    assert number
+    assert "data-words" not in number[0]
+
+
+def test_a_game_has_a_way_back(site: Path) -> None:
+    page = (site / "games" / "08_feature_flags_1.html").read_text(encoding="utf-8")
+    assert '<a href="../08_feature_flags.html">← ' in page
+
+
 def test_no_request_leaves_the_site(site: Path, tmp_path: Path) -> None:
     if browser.program() is None:
         pytest.skip("no Chromium: on Debian, apt-get install chromium")
     with browser.browsing(tmp_path) as page:
         page.call("Network.enable")
+        page.call("Log.enable")
         phone = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
         page.call("Emulation.setDeviceMetricsOverride", **phone)
         for file in sorted(site.rglob("*.html")):
@@ -65,6 +80,7 @@ def test_no_request_leaves_the_site(site: Path, tmp_path: Path) -> None:
             page.value("window.scrollTo(0, document.body.scrollHeight)")
             assert page.value("document.documentElement.scrollWidth") == 390
         assert page.value("document.querySelectorAll('.chapters li').length") == len(CHAPTERS)
+        assert page.told("Log.entryAdded") == []
         page.value("fetch('http://127.0.0.1:9/').catch(() => 0)")  # the policy stops it
         page.call("Page.getFrameTree")  # what is told before this answer has been read
         asked = page.told("Network.requestWillBeSent")

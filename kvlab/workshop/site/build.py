@@ -29,6 +29,9 @@ _FRAME = re.compile(
     r"<iframe title='(?P<title>[^']*)'[^>]* srcdoc='(?P<page>[^']*)'>[^<]*</iframe>"
 )
 """What ``Game`` shows in a notebook (kvlab/instruments/explorer/game/page.py)."""
+_TABLE, _ROW = (re.compile(rf"<{tag}\b.*?</{tag}>", re.DOTALL) for tag in ("table", "tr"))
+_CELL, _TAG = re.compile(r"<(t[dh])\b([^>]*)>(.*?)</\1>", re.DOTALL), re.compile(r"<[^>]*>")
+_WORD = re.compile(r"\b(?!nan\b|NaN\b|None\b)[A-Za-z]{3,}")
 _TITLE = re.compile(r"^# (?P<title>.+)", re.MULTILINE)
 
 
@@ -124,25 +127,57 @@ def _chapter(path: Path) -> Chapter:
     notebook = nbformat.read(path, as_version=4)
     head = notebook.cells[0].source
     title, minutes = _TITLE.search(head), _MINUTES.search(head)
-    games = _games(path.stem, notebook)
+    named = title["title"] if title else path.stem
+    games = _games(path.stem, named, notebook)
     body, _ = HTMLExporter(template_name="basic").from_notebook_node(notebook)
     return Chapter(
         name=path.stem,
-        title=title["title"] if title else path.stem,
+        title=named,
         minutes=minutes["minutes"] if minutes else "",
         finding=readme.finding_of(path) if path.stem in readme.CHAPTERS else None,
-        body=Markup(body),
+        body=Markup(_TABLE.sub(_with_columns_of_words, body)),
         games=games,
     )
 
 
-def _games(name: str, notebook: Any) -> tuple[Game, ...]:
-    """The games of a notebook. After its frame, each gets a link to a page of its own."""
+def _with_columns_of_words(table: re.Match[str]) -> str:
+    """The table, each cell of a column marked in which a cell has words.
+
+    Columns are counted from the right: at the left a name may stand for several rows.
+    """
+    rows = [_CELL.findall(row) for row in _ROW.findall(table[0])]
+    words = {
+        at
+        for row in rows
+        for at, (tag, _, content) in enumerate(reversed(row))
+        if tag == "td" and _WORD.search(_TAG.sub("", content))
+    }
+
+    def marked(row: re.Match[str]) -> str:
+        left = len(_CELL.findall(row[0]))
+
+        def cell(found: re.Match[str]) -> str:
+            nonlocal left
+            left -= 1
+            tag, rest, content = found.groups()
+            return f"<{tag}{' data-words' * (left in words)}{rest}>{content}</{tag}>"
+
+        return _CELL.sub(cell, row[0])
+
+    return _ROW.sub(marked, table[0])
+
+
+def _games(name: str, chapter: str, notebook: Any) -> tuple[Game, ...]:
+    """The games of a notebook. After its frame, each gets a link to a page of its own.
+
+    That page has a link back to the ``chapter``.
+    """
     found: list[Game] = []
+    back = f'<p><a href="../{name}.html">← {html.escape(chapter)}</a></p>'
 
     def linked(frame: re.Match[str]) -> str:
         address = f"{_GAMES}/{name}_{len(found) + 1}.html"
-        page = html.unescape(frame["page"])
+        page = html.unescape(frame["page"]).replace("<body>", f"<body>\n{back}", 1)
         found.append(Game(html.unescape(frame["title"]), page, address))
         return f'{frame[0]}\n<p><a href="{address}">This game on a page of its own</a></p>'
 
