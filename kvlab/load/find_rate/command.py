@@ -120,7 +120,10 @@ def generator_says(found: RateSearch) -> str:
     """What the generator itself could do, and whether it set the limit."""
     says = [f"the generator: a closed loop did {found.most:,.0f}/s"]
     if found.bare_per_second is not None:
-        says.append(f"a bare loop of the same call in one process {found.bare_per_second:,.0f}/s")
+        rate = f"{found.bare_per_second:,.0f}/s"
+        says.append(
+            f"one user alone, one call after the other (a bare loop of the same call): {rate}"
+        )
     held = [one.late for one in found.probes if one.holds]
     late = duration(max(held or (one.late for one in found.probes)))
     where = "at the rates that held" if held else "at worst"

@@ -64,9 +64,8 @@ def generator_says(run: LoadRun) -> str:
         most = run.rate / one.processes / one.cpu_share
         says.append(f"by its CPU time of a call at most {most:,.0f} calls/s{each}")
     if one.bare_per_second is not None:
-        says.append(
-            f"a bare loop of the same call, after the run: {one.bare_per_second:,.0f}/s{each}"
-        )
+        bare = "one user alone, one call after the other (a bare loop, after the run)"
+        says.append(f"{bare}: {one.bare_per_second:,.0f}/s{each}")
     if one.noop_per_second is not None:
         says.append(f"a bare loop of PING, which does nothing: {one.noop_per_second:,.0f}/s{each}")
     return "; ".join(says)

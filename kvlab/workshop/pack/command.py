@@ -106,12 +106,13 @@ def write_scripts(folder: Path, found: Sequence[Found]) -> None:
     usable = [one.target.platform for one in found if one.usable]
     starts = "; ".join(dict.fromkeys(f"{one.words}: {one.start}" for one in usable))
     lacks = " ".join(f"{one.target}{_lacks(one)}." for one in found if _lacks(one))
+    lacks = lacks and f"What is missing: {lacks}"
     lines = (
         "kvlab, a workbook of key-value patterns on a real server. It needs no network.",
         f"1. Copy this folder to your disk. You need Python {' or '.join(pythons)}.",
         f"2. Start: {starts}. The first start installs into this folder.",
         "3. JupyterLab opens your copy in kvlab-workbook. Ctrl-C in the terminal ends it.",
-        f"4. Not here: {lacks or 'nothing; every platform has all wheels.'}",
+        f"4. {lacks or 'Nothing is missing: this folder has all that each platform needs.'}",
     )
     (folder / "README.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 

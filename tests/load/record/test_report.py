@@ -201,7 +201,8 @@ def test_the_summary_of_a_run_that_holds() -> None:
         "  generator: 2 processes, 50 % of a core in each process;",
         "    in the worst interval 90 %, and timers late by 2 ms; 0.8 calls at once on average;",
         "    by its CPU time of a call at most 885 calls/s in each process;",
-        "    a bare loop of the same call, after the run: 700/s in each process",
+        "    one user alone, one call after the other (a bare loop, after the run): 700/s"
+        " in each process",
         "  WARNING: it set the pace",
         f"  HOLDS: {bound};",
         f"    {seen}",
