@@ -9,8 +9,8 @@ WIRE = "kvlab/core/wire.py"
 CONNECT = "kvlab/core/executors/connect.py"
 LOCK = "kvlab/distributed_lock/lock.py"
 MEMBERS = "kvlab/core/transport/members.py"
-TESTS = ("tests/core/test_cluster_refusals.py",)
-WAKEUPS = ("tests/core/test_cluster_wakeups.py",)
+TESTS = ("tests/core/executors/test_cluster_refusals.py",)
+WAKEUPS = ("tests/core/executors/test_cluster_wakeups.py",)
 MEMBERS_TESTS = ("tests/core/transport/test_members.py",)
 
 MUTANTS = (

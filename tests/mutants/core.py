@@ -9,9 +9,9 @@ EXECUTOR = "kvlab/core/executors/executor.py"
 WIRE = "kvlab/core/wire.py"
 CONNECTIONS = "kvlab/core/transport/connections.py"
 BATCHES = "kvlab/core/transport/batches.py"
-CANCELLATION = ("tests/core/test_cancellation.py",)
+CANCELLATION = ("tests/core/executors/test_cancellation.py",)
 RECOVERY = ("tests/core/transport/test_connection_recovery.py",)
-CLUSTER_TESTS = ("tests/core/test_cluster.py",)
+CLUSTER_TESTS = ("tests/core/executors/test_cluster.py",)
 WIRE_TESTS = ("tests/core/test_wire.py",)
 
 
@@ -189,7 +189,7 @@ MUTANTS = (
         "self._settings.clock() - self._settings.deadline",
         "self._settings.clock() - 2 * self._settings.deadline",
         "not_longer",
-        ("tests/core/test_auto_batch.py",),
+        ("tests/core/executors/test_auto_batch.py",),
     ),
     mutant(
         "READONLY in the list of refusals for now",

@@ -182,7 +182,7 @@ MUTANTS = (
         old="            if self._holding.taken:  # the release may not have been sent\n"
         "                self._end(interrupt)\n",
         new="",
-        tests=("tests/core/test_interrupts.py",),
+        tests=("tests/core/executors/test_interrupts.py",),
         words="lock",
     ),
     Mutant(

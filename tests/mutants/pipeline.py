@@ -9,8 +9,8 @@ AUTO_BATCH = "kvlab/core/executors/auto_batch.py"
 BATCHES = "kvlab/core/transport/batches.py"
 COUNT = "kvlab/pipeline/count.lua"
 TESTS = ("tests/pipeline/test_pipeline.py",)
-AUTO_TESTS = ("tests/core/test_auto_batch.py",)
-WIRE_TESTS = ("tests/core/test_wire.py", "tests/core/test_client.py")
+AUTO_TESTS = ("tests/core/executors/test_auto_batch.py",)
+WIRE_TESTS = ("tests/core/test_wire.py", "tests/core/executors/test_client.py")
 
 MUTANTS = (
     Mutant(
