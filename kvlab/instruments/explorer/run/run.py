@@ -186,7 +186,8 @@ class Run:
                 self.exploration.write_log.ttl_ended(choice.key)
         elif choice.kind == "fail over":
             self.exploration.fail_over(choice.lost)
-            step = Step("fail over", None, label=_failed_over(choice.lost))
+            lost = "the last write" if choice.lost == 1 else f"the last {choice.lost} writes"
+            step = Step("fail over", None, label=f"is replaced by a replica without {lost}")
             touched = EVERYTHING
         else:
             self.exploration.scripts.flush()
@@ -296,8 +297,3 @@ def _has_been_waited_for(step: Step) -> bool:
     been cut short by what lost the answer."""
     told = step.kind not in ("wait in vain", "lose reply")
     return told and waits_for_replicas(step.commands) is not None
-
-
-def _failed_over(lost: int) -> str:
-    writes = "the last write" if lost == 1 else f"the last {lost} writes"
-    return f"is replaced by a replica without {writes}"
