@@ -22,9 +22,9 @@ help: ## list these commands
 lab: $(STAMP) ## open the workbook in JupyterLab, with its own Valkey
 	@$(BIN)/kvlab lab $(ARGS)
 
-# More workers than two cores: many tests wait for a server, a kernel or a clock. A fourth costs more.
+# More workers than two cores: many tests wait for a server, a kernel or a clock.
 test: $(STAMP) ## run the tests
-	@$(BIN)/python -m pytest -q -n 3 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -q -n 4 --dist worksteal $(ARGS)
 
 mutants: $(STAMP) ## take each hardening out of a copy, and see the tests fail
 	@PYTHONPATH=tests $(BIN)/python -m mutants $(ARGS)
