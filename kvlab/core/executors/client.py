@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal, Self, TypeVar, overload
 
@@ -143,48 +143,17 @@ class Kv(Executor):
 
     def _step_by_step(self, flow: Flow[T]) -> T:
         """Run a flow as :meth:`_flow` does, without a generator of requests around each op."""
-        steps, quickly = iter(flow), self._router is None
-        value: Any = None
-        problem: BaseException | None = None
-        while True:
-            try:  # around the loop: what interrupts it anywhere is thrown into the flow
-                while True:
-                    step = steps.send(value) if problem is None else steps.throw(problem)
-                    problem = None
-                    if type(step) is Op and quickly:
-                        value = self._quickly(step)
-                    elif type(step) is Now:
-                        value = self.clock()
-                    else:
-                        value = self._fulfil(self._step(step))
-            except BaseException as raised:
-                if steps.gi_frame is None:  # type: ignore[attr-defined]  # it has ended
-                    if isinstance(raised, StopIteration):
-                        result: T = raised.value
-                        return result
-                    raise
-                value, problem = None, raised
+        return _driven(iter(flow), self._step_done)
+
+    def _step_done(self, step: Any) -> Any:
+        if type(step) is Op and self._router is None:
+            return self._quickly(step)
+        if type(step) is Now:
+            return self.clock()
+        return self._fulfil(self._step(step))
 
     def _fulfil(self, running: Running[T]) -> T:
-        answer: Any = None
-        problem: BaseException | None = None
-        while True:
-            try:  # around the loop: what interrupts it anywhere is thrown into the generator
-                while True:
-                    request = running.send(answer) if problem is None else running.throw(problem)
-                    answer, problem = self._answer(request), None
-            except BaseException as raised:
-                if running.gi_frame is None:  # type: ignore[attr-defined]  # it has ended
-                    if isinstance(raised, StopIteration):
-                        result: T = raised.value
-                        return result
-                    raise
-                answer, problem = None, raised
-                if isinstance(
-                    raised, GeneratorExit
-                ):  # the user's: a flow would take it for its end
-                    problem = RuntimeError("a call raised GeneratorExit")
-                    problem.__cause__ = raised
+        return _driven(running, self._answer)
 
     def _answer(self, request: Request) -> Any:
         match request:
@@ -280,3 +249,24 @@ def _called(call: Call[T]) -> Any:
             value.close()
         raise InvalidArgument(f"{call.function!r} must not be async on Kv; use kvlab.AsyncKv")
     return value if call.then is None else call.then(value)
+
+
+def _driven(steps: Generator[Any, Any, T], done: Callable[[Any], Any]) -> T:
+    """What the generator returns, when each of its steps is done by ``done``."""
+    value: Any = None
+    problem: BaseException | None = None
+    while True:
+        try:  # around the loop: what interrupts it anywhere is thrown into the generator
+            while True:
+                step = steps.send(value) if problem is None else steps.throw(problem)
+                value, problem = done(step), None
+        except BaseException as raised:
+            if steps.gi_frame is None:  # type: ignore[attr-defined]  # it has ended
+                if isinstance(raised, StopIteration):
+                    result: T = raised.value
+                    return result
+                raise
+            value, problem = None, raised
+            if isinstance(raised, GeneratorExit):  # the user's: a flow would take it for its end
+                problem = RuntimeError("a call raised GeneratorExit")
+                problem.__cause__ = raised
