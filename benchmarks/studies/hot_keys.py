@@ -121,29 +121,32 @@ def run(hits: int = 30_000, turns: int = 5, seeds: int = 5) -> dict[str, Any]:
 def lines(kept: Mapping[str, Any], boards: str) -> str:
     """The README's lines."""
     at = {(row["limiter"], row["way"]): shown(row) for row in kept["rows"]}
-    said = ["| a limiter key | one hit a round trip | in lists | in 12 parts, on 3 primaries |"]
-    said.append("| --- | --- | --- | --- |")
+    parts_head = f"in {PARTS} parts, on 3 primaries"
+    table = [
+        f"| a limiter key | one hit a round trip | in lists | {parts_head} |",
+        "| --- " * 4 + "|",
+    ]
     for kind in KINDS:
-        name = kind.__name__
-        figures = " | ".join(at[name, way] for way in ("alone", "lists", "parts"))
-        said.append(f"| {name} | {figures} |")
+        figures = [at[kind.__name__, way] for way in ("alone", "lists", "parts")]
+        table.append(f"| {' | '.join([kind.__name__, *figures])} |")
     facts = kept["environment"]
-    said += ["", "Decisions a second of the busiest node's CPU; a node runs commands one by one."]
-    said[-1] += " The median of five turns, and their range."
-    said[-1] += f" {facts['engine']} {facts['engine_version']}, {facts['cpus']} CPUs, loopback."
+    how = (
+        "Decisions a second of the busiest node's CPU; a node runs commands one by one. The median "
+        f"of the turns, and their range. {facts['engine']} {facts['engine_version']}, "
+        f"{facts['cpus']} CPUs, loopback."
+    )
     shares = [(float(d), statistics.mean(found)) for d, found in kept["admitted"].items()]
-    parts = ", ".join(f"{mean:.0%} at a demand of {demand:.0%}" for demand, mean in shares)
-    said += ["", f"Of a limit of {WHOLE:,} in {PARTS} parts is admitted, on average: {parts}."]
+    each = ", ".join(f"{mean:.0%} at a demand of {demand:.0%}" for demand, mean in shares)
+    admitted = f"Of a limit of {WHOLE:,} in {PARTS} parts is admitted, on average: {each}."
     sizes = re.findall(r"^(\w+) memory: 10,000,000 members, (\d+) bytes each$", boards, re.M)
     memory = ", ".join(f"{int(each) / 100:.2f} GB (`{ties}`)" for ties, each in sizes)
     slower = re.findall(r"^(\w+) rank: 10,000,000 members take ([\d.]+) of", boards, re.M)
     rank = ", ".join(f"{ratio} (`{ties}`)" for ties, ratio in slower)
-    said += [
-        "",
-        f"A board of 10 million members takes {memory}, and a rank {rank} of the time that",
-    ]
-    said[-1] += " a board of 10 thousand takes."
-    return "\n".join(said)
+    board = (
+        f"A board of 10 million members takes {memory}, and a rank {rank} of the time that a "
+        "board of 10 thousand takes."
+    )
+    return "\n".join([*table, "", how, "", admitted, "", board])
 
 
 def shown(row: Mapping[str, Any]) -> str:

@@ -58,7 +58,10 @@ class Target:
     floor: str = BARE
 
 
-_SOCKET = "socket and server alone take the floor; other work on the machine brings all nearer to 1"
+_SOCKET = (
+    "socket, kernel and server alone take the floor; they cost both the same, more on some days "
+    "than on others, and bring the ratio nearer to 1"
+)
 _TWICE = (
     "two structures are written where the peer writes one, which is the floor; the script that "
     "keeps them alike takes the rest; tried: steps of 250 and 1,000, trips of 2,000 and 8,000"
