@@ -18,8 +18,9 @@ def png_of(figure: Figure) -> tuple[bytes, dict[str, int]]:
     """
     dpi = figure.get_dpi()
     width, height = figure.get_size_inches() * dpi
-    pixels, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(pixels, format="rgba", dpi=2 * dpi)
-    full = Image.frombytes("RGBA", (int(2 * width), int(2 * height)), pixels.getvalue())
-    full.quantize(_COLOURS, method=Image.Quantize.FASTOCTREE).save(small, "PNG", optimize=True)
+    full, small = io.BytesIO(), io.BytesIO()
+    # As a PNG, which knows its size in pixels: a size computed anew can be one pixel off.
+    figure.savefig(full, format="png", dpi=2 * dpi, pil_kwargs={"compress_level": 0})
+    picture = Image.open(full).quantize(_COLOURS, method=Image.Quantize.FASTOCTREE)
+    picture.save(small, "PNG", optimize=True)
     return small.getvalue(), {"width": round(width), "height": round(height)}
