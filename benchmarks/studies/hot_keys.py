@@ -12,8 +12,9 @@ over hits that are all admitted. Neighbours on the machine hardly change it.
 Parts never admit more than the limit together. They may deny a hit while another part has room: how
 much of a limit is admitted, for as many hits as the limit and for more, is counted too.
 
-``--save`` keeps the run in ``benchmarks/results/hot_keys.json``, and writes the README's lines from
-it and from ``board_size.txt`` beside it; with ``--kept`` from the runs that are there.
+``--save`` keeps the run in ``benchmarks/results/hot_keys.json``, and writes the lines of
+``benchmarks/README.md`` from it and from ``board_size.txt`` beside it; with ``--kept`` from the
+runs that are there.
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ def run(hits: int = 30_000, turns: int = 5, seeds: int = 5) -> dict[str, Any]:
 
 
 def lines(kept: Mapping[str, Any], boards: str) -> str:
-    """The README's lines."""
+    """The lines of ``benchmarks/README.md``."""
     at = {(row["limiter"], row["way"]): shown(row) for row in kept["rows"]}
     parts_head = f"in {PARTS} parts, on 3 primaries"
     table = [
@@ -158,7 +159,7 @@ def shown(row: Mapping[str, Any]) -> str:
 def main() -> None:
     """Print the lines; with ``--save`` keep the run."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.hot_keys")
-    parser.add_argument("--save", action="store_true", help="keep the run; write the README")
+    parser.add_argument("--save", action="store_true", help="keep the run; write its lines")
     parser.add_argument("--kept", action="store_true", help="take the kept run, measure nothing")
     asked = parser.parse_args()
     file = RESULTS / "hot_keys.json"
@@ -167,7 +168,7 @@ def main() -> None:
     print(lines(kept, boards))
     if asked.save:
         file.write_text(json.dumps(kept, indent=1) + "\n")
-        page = ROOT / "README.md"
+        page = ROOT / "benchmarks" / "README.md"
         text = readme.replaced(page.read_text(encoding="utf-8"), "edges", lines(kept, boards))
         page.write_text(text, encoding="utf-8")
 

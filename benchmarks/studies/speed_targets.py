@@ -4,8 +4,8 @@
 
 measures the rows of the benchmarks that have a target, peers in turns, then the figures that have
 no peer: building an op, the slowest calls of each road, the memory of an idle connection.
-``--save`` keeps them in ``benchmarks/results/speed.json``, and writes the README's table from that
-file and from ``board_size.txt`` beside it, which is what
+``--save`` keeps them in ``benchmarks/results/speed.json``, and writes the table of
+``benchmarks/README.md`` from that file and from ``board_size.txt`` beside it, which is what
 ``python -m benchmarks.studies.board_size --largest 10000000`` has printed.
 Schedules a second: ``python -m benchmarks.studies.interleave``.
 """
@@ -138,7 +138,7 @@ def is_missed(row: Row) -> bool:
 
 
 def table(kept: Mapping[str, Any], boards: str) -> str:
-    """The README's part, as Markdown."""
+    """The part of ``benchmarks/README.md``, as Markdown."""
     lines = ["| what | against | at most | measured | floor | why not |", "| --- " * 6 + "|"]
     for row in kept["rows"]:
         target = TARGETS[row["benchmark"], row["case"], row["peer"]]
@@ -252,9 +252,7 @@ def main() -> None:
     """Print the rows and the figures; keep them if asked to."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed")
     parser.add_argument("--full", action="store_true", help="as many turns as kvlab bench")
-    parser.add_argument(
-        "--save", action="store_true", help="keep the run; write the README's table"
-    )
+    parser.add_argument("--save", action="store_true", help="keep the run; write its table")
     given = parser.parse_args()
     kept = measured(full=given.full)
     boards = (RESULTS / "board_size.txt").read_text(encoding="utf-8")
@@ -264,6 +262,6 @@ def main() -> None:
     print("\nnot measured:", ", ".join(missing) or "nothing")
     if given.save:
         (RESULTS / "speed.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-        file = ROOT / "README.md"
+        file = ROOT / "benchmarks" / "README.md"
         text = readme.replaced(file.read_text(encoding="utf-8"), "speed", table(kept, boards))
         file.write_text(text, encoding="utf-8")

@@ -58,8 +58,8 @@ that evicts keys without a TTL; that two ``set`` of one member keep the order in
 sent, when one is repeated after the other; that a server answers while a large period board
 expires: under ``lazyfree-lazy-expire no``, the default of Redis, it frees the board first (300,000
 members: 0.2 s). ``yes``, the default of Valkey, frees it in the background; a board larger than one
-node of a cluster. The README has its edge, and how the tops of several boards are merged: they have
-no common rank.
+node of a cluster. ``benchmarks/README.md`` has its edge. The README merges the tops of several
+boards: they have no common rank.
 """
 
 from __future__ import annotations

@@ -45,9 +45,9 @@ next hit:
 
 Not promised: fairness between clients; counts that survive a failover (replication is
 asynchronous) or eviction (use ``noeviction`` or ``volatile-ttl``); more decisions for one key than
-one node makes, whatever the size of a cluster. The README says how many that are, and how a limit
-is divided into parts: the parts together never admit more than the limit, but may deny a hit while
-another part has room.
+one node makes, whatever the size of a cluster. ``benchmarks/README.md`` says how many that are, and
+the README how a limit is divided into parts: the parts together never admit more than the limit,
+but may deny a hit while another part has room.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The README has the edges of the kept run, and parts of a limit keep what the README says."""
+"""The page of benchmarks has the edges of the kept run; parts of a limit keep the README's word."""
 
 import heapq
 import itertools
@@ -20,10 +20,10 @@ def kv(cluster: RunningCluster) -> Iterator[Kv]:
         made.clear()
 
 
-def test_the_readme_has_the_lines_of_the_kept_run() -> None:
+def test_the_page_has_the_lines_of_the_kept_run() -> None:
     kept = json.loads((RESULTS / "hot_keys.json").read_text())
     said = lines(kept, (RESULTS / "board_size.txt").read_text())
-    assert said in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert said in (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
     assert "10 million members takes 1" in said
 
 
