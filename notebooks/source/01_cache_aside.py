@@ -3,8 +3,9 @@
 #
 # *About 45 minutes. Before this chapter: 00.*
 #
-# A program looks in the cache. On a miss the program loads the value from the database and stores
-# the value in the cache. Nearly every application has these ten lines.
+# A program looks in the cache. If the value is there, that is a **hit**. On a **miss** the program
+# loads the value from the database and stores the value in the cache. Nearly every application has
+# these ten lines.
 #
 # **The guarantee we want:**
 #
@@ -12,9 +13,9 @@
 # - after an invalidation, no reader is served a value that was loaded before it;
 # - an empty value, and "there is no such row", are cached like any other value.
 #
-# The database is real too: SQLite with customers and orders. A profile adds up every order, so a
-# load costs milliseconds of work, and not a `sleep`. The next cell opens this chapter's namespace on
-# the server. The cell after it prints **the simple version**.
+# The database is real too: SQLite with customers and orders. The profile of a customer adds up the
+# customer's orders, so a load is milliseconds of real work and not a `sleep`. The next cell opens
+# this chapter's namespace on the server. The cell after it prints **the simple version**.
 
 # %%
 import inspect
@@ -38,9 +39,9 @@ print(inspect.getsource(NaiveCacheAside.get))
 # ## Two readers, one cold key
 #
 # `explore` tries all orders. It runs both readers on a private server, once for **every** order of
-# their steps, and checks the invariant after each run. One order, with its faults if it has some,
-# is a **schedule**. The database is one row in memory, `SteppedRow`: each access to the row is a
-# step too, so it can come at any time.
+# their steps, and after each run it checks the **invariant**: a sentence that must be true. One
+# order, with its faults if it has some, is a **schedule**. Here the database is not SQLite but one
+# row in memory, `SteppedRow`: each access to the row is a step too, so it can come at any time.
 
 # %% tags=["predict"]
 from kvlab.workshop import predict
@@ -86,7 +87,8 @@ cold.measured(stampede_story.violations)
 # `CacheAside.read` looks, and on a miss it takes a **lease** if the lease is free. This is one Lua
 # script, so no other command runs between the look and the take. The reader with the lease loads.
 # The other readers learn that one reader loads the value, and how long its lease lives at most.
-# They wait, and then they look again.
+# They wait, and then they look again. A **TTL** (time to live) of 300 means that the server deletes
+# an entry after 300 seconds.
 
 # %%
 cache = CacheAside("profiles", ttl=300)
@@ -104,7 +106,8 @@ print(f"second reader waits: at most {second.wait:.0f} s")
 #
 # The next cells run the same two readers with leases, and with one fault at every point where the
 # fault can happen. There are five kinds of faults: a request is lost, a reply is lost, the server
-# forgets its scripts, a client crashes, a key ends early.
+# forgets its scripts, a client crashes, a key ends early. (`jitter` and `early` are explained
+# below; here both are off.)
 
 # %% tags=["predict"]
 again = predict(
@@ -313,7 +316,7 @@ trips.style.hide(axis="index")
 # A hit costs one round trip in both versions. The lease costs no further round trip: it travels in
 # the same script as the look and in the same script as the fill.
 #
-# ## The cliff
+# ## Entries that end together
 #
 # 40 entries are filled at the same moment, by a deploy or a batch job, with a TTL of one second.
 # Then 300 requests a second arrive in an open loop: a request arrives whether or not the earlier
@@ -382,8 +385,9 @@ charts.latency_percentiles(cliff, title=title)
 #
 # When a hot entry ends, all its readers wait for one load. `early` avoids this wait: shortly before
 # the end, each read draws a random number. The read wins with a certain probability. This
-# probability is higher near the end, and higher when a load takes long (XFetch). The winner gets
-# the value **and** a lease, and renews the entry. All other readers get the value.
+# probability is higher near the end, and higher when a load takes long. (This algorithm is called
+# XFetch.) The winner gets the value **and** a lease, and renews the entry. All other readers get
+# the value.
 #
 # We can pass our own random number to `CacheAside`. With `early=1e6` a read behaves as if the end
 # were near.
@@ -405,10 +409,13 @@ pd.DataFrame(rows, columns=["reader", "gets the value", "renews"]).style.hide(
 #
 # ## What it earns: the hit ratio
 #
-# With Poisson requests at rate λ for a key and a TTL of T, each fill serves λT hits on average
-# before it ends. So the hit ratio is λT / (1 + λT), weighted over the keys by popularity. We
-# measure the real `CacheAside` with three skews of popularity and three TTLs. The warm-up lasts one
-# TTL. We then count for more than ten TTLs.
+# Requests for a key come at random moments (a Poisson process), λ of them in a second on average.
+# An entry lives for T seconds. So each fill serves λT hits on average, and the hit ratio is
+# λT / (1 + λT). The ratio of the whole cache is the mean over the keys, weighted by popularity.
+#
+# We measure the real `CacheAside` with three skews and three TTLs. The skew says how unequal the
+# keys are: at 0 all keys are equally popular, and at 1.5 a few keys get most of the requests. The
+# warm-up lasts one TTL. We then count for more than ten TTLs.
 
 # %% tags=["predict"]
 halved = predict(

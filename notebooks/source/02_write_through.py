@@ -38,10 +38,10 @@ print(inspect.getsource(NaiveWriteThrough.remove))
 # %% [markdown]
 # ## Two writers
 #
-# `explore` runs both writers on a private server in **every** order of their steps, and checks the
-# invariant after each run. One order, with its faults if it has some, is a **schedule**. The
-# database is one row in memory, `SteppedRow`. The first write makes the row "v1", and the second
-# write makes the row "v2". Each write is a step too.
+# `explore` runs both writers on a private server in **every** order of their steps. After each run
+# it checks the **invariant**: a sentence that must be true. One order, with its faults if it has
+# some, is a **schedule**. Here the database is not SQLite but one row in memory, `SteppedRow`. The
+# first write makes the row "v1", and the second write makes the row "v2". Each write is a step too.
 
 # %% tags=["predict"]
 from kvlab.workshop import predict
@@ -85,7 +85,7 @@ writers.measured(writers_story.violations)
 # The picture shows the shortest schedule that breaks the invariant: the writer that committed first
 # stores last. The database has "v2", and every reader gets "v1" until the TTL ends.
 #
-# **Play the scheduler** in the frame: choose who moves next, and leave the cache stale.
+# **Play the scheduler** in the frame: choose who moves next, until the cache ends with the old row.
 #
 # ## The fix: the version decides
 #
@@ -272,7 +272,7 @@ cached_after_no_write(kv, origin).style.hide(axis="index")
 # %% [markdown]
 # The naive version caches "null" for an id that does not exist.
 #
-# ## The cache is away after the commit
+# ## The cache cannot be reached after the commit
 #
 # The writer commits the row, and then the writer cannot reach the cache: its connections go through
 # a proxy, and the proxy refuses them. Readers connect directly and still reach the cache. The TTL
@@ -395,7 +395,7 @@ charts.latency_percentiles(reads, title=title)
 # | no cache protocol gives, alone | why | what the database must do |
 # |---|---|---|
 # | the order of two commits | the writer that reaches the cache first need not have committed first | a version per row, raised in the same transaction, by deletions too |
-# | news of *every* commit | a writer can crash between database and cache | an outbox row in the transaction, or a change feed |
+# | news of *every* commit | a writer can crash between database and cache | an outbox (a table of changes in the same transaction, which a second program sends on), or the database's feed of changes |
 # | news of writes that do not use `save` | nobody tells the cache | the same feed; or `invalidate` after them |
 # | a value that is true *when you act on it* | it was true when it was served | `UPDATE … WHERE version = …`: the database checks |
 # | fresh rows from a lagging replica | the row is old when it is loaded | return its version (`WriteThrough.fetch`), or read the primary |

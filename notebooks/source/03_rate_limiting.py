@@ -6,7 +6,7 @@
 # An API lets each customer make 10 requests in a minute. Counting to ten is easy for one client.
 # This chapter counts to ten when fifty requests arrive together and some clients crash.
 #
-# **The guarantee that we want**, for any number of clients:
+# **The guarantee we want**, for any number of clients:
 #
 # - at most as many admitted requests as the limiter's written bound allows;
 # - a request that fits is admitted, and a denied request uses up nothing;
@@ -217,7 +217,9 @@ clocks.measured(" and ".join(admitted_with) or "neither")
 # | `SlidingWindowCounter` | two counts | its estimate, in which the last window fades, stays within the limit |
 # | `TokenBucket` | a level | at most burst + rate × t in any time t |
 #
-# A limiter is a value without a client. `hit` gives an op: a command that has not run yet.
+# A limiter is a value without a client. `hit` gives an op: a command that has not run yet. (`KINDS`
+# has the four limiters by name. `LONG` is a window that does not end during this chapter. `op_id`
+# has its own section below.)
 
 # %%
 from functools import partial
@@ -353,9 +355,9 @@ with_every_fault(your_client)
 #
 # ## Four algorithms, one load
 #
-# The load is an open loop: bursts of 6 to 16 requests, seed 3, no warm-up, one repetition, limit 10 per
-# half second. The load starts at an edge of the server's window, and each request asks all four limiters in
-# one round trip.
+# The load is an open loop: bursts of 6 to 16 requests come at planned moments, also when the
+# answers are slow. Seed 3, no warm-up, one repetition, limit 10 per half second. The load starts at
+# an edge of the server's window, and each request asks all four limiters in one round trip.
 #
 # A judge that knows only "limit 10" would call correct limiters wrong. So each limiter is judged by its own
 # promise, from the server's times of its admissions.
@@ -433,10 +435,10 @@ print(f"no header: everybody is {naive_client_address(None)!r}")
 # - **Round trips**, counted by a proxy on the wire. The limit is 1, so the first request is admitted and the
 #   second request is denied.
 # - **Latency, with the violations of the same run.** The server is 4 ms away (the proxy delays).
-#   The load is a closed loop of 6 workers on one key, seed 1, with a warm-up of 50 calls, one
-#   repetition each. The naive version does not say when it decided. So an admission of the naive
-#   version counts as a violation only when no timing could excuse it. The hardened version is
-#   judged by its exact times.
+#   The load is a closed loop of 6 workers (each worker calls again after its answer) on one key,
+#   seed 1, with a warm-up of 50 calls, one repetition each. The naive version does not say when it
+#   decided. So an admission of the naive version counts as a violation only when no timing could
+#   excuse it. The hardened version is judged by its exact times.
 # - **Memory.** The log is exact because it remembers each admission.
 
 # %%

@@ -6,7 +6,7 @@
 # HTTP does not say which browser sends a request. So the server gives each browser an id in a
 # cookie, and stores the browser's data under that id.
 #
-# **The guarantee that we want:**
+# **The guarantee we want:**
 #
 # 1. An id is accepted only if the server made it. Nothing that the server stores is an id.
 # 2. A session ends after `idle` seconds without use. A session that is used all the time ends after
@@ -259,10 +259,11 @@ fixation.measured("nobody" if user is None else "the attacker")
 #
 # ## A copy of the database
 #
-# A stranger reads a backup of the database, or runs `MONITOR`. What does the stranger see? The next
-# cell prints one session of each store. The naive key *is* the cookie. The hardened store keeps a
-# SHA-256 hash of the id. The field `m:…` has the times and the user. The field `d:…` has the data.
-# The id has 256 random bits, so nobody can guess it from its hash.
+# A stranger reads a backup of the database, or runs `MONITOR`, which shows every command that the
+# server gets. What does the stranger see? The next cell prints one session of each store. The naive
+# key *is* the cookie. The hardened store keeps a SHA-256 hash of the id. The field `m:…` has the
+# times and the user. The field `d:…` has the data. The id has 256 random bits, so nobody can guess
+# it from its hash.
 
 # %%
 from kvlab.chapters.sessions import forgery
@@ -354,12 +355,12 @@ print("two values in one request:", cookie.parse("__Host-session=a; __Host-sessi
 # %% [markdown]
 # See the last line: when a request has two cookies of this name, the store trusts neither of them.
 #
-# ## Who is still in?
+# ## How many users are still logged in?
 #
-# Many users open pages at random moments (Poisson, seed 4, open loop), with the same habits in both
-# stores. The idle timeout is 1 s and the absolute timeout is 3 s. They stand for 10 minutes and
-# half an hour. A session ends at its first pause longer than `idle`. The formula (dashes) says
-# which share of the sessions is alive. The points are counted on the server.
+# Many users open pages at random moments (a Poisson process, seed 4, open loop), with the same
+# habits in both stores. The idle timeout is 1 s and the absolute timeout is 3 s. They stand for 10
+# minutes and half an hour. A session ends at its first pause longer than `idle`. The formula
+# (dashes) says which share of the sessions is alive. The points are counted on the server.
 
 # %%
 from kvlab.chapters.sessions.charts import alive_chart, logged_in_chart
@@ -435,7 +436,7 @@ charts.latency_percentiles(reads, title=f"Log-outs undone: {' and '.join(undone)
 # - **A thief who has the cookie is logged in**, until the absolute timeout or a log-out everywhere.
 # - The server stores data and user ids in plain text, as the dump showed. The tag is a hash of the
 #   user id. So a stranger with a dump can test guesses of user ids, unless the store has a
-#   `pepper`.
+#   `pepper`: a secret of the application that is part of the hash.
 # - `SameSite=Lax` lets links of other sites through: a GET must change nothing.
 # - A failover can lose the last writes, and one of them may be a log-out. If somebody changes the
 #   server's clock, all timeouts are wrong.

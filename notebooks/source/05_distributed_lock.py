@@ -6,11 +6,11 @@
 # A nightly job runs on four machines and must run once. An order must be charged by one worker at a
 # time. A few lines from a tutorial promise that, and they fail in several ways.
 #
-# **The guarantee that we want:**
+# **The guarantee we want:**
 #
 # - at most one client is inside at any time, and a dead client is out when its TTL ends;
 # - only the owner releases the lock, and a lost answer locks nobody out;
-# - a waiter is woken, and the waiter asks nobody in the meantime;
+# - a waiter is woken, and the waiter sends nothing in the meantime;
 # - a holder that has lost the lock learns it, and a resource can refuse the holder's late write.
 
 # %%
@@ -303,7 +303,7 @@ _ = interact(freeze_chart, ttl=(1.5, 15.0, 0.5), pause=(0.0, 15.0, 0.5))
 # own. A longer TTL survives a longer pause. But after a crash of the holder everybody waits until
 # the TTL ends.
 #
-# ## The body that notices
+# ## A holder that learns that its lock is lost
 #
 # `with kv.hold(lock) as held` runs a body under the lock. The body never starts without the lock.
 # The lock is released when the body ends, also when the body raises. `held.check()` costs no round

@@ -3,8 +3,9 @@
 #
 # *About 40 minutes. Before this chapter: 00.*
 #
-# A leaderboard tells a player: "you are number 214, and these players are just above you". A sorted
-# set does nearly all of this.
+# A leaderboard tells a player: "you are number 214, and these players are just above you". Redis
+# has a **sorted set**: members with a score each, kept in the order of the scores. A sorted set
+# does nearly all of this.
 #
 # **The guarantee we want:**
 #
@@ -333,10 +334,10 @@ top_zero.measured(words[len(naive.get_top_players(0))])
 #
 # ## Today's board, this week's board
 #
-# With `period`, a score goes to the board of the day or of the ISO week, by the **server's** clock.
-# Each board expires by itself, `keep` periods after its end. A game can end before midnight, and
-# its score can arrive after midnight. For such a score `at=` names the period. A period too far
-# from now is refused.
+# With `period`, a score goes to the board of the day or of the ISO week (Monday to Sunday), by the
+# **server's** clock. Each board expires by itself, `keep` periods after its end. A game can end
+# before midnight, and its score can arrive after midnight. For such a score `at=` names the period.
+# A period too far from now is refused.
 
 # %%
 from kvlab.chapters.leaderboard.periods import expires_in

@@ -280,8 +280,9 @@ charts.latency_percentiles(costs.runs, title=costs.finding)
 # pipeline, with its interval.
 #
 # Each of the three ways is one round trip. They differ in their bytes and in the work of the
-# server. In MULTI a script travels as its text (EVAL), not as its hash. If the server had forgotten
-# a hash, this one op would fail, and the server would apply the rest of the batch.
+# server. Outside MULTI a script travels as its hash (EVALSHA), which is short. In MULTI a script
+# travels as its text (EVAL): if the server had forgotten a hash, this one op would fail, and the
+# server would apply the rest of the batch.
 #
 # ## What it earns: trips × distance
 
@@ -487,7 +488,10 @@ faster.measured(medians[PEER] / medians["AutoBatch"])
 # - **Memory.** The client holds a list of results as a whole. A tuple and an atomic batch are never
 #   chunked, so the server holds all their replies. While the server applies an atomic batch, it
 #   answers no other client.
-# - **On Cluster** a batch is one round trip per node, and an atomic batch needs one slot.
+# - **On a cluster** a batch is one round trip per node, and an atomic batch needs one slot (chapter
+#   14).
+#
+# ## Your own code
 #
 # **Do some of your commands belong together?** Replace `order`, `look` and `setup` by your own
 # code, and write the invariant for your values. (Try two calls instead of one pipeline.)

@@ -201,6 +201,8 @@ held.play(title="The hardened flags")
 # promise. Take **one snapshot per request** and use this snapshot for the whole request: two
 # snapshots can have two versions.
 #
+# ### Your own code
+#
 # **Do two of your values belong together?** Replace `change` and `read` by your own code, and list
 # in `PLANS` what a reader may see. (Try `hset` twice instead of once.)
 
@@ -221,7 +223,7 @@ explore([read, change], invariant=lambda w: w.results[0] in PLANS, crashes=True)
 # %% [markdown]
 # One `hset` of two fields is one step, so no schedule shows half of the change.
 #
-# ## Who is in: a percentage
+# ## A percentage of the users
 #
 # `Flag(10)` is on for 10 % of the users. There is no stored list of users. A user gets the feature
 # when `hash(salt, user) mod 10,000` is below 1,000. The salt is the flag's name.
@@ -301,8 +303,9 @@ step()
 #
 # A snapshot gets old. A `FlagWatcher` subscribes to the channel and waits until the server has
 # confirmed the subscription. Only then the watcher reads the flags, so the watcher misses no change
-# between the two steps. After each message the watcher reads all flags again. So after a lost
-# message a watcher is late: it gets the change with the next message or the next resync.
+# between the two steps. After each message, and every 30 s (the **resync**), the watcher reads all
+# flags again. So after a lost message a watcher is late: it gets the change with the next message
+# or the next resync.
 #
 # The next three cells show three situations. First, a change arrives.
 
@@ -469,8 +472,8 @@ to_all.measured(unit if slowest >= 0.001 else "microseconds")
 #
 # - **Not the same instant.** Two processes can differ for the time in the chart above. If two
 #   processes must never differ, store the value in the data and not in a flag.
-# - **A connection can break without a sign.** The watcher notices this at its next resync (by
-#   default every 30 s) and the timeout of the resync.
+# - **A connection can break without a sign.** The watcher notices this at its next resync, when the
+#   resync gets no answer in time.
 # - **A server that lost its data** starts again at version 1, and the watchers then use the
 #   declared defaults. So declare safe defaults.
 # - **A `set` whose reply was lost** may have run. You may set the flag again: this adds one

@@ -67,6 +67,8 @@ two_tabs.measured(token_story.violations)
 # %% [markdown]
 # ### How to read a story
 #
+# `explore` returns a **story**. This is what it shows:
+#
 # - **Top line:** the verdict over all schedules. A **schedule** is one order of the steps, with its
 #   faults if it has some. The picture is the *shortest* schedule that breaks the sentence: the one
 #   with the fewest faults, then the fewest steps, then the fewest changes of client.

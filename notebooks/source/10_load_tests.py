@@ -14,10 +14,11 @@
 # - its latencies are those of users who do not wait until the server is ready;
 # - it says when the load generator was slow, and not the store.
 #
-# Each run in this chapter is a Locust process. A run lasts two to four seconds, and its start takes
-# some seconds more. **All runs of the chapter together take more than a minute.** Each run prints a
-# line when it is done. In a terminal you start the same runs with `kvlab load rate-limiter` and
-# `kvlab load leaderboard`. There you choose how long a run lasts, and `--web` opens Locust's page.
+# Each run in this chapter is a process of Locust, a load generator in Python. A run lasts two to
+# four seconds, and its start takes some seconds more. **All runs of the chapter together take more
+# than a minute.** Each run prints a line when it is done. In a terminal you start the same runs
+# with `kvlab load rate-limiter` and `kvlab load leaderboard`. There you choose how long a run
+# lasts, and `--web` opens Locust's page.
 
 # %%
 import pandas as pd

@@ -148,8 +148,8 @@ race_matrix(matrix, "lock")
 # rises with each holder, and that the guarded thing checks (chapter 05).
 #
 # The column *lost reply* tells the locks apart. Some locks that hold there do not retry: the client
-# gets an error, and it knows that it does not know. A lock that retries holds only if the retry looks
-# whose token is at the door.
+# gets an error, and so it knows that the lock may be taken. A lock that retries holds only if the
+# retry looks whose token the key has.
 #
 # ## 4. Caches
 #
@@ -266,8 +266,8 @@ logout.measured(back)
 #
 # ## 6. Our own rows, now
 #
-# kvlab stands under the same rule. The next cell explores our rows on this machine, without a fault
-# and with lost replies. Our cold key is left out, because it alone takes seconds.
+# kvlab is asked the same questions. The next cell explores our rows on this machine, without a
+# fault and with lost replies. Our cold key is left out, because it alone takes seconds.
 
 # %%
 columns = ["none", "lost reply"]
@@ -322,8 +322,8 @@ ratio.measured(round(five["peers"] / five["kvlab"], 1))
 #
 # ## 8. What to pick
 #
-# The table is computed from the matrix: the rows without `✗`, `?` and `⊘`, in the order of the
-# alphabet. Use it with the promise that *you* need.
+# The table is computed from the matrix: the rows that were driven to the end and never break (no
+# `✗`, `?` or `⊘`), in the order of the alphabet. Use it with the promise that *you* need.
 
 # %%
 from kvlab.chapters.libraries.race_matrix import unbroken
@@ -361,10 +361,12 @@ broken_runs(matrix)
 # 3. One row again: `python -m benchmarks.studies.explored_libraries cachelib --timelines`. All rows:
 #    the same without a name. `--save FILE` keeps the matrix.
 # 4. One run again: change the adapter, and replay the schedule of the cell.
+#
+# The next cell prints the promise of a lock as code, and one kept cell with its schedule.
 
 # %%
-adapter = inspect.getsource(rows["lock", "redis-py Lock"].family.invariant)
-print(adapter)
+promise = inspect.getsource(rows["lock", "redis-py Lock"].family.invariant)
+print(promise)
 print(matrix.cell("sherlock", "lost reply"))
 
 # %% [markdown]

@@ -3,15 +3,15 @@
 #
 # *About 35 minutes. Before this chapter: 01.*
 #
-# A cache is smaller than the data, or it is no cache. `maxmemory` sets the limit, and
-# `maxmemory-policy` chooses what is **evicted** when the limit is reached. This chapter runs the
-# policies of a real server side by side, on the same keys, and draws theory over each measured
-# number:
+# A cache is smaller than the data, so it must throw entries away. `maxmemory` sets the limit of the
+# server's memory. `maxmemory-policy` chooses what is **evicted** (thrown away) when the limit is
+# reached. This chapter runs the policies of a real server side by side, on the same keys, and draws
+# theory over each measured number:
 #
 # - **no limit**: the cache forgets nothing. Only the first request for a key misses.
 # - **Belady's optimum**: the cache knows the future, and evicts the key that is asked for last
 #   again. No cache that stores each missed key does better.
-# - **exact LRU** evicts the key that was used least recently.
+# - **exact LRU** (least recently used) evicts the key whose last use is longest ago.
 # - **Che's formula** computes the hit ratio of an exact LRU from the popularities alone.
 
 # %%
@@ -157,8 +157,9 @@ charts.by_size(curves, by_size, title=title)
 
 # %% [markdown]
 # The curve is the **miss-ratio curve**: what each further item earns. Its lines come from the trace
-# alone, in one pass and without a server. Read a size from this curve before you buy memory. The
-# points are the server's LRU, at the number of items that it really held.
+# (the list of the requests) alone, in one pass and without a server. Read a size from this curve
+# before you buy memory. The points are the server's LRU, at the number of items that it really
+# held.
 #
 # Small caches part from the curve: an item stays in them for less than a second, and the server's
 # clock cannot tell which of two items is older.

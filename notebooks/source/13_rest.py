@@ -8,7 +8,8 @@
 # a command is a request, and its reply is JSON. The tutorial of this workbook was written for such
 # a store.
 #
-# An op is data. So the patterns do not change: another executor carries the same ops.
+# An op is data. So the patterns do not change: another executor (`kv`, which runs ops) carries the
+# same ops.
 #
 # **The guarantee we want:**
 #
@@ -43,7 +44,7 @@ gateway = open_gateway(url)
 print(gateway.url)
 
 # %% [markdown]
-# **One line is different**: the address, with its token.
+# In your program **one line is different**: the address, with its token.
 
 # %%
 http = kvlab.connect(gateway.url, token=gateway.token, prefix=tcp.prefix)
@@ -200,7 +201,7 @@ for who in (reader, stranger):
 # | --- | --- | --- |
 # | no connection | `ServerUnavailable` | no |
 # | 401, a wrong or expired token | `ServerRefused`, code WRONGPASS | no |
-# | 429, too many requests, to the end of `deadline` | `CannotServe`, code TOOMANYREQUESTS | no |
+# | 429, too many requests, until `deadline` (the seconds that one `run` may take) | `CannotServe`, code TOOMANYREQUESTS | no |
 # | 500, 502, 503, 504, or a page that is not JSON | `OutcomeUnknown` | yes |
 # | the answer is lost | `OutcomeUnknown` | yes |
 #

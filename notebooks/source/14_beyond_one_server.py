@@ -10,11 +10,11 @@
 # **The guarantee we want:** what the server has answered stays, or the program notices that it is
 # lost. Replication alone does not give this guarantee.
 #
-# ## 1. A replica has a prefix
+# ## 1. A replica may lack the last writes
 #
 # Replication is **asynchronous**: the primary answers a client first, and sends the write to the
-# replica later. So a replica has the beginning of what the primary did: a *prefix*. The next cells
-# start a real primary and a real replica behind one address. `part()` cuts the replica off.
+# replica later. So a replica has all writes up to some moment, and none after that moment. The next
+# cells start a real primary and a real replica behind one address. `part()` cuts the replica off.
 # `promote()` puts the replica in the primary's place.
 
 # %%
@@ -51,9 +51,9 @@ pair.close()
 answered.measured("None" if value is None else "the value")
 
 # %% [markdown]
-# The write of `b` was answered and it is lost. No client gets an error. A replica gets a MULTI or a
-# script whole, so a failover never cuts one in two. It may cut a pipeline.
-# When the old primary comes back (`rejoin`), it follows the new one, and drops what it alone had.
+# The write of `b` was answered, and it is lost. No client gets an error. A replica gets a MULTI or
+# a script whole, so a failover never cuts one in two. It may cut a pipeline. When the old primary
+# comes back (`rejoin`), it follows the new one, and drops what it alone had.
 #
 # ## 2. A failover as a step
 #
@@ -102,8 +102,9 @@ steps.measured(int(lost[0][1:]))
 #
 # ### A fence
 #
-# Let both in, and let the guarded thing refuse the older one. A **fence** is a number that rises
-# with each holder. Here is a fence that many programs have: a counter beside the lock.
+# Let both in, and let the guarded thing (here a database) refuse the older one. A **fence** is a
+# number that rises with each holder. Here is a fence that many programs have: a counter beside the
+# lock.
 
 # %%
 TAKE = """
@@ -220,8 +221,8 @@ waiting.measured("yes" if wait_story.holds else "no")
 # travels on a new one, which has written nothing: the answer is 1 at once. A real pair does the same.
 #
 # So write and WAIT must travel together, in one pipeline. And WAIT can be **in vain**: when the
-# replica does not answer, WAIT answers 0 and raises no error. The explorer counts that as a fault of
-# its own (`w0`), so two faults are allowed.
+# replica does not answer, WAIT answers 0 and raises no error. The explorer counts that as a
+# separate fault (`w0` in a schedule), so the next cell allows two faults.
 
 
 # %%
@@ -258,8 +259,9 @@ print("write and WAIT in one pipeline, and a look:", sure_story.summary)
 # %% [markdown]
 # ## 4. The eight patterns
 #
-# The same question to each pattern of kvlab. The third column says in how many runs the promise is
-# broken by a failover, and the last column, in how many runs the way out is broken.
+# The next cell asks each pattern of kvlab the same question. The column `broken` says in how many
+# runs a failover breaks the promise. `the way out` names a repair, and `then broken` says in how
+# many runs the repair breaks.
 
 # %%
 from kvlab.chapters.beyond_one_server.failovers import explored_cases
@@ -352,9 +354,10 @@ pause_story
 #
 # ## 6. Many primaries: a cluster
 #
-# Replicas make a store live longer, and a **cluster** makes the store larger. A cluster has several
-# primaries, here three. Each key belongs to one of 16,384 *slots*, and each slot to one primary. An op
-# is data, so the patterns do not change. **One line is different:** the address.
+# With replicas a store survives the loss of a server. With a **cluster** a store becomes larger
+# than one server. A cluster has several primaries, here three. Each key belongs to one of 16,384
+# *slots*, and each slot to one primary. An op is data, so the patterns do not change. **One line is
+# different:** the address.
 
 # %%
 from kvlab import FixedWindow, Key, Op, SessionStore
@@ -409,13 +412,13 @@ for tag in ("", "{team}:"):
         print(str(problem).split(" and ")[0], "…")
 
 # %% [markdown]
-# Each primary has a replica of its own, and each failover is the one of sections 1 to 4. All keys of
-# one tag lie on one primary: a hot key stays as hot as it was.
+# Each primary has a replica of its own, and each failover is the one of sections 1 to 4. All keys
+# of one tag lie on one primary: a cluster does not divide the load of one busy key.
 #
 # ## The limits that remain
 #
-# - **The replica that is promoted has a prefix.** A store that promotes without regard to the
-#   prefix, or two primaries at once that both take writes, lose more.
+# - **The replica that is promoted has all writes up to some moment.** With two primaries that both
+#   take writes at the same time, more is lost.
 # - **WAIT lowers the risk, and is no consensus.** A failover may promote a replica that WAIT did not
 #   count. With one replica, as here, it is the same one.
 # - **A failover in the middle of a command** is two faults for the explorer: the failover, and a lost

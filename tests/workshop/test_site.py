@@ -31,7 +31,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_index_names_chapters_findings_times_and_games(site: Path) -> None:
     index = (site / "index.html").read_text(encoding="utf-8")
     finding = readme.finding_of(readme.ROOT / "notebooks" / "08_feature_flags.ipynb")
-    for said in ("0. Start here", "About 10 minutes", "8. Feature flags", finding[1:]):
+    for said in ("0. Start here", "About 15 minutes", "8. Feature flags", finding[1:]):
         assert said in index
     assert re.findall(r'href="(games/[^"]+)">([^<]+)<', index) == [
         ("games/08_feature_flags_1.html", "The naive flags"),
