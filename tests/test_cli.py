@@ -188,6 +188,7 @@ PORT = "must be a whole number from 0 to 65535, not"
         ("progress --all", "No such option: --all; see kvlab progress --help"),
         ("reset-notebook", "Missing argument 'name'; see kvlab reset-notebook --help"),
         ("nosuch", "No such command 'nosuch'; see kvlab --help"),
+        ("chek", "No such command 'chek'. Did you mean 'check'; see kvlab --help"),
     ],
 )
 def test_wrong_usage_is_one_line(

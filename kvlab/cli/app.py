@@ -66,7 +66,7 @@ def _run() -> int:
     except TyperException as wrong:  # of usage: an unknown option, a missing argument
         context = getattr(wrong, "ctx", None)
         where = context.command_path if context else "kvlab"
-        say(f"{wrong.format_message().rstrip('.')}; see {where} --help")
+        say(f"{wrong.format_message().rstrip('.?')}; see {where} --help")
         code = wrong.exit_code
     except KvlabError as problem:
         say(with_advice(problem))

@@ -171,6 +171,7 @@ async def a_coroutine_function(kv: object) -> None:
     ("number", "function", "message"),
     [
         ("5", print, "no exercise '5'"),
+        (print, "05", 'exercise must be a text such as "05-short"'),
         ("77", print, "no exercises for chapter '77'"),
         ("05", "job", r'give the function itself: check\("05", job\)'),
         ("05", a_coroutine_function, "write job as a plain def"),

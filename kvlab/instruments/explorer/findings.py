@@ -107,8 +107,8 @@ class Findings:
         for number, name in enumerate(names):
             if number not in self.moved:
                 raise InvalidArgument(
-                    f"{name} sent nothing in any run: it must use the client that it is given, or "
-                    "own_connections must be True for what connects with redis-py"
+                    f"{name} sent nothing in any run: use the client that the function gets, or "
+                    "own_connections=True for a library that connects by itself"
                 )
 
     def _offer(self, rank: Rank, path: tuple[Choice, ...]) -> None:

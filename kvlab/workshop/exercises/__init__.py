@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 
+from kvlab.core.checks import instance
 from kvlab.errors import InvalidArgument
 from kvlab.workshop.exercises.exercise import Exercise
 
@@ -41,7 +42,8 @@ def of_chapter(chapter: str) -> tuple[Exercise, ...]:
 
 def find(number: str) -> Exercise:
     """The exercise "05", or "05-short". Raises InvalidArgument for an unknown one."""
-    for exercise in of_chapter(str(number)[:2].rjust(2, "0")):
+    instance("exercise", number, str, 'a text such as "05-short"')
+    for exercise in of_chapter(number[:2].rjust(2, "0")):
         if exercise.number == number:
             return exercise
     raise InvalidArgument(f"no exercise {number!r:.40}; there are {_known()}, each also -short")
