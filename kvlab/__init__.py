@@ -2,6 +2,8 @@
 
 kv = kvlab.connect()                                   # embedded Valkey, or KVLAB_URL
 decision = kv.run(FixedWindow("api", limit=10, window=60).hit("203.0.113.7"))
+
+What a pattern promises, and what not: ``help("kvlab.rate_limiting")``, and so for each pattern.
 """
 
 from __future__ import annotations

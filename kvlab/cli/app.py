@@ -134,6 +134,9 @@ def _kvlab(
         typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
     ] = False,
 ) -> None:
-    """The eight common key-value patterns, each shown breaking, then holding."""
+    """The eight common key-value patterns, each shown breaking, then holding.
+
+    Begin with kvlab lab.
+    """
     if context.invoked_subcommand is None:
         print(context.get_help())

@@ -55,11 +55,11 @@ Not promised: that two ops see the same instant (page 2 may repeat an entry of p
 count after ``op_horizon``; scores that survive a failover (send a submission again with its
 ``op_id``: a submission counts once, whether the failover lost it or not); anything under a server
 that evicts keys without a TTL; that two ``set`` of one member keep the order in which they were
-sent, when one is repeated after the other; that a server answers while a large period board
-expires: under ``lazyfree-lazy-expire no``, the default of Redis, it frees the board first (300,000
-members: 0.2 s). ``yes``, the default of Valkey, frees it in the background; a board larger than one
-node of a cluster. ``benchmarks/README.md`` has its edge. The README merges the tops of several
-boards: they have no common rank.
+sent, when one is repeated after the other; a board larger than one node of a cluster
+(``benchmarks/README.md`` has the edge; the README merges the tops of several boards, which have no
+common rank); that a server answers while a large period board expires: under
+``lazyfree-lazy-expire no``, the default of Redis, it frees the board first (300,000 members: 0.2
+s), and under ``yes``, the default of Valkey, in the background.
 """
 
 from __future__ import annotations

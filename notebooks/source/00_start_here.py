@@ -296,7 +296,7 @@ charts.latency_percentiles({"GET": result}, title=title)
 # | --- | --- |
 # | naive | the simple version, as tutorials have it |
 # | hardened | the version that keeps the guarantee |
-# | schedule | one order of the clients' commands, with its faults if it has some |
+# | schedule | one order of the clients' commands, with its faults if it has some; a *run* carries it out |
 # | fault | a crash, a lost request, a lost reply, a TTL that ends at a bad moment, a server that forgets its scripts |
 # | invariant | a sentence that must be true at the end of every schedule |
 # | story | what `explore` returns: how many schedules break the invariant, and the shortest of them |
