@@ -227,21 +227,21 @@ times.style.hide(axis="index").format(precision=1)
 # Look at the rows of 5 ms: they answer the question. The same numbers as a chart:
 
 # %%
-at_5_ms = times[times["round trip, ms"] == 5]["page, ms"]
-title = "Ten values at 5 ms: {:.0f} ms one by one, {:.0f} ms in one run"
+at_5_ms = times[times["round trip, ms"] == 5]
+alone, joint = at_5_ms["page, ms"].tolist()
 charts.lines(
     times,
     x="round trip, ms",
     y="page, ms",
     by="how",
     theory="network alone, ms",
-    title=title.format(*at_5_ms),
+    title=f"Ten values at 5 ms: {alone:.0f} ms one by one, {joint:.0f} ms in one run",
     xlabel="round trip to the server (ms)",
     ylabel="time for ten values (ms)",
 )
 
 # %% tags=["predict"]
-page_guess.measured(round(at_5_ms.iloc[0], 1))
+page_guess.measured(round(alone, 1))
 
 # %% [markdown]
 # The dashed lines are computed: round trips × distance. The measured lines rise with the dashed
@@ -278,7 +278,9 @@ title = f"Half of the reads take {median:.0f} µs or less, one in 100 over {slow
 charts.latency_percentiles({"GET": result}, title=title)
 
 # %% [markdown]
-# The axis is stretched towards the right, where the slow requests are.
+# The axis below is stretched towards the right, where the slow requests are. The axis on the left
+# is the **latency**: the time from the moment when a call was due (its *intended start*) until its
+# answer.
 #
 # Three habits of this workbook:
 #

@@ -29,7 +29,7 @@ from kvlab.instruments import ALL_FAULTS, ClientCrashed, Origin, environment, ex
 
 kv = open_chapter("ch01")
 origin = Origin()
-pd.Series(environment(kv), name="where the numbers below were measured").to_frame()
+pd.Series(environment(kv), name="the numbers below were measured on").to_frame()
 
 # %%
 naive = NaiveCacheAside(kv.client, ttl=300, prefix=kv.prefix)
@@ -400,9 +400,8 @@ rows = []
 for reader, view in (("far from the end", calm), ("near it", near), ("next", near)):
     found = kv.run(view.read(7))
     rows.append((reader, found.hit, found.lease is not None))
-pd.DataFrame(rows, columns=["reader", "gets the value", "renews"]).style.hide(
-    axis="index"
-)
+table = pd.DataFrame(rows, columns=["reader", "gets the value", "renews"])
+table.style.hide(axis="index")
 
 # %% [markdown]
 # Nobody waits: one reader renews while all others still get the value.
@@ -413,9 +412,9 @@ pd.DataFrame(rows, columns=["reader", "gets the value", "renews"]).style.hide(
 # An entry lives for T seconds. So each fill serves λT hits on average, and the hit ratio is
 # λT / (1 + λT). The ratio of the whole cache is the mean over the keys, weighted by popularity.
 #
-# We measure the real `CacheAside` with three skews and three TTLs. The skew says how unequal the
-# keys are: at 0 all keys are equally popular, and at 1.5 a few keys get most of the requests. The
-# warm-up lasts one TTL. We then count for more than ten TTLs.
+# We measure the real `CacheAside` with three skews and three TTLs. The skew (of a Zipf
+# distribution) says how unequal the keys are: at 0 all keys are equally popular, and at 1.5 a few
+# keys get most of the requests. The warm-up lasts one TTL. We then count for more than ten TTLs.
 
 # %% tags=["predict"]
 halved = predict(

@@ -29,7 +29,7 @@ from kvlab.instruments import ALL_FAULTS, Origin, environment, explore, replay
 
 kv = open_chapter("ch02")
 origin = Origin()
-pd.Series(environment(kv), name="where the numbers below were measured").to_frame()
+pd.Series(environment(kv), name="the numbers below were measured on").to_frame()
 
 # %%
 print(inspect.getsource(NaiveWriteThrough.save))

@@ -25,7 +25,7 @@ from kvlab.instruments import ALL_FAULTS, Faults, charts, environment, explore
 
 url = server_url()  # the embedded Valkey, or KVLAB_URL
 kv = open_chapter("ch05", url)
-pd.Series(environment(kv), name="where the numbers below were measured").to_frame()
+pd.Series(environment(kv), name="the numbers below were measured on").to_frame()
 
 # %% [markdown]
 # ## The simple version, and a crash between two commands

@@ -41,19 +41,22 @@ print(inspect.getsource(NaivePipeline.dashboard))
 print(inspect.getsource(NaivePipeline.batch_update_counters))
 
 # %% [markdown]
-# Our dashboard is four ops, and `kv.run(*ops)` is the pipeline. The next cell prints the four
-# commands and their four replies.
+# Our dashboard is four ops, and `kv.run(*ops)` is the pipeline. The next cell prints each of the
+# four commands, and its reply below it.
 
 # %%
 from kvlab.pipeline import add_to_counters, dashboard
 
-messages = [part for n in range(9) for part in (n, f"message {n}")]
+messages = []
+for n in range(9):
+    messages += [n, f"message {n}"]
 kv.run(
     Op("SET", Key("user:{7}:profile"), "Ada", "EX", 600),
     Op("ZADD", Key("user:{7}:notifications"), *messages),
     Op("HSET", Key("user:{7}:stats"), "wins", 3),
 )
-print(*dashboard(7), "", *kv.run(*dashboard(7)), sep="\n")
+for op, reply in zip(dashboard(7), kv.run(*dashboard(7)), strict=True):
+    print(op, reply, sep="\n  ")
 
 # %% [markdown]
 # The next cells read the dashboard in three ways: with four runs, with the tutorial's pipeline, and

@@ -125,7 +125,9 @@ class Prediction:
         import ipywidgets
 
         kept = "" if self.answer is None else f"{self.answer:g}"
-        box = ipywidgets.Text(value=kept, placeholder="a number", continuous_update=False)
+        box = ipywidgets.Text(
+            value=kept, placeholder="a number, then Enter", continuous_update=False
+        )
         remark = ipywidgets.Label(self.unit)
 
         def take(change: Mapping[str, Any]) -> None:
