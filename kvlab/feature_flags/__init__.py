@@ -30,7 +30,8 @@ Keys, one hash slot, no TTL (a flag stays until it is removed):
 
     flags:{<name>}:values     hash: flag -> true, false or {"percent": 12.5, "salt": "…"};
                               the field '' is the version
-    flags:{<name>}:changes    channel: the new version, once per commit
+    flags:{<name>}:changes    channel: the new version, once per commit (and per commit that is
+                              refused for lack of memory). A user of ACLs needs this channel.
 
 A user is inside when ``bucket(salt, user)`` is below the percentage: the first 8 bytes of
 SHA-256(salt, a zero byte, the user's text), as a big-endian number, modulo 10,000. The salt is

@@ -18,9 +18,10 @@ for i = 1, #ARGV, 2 do
         table.insert(written, ARGV[i + 1])
     end
 end
+-- First: a user who may not publish has then changed nothing. Readers read after the whole script.
+redis.call('PUBLISH', KEYS[2], text)
 redis.call('HSET', KEYS[1], unpack(written))
 if #removed > 0 then
     redis.call('HDEL', KEYS[1], unpack(removed))
 end
-redis.call('PUBLISH', KEYS[2], text)
 return text

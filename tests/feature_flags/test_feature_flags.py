@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from kvlab import FeatureFlags, Flag, FlagSnapshot, Kv, NaiveFlags, Op, connect
 from kvlab.errors import InvalidArgument, ServerRefused, ServerUnavailable, UnknownFlag
 from kvlab.feature_flags import bucket
+from kvlab.server.running_server import RunningServer
 
 FLAGS = FeatureFlags(defaults={"off": False, "on": True, "half": Flag(50)})
 
@@ -99,6 +100,18 @@ def test_each_commit_is_told_once(kv: Kv) -> None:
         told = [pubsub.get_message(timeout=5)["data"] for _ in range(3)]
         kv.run(Op("PUBLISH", FLAGS.changes, "end"))
         assert [*told, pubsub.get_message(timeout=5)["data"]] == [b"1", b"2", b"3", b"end"]
+
+
+def test_a_user_who_may_not_publish_changes_nothing(kv: Kv, server: RunningServer) -> None:
+    """Since Redis 7 a new user may use no channel, whatever commands and keys the user has."""
+    kv.client.acl_setuser("mute", enabled=True, passwords=["+x"], keys=["*"], commands=["+@all"])
+    try:
+        with connect(server.url.replace("//", "//mute:x@"), prefix=kv.prefix) as mute:
+            with pytest.raises(ServerRefused, match="channel"):
+                mute.run(FLAGS.set("a", True))
+            assert mute.run(FLAGS.read_all()) == FLAGS.declared
+    finally:
+        kv.client.acl_deluser("mute")
 
 
 class AgainstADict(RuleBasedStateMachine):
