@@ -8,8 +8,9 @@ from __future__ import annotations
 import ipaddress
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
 from redis.connection import Connection, parse_url
@@ -17,9 +18,9 @@ from redis.exceptions import (
     RedisError,
 )
 
-from kvlab.core.checks import boolean, text
+from kvlab.core.checks import boolean, shown, text
 from kvlab.errors import InvalidArgument, RemoteNotAllowed, ServerUnavailable
-from kvlab.rest.address import RestAddress, is_rest
+from kvlab.rest.address import RestAddress, is_host, is_rest
 
 REST_NAMES = (
     ("KVLAB_URL", "KVLAB_TOKEN"),
@@ -178,11 +179,22 @@ def _host(url: str) -> str | None:
         kind(**options)
     except (TypeError, ValueError, RedisError):
         raise InvalidArgument("not a Redis URL: an option after its ? is unknown") from None
+    check_files(given)
     if url.startswith("unix:"):
         return None
+    host = str(given.get("host") or "localhost")
+    if not is_host(host):
+        raise InvalidArgument("not a Redis URL: no host can have such a name")
     if path.strip("/") and not path.strip("/").isdigit():
         raise InvalidArgument("not a Redis URL: redis://HOST:PORT/DATABASE is expected")
-    return str(given.get("host") or "localhost")
+    return host
+
+
+def check_files(options: Mapping[str, Any]) -> None:
+    """Refuse an option of TLS that names a missing file: TLS would not say which file it is."""
+    for name in ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"):
+        if (file := options.get(name)) is not None and not os.path.exists(file):
+            raise InvalidArgument(f"{name} names no file: {shown(file)}")
 
 
 def _is_loopback(host: str | None) -> bool:

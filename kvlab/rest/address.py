@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import TypeGuard
 from urllib.parse import urlsplit
 
 from kvlab.errors import InvalidArgument
@@ -14,6 +15,14 @@ _TOKEN = re.compile(r"[!-~]+")
 def is_rest(url: str) -> bool:
     """Whether the URL is one of HTTP."""
     return url.lower().startswith(("https://", "http://"))
+
+
+def is_host(name: str | None) -> TypeGuard[str]:
+    """Whether a host can have this name: no part of it is empty, or longer than 63 characters."""
+    try:
+        return bool(name and name.encode("idna"))
+    except UnicodeError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -35,7 +44,8 @@ class RestAddress:
             port = parts.port or (443 if self.secure else 80)
         except ValueError:
             parts, port = urlsplit(""), 0
-        if not parts.hostname or parts.username is not None or parts.query or parts.fragment:
+        more = parts.username is not None or parts.query or parts.fragment
+        if not is_host(parts.hostname) or more:
             raise InvalidArgument("not the URL of a REST store: https://HOST is expected")
         if not isinstance(self.token, str) or not _TOKEN.fullmatch(self.token):
             raise InvalidArgument("token must be printable ASCII without spaces")

@@ -481,6 +481,7 @@ def test_what_needs_redis_itself_says_so(monkeypatch: pytest.MonkeyPatch) -> Non
         (f"https://127.0.0.1/?_token={SECRET}", SECRET, InvalidArgument, "https://HOST"),
         ("https://", SECRET, InvalidArgument, "https://HOST"),
         ("https://127.0.0.1:99999", SECRET, InvalidArgument, "https://HOST"),
+        ("https://store..example", SECRET, InvalidArgument, "https://HOST"),
         (ONE, "", InvalidArgument, "token"),
         (ONE, f"{SECRET}\r\nHost: evil", InvalidArgument, "token"),
         (ONE, f"{SECRET}ü", InvalidArgument, "token"),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
 from typing import Any
 
 import hiredis
@@ -31,8 +30,11 @@ from kvlab.errors import InvalidArgument
 MAX_CONNECTIONS = 500
 """The most connections of a client made by ``connect``; further threads wait."""
 
-BROKEN = (RedisError, OSError)
-"""The errors of a connection that fails; error replies are among them."""
+BROKEN = (RedisError, OSError, UnicodeError)
+"""The errors of a connection that fails; error replies are among them. UnicodeError: no host can
+have such a name."""
+_LONGEST_WAIT = 20 * 86_400
+"""Seconds; a socket's own timeout ends at 24 days."""
 
 # redis-py raises some error replies as connection errors; there too the command did not run.
 REFUSED = (AuthenticationError, AuthorizationError, BusyLoadingError, ResponseError)
@@ -136,6 +138,7 @@ def not_connected(problem: Exception, where: str) -> TransportError:
 
 
 def patience(blocking: float | None, timeout: float) -> float | None:
+    """Seconds to wait for an answer; None: for ever."""
     if blocking is None:
         return timeout
-    return None if math.isinf(blocking) else blocking + timeout
+    return None if blocking > _LONGEST_WAIT else blocking + timeout

@@ -32,9 +32,10 @@ from redis.exceptions import AuthenticationError, RedisClusterException, RedisEr
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError
 
-from kvlab.core.server_url import check_hosts, naming
+from kvlab.core.server_url import check_files, check_hosts, naming
 from kvlab.core.transport.connections import MAX_CONNECTIONS
 from kvlab.errors import InvalidArgument, ServerRefused, ServerUnavailable
+from kvlab.rest.address import is_host
 
 _PORTS = {"cluster": 6379, "sentinel": 26379}
 _SENTINEL_OPTIONS = {"sentinel_username": "username", "sentinel_password": "password"}
@@ -217,6 +218,7 @@ def _options(
     except (ValueError, RedisError) as problem:
         raise InvalidArgument(f"an option of TLS is wrong: {problem}") from None
     del of_tls["host"]
+    check_files(of_tls)
     return of_tls, {names[name]: value for name, value in options.items() if name in names}
 
 
@@ -225,7 +227,7 @@ def _address(text: str, default: int) -> tuple[str, int]:
         parts = urlsplit(f"//{text}")
         host, port = parts.hostname, parts.port or default
     except ValueError:
-        host, port = None, 0
-    if not host:
+        host, port = "", 0
+    if not is_host(host):
         raise InvalidArgument(f"an address must be HOST:PORT, with a port up to 65535; {_ESCAPED}")
     return host, port

@@ -25,7 +25,7 @@ from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 from support import own_road
 
-from kvlab import AsyncKv, Key, Kv, Op, aconnect, connect
+from kvlab import AsyncKv, FixedWindow, Key, Kv, Op, aconnect, connect
 from kvlab.core.server_url import server_url
 from kvlab.core.transport.connections import patience
 from kvlab.core.transport.health import Health
@@ -462,6 +462,8 @@ def test_a_bad_url_is_refused_and_never_repeated(url: str) -> None:
         ("redis+cluster://127.0.0.1:abc", ["HOST:PORT, with a port up to 65535"]),
         ("foo", ["redis://", "rediss://", "valkey://", "unix://", "https://", "cluster:"]),
         ("redis+sentinal://h/s", ["redis+cluster://", "redis+sentinel://"]),
+        ("redis://cache..example", ["no host can have such a name"]),
+        ("rediss://127.0.0.1?ssl_ca_certs=/no/ca", ["ssl_ca_certs names no file: '/no/ca'"]),
     ],
 )
 def test_what_is_wrong_with_the_environment_is_named(
@@ -473,6 +475,24 @@ def test_what_is_wrong_with_the_environment_is_named(
     said = str(refused.value)
     assert said.startswith("environment variable KVLAB_URL: ")
     assert [word for word in words if word not in said] == []
+
+
+def test_a_client_whose_host_cannot_exist_meets_an_outage() -> None:
+    """An empty part of a name comes from an empty variable; redis-py's two clients differ there."""
+    fails = FixedWindow("api", 1, 60, outage="open").hit("x")
+    how: dict[str, Any] = {"timeout": 0.2, "deadline": 0.05}
+
+    async def main() -> None:
+        async with AsyncKv(redis.asyncio.Redis(host="cache..example"), **how) as akv:
+            assert (await akv.run(fails)).allowed
+            with pytest.raises(ServerUnavailable, match="nothing was sent"):
+                await akv.run(Op("PING"))
+
+    with Kv(redis.Redis(host="cache..example"), **how) as kv:
+        assert kv.run(fails).allowed
+        with pytest.raises(ServerUnavailable, match="nothing was sent"):
+            kv.run(Op("PING"))
+    asyncio.run(main())
 
 
 def test_the_environment_names_the_server(server: RunningServer, monkeypatch: Any) -> None:
