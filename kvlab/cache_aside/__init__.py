@@ -9,7 +9,8 @@ Guarantee, for every process that uses one ``CacheAside`` name on one server:
   that could not be given back is a note on the error and a warning in the log ``kvlab``. When the
   process dies, the others wait until the lease ends. No caller waits longer than two leases: after
   that it loads for itself and leaves the cache alone.
-* A loader that fetches its own key raises ``LoadsItself``, on the first miss already.
+* A loader that fetches its own key raises ``LoadsItself``, on the first miss already. (In a thread
+  that the loader starts, the fetch waits as every other caller does.)
 * A fill never lands over a later invalidation: the invalidation takes the lease away.
 * ``None`` (no such row) is cached for ``negative_ttl``. 0, "", [] and False are cached like any
   other value.

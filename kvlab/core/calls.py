@@ -3,7 +3,9 @@
 * A call that joins gets the result of a joining call of the same name that is under way.
 * Who waits for a call that does not join learns that it failed: :class:`Waiter`.
 * Who joins or waits inside a call of the same name would wait for itself: that raises
-  :class:`~kvlab.errors.LoadsItself`, in the same thread or task and in those that it starts.
+  :class:`~kvlab.errors.LoadsItself`, in the same thread or task, in the tasks that it starts, and
+  in ``asyncio.to_thread``. In any other thread nobody notices: a ``threading.Thread`` and an
+  executor of ``concurrent.futures`` do not take the context along.
 """
 
 from __future__ import annotations

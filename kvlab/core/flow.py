@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Concatenate, Generic, NoReturn, TypeVar, cast, overload
+from typing import Any, Generic, NoReturn, overload
 
 from kvlab.core.calls import Waiter
 from kvlab.core.checks import function, keep, seconds, shown
@@ -102,26 +102,24 @@ class Flow(Generic[T_co]):
         raise NotRunYet(f"this flow has not run yet: kv.run(flow)  [{self}]")
 
     def __str__(self) -> str:
-        return f"<flow {self.function.__qualname__}>"
+        return f"<flow {getattr(self.function, '__qualname__', None) or shown(self.function)}>"
 
 
 # Quicker than object.__setattr__, which a frozen dataclass uses.
 _put_function, _put_args, _put_kwargs = (getattr(Flow, name).__set__ for name in Flow.__slots__)
-S = TypeVar("S")
 
 
-def flow(
-    function: Callable[Concatenate[S, P], Generator[Any, Any, T]],
-) -> Callable[Concatenate[S, P], Flow[T]]:
+def flow(function: Callable[P, Generator[Any, Any, T]]) -> Callable[P, Flow[T]]:
     """Make a generator function, usually a method, return a :class:`Flow`."""
     if not inspect.isgeneratorfunction(function):
         raise InvalidArgument(f"a flow must be a generator function, not {shown(function)}")
 
-    def make(first: S, *args: P.args, **kwargs: P.kwargs) -> Flow[T]:
+    @functools.wraps(function)
+    def make(*args: P.args, **kwargs: P.kwargs) -> Flow[T]:
         made: Flow[T] = object.__new__(Flow)
         _put_function(made, function)
-        _put_args(made, (first, *args))
+        _put_args(made, args)
         _put_kwargs(made, kwargs)
         return made
 
-    return cast(Callable[Concatenate[S, P], Flow[T]], functools.update_wrapper(make, function))
+    return make

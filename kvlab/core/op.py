@@ -71,8 +71,9 @@ def _raw(reply: Raw) -> Any:
 
 
 _STATEFUL = re.compile(
-    r"(ASKING|AUTH|CLIENT\s+REPLY|SCRIPT\s+DEBUG|DISCARD|EXEC|HELLO|MONITOR|MULTI|P?SYNC|QUIT|"
-    r"READONLY|READWRITE|RESET|SELECT|[PS]?(UN)?SUBSCRIBE|(UN)?WATCH)(\s|$)",
+    r"(ASKING|AUTH|DISCARD|EXEC|HELLO|MONITOR|MULTI|P?SYNC|QUIT|READONLY|READWRITE|RESET|SELECT|"
+    r"[PS]?(UN)?SUBSCRIBE|(UN)?WATCH|SCRIPT\s+DEBUG|CLIENT\s+(CACHING|CAPA|IMPORT-SOURCE|NO-EVICT|"
+    r"NO-TOUCH|REPLY|SETINFO|SETNAME|TRACKING))(\s|$)",
     re.IGNORECASE,
 )
 
@@ -118,6 +119,8 @@ def _plain(arg: Any) -> Arg:
         return arg  # type: ignore[no-any-return]
     if isinstance(arg, bytes):
         return bytes(arg)
+    if isinstance(arg, Key):
+        return Key(arg.name)
     for plain in (checks.identifier, partial(checks.real, low=-math.inf, infinite=True)):
         with suppress(InvalidArgument):
             return plain("argument", arg)

@@ -11,6 +11,7 @@ import string
 import time
 from collections.abc import Generator
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -112,10 +113,14 @@ def test_a_subclass_is_sent_as_its_plain_value() -> None:
     class Number(int, enum.Enum):
         A = 7
 
+    class Row(Key):
+        """A key of a row."""
+
     uuid = UUID("12345678-1234-5678-1234-567812345678")
-    args: Any = (Word.A, Number.A, np.int64(5), np.float32(0.5), np.float64(2), np.str_("s"), uuid)
+    of_numpy = np.int64(5), np.float32(0.5), np.float64(2), np.str_("s")
+    args: Any = (Row("r"), Word.A, Number.A, *of_numpy, uuid)
     sent = Op("SET", Key(np.str_("k")), *args).args
-    assert sent == (Key("k"), "x", 7, 5, 0.5, 2.0, "s", str(uuid))
+    assert sent == (Key("k"), Key("r"), "x", 7, 5, 0.5, 2.0, "s", str(uuid))
     assert {type(arg) for arg in sent} == {Key, str, int, float}
     assert type(sent[0].name) is str  # type: ignore[union-attr]
 
@@ -160,6 +165,12 @@ def test_a_command_needs_a_name(wrong: Any) -> None:
         "AUTH p",
         "CLIENT REPLY OFF",
         "client reply SKIP",
+        "CLIENT SETNAME x",
+        "CLIENT TRACKING ON",
+        "CLIENT CACHING YES",
+        "client no-touch ON",
+        "CLIENT NO-EVICT ON",
+        "CLIENT CAPA redirect",
         "MONITOR",
         "RESET",
         "QUIT",
@@ -181,7 +192,8 @@ def test_no_spelling_of_client_reply_gets_through(command: str, what: Any) -> No
 
 
 def test_their_neighbours_are_not() -> None:
-    for line in ("CLIENT ID", "GETSET k v", "PUBLISH c m", "SELECTED", "CLIENT UNBLOCK 3"):
+    of_client = "CLIENT ID", "CLIENT UNBLOCK 3", "CLIENT TRACKINGINFO"
+    for line in (*of_client, "GETSET k v", "PUBLISH c m", "SELECTED"):
         name, *args = line.split()
         assert Op(name, *args).command == name
 
@@ -225,6 +237,16 @@ def test_a_flow_is_a_value_and_keeps_its_name() -> None:
     assert isinstance(counting("x"), Flow)
     assert counting.__name__ == "counting"
     assert str(counting("x")) == "<flow counting>"
+    assert str(Flow(partial(counting, "x"))).startswith("<flow functools.partial(")
+
+
+def test_a_flow_takes_its_arguments_as_its_function_does() -> None:
+    @flow
+    def pinging() -> Generator[Any, Any, Any]:
+        return (yield Op("PING"))
+
+    assert counting(name="x").kwargs == {"name": "x"}
+    assert (pinging().args, pinging().kwargs) == ((), {})
 
 
 def test_an_op_is_a_frozen_value() -> None:
