@@ -9,8 +9,13 @@ import signal
 
 def main() -> None:
     """Import the command line, and run it."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell may have it ignored
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    begin()
     from kvlab.cli import main as run
 
     run()
+
+
+def begin() -> None:
+    """From now on Ctrl-C ends the process without a word."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell may have it ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)

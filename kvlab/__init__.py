@@ -8,6 +8,13 @@ What a pattern promises, and what not: ``help("kvlab.rate_limiting")``, and so f
 
 from __future__ import annotations
 
+import sys
+
+if sys.argv[:1] == ["-m"] and sys.orig_argv[-len(sys.argv)] == "kvlab":  # python -m kvlab
+    import kvlab_command
+
+    kvlab_command.begin()  # before the imports below, which take a part of a second
+
 from kvlab.cache_aside import CacheAside, Fill, Lookup, NaiveCacheAside
 from kvlab.core.executors.async_client import AsyncKv
 from kvlab.core.executors.client import Kv

@@ -218,6 +218,16 @@ def test_a_server_that_is_not_there_is_one_line_with_what_to_do(
     assert said.endswith(f"; {to_do}\n")
 
 
+@pytest.mark.parametrize("words", ["lab --no-browser", "room --port 0", "rest --port 0"])
+def test_a_broken_url_of_the_environment_is_named(
+    typed: Callable[[str], tuple[int, str]], monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    monkeypatch.setenv("KVLAB_URL", "nonsense")
+    status, said = typed(words)
+    assert (status, said.count("\n")) == (2, 1)
+    assert said.startswith("kvlab: environment variable KVLAB_URL: not a Redis URL")
+
+
 @pytest.mark.parametrize("answer", ["n\n", ""])
 def test_a_no_is_no_interrupt(
     typed: Callable[[str], tuple[int, str]], monkeypatch: pytest.MonkeyPatch, answer: str
@@ -273,13 +283,15 @@ def test_sigterm_ends_a_command_in_order(
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_ctrl_c_amid_the_imports_prints_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("begin", ["-c import kvlab_command as it; it.main()", "-m kvlab"])
+def test_ctrl_c_amid_the_imports_prints_nothing(tmp_path: Path, begin: str) -> None:
     (tmp_path / "redis.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
-    begin = f"import sys; sys.path[:0] = [{str(tmp_path)!r}]; import kvlab_command as command; "
     done = subprocess.run(
-        [sys.executable, "-c", f"{begin}command.main()"],
+        [sys.executable, *begin.split(" ", 1)],
         capture_output=True,
         check=False,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
     )
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
 

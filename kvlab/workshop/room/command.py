@@ -15,6 +15,7 @@ from pathlib import Path
 import uvicorn
 
 import kvlab
+from kvlab.core.server_url import naming
 from kvlab.errors import KvlabError
 from kvlab.server import engines
 from kvlab.server.listening import address, is_open, listening
@@ -86,8 +87,8 @@ def serve(folder: Path, host: str, port: int, server: str | None = None) -> None
 
 
 def _ask(url: str) -> None:
-    """Raises ServerUnavailable before anybody is invited."""
-    with kvlab.connect(url) as kv:
+    """Raises the store's error before anybody is invited."""
+    with naming("KVLAB_URL"), kvlab.connect(url) as kv:  # the room's own server has a good URL
         kv.run(kvlab.Op("PING"))
 
 
