@@ -44,8 +44,8 @@ _ROOMS = {
 
 
 def table(root: Path = ROOT) -> str:
-    """Pattern → room → notebook → finding, as Markdown; a chapter yet to come is marked."""
-    rows = ["| pattern | room | chapter | what its notebook found |", "| --- | --- | --- | --- |"]
+    """Pattern → code → notebook → finding, as Markdown; a chapter yet to come is marked."""
+    rows = ["| pattern | code | chapter | what its notebook found |", "| --- | --- | --- | --- |"]
     for name, title in CHAPTERS.items():
         room = _ROOMS.get(about := name[3:], about)
         path = root / "notebooks" / f"{name}.ipynb"

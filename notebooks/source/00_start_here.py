@@ -45,7 +45,9 @@ lost_visit = predict(
 
 # %% [markdown]
 # `explore` runs both clients on a real server, once for **each** order of their commands. After
-# each run it checks a sentence that must be true at the end.
+# each run it checks a sentence that must be true at the end. The sentence gets the `world` at the
+# end: `world.kv` is a client that reads the keys, and `world.results` has what the functions
+# returned.
 
 # %%
 from kvlab.instruments import explore
@@ -114,6 +116,7 @@ table.style.hide(axis="index")
 # `open_chapter` connects to the server, and gives this notebook a **namespace**: a prefix before
 # each of its keys. So two people can run the same chapter at once, and you can open a chapter twice.
 # The notebooks do not share keys. The result `kv` is called an **executor**, because it runs ops.
+# `kv.client` is the redis-py client in it: the simple versions of the patterns use this client.
 
 # %%
 from kvlab.chapters.opening import open_chapter
@@ -278,9 +281,9 @@ title = f"Half of the reads take {median:.0f} µs or less, one in 100 over {slow
 charts.latency_percentiles({"GET": result}, title=title)
 
 # %% [markdown]
-# The axis below is stretched towards the right, where the slow requests are. The axis on the left
-# is the **latency**: the time from the moment when a call was due (its *intended start*) until its
-# answer.
+# The horizontal axis is stretched towards the right, where the slow requests are. The vertical axis
+# has the **latency**: the time from the moment when a call was due (its *intended start*) until its
+# answer. Its scale is logarithmic: each large step is ten times as long as the step below it.
 #
 # Three habits of this workbook:
 #

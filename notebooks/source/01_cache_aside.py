@@ -102,7 +102,8 @@ print(f"second reader waits: at most {second.wait:.0f} s")
 
 # %% [markdown]
 # The first reader must load the value. The second reader must not load the value. `fetch` is the
-# whole pattern as a flow: `read`, then `load` and `fill`, or wait and read again.
+# whole pattern as a flow: `read`, then `load` and `fill`, or wait and read again. (The client that
+# `explore` gives to a function is a redis-py client that can also `run` ops and flows.)
 #
 # The next cells run the same two readers with leases, and with one fault at every point where the
 # fault can happen. There are five kinds of faults: a request is lost, a reply is lost, the server

@@ -98,8 +98,9 @@ writers.measured(writers_story.violations)
 # 3. The script deletes the lease. A reader that is loading at this moment may have an older row.
 #    Without the lease its fill fails.
 #
-# So the order in which writers reach the cache does not matter. In the order "0 1 1 0", writer 1
-# commits, writer 2 commits and stores, and writer 1 stores. This order broke the naive version:
+# So the order in which writers reach the cache does not matter. The next cell makes one order
+# again: "0 1 1 0" broke the naive version. `0` is the next step of writer 1, and `1` of writer 2:
+# writer 1 commits, writer 2 commits and stores, and writer 1 stores.
 
 # %%
 steady = WriteThrough(CacheAside("customers", ttl=300, jitter=0, early=0))

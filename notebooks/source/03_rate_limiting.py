@@ -37,7 +37,8 @@ pd.Series(environment(kv), name="the numbers below were measured on").to_frame()
 # We do not look for the moment by hand. `explore` runs the client again and again on a private
 # server, and with `crashes=True` the client crashes once after each of its commands. `invariant` is
 # the sentence. One order of the commands, with its faults if it has some, is a **schedule**. The
-# picture is the shortest schedule that breaks the sentence.
+# picture is the shortest schedule that breaks the sentence. `replay` makes that schedule again,
+# here with 12 more requests after it.
 
 # %% tags=["predict"]
 from kvlab.workshop import predict
@@ -217,9 +218,10 @@ clocks.measured(" and ".join(admitted_with) or "neither")
 # | `SlidingWindowCounter` | two counts | its estimate, in which the last window fades, stays within the limit |
 # | `TokenBucket` | a level | at most burst + rate × t in any time t |
 #
-# A limiter is a value without a client. `hit` gives an op: a command that has not run yet. (`KINDS`
-# has the four limiters by name. `LONG` is a window that does not end during this chapter. `op_id`
-# has its own section below.)
+# A limiter is a value without a client. `hit` gives an op: a command that has not run yet. The
+# client that `explore` gives to a function can `run` ops too. (`KINDS` has the four limiters by
+# name. `LONG` is a window that does not end during this chapter. `op_id` has its own section
+# below.)
 
 # %%
 from functools import partial

@@ -129,7 +129,8 @@ stolen.measured("no" if theft.holds else "yes: A deletes it")
 #
 # The next cells ask the same two clients the same two questions, now with every fault that the
 # explorer knows: crashes, lost replies, lost requests, TTLs that end, a server that forgets its
-# scripts. Each fault happens once at each point where the fault can happen.
+# scripts. Each fault happens once at each point where the fault can happen. (The client that
+# `explore` gives to a function is a redis-py client that can also `run` ops.)
 
 # %%
 lock = Lock("orders", ttl=10)

@@ -127,7 +127,8 @@ pd.Series(lists).to_frame("around Ann")
 # Ann is in each of the four lists.
 #
 # The next cells run the same two programs in every order again, with every fault that the explorer
-# knows: one fault in each schedule, at every point. The invariant is stricter than before: ranks,
+# knows: one fault in each schedule, at every point. (The client that `explore` gives to a function
+# is a redis-py client that can also `run` ops.) The invariant is stricter than before: ranks,
 # neighbours and scores must **all be from one of these four moments**.
 
 

@@ -71,7 +71,8 @@ first_answer.measured(str(with_defaults.get_flag("new-checkout")))
 #
 # Two flags belong together: the new checkout writes orders that only the new receipt can print. A
 # page reads both flags, and a release turns both flags on. Each needs two commands, so there are
-# six orders. One order, with its faults if it has some, is a **schedule**.
+# six orders. One order, with its faults if it has some, is a **schedule**. `client_options` are the
+# arguments of each client: here, that it returns text.
 
 # %% tags=["predict"]
 mixture = predict(
