@@ -63,7 +63,7 @@ def table(root: Path = ROOT) -> str:
 
 def round_trips_table() -> str:
     """The round trips of every op as Markdown, counted now."""
-    rows = ["| pattern | op | tutorial | kvlab |", "| --- | --- | --- | --- |"]
+    rows = ["| pattern | op | naive | hardened |", "| --- | --- | --- | --- |"]
     counted = round_trips.counted()
     rows += [f"| {' | '.join(map(str, row))} |" for row in counted.itertuples(index=False)]
     return "\n".join(rows)

@@ -83,7 +83,7 @@ def count(kv: Kv, counter: Callable[[], int], case: Case, run: Callable[[Any], o
 def counted(pattern: str = "") -> pd.DataFrame:
     """The round trips of the ops of one pattern, or of all, counted now before a private server.
 
-    Columns: ``pattern``, ``op``, ``tutorial`` ("" where the tutorial has no such op), ``kvlab``.
+    Columns: ``pattern``, ``op``, ``naive`` ("" where the tutorial has no such op), ``hardened``.
     """
     rows = []
     with (
@@ -98,9 +98,9 @@ def counted(pattern: str = "") -> pd.DataFrame:
 
         for case in cases(kv, far.client):
             if pattern in ("", case.pattern):
-                tutorial = seen(case, naively(case)) if case.naive else ""
-                rows.append((case.pattern, case.op, tutorial, seen(case, on(far))))
-    return pd.DataFrame(rows, columns=["pattern", "op", "tutorial", "kvlab"])
+                naive = seen(case, naively(case)) if case.naive else ""
+                rows.append((case.pattern, case.op, naive, seen(case, on(far))))
+    return pd.DataFrame(rows, columns=["pattern", "op", "naive", "hardened"])
 
 
 def on(kv: Kv) -> Callable[[Any], object]:
@@ -131,7 +131,7 @@ def _caches(kv: Kv, client: redis.Redis) -> Iterator[Case]:
     name = "cache-aside"
     yield Case(name, "fetch, a hit", 1, lambda: cache.fetch("k", one), fill,
                lambda: old.get("k", one))  # fmt: skip
-    yield Case(name, "fetch, the leader's miss", 2, lambda: cache.fetch("k", one),
+    yield Case(name, "fetch, a miss that loads", 2, lambda: cache.fetch("k", one),
                naive=lambda: old.get("k", one))  # fmt: skip
     yield Case(name, "read", 1, lambda: cache.read("k"))
     yield Case(name, "fill", 1, leased)

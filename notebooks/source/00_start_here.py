@@ -325,9 +325,10 @@ charts.latency_percentiles({"GET": result}, title=title)
 #
 # ## Exercises, hints, and what you have done
 #
-# Each chapter from 1 on ends with two exercises, a short one and a longer one. `check` tries your
-# function, and `hint` helps. Your checks, hints and predictions are kept in your copy of the
-# workbook:
+# Each chapter from 1 on ends with two exercises, a short one and a longer one, in a notebook of the
+# folder `exercises`. An exercise has a function that is not right yet. Change the function, run its
+# cell, and then run the cell with `check`. `check` tries your function, and `hint` helps. Your
+# checks, hints and predictions are kept in your copy of the workbook:
 
 # %%
 from kvlab.workshop import progress

@@ -23,14 +23,15 @@ from kvlab.server import engines
 
 with engines.start("valkey") as server, server.client() as client:
     engine = client.info("server").get("valkey_version", "unknown")
-machine = environment() | {"engine": f"Valkey {engine}, a server of its own a cache"}
+machine = environment() | {"engine": f"Valkey {engine}, one server for each cache"}
 pd.Series(machine, name="the numbers below were measured on").to_frame()
 
 # %% [markdown]
 # ## Four workloads
 #
-# Each workload has 24,000 requests in a closed loop with a fixed pace of 5,000 a second; the first
-# 8,000 are the warm-up. Each cache holds about 2,000 items of 60 bytes. The seed is 12.
+# Each workload has 24,000 requests. One client sends them in a closed loop, and pauses to keep a
+# pace of 5,000 a second. The first 8,000 are the warm-up. Each cache holds about 2,000 items of 60
+# bytes. The seed is 12.
 #
 # - **Zipf**: 10,000 keys, a few of them very popular, and nothing changes.
 # - **moving hot spot**: a tenth of the keys gets nine tenths of the requests, and this tenth changes
