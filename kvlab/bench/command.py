@@ -37,6 +37,8 @@ def bench(root: Path, asked: Asked) -> int:
 
     ``root``: the folder that holds ``benchmarks/``.
     """
+    if asked.fail_on_slower and asked.against is None:
+        raise InvalidArgument("--fail-on-slower needs --against: the folder of an older run")
     plan = runner.plan(root, asked.names, short=asked.short, url=asked.url, seed=asked.seed)
     # What would lose the run is refused before an hour is measured.
     old = _older(asked.against, plan) if asked.against else None
@@ -117,4 +119,7 @@ def _told(run: BenchRun, verdicts: Verdicts | None = None) -> Iterator[str]:
 def _folder(asked: Path | None) -> Path:
     if asked is not None:
         return empty_folder(asked)
-    return reserved_folder(Path(RUNS), time.strftime("%Y%m%d-%H%M%S"))
+    try:
+        return reserved_folder(Path(RUNS), time.strftime("%Y%m%d-%H%M%S"))
+    except OSError as problem:
+        raise InvalidArgument(f"{RUNS} cannot hold a run: {problem}; use --save") from None

@@ -168,9 +168,10 @@ def _turn_of(one: Measured, settings: Settings, turn: int, say: Say) -> None:
     except Exception as problem:
         traceback.print_exc()
         one.lost += 1
+        why = f"{type(problem).__name__}: {problem}"
+        say({"lost": one.benchmark, "case": one.case.name, "why": why})
         if one.lost == PATIENCE:
-            why = f"{one.case.name}: {type(problem).__name__}: {problem}"
-            say({"failed": one.benchmark, "why": why})
+            say({"failed": one.benchmark, "why": f"{one.case.name}: {why}"})
 
 
 def main() -> None:

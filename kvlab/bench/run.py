@@ -88,7 +88,7 @@ class Row:
 class BenchRun:
     """One run. ``began``: Unix seconds. ``absent``: peers that were not installed, in words.
 
-    ``failed``: by benchmark, why its rows are missing.
+    ``failed``: by benchmark, or benchmark and case, why its rows are missing.
     """
 
     began: float

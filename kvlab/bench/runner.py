@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 from kvlab.bench.round import Settings
 from kvlab.bench.run import BenchRun, Row, Turn
 from kvlab.errors import InvalidArgument, KvlabError
+from kvlab.instruments.measure.turns import FEWEST
 from kvlab.instruments.progress import progress_bar
 
 ROUNDS, TURNS, PIECES = 6, 32, 14
@@ -74,6 +75,7 @@ def run(plan: Plan) -> BenchRun:
     environment: dict[str, Any] = {}
     absent: tuple[str, ...] = ()
     failed: dict[str, str] = {}
+    lost: dict[tuple[str, str], str] = {}
     rounds = plan.rounds
     progress = Progress(len(rounds))
     for settings in rounds:
@@ -85,6 +87,8 @@ def run(plan: Plan) -> BenchRun:
                 row = Row(**facts | {"turns": tuple(Turn(**turn) for turn in facts["turns"])})
                 before = rows[row.key].turns if row.key in rows else ()
                 rows[row.key] = replace(row, turns=before + row.turns)
+            elif "lost" in said:
+                lost[said["lost"], said["case"]] = said["why"]
             elif "failed" in said:
                 failed[said["failed"]] = said["why"]
             else:
@@ -102,8 +106,20 @@ def run(plan: Plan) -> BenchRun:
         "warm_up": "a few calls of each side in each round",
     }
     seconds = time.perf_counter() - clock
-    kept = tuple(row for row in rows.values() if row.benchmark not in failed)
+    measured = [row for row in rows.values() if row.benchmark not in failed]
+    failed |= _too_few(measured, lost)
+    kept = tuple(row for row in measured if len(row.turns) >= FEWEST)
     return BenchRun(began, seconds, settings_kept, environment, kept, absent, failed)
+
+
+def _too_few(rows: Sequence[Row], lost: Mapping[tuple[str, str], str]) -> dict[str, str]:
+    """Why a case has too few turns to be judged: a long case has a turn or two in a round."""
+    return {
+        f"{row.benchmark}, {row.case}": "fewer than two turns were measured: "
+        + lost.get(row.key[:2], "the run was too short")
+        for row in rows
+        if len(row.turns) < FEWEST
+    }
 
 
 def _played(plan: Plan, settings: Settings) -> Iterator[dict[str, Any]]:

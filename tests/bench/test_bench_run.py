@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -97,7 +98,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[runner.Pla
 
 
 def test_what_would_lose_the_run_is_refused_before_it(
-    measured: list[runner.Plan], tmp_path: Path
+    measured: list[runner.Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
@@ -106,7 +107,13 @@ def test_what_would_lose_the_run_is_refused_before_it(
     replace(other, rows=rows).save(tmp_path / "other")
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "run.json").write_text("[" * 100_000)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "read-only")
+    (tmp_path / "benches").symlink_to(tmp_path / "a disk that is not there")
+    monkeypatch.chdir(tmp_path)
     for asked, why in (
+        (Asked(save=tmp_path / "read-only"), "cannot hold a run: it is read-only"),
+        (Asked(), "benches cannot hold a run: .*File exists"),
+        (Asked(save=tmp_path / "new", fail_on_slower=True), "--fail-on-slower needs --against"),
         (Asked(save=tmp_path / "full"), "no run is written over another"),
         (Asked(save=tmp_path / "full" / "file" / "new"), "cannot hold a run"),
         (Asked(save=tmp_path / "new", against=tmp_path / "other"), "no row in common .* other"),

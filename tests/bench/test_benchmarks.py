@@ -48,6 +48,15 @@ def cases(bench):
     yield Case("a call", "it fails once", bench.calls(once), {"itself": Peer(bench.calls(print))})
 """
 
+SLOW = """
+from kvlab.bench import Case, Peer
+
+def cases(bench):
+    def slow():
+        raise TimeoutError("too slow")
+    yield Case("seconds", "it never ends", slow, {"itself": Peer(slow)}, long=True)
+"""
+
 
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_each_benchmark_measures_every_side_once(
@@ -128,10 +137,15 @@ def test_a_benchmark_that_fails_is_named_and_fails_the_command(
     (tmp_path / "benchmarks" / "flaky.py").write_text(FLAKY)
     monkeypatch.setattr(runner, "SHORT_ROUNDS", 1)
     monkeypatch.setattr(runner, "SHORT_TURNS", 4)
-    plan = runner.plan(tmp_path, ["broken", "flaky"], short=True, url=server.url, seed=1)
+    (tmp_path / "benchmarks" / "slow.py").write_text(SLOW)
+    plan = runner.plan(tmp_path, ["broken", "flaky", "slow"], short=True, url=server.url, seed=1)
     run = runner.run(plan)
-    assert run.failed == {"broken": "ZeroDivisionError: division by zero"}
+    assert run.failed == {
+        "broken": "ZeroDivisionError: division by zero",
+        "slow, seconds": "fewer than two turns were measured: TimeoutError: too slow",
+    }
     turns = {row.benchmark: len(row.turns) for row in run.rows}
     assert turns == {"control": 4, "flaky": 3}, "a turn that fails is lost, and no other"
+    run.save(tmp_path / "run")
     with pytest.raises(InvalidArgument, match=r"no benchmark x; there is: broken"):
         runner.plan(tmp_path, ["x"], short=True, url="", seed=1)

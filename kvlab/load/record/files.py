@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -95,10 +96,11 @@ def reserved_folder(parent: Path, name: str) -> Path:
 
     Two runs that began in the same second get two folders, because making one is atomic.
     """
+    parent.mkdir(parents=True, exist_ok=True)
     number, folder = 1, parent / name
     while True:
         try:
-            folder.mkdir(parents=True)
+            folder.mkdir()
         except FileExistsError:
             number += 1
             folder = parent / f"{name}-{number}"
@@ -107,12 +109,17 @@ def reserved_folder(parent: Path, name: str) -> Path:
 
 
 def empty_folder(folder: str | PathLike[str]) -> Path:
-    """Make the folder, where it is not there yet. ``InvalidArgument`` where it holds something."""
+    """Make the folder, where it is not there yet.
+
+    ``InvalidArgument`` where it holds something, or nothing can be written into it.
+    """
     target = Path(folder)
     try:
         target.mkdir(parents=True, exist_ok=True)
         if any(target.iterdir()):
             raise InvalidArgument(f"{target} is there already; no run is written over another")
+        if not os.access(target, os.W_OK | os.X_OK):
+            raise InvalidArgument(f"{target} cannot hold a run: it is read-only")
     except (OSError, ValueError) as problem:
         if isinstance(problem, InvalidArgument):
             raise
