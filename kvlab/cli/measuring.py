@@ -71,7 +71,8 @@ def load(
     length = loads.seconds(time)
     if slo and not find_rate:
         raise InvalidArgument("--slo is for --find-rate: a run alone is judged by its promises")
-    if find_rate:
+    if find_rate and not {"-h", "--help"} & {*more}:
+        more += ["--web"] if web else []
         with keeps_nothing_before_its_end():
             from kvlab.load.find_rate import command as search
             from kvlab.load.find_rate.slo import parsed

@@ -95,7 +95,7 @@ def run(
     if {"-h", "--help"} & {*more}:
         _print_options(name)
         return 0
-    _refuse_options_of_others(name, more)
+    refuse_options_of_others(name, more)
     command = [*_LOCUST, *_arguments_of(name, users, more, reports)]
     command += ["--run-time", f"{length}s"] if length and "--worker" not in more else []
     if "--worker" in more:
@@ -138,7 +138,7 @@ def record(
 
     ``options`` are those of the Locust file: ``record("rate-limiter", algorithm="fixed-window",
     naive=True, fault=["pause@2:1"])``. Raises :class:`KvlabError`, with Locust's last lines, when
-    there was no run.
+    there was no run; :class:`InvalidArgument` when an option was wrong.
     """
     return record_words(name, seconds, users, _arguments(options))
 
@@ -164,7 +164,8 @@ def record_words(name: str, seconds: int, users: int, words: Sequence[str]) -> L
         if code < JUDGED or not folders:
             said.seek(0)
             last = said.read().decode(errors="replace").strip().splitlines()[-5:]
-            raise KvlabError("the load test made no run:\n" + "\n".join(last))
+            problem = InvalidArgument if code == ExitCode.USAGE else KvlabError
+            raise problem("the load test made no run:\n" + "\n".join(last))
         return LoadRun.read(folders[0])
 
 
@@ -238,7 +239,7 @@ def _parser(name: str) -> _Options:
     return parser
 
 
-def _refuse_options_of_others(name: str, words: Sequence[str]) -> None:
+def refuse_options_of_others(name: str, words: Sequence[str]) -> None:
     """Raises :class:`InvalidArgument` for an option that another load test alone has."""
     _check_name(name)
     options = {one: _parser(one).options for one in LOAD_TESTS}

@@ -39,6 +39,7 @@ from kvlab.version import __version__
         ("--limit 1 --naive --keys=1", "rate-limiter", "--limit 1 --keys=1 --naive"),
         ("rate_limiter --limit 1", "rate-limiter", "--limit 1"),
         ("leaderboard -- --help", "leaderboard", "--help"),
+        ("--find-rate --slo p99=5ms -- --help", "rate-limiter", "--help"),
     ],
 )
 def test_the_name_may_stand_anywhere(
@@ -61,6 +62,11 @@ def test_another_word_in_the_place_of_the_name_is_refused() -> None:
     ("typed", "says"),
     [
         ("--slo p99=5ms", "--slo is for --find-rate"),
+        ("--find-rate --slo p99=5ms --members 5", "--members is an option of leaderboard, not of"),
+        ("--find-rate --slo p99=5ms --rate=9", "--rate is not for --find-rate, which sets"),
+        ("--find-rate --slo p99=5ms --worker", "--worker is not for --find-rate"),
+        ("--find-rate --slo p99=5ms --master", "--master is not for --find-rate"),
+        ("--find-rate --slo p99=5ms --web", "--web is not for --find-rate"),
         ("--members 5", "--members is an option of leaderboard, not of rate-limiter"),
         ("leaderboard --limit=5", "--limit is an option of rate-limiter, not of leaderboard"),
     ],
@@ -201,7 +207,7 @@ def test_what_cannot_run_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         return subprocess.CompletedProcess(given, ExitCode.USAGE, "", "kvlab: members must be …\n")
 
     monkeypatch.setattr(command.subprocess, "run", refuse)
-    with pytest.raises(KvlabError, match="members must be"):
+    with pytest.raises(InvalidArgument, match="members must be"):
         record("leaderboard", members=0)
 
 

@@ -161,6 +161,17 @@ def test_the_command_finds_the_rate_and_keeps_the_search(
         RateSearch.load(tmp_path)
 
 
+def test_a_folder_that_holds_no_report_is_refused_before_the_search(
+    loads: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    asked: dict[str, Any] = {"users": 20, "seconds": 4, "more": []}
+    code = command.run("rate-limiter", SLOS, reports=tmp_path / "file", **asked)
+    assert code == ExitCode.REPORT
+    assert loads == []
+    assert "no report can be written to" in capsys.readouterr().out
+
+
 def test_a_pattern_that_breaks_holds_at_no_rate(
     loads: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from kvlab.errors import KvlabError
+from kvlab.errors import InvalidArgument, KvlabError
 from kvlab.instruments.charts.inline import rendered, svg
-from kvlab.load.command import record_words
+from kvlab.load.command import record_words, refuse_options_of_others
 from kvlab.load.find_rate.chart import curve
 from kvlab.load.find_rate.record import Probe, RateSearch, probe_of
 from kvlab.load.find_rate.search import LOWEST, search
 from kvlab.load.find_rate.slo import Slo
-from kvlab.load.options import REPORTS, ExitCode
+from kvlab.load.options import REPORTS, ExitCode, NoReport, check_reports
 from kvlab.load.record.files import reserved_folder
 from kvlab.load.record.run import LoadRun
 from kvlab.load.record.words import duration
@@ -25,6 +25,7 @@ SECONDS = 4
 """For which each rate is loaded, unless --time says otherwise."""
 BEGIN = 0.2
 """The first rate, as a share of what a closed loop did."""
+NOT_FOR_A_SEARCH = {"--rate", "--web", "--master", "--worker"}
 _CODES = {
     "FOUND": ExitCode.HOLDS,
     "NO RATE HOLDS": ExitCode.BROKEN,
@@ -82,12 +83,26 @@ def run(
 ) -> int:
     """Search, save the folder, say what came out; an :class:`ExitCode`.
 
-    BROKEN when no rate holds; SHOWS_NOTHING when the generator is to blame for that.
+    BROKEN when no rate holds; SHOWS_NOTHING when the generator is to blame for that. Raises
+    ``InvalidArgument`` for an option of ``more`` that is wrong, or not for a search.
     """
+    refuse_options_of_others(name, more)
+    for word in more:
+        if (option := word.partition("=")[0]) in NOT_FOR_A_SEARCH:
+            raise InvalidArgument(
+                f"{option} is not for --find-rate, which sets the rate of each run and makes all "
+                "runs on this machine"
+            )
     wanted = ", ".join(map(str, slos))
     print(f"{name}: searching the highest rate that holds {wanted}; {seconds} s a rate", flush=True)
     try:
+        check_reports(Path(reports))  # before minutes of load
         found = find(name, slos, users=users, seconds=seconds, more=more)
+    except InvalidArgument:
+        raise
+    except NoReport as problem:
+        print(f"kvlab: {problem}")
+        return ExitCode.REPORT
     except KvlabError as problem:
         print(f"kvlab: {problem}")
         return ExitCode.SERVER
