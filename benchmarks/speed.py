@@ -36,6 +36,8 @@ from kvlab.feature_flags import Flag
 from kvlab.instruments.faults.proxy import Proxy
 
 BURST = 5_000
+PATIENCE = 30
+"""Seconds that each client of a storm waits for an answer."""
 ROUND_TRIP = 0.001
 TASKS = "tasks and futures alone"
 """The peer that shows what asyncio takes for a task and a future for each get, without a client."""
@@ -78,10 +80,12 @@ async def storm(get: Get) -> float:
 async def getters(bench: Bench) -> dict[str, Get]:
     """A get for each client, on one namespace."""
     pool: Any = redis.asyncio.BlockingConnectionPool.from_url(
-        fair(bench.url), max_connections=50, timeout=None
+        fair(bench.url, PATIENCE), max_connections=50, timeout=None
     )
     peer = redis.asyncio.Redis(connection_pool=pool)
-    akv: AsyncKv = await aconnect(bench.url, prefix=bench.kv.prefix, timeout=30, allow_remote=True)
+    akv: AsyncKv = await aconnect(
+        bench.url, prefix=bench.kv.prefix, timeout=PATIENCE, allow_remote=True
+    )
     bench.stack.callback(lambda: bench.runner.run(akv.close()))
     bench.stack.callback(lambda: bench.runner.run(pool.disconnect()))
     await akv.run([Op("SET", Key(f"s{i}"), i, "EX", 6_000) for i in range(BURST)])
@@ -118,11 +122,25 @@ def answered_by_nobody() -> Get:
 
 async def glide(bench: Bench, prefix: str) -> Get:
     """The anchor outside Python: a client in Rust. It refuses more than 1,000 in flight."""
-    from glide import GlideClient, GlideClientConfiguration, NodeAddress
+    from glide import (
+        GlideClient,
+        GlideClientConfiguration,
+        NodeAddress,
+        ProtocolVersion,
+        ServerCredentials,
+    )
 
     where = bench.kv.client.connection_pool.connection_kwargs
-    address = NodeAddress(where["host"], where["port"])
-    client = await GlideClient.create(GlideClientConfiguration([address]))
+    password = where.get("password")
+    host, port, path = where.get("host", ""), where.get("port", 0), where.get("path")
+    settings = GlideClientConfiguration(
+        [NodeAddress(host, port, unix_socket_path=path)],
+        credentials=ServerCredentials(password, where.get("username")) if password else None,
+        database_id=where.get("db"),
+        request_timeout=1_000 * PATIENCE,
+        protocol=ProtocolVersion.RESP2,  # as ``fair`` says for the other clients
+    )
+    client = await GlideClient.create(settings)
     bench.stack.callback(lambda: bench.runner.run(client.close()))
     few = asyncio.Semaphore(900)
 
