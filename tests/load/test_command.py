@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from kvlab import cli
-from kvlab.errors import InvalidArgument, KvlabError
+from kvlab.errors import InvalidArgument
 from kvlab.load import command
 from kvlab.load.command import record, seconds
 from kvlab.load.evidence import Evidence

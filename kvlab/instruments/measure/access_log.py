@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import csv
 import gzip
+import math
+import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from os import PathLike
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -23,6 +26,8 @@ from kvlab.errors import InvalidArgument
 from kvlab.instruments.measure.workload import Trace
 
 _GZIP = b"\x1f\x8b"
+_UTF_16 = b"\xff\xfe", b"\xfe\xff"
+_DAMAGED = OSError, EOFError, zlib.error, csv.Error
 
 
 def read_access_log(
@@ -32,8 +37,10 @@ def read_access_log(
 
     Without ``key``, each line is a key. With ``key``, the file is CSV with a header, and ``key``
     names the column. ``time`` names a column of seconds or of ISO 8601 moments that never fall;
-    without it, one request comes each second. Raises ``InvalidArgument`` with the number of the
-    line for a line that cannot be read, and for a file that is absent or has no request.
+    without it, one request comes each second. The text is UTF-8, or UTF-16 with its mark; bytes of
+    another coding stay as they are, as in ``\\xe4``. Raises ``InvalidArgument`` with the number of
+    the line for a line that cannot be read, and for a file that is absent, damaged or has no
+    request.
     """
     instance("path", path, str | PathLike, "a path")
     for name, column in (("key", key), ("time", time)):
@@ -41,30 +48,40 @@ def read_access_log(
             checked(name, column, None)
     if time and not key:
         raise InvalidArgument("time is a column of a CSV file, which needs the column of the key")
+    log, line = Path(path).name, 0
     numbers: dict[str, int] = {}
     asked, times = list[int](), list[float]()
     with _opened(Path(path)) as file:
-        for line, name, at in _requests(file, key, time):
-            if not name:
-                raise InvalidArgument(f"line {line} of {Path(path).name} has no key")
-            asked.append(numbers.setdefault(name, len(numbers)))
-            times.append(_seconds(at, line, Path(path).name) if time else float(len(times)))
+        try:
+            for line, name, at in _requests(file, key, time):
+                if not name:
+                    raise InvalidArgument(f"line {line} of {log} has no key")
+                asked.append(numbers.setdefault(name, len(numbers)))
+                times.append(_seconds(at, line, log) if time else float(len(times)))
+                if times[-1] < times[max(len(times) - 2, 0)]:
+                    raise InvalidArgument(
+                        f"line {line} of {log} is earlier than the one before it; times never fall"
+                    )
+        except _DAMAGED as problem:
+            raise InvalidArgument(f"{log} cannot be read after line {line}: {problem}") from None
     if not asked:
-        raise InvalidArgument(f"{Path(path).name} has no request")
+        raise InvalidArgument(f"{log} has no request")
     moments = np.array(times)
     return Trace(moments - moments[0], np.array(asked, dtype=np.int64))
 
 
 def _opened(path: Path) -> IO[str]:
-    """The text of the file; whether it is compressed is seen by its first bytes."""
+    """The text of the file; how it is compressed or coded is seen by its first bytes."""
     try:
         with path.open("rb") as file:
-            is_gzip = file.read(2) == _GZIP
-        if is_gzip:
-            return gzip.open(path, "rt", encoding="utf-8", newline="")
-        return path.open(encoding="utf-8", newline="")
-    except OSError as problem:
-        raise InvalidArgument(f"path {str(path)!r} cannot be read: {problem.strerror}") from None
+            begins = file.read(2)
+        coding = "utf-16" if begins in _UTF_16 else "utf-8-sig"
+        opens: Any = gzip.open if begins == _GZIP else open
+        text: IO[str] = opens(path, "rt", encoding=coding, errors="backslashreplace", newline="")
+        return text
+    except (OSError, ValueError) as problem:  # ValueError: a NUL in the path
+        why = getattr(problem, "strerror", None) or problem
+        raise InvalidArgument(f"path {str(path)!r} cannot be read: {why}") from None
 
 
 def _requests(file: IO[str], key: str | None, time: str | None) -> Iterator[tuple[int, str, str]]:
@@ -83,11 +100,8 @@ def _requests(file: IO[str], key: str | None, time: str | None) -> Iterator[tupl
 
 
 def _seconds(at: str, line: int, name: str) -> float:
-    try:
-        return float(at)
-    except ValueError:
-        pass
-    try:
-        return datetime.fromisoformat(at).timestamp()
-    except ValueError:
-        raise InvalidArgument(f"line {line} of {name} has no time: {at!r}") from None
+    for read in (float, lambda text: datetime.fromisoformat(text).timestamp()):
+        with suppress(ValueError):
+            if math.isfinite(seconds := read(at)):
+                return seconds
+    raise InvalidArgument(f"line {line} of {name} has no time: {at!r}")

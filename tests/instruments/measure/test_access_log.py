@@ -41,6 +41,32 @@ def test_moments_may_be_iso_8601(tmp_path: Path) -> None:
     assert read_access_log(written(tmp_path, text, gz=False), key="k", time="t").times[1] == 1.5
 
 
+@pytest.mark.parametrize("coding", ["utf-8-sig", "utf-16", "latin-1"])
+def test_the_coding_of_a_log_changes_no_key(coding: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes("ä\nb\nä\n".encode(coding))
+    assert read_access_log(log).asked.tolist() == [0, 1, 0]
+    log.write_bytes("key,t\nä,1\nb,2\nä,2\n".encode(coding))
+    assert read_access_log(log, key="key", time="t").asked.tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("raw", "columns", "said"),
+    [
+        (gzip.compress(b"a\nb\n")[:-9], {}, "log cannot be read after line 2: .* ended before"),
+        (gzip.compress(b"a\nb\n")[:12] + b"?" * 30, {}, "log cannot be read after line 0"),
+        (b"k\na\n" + b"b" * 200_000 + b"\n", {"key": "k"}, "after line 2: field larger"),
+    ],
+    ids=["cut", "damaged", "long"],
+)
+def test_a_file_that_ends_early_is_refused_by_name(
+    raw: bytes, columns: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "log").write_bytes(raw)
+    with pytest.raises(InvalidArgument, match=said):
+        read_access_log(tmp_path / "log", **columns)
+
+
 @pytest.mark.parametrize(
     ("text", "columns", "said"),
     [
@@ -48,7 +74,8 @@ def test_moments_may_be_iso_8601(tmp_path: Path) -> None:
         ("a\n\nb\n", {}, "line 2 of log has no key"),
         ("k,t\na,1\n", {"key": "url"}, "no column 'url'; there is: k, t"),
         ("k,t\na,now\n", {"key": "k", "time": "t"}, "line 2 of log has no time: 'now'"),
-        ("k,t\na,2\nb,1\n", {"key": "k", "time": "t"}, "never fall"),
+        ("k,t\na,2\nb,1\n", {"key": "k", "time": "t"}, "line 3 of log is earlier than the one bef"),
+        ("k,t\na,2\nb,nan\n", {"key": "k", "time": "t"}, "line 3 of log has no time: 'nan'"),
         ("a\n", {"time": "t"}, "needs the column of the key"),
     ],
 )
