@@ -114,7 +114,8 @@ table.style.hide(axis="index")
 
 # %% [markdown]
 # `open_chapter` connects to the server, and gives this notebook a **namespace**: a prefix before
-# each of its keys. So two people can run the same chapter at once, and you can open a chapter twice.
+# each of its keys. So two people can run the same chapter at the same time, and you can open a
+# chapter twice.
 # The notebooks do not share keys. The result `kv` is called an **executor**, because it runs ops.
 # `kv.client` is the redis-py client in it: the simple versions of the patterns use this client.
 
@@ -350,7 +351,7 @@ progress()
 # - **To begin again:** menu *Kernel* → *Restart Kernel and Run All Cells…*. Every cell of every
 #   chapter can run again.
 #
-# A notebook removes its own keys when its process stops. `kv.clear()` removes them at once.
+# A notebook removes its own keys when its process stops. `kv.clear()` removes them immediately.
 # `kv.clear()` removes the keys of this notebook and no other key:
 
 # %%

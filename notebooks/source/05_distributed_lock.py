@@ -46,7 +46,7 @@ from kvlab.workshop import predict
 stuck = predict(
     "05-stuck",
     "A worker dies right after `SETNX`. When can the next worker take the lock?",
-    ["at once", "after 10 s", "never"],
+    ["immediately", "after 10 s", "never"],
 )
 
 # %%
@@ -560,7 +560,7 @@ check("05-short", release)
 # the result. `kv` is an executor.
 #
 # 1. Without the lock there is no work: `LockNotAcquired` reaches the caller after one try.
-# 2. When `work` raises, the lock is free at once.
+# 2. When `work` raises, the lock is free immediately.
 # 3. When the TTL ends during `work(row)`, that row is not written and no further row begins. The caller gets
 #    `LockLost`.
 # 4. A later holder has written the row, and the job has not noticed that its TTL has ended: the later value

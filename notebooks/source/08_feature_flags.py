@@ -13,8 +13,8 @@
 # - flags that change together are seen together: all of a change or none of it;
 # - a user who has the feature keeps the feature while the percentage grows;
 # - one flag chooses its users independently of every other flag;
-# - a change reaches every process at once, and a lost message does not leave a process with the old
-#   answer.
+# - a change reaches every process immediately, and a lost message does not leave a process with the
+#   old answer.
 
 # %%
 import logging

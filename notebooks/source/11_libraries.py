@@ -4,8 +4,8 @@
 # *About 40 minutes. Before this chapter: 00, and one of 01 to 08. Chapter 09 explains the explorer.*
 #
 # You need a rate limiter, a lock, a cache or sessions, and you do not want to write it. There are
-# many libraries. Their pages show how to call them. Few pages say what happens when two clients come
-# at once, when a client crashes, or when a reply is lost.
+# many libraries. Their pages show how to call them. Few pages say what happens when two clients
+# come at the same time, when a client crashes, or when a reply is lost.
 #
 # This chapter asks each library the same questions. A library makes a **promise**, such as "one
 # holder". The explorer runs two clients of the library in every order of their commands, and with

@@ -76,7 +76,7 @@ best_guess.measured(best["Zipf"])
 # wants: the popular keys stay. When the hot spot moves, the counts are about yesterday, and LFU
 # keeps keys that nobody asks for.
 #
-# **LRU** adapts at once, and a scan empties it: each key of the scan is the most recent one.
+# **LRU** adapts immediately, and a scan empties it: each key of the scan is the most recent one.
 # **volatile-ttl** evicts the key whose TTL ends first. All keys have one TTL here, so it is *first
 # in, first out*. **random** needs no clock and no counter, and it is never much worse.
 #

@@ -218,7 +218,8 @@ waiting.measured("yes" if wait_story.holds else "no")
 
 # %% [markdown]
 # WAIT speaks of **what its own connection wrote**. The failover closed the connection, so WAIT
-# travels on a new one, which has written nothing: the answer is 1 at once. A real pair does the same.
+# travels on a new one, which has written nothing: the answer is 1 immediately. A real pair does the
+# same.
 #
 # So write and WAIT must travel together, in one pipeline. And WAIT can be **in vain**: when the
 # replica does not answer, WAIT answers 0 and raises no error. The explorer counts that as a

@@ -157,7 +157,7 @@ EXERCISES = (
             "them, and what does it say on a new connection?",
             "One pipeline, and no MULTI: the script, then WAIT. While WAIT answers 0, begin again: "
             "the op_id makes that harmless. What does your second attempt write?",
-            "A retry writes nothing, so its WAIT is answered at once. Put a SET mark 1 with EX "
+            "A retry writes nothing, so its WAIT is answered immediately. Put a SET mark 1 with EX "
             "between the script and WAIT, in the same pipeline: WAIT then waits for the mark.",
         ),
         promises=(counted_once, points_stay),

@@ -128,7 +128,9 @@ def no_lock_no_work(job: Any, explore: Explore) -> Story:
     return explore({"job": tries}, setup=somebody_holds_it, invariant=refused)
 
 
-@promise("a job that fails", "what work raises reaches the caller, and the lock is free at once")
+@promise(
+    "a job that fails", "what work raises reaches the caller, and the lock is free immediately"
+)
 def fails(job: Any, explore: Explore) -> Story:
     def work(row: str) -> str:
         step("work raises LookupError", "work")

@@ -141,7 +141,7 @@ def admitted(patient: Any, explore: Explore) -> Story:
     return explore({"Kim": asks}, setup=turnstile.begin, invariant=everybody)
 
 
-@promise("never fits", "a cost that never fits is answered at once, without a wait")
+@promise("never fits", "a cost that never fits is answered immediately, without a wait")
 def never_fits(patient: Any, explore: Explore) -> Story:
     turnstile = Turnstile(5)
 
