@@ -37,7 +37,7 @@ def test_an_answer_is_kept_and_shown_beside_what_was_measured() -> None:
     again = predict("05-stuck", QUESTION, CHOICES)  # after a restart of the kernel
     assert again.answer == "at once"
     assert progress().predictions == {"05-stuck": None}
-    assert str(again.measured("never")) == "You said at once: not so. Measured: never"
+    assert str(again.measured("never")) == "You said at once: not right. Measured: never"
     assert progress().predictions == {"05-stuck": False}
     again.answered("never")
     assert again.measured("never").right
@@ -85,7 +85,7 @@ def test_an_answer_is_one_of_the_choices() -> None:
 def test_what_pandas_and_numpy_count_is_kept() -> None:
     asked = predict("07-cut", "How many?")
     asked.answered(3)
-    assert str(asked.measured(np.int64(12345))) == "You said 3: not so. Measured: 12,345"
+    assert str(asked.measured(np.int64(12345))) == "You said 3: not right. Measured: 12,345"
     assert progress().predictions == {"07-cut": False}
 
 

@@ -166,7 +166,7 @@ class Comparison:
         measured = f"Measured: {self._shown(self.value)}"
         if self.answer is None:
             return f"Not answered. {measured}"
-        words = "right" if self.right else "not so"
+        words = "right" if self.right else "not right"
         return f"You said {self._shown(self.answer)}: {words}. {measured}"
 
     __repr__ = __str__
