@@ -19,7 +19,7 @@
 # ## A first race
 #
 # A page counts its visitors. The function below reads the number, adds one and writes the sum.
-# `client` is a client of redis-py, the usual library for Redis in Python.
+# `client` is an object of redis-py, the usual library for Redis in Python: it sends the commands.
 
 
 # %%
@@ -302,6 +302,7 @@ charts.latency_percentiles({"GET": result}, title=title)
 # | --- | --- |
 # | naive | the simple version, as tutorials have it |
 # | hardened | the version that keeps the guarantee |
+# | client | a program that uses the server; in code, the object of redis-py that sends its commands |
 # | schedule | one order of the clients' commands, with its faults if it has some; a *run* carries it out |
 # | fault | a crash, a lost request, a lost reply, a TTL that ends at a bad moment, a server that forgets its scripts |
 # | invariant | a sentence that must be true at the end of every schedule |
