@@ -23,6 +23,10 @@ TOGETHER = 20
 """Requests in one script: a cache may hold so many items too many for a moment."""
 VALUE = "x" * 60
 TTL = 3600
+LOOKS = 16
+"""So often the items in memory are counted after the warm-up."""
+FEWEST = 500
+"""Items of a cache with a limit: a smaller one has no room beside the buffers of its client."""
 BUFFERS = 32_000
 """Bytes of our connection and of the script under way, which the server counts as well."""
 _ASK = """
@@ -45,6 +49,9 @@ class CacheSettings:
     policy: str
     items: int
     samples: int = 5
+
+    def __post_init__(self) -> None:
+        whole("items", self.items, FEWEST if self.items else 0)
 
 
 @dataclass
@@ -70,9 +77,15 @@ class Measured:
 def measure(
     caches: Mapping[str, CacheSettings], keys: Keys, *, rate: float, warm: int = 0
 ) -> dict[str, Measured]:
-    """Ask every cache for every key, ``rate`` requests a second to each; 0 for no pause."""
+    """Ask every cache for every key, ``rate`` requests a second to each; 0 for no pause.
+
+    The first ``warm`` requests, rounded up to whole scripts, do not count.
+    """
     real("rate", rate, 0)
-    whole("warm", warm, 0, len(keys) - 1)
+    last = (len(keys) - 1) // TOGETHER
+    whole("warm", warm, 0, last * TOGETHER)
+    first = -(-warm // TOGETHER)
+    every = -(-(last - first + 1) // LOOKS)
     names = [f"k{key}" for key in keys.tolist()]
     with contextlib.ExitStack() as stack:
         running = {
@@ -85,10 +98,10 @@ def measure(
                 hits = cache.ask(keys=names[begin : begin + TOGETHER], args=[VALUE, TTL])
                 if begin >= warm:
                     cache.hits += hits
-                    if begin % (50 * TOGETHER) == 0:
+                    if (last - begin // TOGETHER) % every == 0:
                         cache.sizes.append(cache.client.dbsize())
         seconds = time.perf_counter() - began
-        counted = len(names) - -(-warm // TOGETHER) * TOGETHER
+        counted = len(names) - first * TOGETHER
         return {
             name: Measured(
                 cache.hits / counted, round(np.mean(cache.sizes)), max(cache.sizes), seconds

@@ -21,21 +21,26 @@ def optimum(keys: Keys, capacity: int, *, warm: int = 0) -> float:
     """The hit ratio of Belady's cache, which evicts the key that is asked for last again.
 
     No cache that stores each missed key can do better, because this cache knows the future (Belady,
-    "A study of replacement algorithms for a virtual-storage computer", 1966).
+    "A study of replacement algorithms for a virtual-storage computer", 1966). After the warm-up it
+    holds the keys seen so far that are asked for soonest: hits in the warm-up do not count, so a
+    cache may have given them up.
     """
     whole("capacity", capacity, 1)
-    later = next_uses(keys)
-    held: dict[int, int] = {}
-    queue: list[tuple[int, int]] = []
+    counted = _counted(keys, warm)
+    requests = [*zip(keys.tolist(), next_uses(keys).tolist(), strict=True)]
+    seen = dict(requests[:warm])
+    held = {key: seen[key] for key in sorted(seen, key=seen.__getitem__)[:capacity]}
+    queue = [(-use, key) for key, use in held.items()]
+    heapq.heapify(queue)
     hits = 0
-    for place, (key, use) in enumerate(zip(keys.tolist(), later.tolist(), strict=True)):
+    for key, use in requests[warm:]:
         if key in held:
-            hits += place >= warm
+            hits += 1
         elif len(held) >= capacity:
             _evict(held, queue)
         held[key] = use
         heapq.heappush(queue, (-use, key))
-    return hits / _counted(keys, warm)
+    return hits / counted
 
 
 def _evict(held: dict[int, int], queue: list[tuple[int, int]]) -> None:

@@ -28,8 +28,9 @@ def slow_lru(keys: Keys, size: int) -> int:
     return hits
 
 
-def best_possible(keys: Keys, size: int) -> int:
-    """The most hits of any cache that stores each missed key: every choice is tried."""
+def best_possible(keys: Keys, size: int, warm: int = 0) -> int:
+    """The most hits from ``warm`` on of any cache that stores each missed key: every choice is
+    tried, and whatever was asked for in the warm-up may be held after it."""
 
     def hits(place: int, held: frozenset[int]) -> int:
         if place == len(keys):
@@ -41,7 +42,9 @@ def best_possible(keys: Keys, size: int) -> int:
             return hits(place + 1, held | {key})
         return max(hits(place + 1, held - {gone} | {key}) for gone in held)
 
-    return hits(0, frozenset())
+    seen = {*keys[:warm].tolist()}
+    held = itertools.combinations(seen, min(size, len(seen)))
+    return max(hits(warm, frozenset(first)) for first in held)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -49,7 +52,9 @@ def test_arithmetic_agrees_with_brute_force(seed: int) -> None:
     keys = np.random.default_rng(seed).integers(0, 5, 12)
     for size in (1, 2, 3):
         assert lru_curve(keys, [size])[size] * 12 == pytest.approx(slow_lru(keys, size))
-        assert optimum(keys, size) * 12 == pytest.approx(best_possible(keys, size))
+        for warm in (0, 3, 6):
+            best = best_possible(keys, size, warm)
+            assert optimum(keys, size, warm=warm) * (12 - warm) == pytest.approx(best)
     assert no_limit(keys) * 12 == pytest.approx(12 - len(set(keys.tolist())))
 
 
@@ -83,6 +88,20 @@ def test_the_server_lies_between_random_and_the_optimum() -> None:
     lfu, by_chance = found["LFU"], found["random"]
     best_of_both = (optimum(keys, one.held, warm=3_000) for one in (lfu, by_chance))
     assert lfu.ratio / next(best_of_both) > by_chance.ratio / next(best_of_both)
+
+
+def test_a_short_trace_is_measured_too_and_a_cache_without_room_is_refused() -> None:
+    keys = Zipf(300, 0.9).keys(230, 5)
+    for warm in (0, 30, 220):
+        (found,) = measure({"c": CacheSettings("", 0)}, keys, rate=0, warm=warm).values()
+        counted = -(-warm // 20) * 20
+        assert found.ratio == pytest.approx(no_limit(keys, warm=counted))
+        assert found.most == len(set(keys.tolist()))
+        assert found.held > 0.5 * found.most
+    with pytest.raises(InvalidArgument, match="whole number from 0 to 220, not 221"):
+        measure({"c": CacheSettings("", 0)}, keys, rate=0, warm=221)
+    with pytest.raises(InvalidArgument, match="whole number of at least 500, not 9"):
+        CacheSettings("allkeys-lru", 9)
 
 
 def test_every_workload_has_the_keys_that_its_name_promises() -> None:
