@@ -153,7 +153,7 @@ function showEnd() {
   at("choice-title").textContent = node.verdict ? "This is the end" : "What happens next?";
   if (!node.verdict) return;
   const inSteps = count(steps(), "move");
-  const par = root.least < Infinity ? `; par is ${root.least}` : "";
+  const par = root.least < Infinity ? `; fewest moves: ${root.least}` : "";
   const words = {
     broken: `Broken in ${inSteps}${par}`,
     holds: root.least < Infinity ? "This end holds: undo, and try another way" : "This end holds",

@@ -120,7 +120,7 @@ def _summary(known: Mapping[str, Any]) -> str:
     more = "" if known["complete"] else f"; there are more ends than these {ends:,}"
     if broken:
         are = "is" if broken == 1 else "are"
-        return f"{broken:,} of {count} {are} broken; par is {known['par']}{more}"
+        return f"{broken:,} of {count} {are} broken; fewest moves: {known['par']}{more}"
     if undecided:
         return f"{undecided:,} of {count} undecided{more}"
     if not known["holds"]:

@@ -78,7 +78,7 @@ def test_every_end_is_reached_by_clicks_and_no_other(page: browser.Page, tmp_pat
     assert (game.ends, game.broken) == (story.schedules, story.violations)
     par = min(one.moves for one in broken)
     assert par == game.par == page.value("root.least") == len(story.shortest.trace)  # type: ignore[union-attr]
-    assert f"Broken in 4 moves; par is {par}" in broken[0].words
+    assert f"Broken in 4 moves; fewest moves: {par}" in broken[0].words
     assert page.value("at('score').textContent").startswith("0 moves · 0 faults · ")
     assert f"seen {len(ends)} of {len(ends)} ends" in page.value("at('score').textContent")
 
