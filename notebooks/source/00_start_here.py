@@ -130,11 +130,11 @@ pd.Series(facts, name="the numbers below were measured on").to_frame()
 # %% [markdown]
 # The table says where the numbers of this page come from. Yours will differ.
 #
-# ## An operation is data
+# ## A command that has not run yet
 #
-# An `Op` is a command that has not run yet. `kv.run` runs it. `Key` marks the key's name, so that
-# `kv.run` can put the prefix before it. `EX 60` is a **TTL** (time to live): the server deletes the
-# key after 60 seconds.
+# An operation is data: an `Op` is a command that has not run yet. `kv.run` runs it. `Key` marks the
+# key's name, so that `kv.run` can put the prefix before it. `EX 60` is a **TTL** (time to live):
+# the server deletes the key after 60 seconds.
 
 # %%
 from kvlab import Key, Op

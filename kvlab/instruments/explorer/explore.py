@@ -111,6 +111,9 @@ def explore(
 ) -> Story:
     """Run the clients under every order of their steps, and of the faults that are allowed.
 
+    ``assert explore([buy, buy], setup=one_in_stock, invariant=never_oversold)`` fails with the
+    shortest run that breaks the invariant. These three functions take a client or the world.
+
     ``clients``: functions of one argument, a redis-py client (for an ``async def``, a client of
     ``redis.asyncio``) whose ``run`` also takes ops and flows; a mapping gives the functions names.
     The client is made as ``redis.Redis(**client_options)`` is made: it retries a failed command
