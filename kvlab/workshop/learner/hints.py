@@ -62,9 +62,10 @@ def hint(exercise: str, rung: int | None = None) -> Hint:
     """The next hint for an exercise such as "05", or "05-short": three hints, then a solution.
 
     ``rung`` chooses one: 1, 2, 3, or 4 for the solution. Without ``rung`` it is the one after the
-    highest that was opened in this working copy; without a working copy, the first. What the trainer of a room has not opened is
-    neither shown nor noted. A script prints the hint; a notebook and Python's prompt show it as a
-    value. Raises InvalidArgument for an unknown exercise or rung.
+    highest that was opened in this working copy; without a working copy, the first. What the
+    trainer of a room has not opened is neither shown nor noted. A script prints the hint; a
+    notebook and Python's prompt show it as a value. Raises InvalidArgument for an unknown exercise
+    or rung.
     """
     found = _hint(exercise, rung)
     if not (_in_notebook() or hasattr(sys, "ps1")):
