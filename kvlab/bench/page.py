@@ -11,6 +11,7 @@ from kvlab.bench.charts import ratios, standing
 from kvlab.bench.run import CONTROL, BenchRun, Row
 from kvlab.bench.verdict import EQUAL, QUICKER, SLOWER, UNKNOWN, Verdict, Verdicts
 from kvlab.instruments.charts.inline import rendered, svg
+from kvlab.instruments.measure.comparison import digits
 from kvlab.load.record.words import duration
 
 
@@ -26,6 +27,7 @@ def page(run: BenchRun, verdicts: Verdicts | None = None) -> str:
         run=run,
         began=datetime.fromtimestamp(run.began, UTC).strftime("%Y-%m-%d %H:%M UTC"),
         title=_title(run),
+        picks=[_pick(run, name) for name in _compared(run)],
         sections=[_section(run, name) for name in benchmarks],
         verdicts=verdicts,
         told=_by_word(verdicts) if verdicts else {},
@@ -34,8 +36,31 @@ def page(run: BenchRun, verdicts: Verdicts | None = None) -> str:
 
 
 def _title(run: BenchRun) -> str:
+    if rows := [row for row in run.rows if row.of_package]:
+        return f"kvlab beside packages that people install: {standing(run, rows)}"
     rows = [row for row in run.rows if row.benchmark != CONTROL and row.subject == "kvlab"]
     return f"kvlab: {standing(run, rows)}" if rows else "The same code twice"
+
+
+def _compared(run: BenchRun) -> list[str]:
+    """The benchmarks with a package that people install in place of kvlab."""
+    return list(dict.fromkeys(row.benchmark for row in run.rows if row.of_package))
+
+
+def _pick(run: BenchRun, benchmark: str) -> dict[str, str]:
+    """By what came out, the packages: as in "dogpile.cache 1.5.0: hit 0.92, miss 0.51"."""
+    found: dict[str, dict[str, list[str]]] = {"quicker": {}, "none": {}, "slower": {}}
+    for row in run.rows:
+        if row.of_package and row.benchmark == benchmark:
+            ratio = row.compared.ratio
+            word = "none" if not run.differs(row) else "quicker" if ratio < 1 else "slower"
+            peer = f"{row.peer} {row.version}"
+            found[word].setdefault(peer, []).append(f"{row.case} {digits(ratio)}")
+    said = {
+        word: "; ".join(f"{peer}: {', '.join(cases)}" for peer, cases in peers.items())
+        for word, peers in found.items()
+    }
+    return {"pattern": benchmark.replace("_", " ")} | said
 
 
 def _section(run: BenchRun, name: str) -> dict[str, object]:

@@ -71,6 +71,16 @@ class Row:
         """As in "FixedWindow.hit / limits 5.8.0"."""
         return f"{self.case} / {f'{self.peer} {self.version}'.strip()}"
 
+    @property
+    def of_package(self) -> bool:
+        """Whether the row compares kvlab with a package that people install in its place.
+
+        The same script by redis-py, a bare socket and the tutorial's version are none.
+        """
+        same = self.peer.startswith(("the same script", "the same writes"))
+        own = self.subject == "kvlab" and self.benchmark != CONTROL
+        return own and bool(self.version) and not same
+
     @cached_property
     def compared(self) -> Comparison:
         """The ratio of the two sides over all turns."""

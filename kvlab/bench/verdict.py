@@ -22,7 +22,7 @@ from typing import Any
 
 from kvlab.bench.run import CONTROL, BenchRun, Row
 from kvlab.errors import InvalidArgument
-from kvlab.instruments.measure.comparison import Comparison, change
+from kvlab.instruments.measure.comparison import Comparison, change, digits
 
 WRONG = 0.05
 """The chance that any interval of a run misses the truth."""
@@ -44,8 +44,9 @@ class Verdict:
     def __str__(self) -> str:
         """As in "slower: 1.21 of the older time (1.14 to 1.28)"."""
         found = self.changed
-        ratio, low, high = (f"{x:.2f}" for x in (found.ratio, found.low, found.high))
-        return f"{self.word}: {ratio} of the older time ({low} to {high})"
+        low = "under 0.1" if found.low < 0.1 else digits(found.low)
+        high = "over 10" if found.high > 10 else digits(found.high)
+        return f"{self.word}: {digits(found.ratio)} of the older time ({low} to {high})"
 
 
 @dataclass(frozen=True, slots=True)

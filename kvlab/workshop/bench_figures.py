@@ -6,33 +6,22 @@ python -m kvlab.workshop.bench_figures benches/20261129-023000
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-from kvlab.bench import BenchRun, Row
-from kvlab.bench.run import CONTROL
+from kvlab.bench import BenchRun
 from kvlab.errors import InvalidArgument
 from kvlab.workshop import readme
-
-_THE_SAME = ("the same script", "the same scripts")
 
 
 def table(run: BenchRun) -> str:
     """The rows against packages that people install, as Markdown, and how they were measured."""
     lines = ["| pattern | what | against | time of kvlab, measured by the peer's |"]
     lines += ["| --- | --- | --- | --- |"]
-    for row in _key_rows(run):
+    for row in filter(lambda row: row.of_package, run.rows):
         says = run.says(row).removeprefix(f"{row.subject} takes ")
         cells = (row.benchmark.replace("_", " "), row.case, f"{row.peer} {row.version}", says)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join([*lines, "", _measured(run)])
-
-
-def _key_rows(run: BenchRun) -> Iterator[Row]:
-    for row in run.rows:
-        is_key = row.benchmark != CONTROL and row.subject == "kvlab" and row.version
-        if is_key and not row.peer.startswith(_THE_SAME):
-            yield row
 
 
 def _measured(run: BenchRun) -> str:

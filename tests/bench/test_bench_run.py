@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -179,6 +180,27 @@ def test_the_page_escapes_every_text_and_shows_every_row() -> None:
     for row in run.rows:
         assert run.says(row) in text
     assert CONTROL not in text or "The same code twice" in text
+
+
+def test_the_page_says_first_what_to_pick() -> None:
+    run = sample(4, noise=0.002, drift=0.0, cases=4)
+    _, quick, floor, slow, also = run.rows
+    rows = (
+        replace(quick, peer="a library"),
+        replace(floor, peer="a bare socket", version=""),
+        replace(slow, peer="a library"),
+        replace(also, peer="another"),
+    )
+    text = " ".join(page(replace(run, rows=rows)).split())
+    low, high, last = (f"{row.compared.ratio:.2f}" for row in (quick, slow, also))
+    assert "kvlab beside packages that people install: quicker in 1, slower in 2 of 3 rows" in text
+    section = text.partition("What to pick")[2].partition("</section>")[0]
+    assert [*re.findall(r"<td.*?>(.*?)</td>", section)] == [
+        "cases",
+        f"a library 1.0: case 0 {low}",
+        "",
+        f"a library 1.0: case 2 {high}; another 1.0: case 3 {last}",
+    ]
 
 
 def test_the_readme_gets_the_rows_against_packages_that_people_install() -> None:

@@ -47,6 +47,9 @@ def test_the_proof_of_the_verdicts_fails_for_each_wrong_one() -> None:
 def test_much_noise_is_cannot_tell_and_little_is_the_same() -> None:
     loud = against(sample(1, noise=0.3), sample(2, noise=0.3, slower={7: 1.2}))
     assert {one.word for one in loud.each} == {UNKNOWN}
+    wild = sample(1, noise=9.0, cases=1)
+    (unknown,) = against(wild, wild).each
+    assert str(unknown) == "can't tell: 1.00 of the older time (under 0.1 to over 10)"
     quiet = against(sample(1, noise=0.002, drift=0.001), sample(2, noise=0.002, drift=0.001))
     assert {one.word for one in quiet.each} == {EQUAL}
     assert str(quiet.each[0]).startswith("the same: 1.00 of the older time (")

@@ -61,8 +61,8 @@ class Comparison:
 
     def __str__(self) -> str:
         """As in "kvlab takes 0.72 of the time (0.70 to 0.75), 28 % quicker"."""
-        low, high = _digits(self.low), _digits(self.high)
-        return f"{_digits(self.ratio)} of the time ({low} to {high}), {self._in_words()}"
+        low, high = digits(self.low), digits(self.high)
+        return f"{digits(self.ratio)} of the time ({low} to {high}), {self._in_words()}"
 
     def _in_words(self) -> str:
         if not self.differs:
@@ -87,7 +87,8 @@ class Comparison:
         return f"; four of five such runs see {much}"
 
 
-def _digits(ratio: float) -> str:
+def digits(ratio: float) -> str:
+    """A ratio for people: two places, or three digits where it is far from 1."""
     return f"{ratio:.2f}" if 0.1 <= ratio < 10 else f"{ratio:.3g}"
 
 
