@@ -17,7 +17,8 @@ from kvlab.core.op import Op, Script
 from kvlab.errors import InvalidArgument
 
 _OF_EVERY_NODE = {"DBSIZE", "FLUSHALL", "FLUSHDB", "FUNCTION", "KEYS", "RANDOMKEY", "SCAN"}
-_OF_EVERY_NODE |= {"SCRIPT", "SWAPDB"}
+_OF_EVERY_NODE |= {"ACL", "CLIENT", "CONFIG", "INFO", "LATENCY", "MODULE", "PUBSUB", "ROLE"}
+_OF_EVERY_NODE |= {"BGREWRITEAOF", "BGSAVE", "SAVE", "SCRIPT", "SHUTDOWN", "SLOWLOG", "SWAPDB"}
 
 
 def slots_of(ops: Sequence[Op[Any]], prefix: str, *, atomic: bool) -> list[int | None]:
