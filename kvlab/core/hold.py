@@ -19,7 +19,9 @@ The body is not interrupted: neither a thread nor a cancellation can stop a writ
 Not promised: a release when Ctrl-C comes in the instant between the body's last step and the first
 of ``__exit__``, which no Python code can guard; renewals end then, and the TTL frees the lock. Nor
 that a body stops in time if it does not call ``held.check()``, or is frozen after
-the call. Only a resource that compares ``held.fence`` stops such a write.
+the call. Nor that ``held.check()`` counts the time in which the machine slept: on Linux and macOS
+the monotonic clock stands still then. Only a resource that compares ``held.fence`` stops such a
+write.
 
 Every lock with the members of :class:`HoldableLock` can be held.
 """

@@ -30,7 +30,8 @@ class Settings:
     * ``prefix``: the namespace that every :class:`~kvlab.Key` is put into; None stands for the
       environment variable ``KVLAB_PREFIX``, else ``kvlab:``.
     * ``timeout``: seconds to wait for a connection, and again for an answer. A server that does not
-      answer is then tried on one call at a time: see ``kvlab.core.transport.health``.
+      answer is then tried on one call at a time: see ``kvlab.core.transport.health``. On threads
+      each address of the host's name has that time, and the look-up of the name has no limit.
     * ``deadline``: seconds during which an idempotent op is retried when its answer is lost, and
       seconds to wait for a free connection (at most as many as the client's pool may open). Behind
       a Sentinel and on a cluster, where another server may take over, every op that could not be

@@ -150,7 +150,7 @@ class Leaderboard:
         ranks higher, and of several pairs for one member in a step the last one counts.
         ``progress`` is called after each round trip with its number of pairs (``tqdm.update``
         fits). After an error, run the flow again from the start: the loaded members keep their
-        places.
+        places. A generator does not begin again: make a new flow, with a new generator.
 
         Raises as :meth:`submit` does; the pairs before the error stay loaded.
         """

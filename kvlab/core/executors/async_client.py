@@ -260,7 +260,10 @@ class AsyncKv(Executor):
         return AsyncHold(self, lock, wait, boolean("renew", renew))
 
     def within(self, part: str) -> AsyncKv:
-        """An executor for a namespace inside this one: a participant, a test, a run."""
+        """An executor for a namespace inside this one: a participant, a test, a run.
+
+        It has connections of its own, and is to be closed by itself.
+        """
         return AsyncKv(self.client, **self.settings.within(part).keywords())._sharing_health(self)
 
     async def clear(self) -> int:

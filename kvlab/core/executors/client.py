@@ -213,7 +213,10 @@ class Kv(Executor):
         return Hold(self, lock, wait, boolean("renew", renew))
 
     def within(self, part: str) -> Kv:
-        """An executor for a namespace inside this one: a participant, a test, a run."""
+        """An executor for a namespace inside this one: a participant, a test, a run.
+
+        It has connections of its own, and is to be closed by itself.
+        """
         return Kv(self.client, **self.settings.within(part).keywords())._sharing_health(self)
 
     def clear(self) -> int:
