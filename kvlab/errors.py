@@ -28,6 +28,8 @@ DEMOTED = "UNBLOCKED force unblock"
 
 The same code, UNBLOCKED, answers CLIENT UNBLOCK.
 """
+_FULL = "ERR max number of clients"
+"""What a connection beyond ``maxclients`` hears, to its first command: nothing has run."""
 
 # Redis 6.2 puts the error of a script's command behind the place in the script:
 # "ERR Error running script (call to f_<sha>): @user_script:7: @user_script: 7: -OOM command …"
@@ -101,7 +103,7 @@ class ServerRefused(KvlabError, redis.exceptions.ResponseError):
     retry_after = 0.0
 
     def __new__(cls, message: str) -> ServerRefused:
-        for_now = code_of(message) in CANNOT_SERVE or message.startswith(DEMOTED)
+        for_now = code_of(message) in CANNOT_SERVE or message.startswith((DEMOTED, _FULL))
         return super().__new__(CannotServe if cls is ServerRefused and for_now else cls, message)
 
     def __init__(self, message: str) -> None:
@@ -112,7 +114,11 @@ class ServerRefused(KvlabError, redis.exceptions.ResponseError):
 
 
 class CannotServe(ServerRefused, Outage):
-    """The server refused for now: ``code`` is one of ``CANNOT_SERVE``. It may serve later."""
+    """The server refused for now: ``code`` is one of ``CANNOT_SERVE``. It may serve later.
+
+    Two such refusals have codes that others have too: a demoted primary's UNBLOCKED to a client
+    that waits, and ERR to a connection beyond ``maxclients``.
+    """
 
 
 class NotOverHttp(ServerRefused, InvalidArgument):

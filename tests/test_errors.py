@@ -150,4 +150,5 @@ def test_who_is_unblocked_by_a_demotion_meets_an_outage() -> None:
     demoted = "UNBLOCKED force unblock from blocking operation, instance state changed"
     assert isinstance(ServerRefused(demoted), CannotServe)
     assert ServerRefused(demoted).code == "UNBLOCKED"
+    assert isinstance(ServerRefused("ERR max number of clients + cluster connections"), Outage)
     assert not isinstance(ServerRefused("UNBLOCKED client unblocked via CLIENT UNBLOCK"), Outage)
