@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kvlab.core.checks import Id, boolean, identifier, keep, mapping, seconds, shown, text, whole
+from kvlab.core.checks import Id, boolean, identifier, keep, mapping, seconds, text, whole
 from kvlab.core.key import Key, segment
 from kvlab.core.op import Op, Script, milliseconds
 from kvlab.errors import InvalidArgument, SessionTooLarge
@@ -193,7 +193,8 @@ class SessionStore:
     def destroy_listed(self, user: Id, handle: str) -> Op[bool]:
         """End one session by its handle in ``list``; otherwise as ``destroy``."""
         if not isinstance(handle, str) or not re.fullmatch("[0-9a-f]{64}", handle):
-            raise InvalidArgument(f"handle must be 64 hex digits, not {shown(handle)}")
+            # Not shown: it may be the id of a session.
+            raise InvalidArgument("handle must be the 64 hex digits of Session.handle")
         return Op(_DESTROY, *self._keys(user), handle, decode=bool, idempotent=True)
 
     def destroy_all(self, user: Id) -> Op[int]:
