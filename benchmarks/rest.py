@@ -27,7 +27,8 @@ GET: Op[Any] = Op("GET", Key("k"))
 TEN = [GET] * 10
 
 BARE = """
-import asyncio, socket, uvicorn
+import asyncio, os, socket, sys, threading, uvicorn
+threading.Thread(target=lambda: sys.stdin.read() or os._exit(0), daemon=True).start()
 async def app(scope, receive, send):
     while (await receive()).get("more_body"):
         pass
@@ -105,9 +106,9 @@ def _settings(gateway: ServedGateway, url: str | None = None) -> dict[str, Any]:
 
 
 def _bare(bench: Bench) -> str:
-    """The URL of the app that answers a constant; it ends with the benchmark."""
-    command = [sys.executable, "-c", BARE]
-    app = bench.stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+    """The URL of the app that answers a constant; it ends with the benchmark, by kill -9 too."""
+    command, pipe = [sys.executable, "-c", BARE], subprocess.PIPE
+    app = bench.stack.enter_context(subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True))
     bench.stack.callback(app.kill)
     assert app.stdout is not None
     return f"http://127.0.0.1:{int(app.stdout.readline())}"
