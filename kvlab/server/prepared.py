@@ -11,6 +11,9 @@ A process that uses pandas, matplotlib or Locust spends more than a second on im
    ``os.fork()`` that shares the socket). The parent of a fork that still runs has then changed
    (``os.getppid()``).
 
+``multiprocessing``'s forkserver does not do this: its children keep it alive, so a kernel would not
+see that we have ended, and a preload that fails is not reported.
+
 Not promised: the hash seed of a fork differs from that of its siblings. Needs POSIX.
 """
 
