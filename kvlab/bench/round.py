@@ -4,6 +4,11 @@ So each row's turns lie all over the round, and what disturbs the machine for a 
 turn of a row. A run has several rounds, because a process has its own luck: where its memory lies,
 and the seed of its hashes.
 
+Client and server share one core (``Cores``), so that no core sleeps between a request and its
+reply. A core that sleeps takes its time to wake, in a virtual machine as long as a round trip on
+loopback; a core on which anything else runs does not sleep. So the ratio of two clients would
+depend on the machine's other work. A long case, which may have many clients, has all cores.
+
     python -m kvlab.bench.round SETTINGS    one JSON object a line: what was done, then the turns
 """
 
@@ -20,7 +25,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from itertools import islice
@@ -79,6 +84,35 @@ def undisturbed(times: Sequence[float]) -> float:
     return sorted(times)[len(times) // 4]
 
 
+class Cores:
+    """This process, and each that it starts, gets one core; which one is drawn.
+
+    Where the system has no such call (macOS), client and server run on any core.
+    """
+
+    def __init__(self, chance: random.Random) -> None:
+        self._all: set[int] = set()
+        if hasattr(os, "sched_setaffinity"):
+            self._all = os.sched_getaffinity(0)
+            self._one = {chance.choice(sorted(self._all))}
+            os.sched_setaffinity(0, self._one)
+
+    def __str__(self) -> str:
+        return "client and server share one core" if self._all else "any core for client and server"
+
+    @contextmanager
+    def all(self) -> Iterator[None]:
+        """All cores, for us and what we start inside the block. A server keeps its core."""
+        if not self._all:
+            yield
+            return
+        os.sched_setaffinity(0, self._all)
+        try:
+            yield
+        finally:
+            os.sched_setaffinity(0, self._one)
+
+
 class Measured:
     """A case of a benchmark, its turns so far, and the order of its sides in the next turn."""
 
@@ -116,10 +150,11 @@ class Measured:
 
 def play(settings: Settings, say: Say) -> None:
     """Measure the round, and say what was done."""
+    chance = random.Random(settings.seed)
+    cores = Cores(chance)
     with ExitStack() as stack:
         url = settings.url or stack.enter_context(engines.start("valkey")).url
         runner = stack.enter_context(asyncio.Runner())
-        chance = random.Random(settings.seed)
         measured, absent = list[Measured](), list[str]()
         for name in (CONTROL, *settings.benchmarks):
             kv = stack.enter_context(opened(url))
@@ -135,15 +170,15 @@ def play(settings: Settings, say: Say) -> None:
             except Exception as problem:
                 traceback.print_exc()
                 say({"failed": name, "why": f"{type(problem).__name__}: {problem}"})
-        say({"environment": environment(kv), "absent": absent})
-        _take_turns(measured, settings, chance, say)
+        say({"environment": environment(kv) | {"cores": str(cores)}, "absent": absent})
+        _take_turns(measured, settings, chance, cores, say)
         for one in measured:
             for row in one.rows():
                 say({"row": asdict(row)})
 
 
 def _take_turns(
-    measured: list[Measured], settings: Settings, chance: random.Random, say: Say
+    measured: list[Measured], settings: Settings, chance: random.Random, cores: Cores, say: Say
 ) -> None:
     """Each turn goes through all cases, in an order of its own."""
     todo = [
@@ -157,7 +192,8 @@ def _take_turns(
     for done, (turn, one) in enumerate(todo, start=1):
         began = time.perf_counter()
         if one.lost < PATIENCE:
-            _turn_of(one, settings, turn, say)
+            with cores.all() if one.case.long else nullcontext():
+                _turn_of(one, settings, turn, say)
         say({"done": done, "of": len(todo), "seconds": time.perf_counter() - began})
 
 

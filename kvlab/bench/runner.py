@@ -22,7 +22,7 @@ from kvlab.instruments.measure.turns import FEWEST
 from kvlab.instruments.progress import progress_bar
 
 ROUNDS, TURNS, PIECES = 6, 32, 14
-SHORT_ROUNDS, SHORT_TURNS, SHORT_PIECES = 4, 16, 14
+SHORT_ROUNDS, SHORT_TURNS, SHORT_PIECES = 4, 8, 14
 _SAID_EVERY = 10.0
 _LEAVING = 10.0
 """Seconds between two lines of progress where no bar can be shown."""

@@ -31,7 +31,8 @@ def _measured(run: BenchRun) -> str:
     return (
         f"A {length} run of {rounds} rounds on {facts.get('engine')} "
         f"{facts.get('engine_version')}, Python {facts.get('python')}, {facts.get('cpus')} CPUs; "
-        f"one client on loopback. The same code twice differed by up to {run.noise_in_words}."
+        f"one client on loopback, {facts.get('cores', 'any core for client and server')}. "
+        f"The same code twice differed by up to {run.noise_in_words}."
     )
 
 

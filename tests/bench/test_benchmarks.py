@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
@@ -55,6 +56,26 @@ def cases(bench):
     def slow():
         raise TimeoutError("too slow")
     yield Case("seconds", "it never ends", slow, {"itself": Peer(slow)}, long=True)
+"""
+
+CORES = """
+import os
+from kvlab.bench import Case, Peer
+
+def cases(bench):
+    server = int(bench.kv.client.info("server")["process_id"])
+
+    def short():
+        assert os.sched_getaffinity(0) == os.sched_getaffinity(server)
+        assert len(os.sched_getaffinity(0)) == 1
+        return [1.0]
+
+    def long():
+        assert os.sched_getaffinity(0) == os.sched_getaffinity(os.getppid())
+        return [1.0]
+
+    yield Case("short", "one core", short, {"itself": Peer(short)})
+    yield Case("long", "all cores", long, {"itself": Peer(long)}, long=True)
 """
 
 
@@ -149,3 +170,19 @@ def test_a_benchmark_that_fails_is_named_and_fails_the_command(
     run.save(tmp_path / "run")
     with pytest.raises(InvalidArgument, match=r"no benchmark x; there is: broken"):
         runner.plan(tmp_path, ["x"], short=True, url="", seed=1)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no call that chooses a core")
+def test_client_and_server_share_one_core_and_a_long_case_has_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "cores.py").write_text(CORES)
+    monkeypatch.setattr(runner, "SHORT_ROUNDS", 2)
+    monkeypatch.setattr(runner, "SHORT_TURNS", 2)
+    run = runner.run(runner.plan(tmp_path, ["cores"], short=True, url="", seed=1))
+    assert not run.failed
+    assert {row.case: len(row.turns) for row in run.rows if row.benchmark == "cores"} == {
+        "short": 4, "long": 2,
+    }  # fmt: skip
+    assert run.environment["cores"] == "client and server share one core"
