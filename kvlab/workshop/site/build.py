@@ -8,11 +8,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import nbformat
+from bs4 import BeautifulSoup
 from markupsafe import Markup
 from pygments.formatters import HtmlFormatter
 
@@ -29,8 +31,7 @@ _FRAME = re.compile(
     r"<iframe title='(?P<title>[^']*)'[^>]* srcdoc='(?P<page>[^']*)'>[^<]*</iframe>"
 )
 """What ``Game`` shows in a notebook (kvlab/instruments/explorer/game/page.py)."""
-_TABLE, _ROW = (re.compile(rf"<{tag}\b.*?</{tag}>", re.DOTALL) for tag in ("table", "tr"))
-_CELL, _TAG = re.compile(r"<(t[dh])\b([^>]*)>(.*?)</\1>", re.DOTALL), re.compile(r"<[^>]*>")
+_TABLE = re.compile(r"<table\b.*?</table>", re.DOTALL)
 _WORD = re.compile(r"\b(?!nan\b|NaN\b|None\b)[A-Za-z]{3,}")
 _TITLE = re.compile(r"^# (?P<title>.+)", re.MULTILINE)
 
@@ -145,26 +146,14 @@ def _with_columns_of_words(table: re.Match[str]) -> str:
 
     Columns are counted from the right: at the left a name may stand for several rows.
     """
-    rows = [_CELL.findall(row) for row in _ROW.findall(table[0])]
-    words = {
-        at
-        for row in rows
-        for at, (tag, _, content) in enumerate(reversed(row))
-        if tag == "td" and _WORD.search(_TAG.sub("", content))
-    }
-
-    def marked(row: re.Match[str]) -> str:
-        left = len(_CELL.findall(row[0]))
-
-        def cell(found: re.Match[str]) -> str:
-            nonlocal left
-            left -= 1
-            tag, rest, content = found.groups()
-            return f"<{tag}{' data-words' * (left in words)}{rest}>{content}</{tag}>"
-
-        return _CELL.sub(cell, row[0])
-
-    return _ROW.sub(marked, table[0])
+    found = BeautifulSoup(table[0], "html.parser")
+    rows = [row(["td", "th"])[::-1] for row in found("tr")]
+    for column in zip_longest(*rows):
+        cells = [cell for cell in column if cell is not None]
+        if any(cell.name == "td" and _WORD.search(cell.text) for cell in cells):
+            for cell in cells:
+                cell["data-words"] = ""
+    return str(found)
 
 
 def _games(name: str, chapter: str, notebook: Any) -> tuple[Game, ...]:
