@@ -62,9 +62,9 @@ SMALLER: dict[str, dict[str, str]] = {
     "09_explore_your_own_code": {"runs_by_size((2, 3, 4, 5))": "runs_by_size((2, 3, 4))"},
     "10_load_tests": {
         '"rate-limiter", seconds=2,': '"rate-limiter", seconds=1,',
-        '"rate-limiter", seconds=4, fault=["restart@1:1"]': (
-            '"rate-limiter", seconds=3, fault=["restart@1:1"]'
-        ),
+        'seconds=4, fault=["restart@1:1"]': 'seconds=2, fault=["restart@0.5:0.5"]',
+        '"seconds": 2, "limit"': '"seconds": 1, "limit"',
+        '"seconds": 2, "fault": ["pause@0.7:0.5"]': '"seconds": 1, "fault": ["pause@0.3:0.5"]',
         '"seconds": 2, "members"': '"seconds": 1, "members"',
     },
     "12_cache_lab": {

@@ -24,7 +24,8 @@ from kvlab.load.evidence import CUT_OFF
 from kvlab.load.process import Process, process_of
 from kvlab.load.target.app_client import AppClient
 
-BARE_SECONDS, NOOP_SECONDS = 0.3, 0.1
+_BARE, _NOOP, _MOST = 0.1, 0.03, 3.0
+"""The loops after a run take these shares of its time, of which at most ``_MOST`` seconds count."""
 _PING: kvlab.Op[Any] = kvlab.Op("PING")
 _EARLY = 0.0015
 """Timers of gevent are late by up to a millisecond: a user spends the last stretch yielding."""
@@ -152,12 +153,13 @@ def end_process(process: Process[Any, Any], name: str, bare: Callable[[], object
     def ping() -> object:
         return process.kv.run(_PING)
 
+    refused, seconds = process.settings.refused, min(_MOST, process.settings.seconds or _MOST)
     process.evidence.processes[name] = {
         "cpu": process.cpu_share,
         "busiest": max(process.pulse.busiest, process.cpu_share),
         "latest": process.pulse.latest,
-        "bare": None if process.settings.refused else _bare_rate(bare, BARE_SECONDS),
-        "noop": None if process.settings.refused else _bare_rate(ping, NOOP_SECONDS),
+        "bare": None if refused else _bare_rate(bare, _BARE * seconds),
+        "noop": None if refused else _bare_rate(ping, _NOOP * seconds),
         "began": process.unix(process.began),
         "ended": process.unix(process.ends),
     }
