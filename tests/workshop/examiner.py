@@ -6,13 +6,13 @@ and the fork of a process that has imported everything costs more CPU than the t
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, Protocol
 
 import jupytext
@@ -36,22 +36,22 @@ class Cells:
     exercise: str
     tag: str
 
+    def text(self) -> str:
+        wanted = {"exercise-setup", self.tag}
+        cells = code_cells(exercises.find(self.exercise).chapter)
+        return "\n".join(cell.source for cell in cells if wanted & {*cell.metadata.get("tags", ())})
+
     def function(self) -> Any:
-        exercise = exercises.find(self.exercise)
-        (source,) = (NOTEBOOKS / "source").glob(f"{exercise.chapter}_*.py")
-        return names_of(source, self.tag)[exercise.function]
+        names: dict[str, Any] = {}
+        exec(compile(self.text(), f"<{self.exercise}>", "exec"), names)
+        return names[exercises.find(self.exercise).function]
 
 
-def names_of(source: Path, tag: str) -> dict[str, Any]:
-    """The names that a source's cells of this tag leave in a kernel."""
-    cells = jupytext.read(source, fmt="py:percent").cells
-    wanted = {"exercise-setup", tag}
-    texts = [
-        c.source for c in cells if c.cell_type == "code" and wanted & {*c.metadata.get("tags", ())}
-    ]
-    names: dict[str, Any] = {}
-    exec(compile("\n".join(texts), f"<{source.stem}>", "exec"), names)
-    return names
+@functools.cache
+def code_cells(chapter: str) -> list[Any]:
+    """Of a chapter's source."""
+    (source,) = (NOTEBOOKS / "source").glob(f"{chapter}_*.py")
+    return [c for c in jupytext.read(source, fmt="py:percent").cells if c.cell_type == "code"]
 
 
 class Examine(Protocol):
@@ -105,6 +105,8 @@ def _serve(pipe: Connection) -> None:
 def _examined(
     server: RunningServer, exercise: str, function: Any, a_process_for_each: bool
 ) -> Report:
+    if isinstance(function, Cells):
+        function.text()  # read once, and not in each fork
     work = partial(_work, server, exercise, function)
     if a_process_for_each:
         return work()
