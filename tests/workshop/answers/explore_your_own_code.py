@@ -82,6 +82,14 @@ if tonumber(redis.call('GET', KEYS[1])) <= 0 then return 'sold out' end
 redis.call('DECR', KEYS[1])
 return 'sold'"""
 
+SELL_OR_GIVE_BACK = """
+if redis.call('SADD', KEYS[2], ARGV[1]) == 1 and redis.call('DECR', KEYS[1]) < 0 then
+  redis.call('INCR', KEYS[1])
+  redis.call('SREM', KEYS[2], ARGV[1])
+  return 'sold out'
+end
+return 'sold'"""
+
 
 @ANSWERS.right("09")
 def sell_in_a_script(kv, order):
@@ -97,22 +105,8 @@ def sell_with_a_key_for_each_order(kv, order):
 
 
 @ANSWERS.right("09")
-def sell_with_watch(kv, order):
-    with kv.pipeline() as pipe:
-        while True:
-            try:
-                pipe.watch("stock", "buyers")
-                if pipe.sismember("buyers", order):
-                    return "sold"
-                if int(pipe.get("stock")) <= 0:
-                    return "sold out"
-                pipe.multi()
-                pipe.decr("stock")
-                pipe.sadd("buyers", order)
-                pipe.execute()
-                return "sold"
-            except redis.WatchError:
-                continue
+def sell_and_give_back_in_a_script(kv, order):
+    return kv.eval(SELL_OR_GIVE_BACK, 2, "stock", "buyers", order)
 
 
 @ANSWERS.wrong("09", "the stock is -1: more coupons were taken than there are")
