@@ -59,6 +59,7 @@ PATTERNS = {"cache_aside", "write_through", "rate_limiting", "sessions"}
 PATTERNS |= {"distributed_lock", "leaderboard", "pipeline", "feature_flags"}
 # redis-py reads its version from the files of the package for each connection: 2 ms of CPU.
 redis.utils.get_lib_version = functools.cache(redis.utils.get_lib_version)
+gc.disable()  # collecting makes a million objects that stay: half a second of each worker
 TIME_FUNCTIONS = (time.time, time.time_ns, time.monotonic, time.sleep)
 
 
@@ -289,6 +290,7 @@ def pytest_collection_finish() -> None:
     """What collecting made stays: ``gc.collect()`` of a test looks at it in vain, for 0.25 s."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_report_header() -> list[str]:

@@ -14,7 +14,6 @@ from typing import Any
 
 import jinja2
 import nbformat
-from bs4 import BeautifulSoup
 from markupsafe import Markup
 from pygments.formatters import HtmlFormatter
 
@@ -146,6 +145,8 @@ def _with_columns_of_words(table: re.Match[str]) -> str:
 
     Columns are counted from the right: at the left a name may stand for several rows.
     """
+    from bs4 import BeautifulSoup  # a fifth of a second to import
+
     found = BeautifulSoup(table[0], "html.parser")
     rows = [row(["td", "th"])[::-1] for row in found("tr")]
     for column in zip_longest(*rows):
