@@ -23,13 +23,15 @@ from pathlib import Path
 import psutil
 import pytest
 import redis
-from support.load_runs import Ended, runs
+from support.load_runs import Ended, prepared_locust, runs
 
 import kvlab
 from kvlab.instruments.faults.proxy import Proxy
+from kvlab.load import command
 from kvlab.load.options import ExitCode
 from kvlab.load.record.parts import ANSWERED, WAITED
 from kvlab.load.record.run import LoadRun
+from kvlab.server.prepared import Prepared
 from kvlab.server.running_server import RunningServer, free_port
 
 ROOT = Path(__file__).parents[2]
@@ -91,24 +93,6 @@ def test_a_hardened_limiter_holds_and_the_verdict_stands_last(
     assert "<title>" in page.read_text()
 
 
-def test_the_naive_limiter_fails_the_same_run_and_its_calls_are_named(
-    server: RunningServer, tmp_path: Path
-) -> None:
-    # The first calls of the users meet between count and add: the run must fail.
-    racy = ["--naive", "--keys", "1", "--limit", "1"]
-    ended = started(server, tmp_path, "rate-limiter", "--time=1s", *racy)
-    said, problems = ended.communicate(timeout=90)
-    assert "BROKEN: at most the limit in any interval" in said, problems
-    assert ended.returncode == ExitCode.BROKEN
-    run = only_run(tmp_path)
-    assert not run.holds
-    assert run.settings["algorithm"] == "naive-sliding-window"
-    assert re.search(
-        r"naive-first-\d+: the last of 20 calls at [-\d., ]+ s answered allowed; promised: at most",
-        " ".join(said.split()),
-    )
-
-
 def test_two_loads_at_once_leave_each_other_alone(server: RunningServer, tmp_path: Path) -> None:
     """One has two processes, which report all that users saw. The other's calls are counted."""
     hits: list[bytes] = []
@@ -143,6 +127,18 @@ def test_two_loads_at_once_leave_each_other_alone(server: RunningServer, tmp_pat
 
 
 # --- the rate limiter, in one process ---
+
+
+def naive(ended: Ended) -> None:
+    """The first calls of the users meet between count and add: the run fails, and names a call."""
+    assert not ended.run.holds
+    assert ended.run.settings["algorithm"] == "naive-sliding-window"
+    assert ended.code == ExitCode.BROKEN
+    assert "BROKEN: at most the limit in any interval" in ended.said
+    assert re.search(
+        r"naive-first-\d+: the last of 20 calls at [-\d., ]+ s answered allowed; promised: at most",
+        " ".join(ended.said.split()),
+    )
 
 
 def faults(ended: Ended) -> None:
@@ -214,6 +210,7 @@ def failing_app(ended: Ended) -> None:
 
 
 LIMITER: dict[Callable[[Ended], None], list[str]] = {
+    naive: ["--run-time", "1s", "--naive", "--keys", "1", "--limit", "1"],
     faults: [
         *("--run-time", "3s", "--limit", "1", "--control", "--fault", "pause@0.8:0.5"),
         *("--fault", "cut@1.7", "--fault", "flush@2", "--fault", "restart@2.2:0.3"),
@@ -228,17 +225,28 @@ LIMITER: dict[Callable[[Ended], None], list[str]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def locust() -> Iterator[Prepared]:
+    with prepared_locust() as prepared:
+        yield prepared
+
+
 def test_runs_of_the_rate_limiter(
-    server: RunningServer, tmp_path: Path, subtests: pytest.Subtests, failing_url: str
+    locust: Prepared,
+    server: RunningServer,
+    tmp_path: Path,
+    subtests: pytest.Subtests,
+    failing_url: str,
 ) -> None:
     cases = {
         **LIMITER,
         failing_app: ["--run-time", "1s", "--users", "2", "--host", failing_url],
     }
-    check_all("rate_limiter", cases, tmp_path, server, subtests)
+    check_all(locust, "rate_limiter", cases, tmp_path, server, subtests)
 
 
 def check_all(
+    locust: Prepared,
     name: str,
     cases: dict[Callable[[Ended], None], list[str]],
     folder: Path,
@@ -246,7 +254,7 @@ def check_all(
     subtests: pytest.Subtests,
 ) -> None:
     given = {check.__name__: ["--headless", *words] for check, words in cases.items()}
-    ends = runs(name, given, folder, server.url)
+    ends = runs(locust, name, given, folder, server.url)
     for check in cases:
         with subtests.test(check.__name__):
             check(ends[check.__name__])
@@ -275,9 +283,9 @@ BOARD: dict[Callable[[Ended], None], list[str]] = {
 
 
 def test_runs_of_the_leaderboard(
-    server: RunningServer, tmp_path: Path, subtests: pytest.Subtests
+    locust: Prepared, server: RunningServer, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
-    check_all("leaderboard", BOARD, tmp_path, server, subtests)
+    check_all(locust, "leaderboard", BOARD, tmp_path, server, subtests)
 
 
 class _Failing(http.server.BaseHTTPRequestHandler):
@@ -435,7 +443,7 @@ UNREACHABLE = {"redis://127.0.0.1:1", "http://127.0.0.1:1", "http://bob:secret@1
 
 
 def test_what_cannot_be_is_one_line(
-    server: RunningServer, tmp_path: Path, subtests: pytest.Subtests
+    locust: Prepared, server: RunningServer, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
     (tmp_path / "file").touch()
     with socket.socket() as taken:
@@ -447,7 +455,7 @@ def test_what_cannot_be_is_one_line(
             (["--web-port", port], f"Locust's page cannot have port {port}"),
         ]
         cases = {str(number): words for number, (words, _) in enumerate(refused)}
-        ends = runs("rate_limiter", cases, tmp_path / "runs", server.url)
+        ends = runs(locust, "rate_limiter", cases, tmp_path / "runs", server.url)
     for (words, says), ended in zip(refused, ends.values(), strict=True):
         with subtests.test(" ".join(words)):
             said = ended.said.strip()
@@ -459,20 +467,19 @@ def test_what_cannot_be_is_one_line(
 
 
 def test_a_master_and_its_workers_are_a_command_each_and_merge_exactly(
-    server: RunningServer, tmp_path: Path
+    locust: Prepared, server: RunningServer, tmp_path: Path
 ) -> None:
     port = str(free_port())
-    workers = [
-        started(server, tmp_path / f"w{n}", "leaderboard", "--worker", "--master-port", port)
-        for n in range(2)
-    ]
+    words = ["--worker", "--master-port", port]
+    worker = started(server, tmp_path / "worker", "leaderboard", *words)
+    words = command._arguments_of("leaderboard", 1, words, tmp_path / "fork")
+    # A second worker costs no second of imports.
+    locust.start(command._FORKED, ["locust", *words], env=os.environ)
     options = ["--master", "--expect-workers", "2", "--time=1s", "--master-bind-port", port]
     master = started(server, tmp_path / "master", "leaderboard", *options)
     said, problems = master.communicate(timeout=90)
-    for worker in workers:
-        assert (
-            "a worker of leaderboard: it waits for its master" in worker.communicate(timeout=30)[0]
-        )
+    of_worker = worker.communicate(timeout=30)[0]
+    assert "a worker of leaderboard: it waits for its master" in of_worker
     run = only_run(tmp_path / "master")
     # Every score is the sum of what both workers had acknowledged: a lost report would show.
     assert master.returncode == ExitCode.HOLDS, said + problems

@@ -1,9 +1,8 @@
 """Makes load runs one after the other in one process, without Locust's own ``main``.
 
-    python -m support.load_runs rate_limiter FOLDER '{"holds": ["--run-time", "1s"], …}'
-
-Importing Locust patches the interpreter and takes two seconds. Run number n leaves its folder in
-FOLDER/n; what each case ended with is printed as JSON.
+Importing Locust patches the interpreter and takes two seconds: the process is a fork of one that
+has imported it. Each case leaves its runs in a folder of its name; the fork prints as JSON what
+each case ended with.
 """
 
 from __future__ import annotations
@@ -12,13 +11,16 @@ import contextlib
 import io
 import json
 import os
-import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from kvlab.load import command
+from kvlab.server.prepared import Prepared
 
 TESTS = Path(__file__).parents[1]
 
@@ -39,21 +41,29 @@ class Ended:
         return LoadRun.read(folder)
 
 
+@contextlib.contextmanager
+def prepared_locust() -> Iterator[Prepared]:
+    """A process that has imported Locust and the load tests."""
+    with Prepared(command._IMPORTS, {"PYTHONPATH": str(TESTS)}) as prepared:
+        yield prepared
+
+
 def runs(
-    name: str, cases: Mapping[str, Sequence[str]], folder: Path, store: str
+    prepared: Prepared, name: str, cases: Mapping[str, Sequence[str]], folder: Path, store: str
 ) -> dict[str, Ended]:
     """What each case ended with. ``store``: the URL of the server of cases without a host."""
-    done = subprocess.run(
-        [sys.executable, "-m", "support.load_runs", name, str(folder), json.dumps(cases)],
-        env=os.environ
-        | {"KVLAB_URL": store, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])},
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    ends = json.loads(done.stdout)
+    words = ["load_runs", name, str(folder), json.dumps(cases)]
+    env = os.environ | {"KVLAB_URL": store}
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as problems:
+        fork = prepared.start("support.load_runs:main", words, env=env, stdout=out, stderr=problems)
+        try:
+            code = fork.wait(180)
+        finally:
+            fork.kill()
+        for said in (out, problems):
+            said.seek(0)
+        assert code == 0, problems.read()
+        ends = json.loads(out.read())
     return {case: Ended(code, said, folder / case) for case, (code, said) in ends.items()}
 
 
@@ -79,7 +89,9 @@ def _ended(user: Any, arguments: Sequence[str]) -> int:
 
 
 def main() -> None:
-    import_module("locust")  # patches the interpreter, before anything opens a socket
+    import gevent
+
+    gevent.reinit()  # as ``kvlab.load.generator.forked`` does
     name, folder, cases = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
     file = import_module(f"kvlab.load.{name}.locustfile")
     (user,) = (getattr(file, one) for one in file.__all__)
@@ -90,7 +102,3 @@ def main() -> None:
             code = _ended(user, [*arguments, "--reports", f"{folder}/{case}"])
         ends[case] = (code, said.getvalue())
     print(json.dumps(ends))
-
-
-if __name__ == "__main__":
-    main()
