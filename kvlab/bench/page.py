@@ -47,20 +47,21 @@ def _compared(run: BenchRun) -> list[str]:
     return list(dict.fromkeys(row.benchmark for row in run.rows if row.of_package))
 
 
-def _pick(run: BenchRun, benchmark: str) -> dict[str, str]:
-    """By what came out, the packages: as in "dogpile.cache 1.5.0: hit 0.92, miss 0.51"."""
+def _pick(run: BenchRun, benchmark: str) -> dict[str, object]:
+    """By what came out, the packages: as in "dogpile.cache 1.5.0: hit 0.92; miss 0.51"."""
     found: dict[str, dict[str, list[str]]] = {"quicker": {}, "none": {}, "slower": {}}
     for row in run.rows:
         if row.of_package and row.benchmark == benchmark:
             ratio = row.compared.ratio
             word = "none" if not run.differs(row) else "quicker" if ratio < 1 else "slower"
             peer = f"{row.peer} {row.version}"
-            found[word].setdefault(peer, []).append(f"{row.case} {digits(ratio)}")
+            says = "too noisy to tell" if row.compared.too_noisy else digits(ratio)
+            found[word].setdefault(peer, []).append(f"{row.case} {says}")
     said = {
-        word: "; ".join(f"{peer}: {', '.join(cases)}" for peer, cases in peers.items())
+        word: [f"{peer}: {'; '.join(cases)}" for peer, cases in peers.items()]
         for word, peers in found.items()
     }
-    return {"pattern": benchmark.replace("_", " ")} | said
+    return {"pattern": benchmark.replace("_", " "), **said}
 
 
 def _section(run: BenchRun, name: str) -> dict[str, object]:

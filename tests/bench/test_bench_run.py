@@ -197,9 +197,9 @@ def test_the_page_says_first_what_to_pick() -> None:
     section = text.partition("What to pick")[2].partition("</section>")[0]
     assert [*re.findall(r"<td.*?>(.*?)</td>", section)] == [
         "cases",
-        f"a library 1.0: case 0 {low}",
+        f"a library 1.0: case 0 {low}<br>",
         "",
-        f"a library 1.0: case 2 {high}; another 1.0: case 3 {last}",
+        f"a library 1.0: case 2 {high}<br>another 1.0: case 3 {last}<br>",
     ]
 
 

@@ -181,6 +181,19 @@ def test_a_pattern_that_breaks_holds_at_no_rate(
     assert "10 admissions, 11 seen" in said
 
 
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_rate_at_which_nothing_was_called_is_kept_and_shown(others: int, tmp_path: Path) -> None:
+    good = Probe(100, 4, 400, 1e-3, 2e-3, 3e-3, "HOLDS", "", 1e-4, 0.2, False, 900.0)
+    times = dict.fromkeys(("p50", "p99", "p999"), math.nan)
+    silent = replace(good, rate=5, calls=0, why="nothing was called", **times)
+    found = RateSearch("p", "t", SLOS, 0.0, 1.0, 300.0, (silent, *[good] * others), {}, {})
+    again = RateSearch.load(found.save(tmp_path / "run", {"report.html": command.page(found)}))
+    assert math.isnan(again.probes[0].p99)
+    assert again.probes[1:] == found.probes[1:]
+    assert again.says() == found.says()
+    assert "nan" not in (tmp_path / "run" / "report.html").read_text()
+
+
 def test_a_limit_that_the_generator_sets_is_called_so() -> None:
     good = Probe(100, 4, 400, 1e-3, 2e-3, 3e-3, "HOLDS", "", 1e-4, 0.2, False, 900.0)
     bad = replace(good, rate=200, why="p99 is 9 ms, above 5 ms", overloaded=True)

@@ -20,7 +20,8 @@ _CURVES = {
 
 def curve(search: RateSearch) -> Figure:
     """Each probe as a point, filled where the rate held; the medians of each rate as a line."""
-    frame = search.frame().dropna(subset=["p50"]).sort_values("rate")
+    tried = search.frame()
+    frame = tried.dropna(subset=["p50"]).sort_values("rate")
     with run_drawing(search.says()) as (figure, axes):
         labels = []
         for name, (column, shade) in _CURVES.items():
@@ -37,7 +38,8 @@ def curve(search: RateSearch) -> Figure:
                     markerfacecolor=fill,
                     ms=6,
                 )
-            labels.append((float(line.iloc[-1]), name, shade))
+            if len(line):
+                labels.append((float(line.iloc[-1]), name, shade))
         if search.found is not None:
             axes.axvspan(search.found.low, search.found.high, color=IDLE, alpha=0.4, lw=0)
             axes.axvline(search.found.rate, color=INK, lw=1.2)
@@ -46,6 +48,8 @@ def curve(search: RateSearch) -> Figure:
         for slo in search.slos:
             axes.axhline(slo.seconds * 1e3, color=INK, lw=1.2, dashes=(5, 2))
             labels.append((slo.seconds * 1e3, "SLO", INK))
+        if frame.empty:  # nothing was called at any rate
+            axes.set_xlim(tried["rate"].min() * 0.8, tried["rate"].max() * 1.25)
         log_x(axes)
         log_y(axes)
         axes.set(xlabel="calls due a second (open loop)", ylabel=LATENCY_LABEL)

@@ -116,7 +116,8 @@ def run(
 
 def probe_says(probe: Probe) -> str:
     """One probe in a line."""
-    times = "/".join(f"{seconds * 1e3:,.3g}" for seconds in (probe.p50, probe.p99, probe.p999))
+    percentiles = (probe.p50, probe.p99, probe.p999)
+    times = "/".join(f"{one * 1e3:,.3g}" for one in percentiles) if probe.calls else "–"
     word = "holds" if probe.holds else f"DOES NOT HOLD: {probe.why}"
     if probe.holds and probe.oracle != "HOLDS":
         word += f" (the oracle {probe.oracle.lower()})"

@@ -31,7 +31,7 @@ KNEE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One rate, loaded for some seconds. Rates a second, latencies in seconds.
+    """One rate, loaded for some seconds. Rates a second, latencies in seconds; NaN without a call.
 
     ``why``: why the rate does not hold, empty if it does. ``oracle``: the verdict on the pattern's
     promises. ``late``: p99 of how late the generator's own timers were. ``busiest``: the share of a
@@ -165,7 +165,12 @@ class RateSearch:
     def save(self, folder: str | PathLike[str], pages: Mapping[str, str] = {}) -> Path:
         """Write the folder, which must be new or empty, and return its path."""
         target = empty_folder(folder)
-        facts = without_address(as_json("search", {"format": FORMAT} | asdict(self)))
+        probes = [
+            {name: None if value != value else value for name, value in asdict(one).items()}
+            for one in self.probes
+        ]  # JSON has no NaN
+        kept = {"format": FORMAT} | asdict(self) | {"probes": probes}
+        facts = without_address(as_json("search", kept))
         texts = {
             "probes.csv": self.frame().to_csv(index=False),
             **pages,
@@ -183,5 +188,9 @@ class RateSearch:
             if facts.pop("format", None) != FORMAT:
                 raise InvalidArgument(f"its format is not {FORMAT}")
             facts["slos"] = tuple(Slo(**slo) for slo in facts["slos"])
-            facts["probes"] = tuple(Probe(**probe) for probe in facts["probes"])
+            unknown = {"p50": math.nan, "p99": math.nan, "p999": math.nan}
+            facts["probes"] = tuple(
+                Probe(**probe | {name: nan for name, nan in unknown.items() if probe[name] is None})
+                for probe in facts["probes"]
+            )
             return cls(**facts)

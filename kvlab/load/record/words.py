@@ -9,7 +9,9 @@ def percent(share: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Three digits, in seconds, milliseconds or microseconds."""
+    """Three digits, in seconds, milliseconds or microseconds; "–" where it is unknown (NaN)."""
+    if seconds != seconds:
+        return "–"
     if not seconds < 1:
         return f"{seconds:.3g} s"
     return f"{seconds * 1e3:.3g} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.3g} µs"
