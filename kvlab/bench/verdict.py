@@ -1,7 +1,9 @@
 """What became of each row since an older run: quicker, slower, the same, or can't tell.
 
 A row is compared with itself: how the ratio to its peer changed. The peer was measured in the same
-turns, so a machine that is slower today makes no row slower.
+turns, so a machine that is a little slower today makes no row slower. Where all A/A rows, which are
+round trips alone, take more than ``PACE`` times as long or as short as before, round trips have
+another share in every row: then no row is called quicker or slower.
 
 The error of a row has two parts. Turns differ within a round; and rounds differ, because each has
 a process of its own and the machine's load changes. The second part has few rounds to be seen in,
@@ -30,6 +32,7 @@ LEAST = 1.05
 """Less is never called quicker or slower: a new build moves code in memory."""
 SAME = 1.15
 """The ratio up to which a change is called none, at most."""
+PACE = 1.5
 SLOWER, QUICKER, EQUAL, UNKNOWN = "slower", "quicker", "the same", "can't tell"
 
 
@@ -75,14 +78,29 @@ def against(new: BenchRun, old: BenchRun) -> Verdicts:
     noise = max(LEAST, new.noise, old.noise)
     confidence = 1 - WRONG / len(both)
     drifts = drift(new), drift(old)
+    pace = _pace(new, old)
+    other_pace = not 1 / PACE <= pace <= PACE
     judged = []
     for row, other in both:
         now, then = (_widened(one, d) for one, d in zip((row, other), drifts, strict=True))
         changed = change(now, then, confidence=confidence)
-        judged.append(Verdict(row, changed, _word(changed, noise)))
+        judged.append(Verdict(row, changed, _word(changed, math.inf if other_pace else noise)))
     here = {row.key for row in new.rows}
     lost = tuple(row.name for key, row in before.items() if key not in here)
-    return Verdicts(tuple(judged), noise, lost, tuple(_versions(new, old, both)))
+    said = [*_versions(new, old, both)]
+    if other_pace:
+        said.append(
+            f"the machine's pace: a round trip takes {pace:.2g} times as long as in the older run; "
+            "so no row is called quicker or slower"
+        )
+    return Verdicts(tuple(judged), noise, lost, tuple(said))
+
+
+def _pace(new: BenchRun, old: BenchRun) -> float:
+    """How many times as long the A/A rows take; of several the one that changed least."""
+    before = {row.key: row for row in old.rows if row.benchmark == CONTROL}
+    ratios = [row.medians[1] / before[row.key].medians[1] for row in new.rows if row.key in before]
+    return min(ratios, key=lambda ratio: abs(math.log(ratio)), default=1.0)
 
 
 def drift(run: BenchRun) -> float:

@@ -70,6 +70,22 @@ def test_rows_and_versions_that_differ_are_named() -> None:
         against(replace(new, rows=new.rows[:2]), replace(old, rows=old.rows[2:]))
 
 
+@pytest.mark.parametrize(("pace", "called"), [(1.2, ["case 7"]), (1 / 1.2, ["case 7"]), (3.0, [])])
+def test_on_a_machine_of_another_pace_no_row_is_called_slower(
+    pace: float, called: list[str]
+) -> None:
+    old, new = sample(1), sample(2, slower={7: 1.3})
+    turns = {
+        row.key: tuple(replace(t, ours=t.ours * pace, peer=t.peer * pace) for t in row.turns)
+        for row in new.rows
+    }
+    new = replace(new, rows=tuple(replace(row, turns=turns[row.key]) for row in new.rows))
+    verdicts = against(new, old)
+    assert [one.row.case for one in verdicts.having(SLOWER)] == called
+    said = [line for line in verdicts.versions if "the machine's pace" in line]
+    assert len(said) == (not called)
+
+
 def test_few_and_wild_turns_have_an_interval_without_end() -> None:
     wild = ratio_over_turns([1e-12, 1e6, 1.0], [1.0, 1.0, 1.0])
     assert change(wild, wild, confidence=1 - 1e-6).high == math.inf
