@@ -31,7 +31,7 @@ Example::
     >>> kv.run(kvlab.fenced_get("report"))
     b'done'
 
-Keys, all in one hash slot, each with ``lock:{name}:`` before it, and each with a TTL:
+Keys of a lock, all in one hash slot, each with ``lock:{<name>}:`` before it, each with a TTL:
 
 ===================  ======  ================================================================
 ``held``             string  ``<fence> <token>``; TTL of the lock
@@ -39,8 +39,10 @@ Keys, all in one hash slot, each with ``lock:{name}:`` before it, and each with 
 ``waiting``          string  exists while a caller may be waiting; the holder's TTL and 1 s
 ``wake``             list    one item: one waiter should try; no longer than ``waiting``
 ``spent:<token>``    string  the answer to the release of the token; SPENT_MEMORY
-``fenced:{key}``     hash    ``fence``, ``value`` of :func:`fenced_set`; its caller's TTL
 ===================  ======  ================================================================
+
+The key of :func:`fenced_set` is ``fenced:{<key>}``, in a hash slot of its own: a hash of ``fence``
+and ``value``, with its caller's TTL.
 
 Not promised:
 
