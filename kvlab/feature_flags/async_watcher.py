@@ -10,7 +10,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
-from kvlab.core.checks import function, seconds, whole
+from kvlab.core.checks import function, instance, seconds, whole
 from kvlab.core.cleanup import ended
 from kvlab.core.executors.async_client import AsyncKv
 from kvlab.core.executors.connect import new_connection
@@ -35,7 +35,7 @@ class AsyncFlagWatcher(Watched):
         wait: Callable[[float], Awaitable[object]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        super().__init__(akv, flags, resync, jitter)
+        super().__init__(instance("akv", akv, AsyncKv, "an AsyncKv"), flags, resync, jitter)
         self._akv = akv
         self._make = functools.partial(new_connection, akv, flags.changes)
         self._wait = function("wait", wait)

@@ -25,7 +25,6 @@ class Watched:
     def __init__(
         self, kv: Kv | AsyncKv, flags: FeatureFlags, resync: float, jitter: Callable[[], float]
     ) -> None:
-        instance("kv", kv, Kv | AsyncKv, "a Kv or an AsyncKv")
         self.flags = instance("flags", flags, FeatureFlags, "a FeatureFlags")
         # A socket's own timeout ends at 24 days.
         self.resync = seconds("resync", resync, high=86_400)

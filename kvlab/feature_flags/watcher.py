@@ -34,7 +34,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from kvlab.core.checks import function, seconds, whole
+from kvlab.core.checks import function, instance, seconds, whole
 from kvlab.core.executors.client import Kv
 from kvlab.core.executors.connect import new_connection
 from kvlab.errors import NotOverHttp
@@ -68,7 +68,7 @@ class FlagWatcher(Watched):
         wait: Callable[[float], object] | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        super().__init__(kv, flags, resync, jitter)
+        super().__init__(instance("kv", kv, Kv, "a Kv"), flags, resync, jitter)
         self._kv = kv
         self._make = functools.partial(new_connection, kv, flags.changes)
         self._wait = None if wait is None else function("wait", wait)

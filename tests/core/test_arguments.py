@@ -364,6 +364,13 @@ def test_an_enum_that_is_text_counts_by_its_value(kv: Kv) -> None:
     assert Lock(U, 10).name == str(U)  # type: ignore[arg-type]
 
 
+def test_a_watcher_takes_an_executor_of_its_kind() -> None:
+    with pytest.raises(InvalidArgument, match="kv must be a Kv, not"):
+        FlagWatcher(AKV, FLAGS)  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgument, match="akv must be an AsyncKv, not"):
+        AsyncFlagWatcher(KV, FLAGS)  # type: ignore[arg-type]
+
+
 def test_a_percentage_of_numpy_is_stored(kv: Kv) -> None:
     for percent in (np.float32(12.5), np.int64(12)):
         kv.run(FLAGS.set("x", Flag(percent)))  # type: ignore[arg-type]

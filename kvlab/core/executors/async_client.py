@@ -271,7 +271,7 @@ class AsyncKv(Executor):
         return await self._fulfil(self._clearing())
 
     async def close(self) -> None:
-        """Close the connections that this executor opened; harmless when repeated."""
+        """As :meth:`Kv.close`."""
         await uncancelled(self._close())
 
     async def _close(self) -> None:
