@@ -167,10 +167,13 @@ def _host(url: str) -> str | None:
     try:
         given = parse_url(url)  # a query may have a host too
         path = urlsplit(url).path
+        if given.get("max_connections", 1) < 0:  # which a pool refuses, and a connection does not
+            raise ValueError
     except ValueError:
         raise InvalidArgument(
-            "not a Redis URL: a port must be a number up to 65535, and user names and passwords "
-            "need %-escapes for all but letters and digits"
+            "not a Redis URL: a port must be a number up to 65535, an option after the ? must have "
+            "a value of its kind, and user names and passwords need %-escapes for all but letters "
+            "and digits"
         ) from None
     kind, options = given.get("connection_class", Connection), dict(given)
     for pools in ("connection_class", "max_connections"):

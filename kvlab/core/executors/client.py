@@ -231,7 +231,8 @@ class Kv(Executor):
     def close(self) -> None:
         """Close the connections that this executor opened; harmless when repeated.
 
-        A connection in use is closed when its call ends. A ``run`` after it raises :class:`~kvlab.errors.Closed`.
+        A connection in use is closed when its call ends. A ``run`` after ``close`` raises
+        :class:`~kvlab.errors.Closed`.
         """
         for connections in [self._connections, *self._nodes.values()]:
             done(connections.close())

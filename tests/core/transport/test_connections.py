@@ -441,6 +441,7 @@ BAD = [
     "redis://localhost?db=sesame",
     "redis://localhost?sesame=1",
     "redis://localhost?open=sesame",
+    "redis://localhost?max_connections=-1&password=sesame",
     "redis://[::1",
 ]
 
