@@ -92,6 +92,8 @@ class Holding:
         self._trouble: Exception | None = None
 
     def __repr__(self) -> str:
+        if self._held is None:  # a debugger's view of a hold that waits
+            return f"<not yet holding {self.lock!r}>"
         return f"<holding {self.lock!r}, fence {self.fence}, {self.remaining:.3f} s left>"
 
     @property

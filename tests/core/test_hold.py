@@ -362,6 +362,13 @@ def test_a_lock_without_a_time_of_its_own_counts_from_its_answer(kv: Kv) -> None
             assert (held.held.since, held.remaining) == (None, 60)
 
 
+def test_a_hold_that_waits_can_be_printed(kv: Kv) -> None:
+    with pytest.raises(LockNotAcquired) as refused, kv.hold(LOCK), kv.hold(LOCK, wait=0):
+        pytest.fail("two at once")
+    frames = [entry.locals for entry in refused.traceback]
+    assert [repr(f["holding"]) for f in frames if "holding" in f] == [f"<not yet holding {LOCK}>"]
+
+
 def test_a_hold_has_one_body_at_a_time(kv: Kv) -> None:
     hold = kv.hold(LOCK, wait=0)
     with hold as first:
