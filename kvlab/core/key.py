@@ -65,4 +65,4 @@ def checked_prefix(prefix: str) -> str:
     if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
         kind = "parts of letters, digits, '_', '.', '-', joined by ':'"
         raise InvalidArgument(f"prefix must be {kind}, not {shown(prefix)}")
-    return prefix if prefix.endswith(":") else prefix + ":"
+    return str.__str__(prefix) if prefix.endswith(":") else prefix + ":"  # of an enum its value

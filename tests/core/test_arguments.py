@@ -351,7 +351,10 @@ def test_an_id_has_one_text_whatever_its_kind(argument: str) -> None:
 def test_an_enum_that_is_text_counts_by_its_value(kv: Kv) -> None:
     class Order(str, enum.Enum):  # noqa: UP042
         DESC = "desc"
+        PREFIX = "p:"
 
+    assert Kv(CLIENT, prefix=Order.PREFIX).within("x").prefix == "p:x:"
+    assert type(Kv(CLIENT, prefix=Order.PREFIX).prefix) is str
     board = Leaderboard(Word.A, order=Order.DESC)  # type: ignore[arg-type]
     assert board == Leaderboard("word")
     assert board.top(1).keys == Leaderboard("word").top(1).keys
