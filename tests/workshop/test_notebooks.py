@@ -43,7 +43,10 @@ SMALLER: dict[str, dict[str, str]] = {
         "rate=400, duration=10": "rate=400, duration=8",
     },
     "02_write_through": {"pause=0.005, duration=2.25": "pause=0.005, duration=1.2"},
-    "04_sessions": {"turns=5, count=500": "turns=3, count=150"},
+    "04_sessions": {
+        "turns=5, count=500": "turns=3, count=150",
+        "users=80, seconds=4.4": "users=30, seconds=4.4",
+    },
     "05_distributed_lock": {
         "turns=10, seed=5": "turns=4, seed=5",
         "turns=8, count=120": "turns=3, count=60",
@@ -51,10 +54,11 @@ SMALLER: dict[str, dict[str, str]] = {
     "06_leaderboard": {
         "readers, turns=5": "readers, turns=3",
         "turns=9, calls_per_turn=40": "turns=5, calls_per_turn=20",
-        "in range(10_000)]": "in range(4_000)]",
+        "SIZES = (1_000, 10_000, 100_000, 1_000_000)": "SIZES = (1_000, 10_000, 50_000)",
+        "in range(10_000)]": "in range(2_000)]",
         '"dense"), turns=5': '"dense"), turns=3',
     },
-    "07_pipeline": {"turns=7": "turns=3", "turns=6": "turns=3"},
+    "07_pipeline": {"turns=7": "turns=3", "turns=6": "turns=3", "N = 1_000": "N = 500"},
     "08_feature_flags": {
         '"hardened": 20_000': '"hardened": 5_000',
         "USERS = range(100_000)": "USERS = range(20_000)",
@@ -69,9 +73,9 @@ SMALLER: dict[str, dict[str, str]] = {
     },
     "12_cache_lab": {
         "sequences = workloads.workloads()": (
-            "sequences = {name: keys[:12_000] for name, keys in workloads.workloads().items()}"
+            "sequences = {name: keys[:9_000] for name, keys in workloads.workloads().items()}"
         ),
-        "= latencies()": "= latencies(seconds=0.2)",
+        "= latencies()": "= latencies(seconds=0.1)",
     },
 }
 """Texts of a chapter's cells, and what stands for them here: a run that is as good a proof that
