@@ -52,8 +52,21 @@ def blocking(directory: Path, package: str) -> dict[str, str]:
     return {"PYTHONPATH": f"{directory}{os.pathsep}{ROOT}"}
 
 
-def test_the_doctor_finds_a_working_place_healthy(runtime: Path) -> None:
+def test_the_doctor_finds_a_working_place_healthy(
+    runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where HOME cannot be written to: a kernel runs a cell, the lab answers, HOME stays empty."""
+    home = tmp_path / "home"
+    home.mkdir(mode=0o555)
+    if os.access(home, os.W_OK):  # root writes everywhere, but no folder lies in a file
+        home.rmdir()
+        home.touch()
+    for name in [*os.environ]:
+        if name.startswith(("JUPYTER", "IPYTHON", "XDG_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
     done = kvlab("doctor")
+    assert home.is_file() or list(home.iterdir()) == []
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Everything that the workbook needs works." in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 100
