@@ -398,6 +398,17 @@ def test_the_end_of_the_loop_does_not_reach_the_clean_up(kv: Kv) -> None:
     assert kv.run(Op("GET", Key("cleaned"))) == b"1"
 
 
+async def _cancel_while_it_stops(
+    task: asyncio.Task[None], stops: asyncio.Event, go_on: asyncio.Event
+) -> None:
+    await stops.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.wait([task])
+    assert task.cancelled()
+
+
 def test_a_close_that_is_cancelled_closes_and_is_cancelled_then(kv: Kv) -> None:
     async def main() -> None:
         closes, go_on, closed = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -408,13 +419,8 @@ def test_a_close_that_is_cancelled_closes_and_is_cancelled_then(kv: Kv) -> None:
             closed.set()
 
         task = asyncio.create_task(AsyncKv(twin(kv).client, on_close=on_close).close())
-        await closes.wait()
-        task.cancel()
-        await asyncio.sleep(0)
-        go_on.set()
-        await asyncio.wait([task])
+        await _cancel_while_it_stops(task, closes, go_on)
         assert closed.is_set()
-        assert task.cancelled()
 
     asyncio.run(main())
 
@@ -441,12 +447,7 @@ def test_a_cancellation_that_comes_while_a_renewal_ends_is_not_lost(kv: Kv) -> N
                     await asyncio.sleep(0)
 
             task = asyncio.create_task(body())
-            await stops.wait()
-            task.cancel()
-            await asyncio.sleep(0)
-            go_on.set()
-            await asyncio.wait([task])
-            assert task.cancelled()
+            await _cancel_while_it_stops(task, stops, go_on)
 
     asyncio.run(main())
     assert left(kv) == 0
@@ -460,12 +461,7 @@ def test_a_cancellation_that_comes_while_a_watcher_ends_is_not_lost(kv: Kv) -> N
             watcher._task = asyncio.create_task(_stubborn(stops, go_on))
             await asyncio.sleep(0)
             task = asyncio.create_task(watcher.close())
-            await stops.wait()
-            task.cancel()
-            await asyncio.sleep(0)
-            go_on.set()
-            await asyncio.wait([task])
-            assert task.cancelled()
+            await _cancel_while_it_stops(task, stops, go_on)
 
     asyncio.run(main())
 
