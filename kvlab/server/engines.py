@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from kvlab.errors import InvalidArgument
+from kvlab.errors import InvalidArgument, ServerUnavailable
 from kvlab.server.guarded_process import python_command
 from kvlab.server.running_server import Engine, RunningServer
 
@@ -31,6 +31,17 @@ def find(name: str) -> Engine:
     if name not in _FINDERS:
         raise InvalidArgument(f"engine is {name!r}; it must be one of {', '.join(_FINDERS)}")
     return _FINDERS[name]()
+
+
+def first() -> str:
+    """The engine to take when none is named: Valkey, or else the first that can start here.
+
+    Raises ServerUnavailable when none can.
+    """
+    for name in _FINDERS:
+        if not find(name).missing:
+            return name
+    raise ServerUnavailable("no engine can start here; kvlab doctor says what to do")
 
 
 def _valkey() -> Engine:

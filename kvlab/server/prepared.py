@@ -170,7 +170,8 @@ def main() -> None:
     number, *modules = sys.argv[1:]
     prepared = _Forking(socket.socket(fileno=int(number)))
     for module in modules:
-        import_module(module)
+        with contextlib.suppress(ImportError):  # who needs the module says so
+            import_module(module)
     gc.collect()
     gc.freeze()  # a collection in a fork would copy every page
     if (function := prepared.wait()) is not None:

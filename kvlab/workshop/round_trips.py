@@ -87,7 +87,7 @@ def counted(pattern: str = "") -> pd.DataFrame:
     """
     rows = []
     with (
-        engines.start("valkey") as server,
+        engines.start(engines.first()) as server,
         Proxy(server.url) as proxy,
         kvlab.connect(server.url) as kv,
         kvlab.connect(proxy.url) as far,

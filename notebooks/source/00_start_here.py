@@ -96,9 +96,10 @@ print(repaired.summary)
 # ## Which server runs here?
 #
 # The workbook starts its own Valkey, so you install nothing. Valkey is a free fork of Redis: it has
-# the same commands. The next cell lists the engines (servers) that can run on this machine. One
-# engine with a version is enough: every chapter runs with it. (`kvlab doctor` in a terminal says
-# more.)
+# the same commands. The next cell lists the engines (servers) that can run on this machine. With
+# Valkey every chapter runs. Where there is no Valkey (on Windows), fakeredis takes its place, a
+# server in Python: most cells run, times mean nothing, and a cell that needs more says what it needs.
+# (`kvlab doctor` in a terminal says more.)
 
 # %%
 import pandas as pd

@@ -49,6 +49,14 @@ def test_an_engine_that_is_not_on_path_says_so(monkeypatch: pytest.MonkeyPatch) 
         pass
 
 
+def test_without_any_engine_the_doctor_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not engines.find(engines.first()).missing
+    for name in ALL:
+        monkeypatch.setitem(engines._FINDERS, name, lambda: engines._absent("any", "taken away"))  # type: ignore[attr-defined]
+    with pytest.raises(ServerUnavailable, match="kvlab doctor says what to do"):
+        engines.first()
+
+
 def test_an_unknown_engine_is_refused() -> None:
     with pytest.raises(InvalidArgument, match="'memcached'"), engines.start("memcached"):
         pass

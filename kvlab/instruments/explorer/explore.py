@@ -79,6 +79,7 @@ from kvlab.instruments.explorer.run.steps import Invariant, World
 from kvlab.instruments.explorer.schedules import Spelled, made_again, recorded, rehearse, shortest
 from kvlab.instruments.explorer.search import Nondeterministic
 from kvlab.instruments.explorer.story import Story, Violated
+from kvlab.server import engines
 
 __all__ = ["Story", "Violated", "World", "explore", "replay", "step"]
 
@@ -102,7 +103,7 @@ def explore(
     max_schedules: int = 100_000,
     max_seconds: float = 300.0,
     max_steps: int = 1000,
-    engine: str = "valkey",
+    engine: str | None = None,
     url: str | None = None,
     client_options: Mapping[str, Any] | None = None,
     own_connections: bool = False,
@@ -151,8 +152,9 @@ def explore(
     stays in the fork, but they share a file or a database that they use. Not with ``reduce`` or
     ``url``, nor where there is no fork (Windows).
 
-    The exploration runs on a private server of ``engine``, or on ``url``: a database that must be
-    empty, and that is emptied before each run and at the end. While it runs, this thread and the
+    The exploration runs on a private server of ``engine`` (else Valkey, or the first engine that
+    can start here), or on ``url``: a database that must be empty, and that is emptied before each
+    run and at the end. While it runs, this thread and the
     private server share one core, since only one of them works at a time.
 
     Raises InvalidArgument for bad arguments, ``Hung`` for a client that waits for something else
@@ -181,7 +183,7 @@ def explore(
         max_schedules=max_schedules,
         max_seconds=max_seconds,
         max_steps=max_steps,
-        engine=engine,
+        engine=_chosen(engine, url),
         url=url,
         client_options={} if client_options is None else client_options,
         own_connections=own_connections,
@@ -209,7 +211,7 @@ def replay(
     clock_jumps: float | Sequence[float] = (),
     expected: type[BaseException] | tuple[type[BaseException], ...] = (),
     max_steps: int = 1000,
-    engine: str = "valkey",
+    engine: str | None = None,
     url: str | None = None,
     client_options: Mapping[str, Any] | None = None,
     own_connections: bool = False,
@@ -238,7 +240,7 @@ def replay(
         max_faults=len(tokens),
         expected=expected,  # type: ignore[arg-type]
         max_steps=max_steps,
-        engine=engine,
+        engine=_chosen(engine, url),
         url=url,
         client_options={} if client_options is None else client_options,
         own_connections=own_connections,
@@ -250,6 +252,13 @@ def replay(
         shown = recorded(exploration, Spelled(tokens))
     broken, undecided = (Counter([why] if why else []) for why in (shown.problem, shown.undecided))
     return Story(1, 1, True, time.perf_counter() - began, broken, shown, undecided)
+
+
+def _chosen(engine: str | None, url: str | None) -> str:
+    """The engine of the private server; with ``url`` no server is started."""
+    if engine is None:
+        return "valkey" if url is not None else engines.first()
+    return engine
 
 
 def _explored(settings: Settings) -> Story:

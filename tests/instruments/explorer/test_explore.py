@@ -18,7 +18,7 @@ import pytest
 import redis
 
 from kvlab import CacheAside, Key, Lock, Op
-from kvlab.errors import InvalidArgument
+from kvlab.errors import InvalidArgument, ServerUnavailable
 from kvlab.instruments import Story, Violated, World, explore, replay, step
 from kvlab.instruments.explorer.clients.leftovers import Refused
 from kvlab.instruments.explorer.timeline.shapes import Text
@@ -422,6 +422,19 @@ def test_every_engine_tells_the_same_story(engine: str) -> None:
     )
     # fakeredis does not describe its commands, so that none commute
     assert (story.violations, story.schedules) == ((4, 6) if engine == "fakeredis" else (2, 4))
+
+
+def test_without_valkey_the_first_engine_that_is_here_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(engines._FINDERS, "valkey", lambda: engines._absent("valkey", "no wheel"))  # type: ignore[attr-defined]
+    question: Any = {"invariant": lambda w: w.kv.get("n") == b"2"}
+    story = explore([lost_update] * 2, **question)
+    assert story.settings is not None
+    assert story.settings.engine == engines.first() != "valkey"
+    assert not replay(story.schedule, [lost_update] * 2, **question).holds
+    with pytest.raises(ServerUnavailable, match="engine valkey is not here: no wheel"):
+        explore([lost_update] * 2, engine="valkey", **question)
 
 
 def test_faults_and_waits_on_every_engine(engine: str) -> None:
