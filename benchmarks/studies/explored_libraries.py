@@ -127,6 +127,9 @@ def main() -> None:
         help="keep the matrix as JSON; with names: mend these rows of it",
     )
     given = parser.parse_args()
+    for name in given.names:
+        if not any(name in library.name for library in LIBRARIES):
+            parser.error(f"no library's name has {name!r} in it")
     numbers = [
         number
         for number, library in enumerate(LIBRARIES)

@@ -7,7 +7,7 @@ reads it back, where no library is installed too. A verdict:
     breaks           one run, kept with its schedule, breaks the promise
     inherent         it breaks, and no library of this family can keep the promise under this fault
     not applicable   the fault is none for this family, or never comes
-    undecided        the search ended before all runs were made
+    undecided        the search ended before all runs were made, or cannot make all
     can't be driven  the library is not installed, or the explorer cannot hold it
 
 Not promised: any order of the libraries. How many runs break says how the search went.

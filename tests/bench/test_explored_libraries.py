@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from benchmarks.libraries.explored import explored, round_trips
+from benchmarks.libraries.others import rpush_job
+from benchmarks.libraries.promises import QUEUE, Library
 from benchmarks.libraries.replayed import reproduced
-from benchmarks.studies.explored_libraries import LIBRARIES, kept, line_of
+from benchmarks.studies.explored_libraries import LIBRARIES, kept, line_of, main
 from kvlab.chapters.libraries.race_matrix import kept_matrix
 
 BY_NAME = {(library.family.name, library.name): library for library in LIBRARIES}
@@ -39,6 +42,27 @@ def test_a_cell_and_its_replay_on_a_real_server(
         assert story.shortest is not None
         assert cell.replay == story.schedule
         assert reproduced(library, story.shortest)
+
+
+def test_a_loss_that_is_not_searched_is_no_proof_that_the_promise_holds() -> None:
+    def works(kv: Any, url: str) -> Any:
+        return kv.blpop("jobs", timeout=1)
+
+    waits = Library(QUEUE, "a list and BLPOP", "", (works, works), setup=rpush_job)
+    assert explored(waits, "none")[0].verdict == "holds"
+    for fault in ("lost reply", "lost request"):
+        cell, _ = explored(waits, fault)
+        assert cell.verdict == "undecided"
+        assert "no loss at BLPOP" in cell.says
+
+
+def test_a_name_that_no_library_has_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["explored_libraries", "slowapi", "nosuch"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "no library's name has 'nosuch' in it" in capsys.readouterr().err
 
 
 def test_a_schedule_that_holds_is_not_reproduced_as_broken() -> None:

@@ -30,7 +30,7 @@ SHADES = {"holds": "hit", "breaks": "naive"}
 LEGEND = (
     "✓ all n: holds in all n schedules    ✗ breaks    ✗ alone: breaks without a fault too    "
     "◇ no library of this family can hold it\n"
-    "– no such fault here    ? search not finished    ⊘ cannot be driven    "
+    "– no such fault here    ? not all was searched    ⊘ cannot be driven    "
     "≠ the broken run could not be made again on a real server\n"
     "RT round trips of one operation, alone"
 )
