@@ -79,8 +79,10 @@ def test_the_doctor_finds_a_working_place_healthy(
 def diagnosed(
     runtime: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Callable[[], tuple[int, str]]]:
-    """The doctor in this process, without its look at Jupyter: (exit status, what it prints)."""
+    """The doctor in this process, without its look at engines and Jupyter: (exit status, what it
+    prints)."""
     monkeypatch.setattr(doctor, "jupyter_works", tuple)
+    monkeypatch.setattr(doctor, "_engine", lambda engine: Diagnosis(engine.name, State.OK, ""))
     yield lambda: (doctor_screen.show_doctor(), capsys.readouterr().out)
     embedded.leave()
 
