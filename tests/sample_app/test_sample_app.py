@@ -28,6 +28,7 @@ from kvlab.errors import KvlabError
 from kvlab.rate_limiting import FixedWindow
 from kvlab.rate_limiting.naive import naive_client_address
 from kvlab.sample_app import errors
+from kvlab.sample_app.app import main
 from kvlab.sample_app.child_process import WebApp, serving
 from kvlab.sample_app.services import LOOPBACK_COOKIE
 from kvlab.server import engines
@@ -434,17 +435,6 @@ def test_an_unknown_method_is_answered_with_the_known_ones(ask: Client) -> None:
     assert (answer.status, answer.headers["allow"]) == (405, "GET, PUT")
 
 
-def run_app(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "kvlab.sample_app", *arguments],
-        env=os.environ | env,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
 @pytest.mark.parametrize(
     ("env", "says"),
     [
@@ -467,18 +457,30 @@ def test_a_bad_setting_is_named(env: dict[str, str], says: str) -> None:
     assert says in str(raised.value)
 
 
-def test_a_bad_start_is_one_line(store: RunningServer, app: WebApp) -> None:
+def test_a_bad_start_is_one_line(
+    store: RunningServer,
+    app: WebApp,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     port = app.url.rpartition(":")[2]
-    for ended, says in [
-        (run_app("--port", port, KVLAB_URL=store.url), f"cannot listen on 127.0.0.1, port {port}"),
-        (run_app(KVLAB_URL="redis://127.0.0.1:1"), "no connection to 127.0.0.1:1"),
-        (run_app(KVLAB_URL=store.url, KVLAB_APP_LIMIT="ten"), "must be a whole number, not 'ten'"),
-    ]:
-        assert ended.returncode == 1
-        assert ended.stderr.startswith("app: ")
-        assert says in ended.stderr
-        assert ended.stderr.count("\n") == 1
-    assert "KVLAB_APP_TRUSTED_PROXIES" in run_app("--help").stdout
+    for url, says in (
+        (store.url, f"cannot listen on 127.0.0.1, port {port}"),
+        ("redis://127.0.0.1:1", "no connection to 127.0.0.1:1"),
+    ):
+        monkeypatch.setenv("KVLAB_URL", url)
+        with pytest.raises(SystemExit, match=f"^app: .*{says}[^\n]*$"):
+            main(["--port", port])
+    command = [sys.executable, "-m", "kvlab.sample_app", "--port", port]
+    ended = subprocess.run(
+        command, env=os.environ | {"KVLAB_APP_LIMIT": "ten"}, capture_output=True, text=True
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert re.fullmatch("app: .*must be a whole number, not 'ten'\n", ended.stderr)
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    assert "KVLAB_APP_TRUSTED_PROXIES" in capsys.readouterr().out
 
 
 def test_answers_leave_at_once(app: WebApp) -> None:
