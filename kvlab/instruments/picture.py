@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -16,11 +18,15 @@ def png_of(figure: Figure) -> tuple[bytes, dict[str, int]]:
     The picture has twice the pixels of its place on the page. A palette makes it a third as large:
     a chart has few colours.
     """
-    dpi = figure.get_dpi()
+    dpi, canvas = figure.get_dpi(), FigureCanvasAgg(figure)
     width, height = figure.get_size_inches() * dpi
-    full, small = io.BytesIO(), io.BytesIO()
-    # As a PNG, which knows its size in pixels: a size computed anew can be one pixel off.
-    figure.savefig(full, format="png", dpi=2 * dpi, pil_kwargs={"compress_level": 0})
-    picture = Image.open(full).quantize(_COLOURS, method=Image.Quantize.FASTOCTREE)
+    figure.set_dpi(2 * dpi)
+    try:
+        canvas.draw()
+    finally:
+        figure.set_dpi(dpi)
+    small = io.BytesIO()
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba()))  # an array knows its size in pixels
+    picture = picture.quantize(_COLOURS, method=Image.Quantize.FASTOCTREE)
     picture.save(small, "PNG", optimize=True)
     return small.getvalue(), {"width": round(width), "height": round(height)}

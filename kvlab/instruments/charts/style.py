@@ -82,8 +82,13 @@ class Drawing(Figure):
             layout.execute(self)
             settle(self.axes, renderer)
             layout.execute(self)
+            self.set_layout_engine("none")  # else matplotlib would lay out a third time
         settle(self.axes, renderer)
-        super().draw(renderer)
+        try:
+            super().draw(renderer)
+        finally:
+            if layout is not None:
+                self.set_layout_engine(layout)
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         """The PNG, and its width and height on the page."""
