@@ -98,7 +98,8 @@ print(repaired.summary)
 # The workbook starts its own Valkey, so you install nothing. Valkey is a free fork of Redis: it has
 # the same commands. The next cell lists the engines (servers) that can run on this machine. With
 # Valkey every chapter runs. Where there is no Valkey (on Windows), fakeredis takes its place, a
-# server in Python: most cells run, times mean nothing, and a cell that needs more says what it needs.
+# server in Python: explorations and exercises run, times mean nothing, and a cell that measures the
+# server itself fails.
 # (`kvlab doctor` in a terminal says more.)
 
 # %%
