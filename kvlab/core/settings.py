@@ -36,7 +36,8 @@ class Settings:
       seconds to wait for a free connection (at most as many as the client's pool may open). Behind
       a Sentinel and on a cluster, where another server may take over, every op that could not be
       sent is retried for so long too, unless it blocks: it has not run. The pauses grow from
-      0.02 s to 0.1 s.
+      0.02 s to 0.1 s. Keep ``deadline`` below 15 s where locks are held, and below 60 s where a
+      limiter gets an ``op_id``: for so long they know a retry from a new call.
     * ``trace``: called with a :class:`~kvlab.core.wire.RoundTrip` after each round trip; an error
       that ``trace`` raises reaches the caller of ``run``.
     * ``clock``, ``sleep``: time as flows see it, for tests.
