@@ -107,6 +107,12 @@ def test_counters_live_from_their_first_addition_on(any_kv: Kv) -> None:
     assert 0 < kv.run(Op("PTTL", op.keys[0])) <= 60_000  # one without a TTL is healed
 
 
+def test_a_counter_of_64_bits_comes_back_to_the_digit(any_kv: Kv) -> None:
+    beyond = 2**53 + 1  # what Lua's numbers cannot hold
+    assert any_kv.run(add_to_counters("g", {"a": beyond, "b": -beyond})) == [beyond, -beyond]
+    assert any_kv.run(add_to_counters("g", {"a": 2**63 - 1 - beyond})) == [2**63 - 1]
+
+
 def test_text_that_would_break_a_key_or_a_command() -> None:
     names = ["a", "a\0", "a\n", "{a}", "x" * 10_000_000, "\ud800", "~", ""]
     ops = add_to_counters("{g}:", dict.fromkeys(names, 1))
