@@ -81,7 +81,8 @@ class SessionStore:
             max_bytes=whole("max_bytes", self.max_bytes, 1, 16 * 1024 * 1024),
             per_user=whole("per_user", self.per_user, 1, 1000),
         )
-        if isinstance(self.old_peppers, bytes | str) or not isinstance(self.old_peppers, Iterable):
+        old: object = self.old_peppers
+        if isinstance(old, bytes | str | Mapping) or not isinstance(old, Iterable):
             raise InvalidArgument("old_peppers must be an iterable of bytes")
         keep(self, old_peppers=tuple(self.old_peppers))
         for pepper in (self.pepper, *self.old_peppers):  # no error shows a secret

@@ -185,6 +185,9 @@ MAPPINGS_OR_NONE: Calls = {
     "SessionStore.update changes": lambda bad: STORE.update("x", bad),
 }
 ITERABLES: Calls = {
+    "Kv.run ops": KV.run,
+    "AsyncKv.run ops": lambda bad: asyncio.run(AKV.run(bad)),
+    "AutoBatch.run ops": lambda bad: asyncio.run(AutoBatch(AKV).run(bad)),
     "Leaderboard.load rows, all": BOARD.load,
     "SessionStore old_peppers": lambda bad: SessionStore(old_peppers=bad),
     "client_address trusted_proxies": lambda bad: client_address("::1", None, bad),
@@ -210,9 +213,6 @@ INSTANCES: Calls = {
     "AsyncKv.hold lock": AKV.hold,
     "Kv.name key": KV.name,
     "AsyncKv.name key": AKV.name,
-    "Kv.run ops": KV.run,
-    "AsyncKv.run ops": lambda bad: asyncio.run(AKV.run(bad)),
-    "AutoBatch.run ops": lambda bad: asyncio.run(AutoBatch(AKV).run(bad)),
     "Lock.renew held": LOCK.renew,
     "Lock.release held": LOCK.release,
     "WriteThrough cache": WriteThrough,
@@ -287,7 +287,7 @@ NO_NAMES: list[Any] = [
 NO_BOOLEANS: list[Any] = ["no", "", 0, 1, 0.0, np.True_, []]
 NO_CALLABLES: list[Any] = [5, "print", [print], True]
 NO_MAPPINGS: list[Any] = [3, 0, "text", "", [("a", 1)], [], {"a"}]
-NO_ITERABLES: list[Any] = [3, 0, "text", b"text", {"ann": 3}, True]
+NO_ITERABLES: list[Any] = [3, 0, "text", b"text", {"ann": 3}, {}, True]
 NO_CHOICES: list[Any] = ["up", "", 5, True, [], b"desc", np.array(["desc"])]
 NO_INSTANCES: list[Any] = [object(), True, Decimal(5), [object()], Plain.A]
 

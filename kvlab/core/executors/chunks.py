@@ -8,7 +8,7 @@ chunks behind it, for the same server, are not sent.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from kvlab.core.checks import shown
@@ -62,6 +62,6 @@ def _chunks(places: Sequence[Hashable]) -> list[list[int]]:
 
 def listed(given: Any) -> list[Any]:
     """What ``run([ops])`` was given, as a list."""
-    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
         raise InvalidArgument(f"run must get ops, one flow or a list of ops, not {shown(given)}")
     return list(given)
