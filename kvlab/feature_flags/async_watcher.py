@@ -8,7 +8,10 @@ import math
 import os
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Self
+
+from redis.exceptions import ResponseError
 
 from kvlab.core.checks import function, instance, seconds, whole
 from kvlab.core.cleanup import ended
@@ -125,7 +128,8 @@ class AsyncFlagWatcher(Watched):
                 await connection.read_response(timeout=math.inf, disconnect_on_error=False)
         except TimeoutError:
             await connection.send_command("PING")
-            while (await connection.read_response())[0] != b"pong":
-                pass
+            with suppress(ResponseError):  # see FlagWatcher
+                while (await connection.read_response())[0] != b"pong":
+                    pass
         while await connection.can_read():
             await connection.read_response()

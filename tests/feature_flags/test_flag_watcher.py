@@ -10,9 +10,20 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import redis.asyncio
 from support import twin
 
-from kvlab import AsyncFlagWatcher, FeatureFlags, Flag, FlagWatcher, Kv, NaiveFlags, Op, connect
+from kvlab import (
+    AsyncFlagWatcher,
+    AsyncKv,
+    FeatureFlags,
+    Flag,
+    FlagWatcher,
+    Kv,
+    NaiveFlags,
+    Op,
+    connect,
+)
 from kvlab.errors import InvalidArgument, OutcomeUnknown, ServerRefused
 from kvlab.instruments.faults.proxy import Proxy
 from kvlab.server import engines
@@ -358,6 +369,30 @@ def test_closing_interrupts_whatever_it_does(kv: Kv) -> None:
         if kv.run(Op("PUBSUB", "NUMSUB", FLAGS.changes))[1] == 0:
             return
     raise AssertionError("a subscription is left")
+
+
+def test_a_refused_ping_is_an_answer_on_asyncio(
+    kv: Kv, server: RunningServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The states of ``tests/test_outages.py`` try it on threads: without its disk Redis refuses."""
+    who = {"username": "still", "password": "x"}
+    everything = {"keys": ["*"], "channels": ["*"], "commands": ["+@all", "-ping"]}
+    kv.client.acl_setuser("still", enabled=True, passwords=["+x"], **everything)
+
+    async def main() -> None:
+        client = redis.asyncio.Redis(port=server.port, **who)  # type: ignore[arg-type]
+        async with (
+            client,
+            AsyncKv(client, prefix=kv.prefix) as akv,
+            AsyncFlagWatcher(akv, FLAGS, resync=0.01) as watcher,
+        ):
+            assert await watcher.wait_until(lambda _: akv.round_trips > 4)
+
+    try:
+        asyncio.run(main())
+    finally:
+        kv.client.acl_deluser("still")
+    assert "cannot follow" not in caplog.text
 
 
 def test_on_asyncio(kv: Kv) -> None:
