@@ -175,19 +175,19 @@ class RunningServer:
 
     def _wait_until_ready(self, child: Guarded) -> None:
         deadline = time.monotonic() + _START_SECONDS
-        while time.monotonic() < deadline:
-            if child.has_ended():
-                raise ServerUnavailable(
-                    f"{self.name} ended at its start, exit status {child.process.returncode}:\n"
-                    + last_lines(self.log)
-                )
-            with self.client(retry=Retry(NoBackoff(), 0), socket_timeout=1) as client:
+        with self.client(retry=Retry(NoBackoff(), 0), socket_timeout=1) as client:
+            while time.monotonic() < deadline:
+                if child.has_ended():
+                    raise ServerUnavailable(
+                        f"{self.name} ended at its start, exit status {child.process.returncode}:\n"
+                        + last_lines(self.log)
+                    )
                 try:
                     if self._is_ours(client, child):
                         return
                 except (redis.ConnectionError, redis.TimeoutError):
                     pass  # not listening yet
-            time.sleep(0.01)
+                time.sleep(0.01)
         raise ServerUnavailable(
             f"{self.name} did not answer within {_START_SECONDS:.0f} s:\n" + last_lines(self.log)
         )
