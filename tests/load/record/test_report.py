@@ -11,6 +11,7 @@ import pytest
 from support.load_samples import flat, sample
 
 from kvlab.instruments.measure.recorder import Recorder
+from kvlab.load.record import report
 from kvlab.load.record.parts import LATE, Fault, Finding, Generator
 from kvlab.load.record.report import page
 from kvlab.load.record.run import LoadRun
@@ -51,6 +52,12 @@ class Page(HTMLParser):
     @property
     def words(self) -> str:
         return " ".join(self.text.split())
+
+
+@pytest.fixture
+def words_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The charts are made, and not drawn: that takes half a second a page."""
+    monkeypatch.setattr(report, "svg", lambda *_: "")
 
 
 def hostile() -> LoadRun:
@@ -136,12 +143,14 @@ def test_every_ink_of_the_charts_is_the_pages_own() -> None:
         ),
     ],
 )  # fmt: skip
+@pytest.mark.usefixtures("words_alone")
 def test_the_page_says_what_the_run_says(more: dict[str, Any], says: list[str]) -> None:
     words = Page(page(replace(sample("leaderboard", seconds=4), **more))).words
     for expected in says:
         assert expected in words
 
 
+@pytest.mark.usefixtures("words_alone")
 def test_the_numbers_of_the_page_are_those_of_the_run() -> None:
     run = sample(seconds=12, rate=400, faults=[Fault("pause", 5, 2)])
     words = Page(page(run)).words
