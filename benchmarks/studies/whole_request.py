@@ -27,6 +27,7 @@ import redis
 
 import kvlab
 from kvlab import CacheAside, FeatureFlags, FixedWindow, Kv, SessionStore
+from kvlab.bench.case import fair
 from kvlab.instruments import Proxy, environment
 from kvlab.server import engines
 
@@ -84,7 +85,7 @@ def measured() -> list[dict[str, Any]]:
         server = stack.enter_context(engines.start("valkey"))
         proxy = stack.enter_context(Proxy(server.url))
         kv = stack.enter_context(kvlab.connect(proxy.url))
-        sides = {"peers": peers(proxy.url), "kvlab": ours(kv)}
+        sides = {"peers": peers(fair(proxy.url)), "kvlab": ours(kv)}
         parts = [(side, part, call) for side, of in sides.items() for part, call in of.items()]
         trips = {part: proxy.trips(call)[0] for _, part, call in parts}
         rows = []

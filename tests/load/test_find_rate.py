@@ -161,6 +161,16 @@ def test_the_command_finds_the_rate_and_keeps_the_search(
         RateSearch.load(tmp_path)
 
 
+def test_a_percentile_of_too_few_calls_is_refused_after_the_closed_loop(
+    loads: list[list[str]], tmp_path: Path
+) -> None:
+    asked: dict[str, Any] = {"users": 20, "seconds": 4, "more": [], "reports": tmp_path}
+    with pytest.raises(InvalidArgument, match=r"p99\.9 needs 2,000 calls a rate.* --time 20s"):
+        command.run("rate-limiter", (Slo(99, 0.005), Slo(99.9, 0.02)), **asked)
+    assert len(loads) == 1
+    assert [*tmp_path.iterdir()] == []
+
+
 def test_a_folder_that_holds_no_report_is_refused_before_the_search(
     loads: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -55,8 +56,7 @@ def find(
         print(f"  {probe_says(probe)}", flush=True)
         return probe
 
-    # A percentile of fewer calls is another name for the maximum.
-    lowest = max(LOWEST, *(2 / (1 - slo.percent / 100) / seconds for slo in slos))
+    lowest = _lowest(slos, seconds, closed.rate)
     probes = tuple(search(try_rate, max(closed.rate * BEGIN, lowest), lowest))
     last = runs[-1]
     return RateSearch(
@@ -70,6 +70,21 @@ def find(
         settings={"users": users, "seconds a probe": seconds, "options": " ".join(more)},
         machine=dict(last.machine),
     )
+
+
+def _lowest(slos: tuple[Slo, ...], seconds: int, most: float) -> float:
+    """The lowest rate to try: a percentile of fewer calls is another name for the maximum.
+
+    Raises ``InvalidArgument`` when the closed loop's ``most`` is less: then no rate could hold.
+    """
+    percent = max(slo.percent for slo in slos)
+    calls = round(200 / (100 - percent))
+    if LOWEST * seconds < calls and 0 < most < calls / seconds:
+        raise InvalidArgument(
+            f"p{percent:g} needs {calls:,.0f} calls a rate, and a closed loop did {most:,.0f}/s: "
+            f"use --time {math.ceil(calls / most)}s or more"
+        )
+    return max(LOWEST, calls / seconds)
 
 
 def run(
