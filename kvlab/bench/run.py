@@ -175,13 +175,12 @@ class BenchRun:
             "says": self.says(row),
         }
 
-    def save(self, folder: str | PathLike[str], pages: Mapping[str, str] = {}) -> Path:
+    def save(self, folder: str | PathLike[str]) -> Path:
         """Write the folder, which must be new or empty, and return its path."""
         target = empty_folder(folder)
         texts = {
             "rows.csv": self.frame().to_csv(index=False),
             "turns.csv": self.turns_frame().to_csv(index=False),
-            **pages,
             "run.json": json.dumps({"format": FORMAT} | asdict(self)) + "\n",
         }
         for name, text in texts.items():  # run.json last: a folder without it holds no run

@@ -27,11 +27,9 @@ HOSTILE = "<script>alert(1)</script> $x$ {{ 7*7 }} |"
 
 def test_a_folder_gives_back_the_run_to_the_last_bit(tmp_path: Path) -> None:
     run = replace(sample(1, cases=3), absent=("limits is absent",), failed={"x": "it broke"})
-    folder = run.save(tmp_path / "run", {"report.html": "page"})
+    folder = run.save(tmp_path / "run")
     assert BenchRun.load(folder) == run
-    assert {file.name for file in folder.iterdir()} == {
-        "run.json", "rows.csv", "turns.csv", "report.html",
-    }  # fmt: skip
+    assert {file.name for file in folder.iterdir()} == {"run.json", "rows.csv", "turns.csv"}
     frame = BenchRun.load(folder).frame()
     assert list(frame["ratio"]) == [row.compared.ratio for row in run.rows]
     assert len(run.turns_frame()) == sum(len(row.turns) for row in run.rows)

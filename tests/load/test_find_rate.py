@@ -161,6 +161,17 @@ def test_the_command_finds_the_rate_and_keeps_the_search(
         RateSearch.load(tmp_path)
 
 
+def test_a_search_is_kept_before_its_page_is_drawn(
+    loads: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "page", lambda found: 1 / 0)
+    asked: dict[str, Any] = {"users": 20, "seconds": 4, "more": [], "reports": tmp_path}
+    with pytest.raises(ZeroDivisionError):
+        command.run("rate-limiter", SLOS, **asked)
+    (folder,) = tmp_path.iterdir()
+    assert RateSearch.load(folder).found is not None
+
+
 def test_a_percentile_of_too_few_calls_is_refused_after_the_closed_loop(
     loads: list[list[str]], tmp_path: Path
 ) -> None:
@@ -197,11 +208,11 @@ def test_a_rate_at_which_nothing_was_called_is_kept_and_shown(others: int, tmp_p
     times = dict.fromkeys(("p50", "p99", "p999"), math.nan)
     silent = replace(good, rate=5, calls=0, why="nothing was called", **times)
     found = RateSearch("p", "t", SLOS, 0.0, 1.0, 300.0, (silent, *[good] * others), {}, {})
-    again = RateSearch.load(found.save(tmp_path / "run", {"report.html": command.page(found)}))
+    again = RateSearch.load(found.save(tmp_path / "run"))
     assert math.isnan(again.probes[0].p99)
     assert again.probes[1:] == found.probes[1:]
     assert again.says() == found.says()
-    assert "nan" not in (tmp_path / "run" / "report.html").read_text()
+    assert "nan" not in command.page(found)
 
 
 def test_a_limit_that_the_generator_sets_is_called_so() -> None:

@@ -123,7 +123,8 @@ def run(
         return ExitCode.SERVER
     stamp = time.strftime("%Y-%m-%dT%H-%M-%S-", time.localtime(found.began))
     folder = reserved_folder(Path(reports), f"{stamp}{name}-find-rate")
-    found.save(folder, {"report.html": page(found)})
+    found.save(folder)  # first: no fault of a chart may lose minutes of load
+    (folder / "report.html").write_text(page(found), encoding="utf-8")
     print("\n".join(told(found)))
     print(f"  report: {folder / 'report.html'}")
     return _CODES[found.verdict]

@@ -162,7 +162,7 @@ class RateSearch:
             spread += f", which was cut after {len(self.probes)} rates: the limit may lie elsewhere"
         return f"{found.rate:,.0f}/s hold {slo} ({spread})"
 
-    def save(self, folder: str | PathLike[str], pages: Mapping[str, str] = {}) -> Path:
+    def save(self, folder: str | PathLike[str]) -> Path:
         """Write the folder, which must be new or empty, and return its path."""
         target = empty_folder(folder)
         probes = [
@@ -173,7 +173,6 @@ class RateSearch:
         facts = without_address(as_json("search", kept))
         texts = {
             "probes.csv": self.frame().to_csv(index=False),
-            **pages,
             "search.json": json.dumps(facts, indent=1) + "\n",
         }
         for name, text in texts.items():
