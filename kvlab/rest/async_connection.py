@@ -12,9 +12,8 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from kvlab.rest import protocol
-from kvlab.rest.address import RestAddress
-from kvlab.rest.connection import FAILURES, answer_of, decoded, failure, http_request
-from kvlab.rest.protocol import pauses, replies, request
+from kvlab.rest.connection import FAILURES, OverHttp, answer_of, failure, http_request
+from kvlab.rest.protocol import replies, request
 
 
 class _Stream(httpcore.AsyncNetworkStream):
@@ -43,26 +42,8 @@ class _Stream(httpcore.AsyncNetworkStream):
         return self._reader.at_eof() if info == "is_readable" else None
 
 
-class AsyncRestConnection(AbstractConnection):
+class AsyncRestConnection(OverHttp, AbstractConnection):
     """:class:`~kvlab.rest.connection.RestConnection` for asyncio; its callers set time limits."""
-
-    pauses = staticmethod(pauses)
-
-    def __init__(
-        self, *, address: RestAddress, host: str, port: int, tls: Any = None, **settings: Any
-    ) -> None:
-        super().__init__(**settings)
-        self.address, self.host, self.port, self._tls = address, host, port, tls
-        self._http: httpcore.AsyncHTTP11Connection | None = None
-        self._replies: deque[Any] = deque()
-        self._silent = False
-
-    def repr_pieces(self) -> list[tuple[str, Any]]:
-        return [("host", self.host), ("port", self.port)]
-
-    @property
-    def is_connected(self) -> bool:
-        return self._http is not None
 
     async def connect(self) -> None:
         """Open the connection, by TLS if the URL says so. Nothing is asked yet."""
@@ -105,16 +86,10 @@ class AsyncRestConnection(AbstractConnection):
     async def read_response(
         self, disable_decoding: bool = False, timeout: Any = None, **_: Any
     ) -> Any:
-        """The next reply; an error reply is raised."""
-        reply = self._replies.popleft()
-        if isinstance(reply, Exception):
-            raise reply
-        return reply if disable_decoding else decoded(self.encoder, reply)
+        return self.next_reply(disable_decoding)
 
     async def can_read(self, timeout: float = 0) -> bool:
-        """Whether a reply waits, or the server has closed the connection."""
-        closed = self._http is None or self._http.is_closed() or self._http.has_expired()
-        return bool(self._replies) or (closed and not self._silent)
+        return self.has_news
 
     async def disconnect(self, *_: Any, **__: Any) -> None:
         """Close the connection; harmless when repeated."""
@@ -122,12 +97,6 @@ class AsyncRestConnection(AbstractConnection):
         self._replies.clear()
         if http is not None:
             await http.aclose()
-
-    async def _connect(self) -> Any:
-        raise NotImplementedError  # connect() is ours
-
-    def _host_error(self) -> str:
-        return f"{self.host}:{self.port}"
 
 
 async def _joined(parts: AsyncIterable[bytes]) -> bytes | None:

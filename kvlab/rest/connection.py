@@ -56,17 +56,18 @@ def answer_of(response: Any, body: bytes | None) -> Answer:
     return Answer(response.status, kind, wait, body or b"", body is not None)
 
 
-class RestConnection(AbstractConnection):
-    """One kept HTTP connection; ``send_packed_command`` takes what a server reads on TCP."""
+class OverHttp:
+    """What connections for threads and for asyncio have in common."""
 
     pauses = staticmethod(pauses)
+    encoder: Any
 
     def __init__(
         self, *, address: RestAddress, host: str, port: int, tls: Any = None, **settings: Any
     ) -> None:
         super().__init__(**settings)
         self.address, self.host, self.port, self._tls = address, host, port, tls
-        self._http: httpcore.HTTP11Connection | None = None
+        self._http: Any = None
         self._replies: deque[Any] = deque()
         self._silent = False
 
@@ -76,6 +77,30 @@ class RestConnection(AbstractConnection):
     @property
     def is_connected(self) -> bool:
         return self._http is not None
+
+    @property
+    def has_news(self) -> bool:
+        """Whether a reply waits, or the server has closed the connection."""
+        # After a lost answer there are no news: its connection is closed on our side.
+        closed = self._http is None or self._http.is_closed() or self._http.has_expired()
+        return bool(self._replies) or (closed and not self._silent)
+
+    def next_reply(self, disable_decoding: bool) -> Any:
+        """The next reply; an error reply is raised."""
+        reply = self._replies.popleft()
+        if isinstance(reply, Exception):
+            raise reply
+        return reply if disable_decoding else decoded(self.encoder, reply)
+
+    def _connect(self) -> Any:
+        raise NotImplementedError  # connect() is ours
+
+    def _host_error(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+class RestConnection(OverHttp, AbstractConnection):
+    """One kept HTTP connection; ``send_packed_command`` takes what a server reads on TCP."""
 
     def connect(self) -> None:
         """Open the connection, by TLS if the URL says so. Nothing is asked yet."""
@@ -113,17 +138,10 @@ class RestConnection(AbstractConnection):
         self._replies = deque(replies(asked, answer_of(response, body)))
 
     def read_response(self, disable_decoding: bool = False, **_: Any) -> Any:
-        """The next reply; an error reply is raised."""
-        reply = self._replies.popleft()
-        if isinstance(reply, Exception):
-            raise reply
-        return reply if disable_decoding else decoded(self.encoder, reply)
+        return self.next_reply(disable_decoding)
 
     def can_read(self, timeout: float = 0) -> bool:
-        """Whether a reply waits, or the server has closed the connection."""
-        # After a lost answer there are no news: its connection is closed on our side.
-        closed = self._http is None or self._http.is_closed() or self._http.has_expired()
-        return bool(self._replies) or (closed and not self._silent)
+        return self.has_news
 
     def disconnect(self, *_: Any, **__: Any) -> None:
         """Close the connection; harmless when repeated."""
@@ -131,12 +149,6 @@ class RestConnection(AbstractConnection):
         self._replies.clear()
         if http is not None:
             http.close()
-
-    def _connect(self) -> Any:
-        raise NotImplementedError  # connect() is ours
-
-    def _host_error(self) -> str:
-        return f"{self.host}:{self.port}"
 
 
 def _joined(parts: Iterable[bytes]) -> bytes | None:
