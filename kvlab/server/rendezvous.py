@@ -57,10 +57,6 @@ class Place:
     def supervisor_log(self) -> Path:
         return self.directory / "supervisor.log"
 
-    @property
-    def server_log(self) -> Path:
-        return self.directory / "server.log"
-
 
 def default_directory(kind: str = SERVER) -> Path:
     """KVLAB_RUNTIME_DIR, or ``/tmp/kvlab-<user id>``: one place for one user.

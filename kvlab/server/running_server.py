@@ -218,9 +218,9 @@ def identify(client: redis.Redis) -> tuple[str, str]:
     return "redis", str(info["redis_version"])
 
 
-def last_lines(text: str, count: int = 8) -> str:
+def last_lines(text: str) -> str:
     """The end of a log, indented, for an error message."""
-    lines = text.strip().splitlines()[-count:] or ["(its log is empty)"]
+    lines = text.strip().splitlines()[-8:] or ["(its log is empty)"]
     return "\n".join(f"    {line}" for line in lines)
 
 

@@ -21,18 +21,19 @@ FIVE = ("A:door", "B:door", "C:door", "D:door", "E:door")
 Node = tuple[Any, str]
 """A redis-py client, and the key of the lock on its server."""
 
+TTL = 10  # seconds
 _RELEASE = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0"""
 
 
-def acquire(nodes: Sequence[Node], token: str, ttl: int = 10) -> float | None:
+def acquire(nodes: Sequence[Node], token: str) -> float | None:
     """The seconds for which a majority of the nodes has given the lock; None if it has not."""
     began = time.monotonic()
     votes = 0
     for client, key in nodes:
-        votes += bool(client.set(key, token, nx=True, ex=ttl))
-    left = ttl - (time.monotonic() - began)
+        votes += bool(client.set(key, token, nx=True, ex=TTL))
+    left = TTL - (time.monotonic() - began)
     if votes > len(nodes) / 2 and left > 0:
         return left
     release(nodes, token)

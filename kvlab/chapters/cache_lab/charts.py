@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -80,19 +80,15 @@ def _points(axes: Axes, place: int, rows: pd.Series, *, named: bool) -> None:
 
 
 def by_size(
-    curves: Mapping[str, Mapping[int, float]],
-    measured: Mapping[str, Measured],
-    *,
-    title: str,
-    theory: Sequence[str] = ("Che's LRU",),
+    curves: Mapping[str, Mapping[int, float]], measured: Mapping[str, Measured], *, title: str
 ) -> Figure:
     """Miss ratio by number of items: a line for each theory, a point for each measured cache."""
     with drawing(title) as (figure, axes):
         labels = []
         for i, (name, curve) in enumerate(curves.items()):
             sizes, misses = list(curve), [1 - hit for hit in curve.values()]
-            shade = INK if name in theory else OTHERS[i % len(OTHERS)]
-            look = THEORY if name in theory else {"color": shade, "lw": 1.8}
+            shade = INK if name == "Che's LRU" else OTHERS[i % len(OTHERS)]
+            look = THEORY if name == "Che's LRU" else {"color": shade, "lw": 1.8}
             axes.plot(sizes, misses, **look)
             labels.append((misses[-1], name, shade))
         held = [one.held for one in measured.values()]

@@ -55,11 +55,11 @@ class Theory:
     che: float | None = None
 
 
-def theory(keys: Keys, held: int, most: int, *, zipf: bool = False, warm: int = WARM) -> Theory:
+def theory(keys: Keys, held: int, most: int, *, zipf: bool = False) -> Theory:
     """For caches that hold ``held`` items on average and ``most`` at most."""
     che = che_lru_hit_ratio(POPULARITY.probabilities, held) if zipf else None
-    lru = lru_curve(keys, [held], warm=warm)[held]
-    return Theory(lru, optimum(keys, most, warm=warm), no_limit(keys, warm=warm), che)
+    lru = lru_curve(keys, [held], warm=WARM)[held]
+    return Theory(lru, optimum(keys, most, warm=WARM), no_limit(keys, warm=WARM), che)
 
 
 def four_policies(keys: Keys) -> dict[str, Measured]:

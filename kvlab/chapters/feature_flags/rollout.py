@@ -18,11 +18,11 @@ SIGMAS = 4.0
 """A fair draw exceeds this bound about once in 16,000 draws."""
 
 
-def binomial_bound(n: int, share: float, sigmas: float = SIGMAS) -> tuple[float, float]:
-    """Expected successes of ``n`` draws with chance ``share``, and ``sigmas`` deviations of it."""
+def binomial_bound(n: int, share: float) -> tuple[float, float]:
+    """Expected successes of ``n`` draws with chance ``share``, and ``SIGMAS`` deviations of it."""
     whole("n", n, 1)
     real("share", share, 0, 1)
-    return n * share, sigmas * math.sqrt(n * share * (1 - share))
+    return n * share, SIGMAS * math.sqrt(n * share * (1 - share))
 
 
 def users_in(name: str, percent: float, users: Iterable[int]) -> set[int]:

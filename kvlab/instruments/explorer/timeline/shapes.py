@@ -108,9 +108,9 @@ def widest(lines: Iterable[str], size: float = SIZE) -> float:
     return max((width_of(line, size) for line in lines), default=0.0)
 
 
-def wrapped(words: str, room: float, *, size: float = SIZE, indent: str = "  ") -> list[str]:
+def wrapped(words: str, room: float, *, indent: str = "  ") -> list[str]:
     """The words in lines no wider than ``room``, all but the first indented."""
-    columns = max(6, columns_in(room, size))
+    columns = max(6, columns_in(room))
     lines = []
     while columns_of(words) > columns:
         at = _break(words, max(fitting(words, columns), len(indent) + 1))
