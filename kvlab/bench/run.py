@@ -165,6 +165,7 @@ class BenchRun:
             "subject": row.subject,
             "peer": row.peer,
             "version": row.version,
+            "of_package": row.of_package,
             "ratio": row.compared.ratio,
             "low": row.compared.low,
             "high": row.compared.high,

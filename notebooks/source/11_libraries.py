@@ -277,22 +277,34 @@ ours = [
     if name.startswith("kvlab") and family != "cache, cold key"
 ]
 found = [explored(library, fault)[0] for library in ours for fault in columns]
+kept = [matrix.cell(cell.library, cell.fault, cell.family) for cell in found]
+same = sum(now.verdict == then.verdict for now, then in zip(found, kept, strict=True))
+print(f"{same} of {len(found)} verdicts are those of the kept matrix")
 now = pd.DataFrame(found)
 now.pivot(index=["family", "library"], columns="fault", values="verdict")[columns]
-
-# %%
-pairs = [(cell, matrix.cell(cell.library, cell.fault, cell.family)) for cell in found]
-same = sum(cell.verdict == before.verdict for cell, before in pairs)
-print(f"{same} of {len(pairs)} verdicts are those of the kept matrix")
 
 # %% [markdown]
 # The authors of the promises are the authors of kvlab. So a row that holds is what you should
 # expect, and it is no proof of quality. A promise of your own may break it. Section 9 says how to ask.
 #
-# ## 7. A whole request
+# ## 7. A call, and a whole request
 #
-# A request of a web page asks a limiter, a session, the flags and a cache. Four good libraries do
-# not know each other, so their round trips add up.
+# `kvlab bench` measures kvlab and a library in turns, and keeps each run in a folder. The repository
+# keeps one run, and pandas reads it. `ratio` is the time of kvlab, measured by that of the library: 0.5
+# is half of it. `low` and `high` are the ends of its interval. Where `differs` is False, no difference
+# was seen.
+#
+# These calls go to a server on the same machine. A request of a web page asks a limiter, a session, the
+# flags and a cache, and a server that is farther away. Four good libraries do not know each other, so
+# their round trips add up.
+
+# %%
+from kvlab.bench import BenchRun
+from kvlab.chapters.libraries.kept_bench import kept_folder
+
+calls = BenchRun.load(kept_folder()).frame()
+shown = ["peer", "version", "ratio", "low", "high", "differs"]
+calls[calls["of_package"]].set_index(["benchmark", "case"])[shown].round(2)
 
 # %% tags=["predict"]
 ratio = predict(

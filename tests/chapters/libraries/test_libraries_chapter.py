@@ -14,12 +14,15 @@ from benchmarks.libraries.explored import explored
 from benchmarks.libraries.promised import QUOTES, unfounded
 from benchmarks.libraries.promises import FAULTS
 from benchmarks.studies.explored_libraries import LIBRARIES
+from kvlab.bench import BenchRun
 from kvlab.bench.matrix import VERDICTS, Cell, Matrix
 from kvlab.chapters.libraries.broken_runs import BrokenRuns, broken_runs
+from kvlab.chapters.libraries.kept_bench import kept_folder
 from kvlab.chapters.libraries.race_matrix import SIGNS, kept_matrix, race_matrix, unbroken, words_of
 from kvlab.chapters.libraries.whole_request import kept_requests, totals, whole_request_chart
 from kvlab.errors import InvalidArgument
 from kvlab.instruments.palette import ON_TINT, TINTS
+from kvlab.workshop import bench_figures, readme
 
 MATRIX = kept_matrix()
 
@@ -122,3 +125,13 @@ def test_a_whole_request_is_one_round_trip_against_five() -> None:
     trips = totals(frame)["round_trips"]
     assert trips.to_dict("list") == {"peers": [5, 5, 5], "kvlab": [1, 1, 1]}
     assert len(whole_request_chart(frame).axes) == 3
+
+
+def test_the_readme_and_the_chapter_have_the_figures_of_the_kept_bench() -> None:
+    run = BenchRun.load(kept_folder())
+    text = (readme.ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme.replaced(text, "bench", bench_figures.table(run)) == text
+    frame = run.frame()
+    assert list(frame["of_package"]) == [row.of_package for row in run.rows]
+    assert not run.failed
+    assert not run.absent
