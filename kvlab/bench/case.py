@@ -174,3 +174,9 @@ def opened(url: str) -> Kv:
     of the executor, which is for the calls by hand, is as :func:`fair` says.
     """
     return connect(fair(url)).within("bench").within(secrets.token_hex(4))
+
+
+def cleared(kv: Kv) -> None:
+    """Remove the namespace of a benchmark, and the keys of peers, who put words before it."""
+    for key in kv.client.scan_iter(f"*{kv.prefix}*", 1_000):
+        kv.client.unlink(key)

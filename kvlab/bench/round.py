@@ -32,7 +32,7 @@ from itertools import islice
 from typing import Any
 
 from kvlab import Key, Op
-from kvlab.bench.case import Bench, Case, Peer, opened
+from kvlab.bench.case import Bench, Case, Peer, cleared, opened
 from kvlab.bench.run import CONTROL, Row, Turn
 from kvlab.instruments.measure.machine import environment
 from kvlab.instruments.measure.turns import orders
@@ -158,7 +158,7 @@ def play(settings: Settings, say: Say) -> None:
         measured, absent = list[Measured](), list[str]()
         for name in (CONTROL, *settings.benchmarks):
             kv = stack.enter_context(opened(url))
-            stack.callback(kv.clear)
+            stack.callback(cleared, kv)
             bench = Bench(url, kv, stack, runner, settings.short, absent)
             try:
                 make = controls if name == CONTROL else import_module(f"benchmarks.{name}").cases

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from kvlab import Key, Kv, Op
 from kvlab.bench import Bench, BenchRun, runner
-from kvlab.bench.case import opened
+from kvlab.bench.case import cleared, opened
 from kvlab.bench.round import Measured
 from kvlab.cli import app
 from kvlab.errors import InvalidArgument
@@ -87,7 +87,7 @@ def test_each_benchmark_measures_every_side_once(
     for constant in {"BURST", "USERS", "WATCHERS", "LOADED"} & {*vars(module)}:
         monkeypatch.setattr(module, constant, 20)
     with opened(server.url) as kv, ExitStack() as stack:
-        stack.callback(kv.clear)
+        stack.callback(cleared, kv)
         loop = stack.enter_context(asyncio.Runner())
         bench = Bench(server.url, kv, stack, loop, short=True)
         cases = [Measured(name, case, seed=1) for case in module.cases(bench)]
@@ -110,8 +110,13 @@ def test_two_benchmarks_on_one_server_do_not_meet(
         kv.run(write)
         other.run(write)
         one.run(write)
-        assert one.clear() == 1
+        peers = [f"LIMITS:{space.prefix}k" for space in (one, other)]  # as a peer names its keys
+        for name in peers:
+            one.client.set(name, "v", ex=60)
+        cleared(one)
         assert (kv.run(read), one.run(read), other.run(read)) == (1, 0, 1)
+        assert [one.client.exists(name) for name in peers] == [0, 1]
+        cleared(other)
 
 
 def test_the_command_measures_keeps_and_compares(
