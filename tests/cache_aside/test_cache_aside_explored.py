@@ -3,65 +3,31 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 import pytest
-
-from kvlab import CacheAside, NaiveCacheAside
-from kvlab.instruments import ClientCrashed, Story, World, explore, replay
-from kvlab.instruments.explorer.stepped_row import SteppedRow
-
-EVERY = {
-    "crashes": True,
-    "lost_replies": True,
-    "lost_requests": True,
-    "expiries": True,
-    "script_flushes": True,
-}
-TTL, LEASE = 300, 10
-
-db = SteppedRow()
-cache = CacheAside("users", TTL, jitter=0, early=0, lease=LEASE)
-# Renews whenever the load took two microseconds, which one round trip does.
-eager = CacheAside(
-    "users", 60, jitter=0, early=1e6, lease=LEASE, random=lambda: math.nextafter(1, 0)
+from support import EVERY
+from support.stepped_cache import (
+    LEASE,
+    TTL,
+    cache,
+    change,
+    db,
+    explored,
+    naive_read,
+    read,
+    renew,
 )
+
+from kvlab import NaiveCacheAside
+from kvlab.instruments import ClientCrashed, World, replay
+
 ENTRY, HELD = b"kv:cache:users:{k}:entry", b"kv:cache:users:{k}:lease"
-
-
-def naive_read(kv: Any) -> Any:
-    return NaiveCacheAside(kv).get("k", db.read)
 
 
 def naive_change(kv: Any) -> None:
     db.write()
     NaiveCacheAside(kv).invalidate("k")
-
-
-def read(kv: Any) -> Any:
-    return kv.run(cache.fetch("k", db.read))
-
-
-def renew(kv: Any) -> Any:
-    """A reader who finds that the entry is due."""
-    return kv.run(eager.fetch("k", db.read))
-
-
-def change(kv: Any) -> None:
-    db.write()
-    kv.run(cache.invalidate("k"))
-
-
-def filled(kv: Any) -> None:
-    """The row is cached when the run begins."""
-    db.reset()
-    kv.run(cache.fill("k", kv.run(cache.read("k")).lease, db.row))
-
-
-def explored(*clients: Any, **options: Any) -> Story:
-    setup = filled if renew in clients else db.reset
-    return explore(clients, setup=setup, progress=False, **options)
 
 
 def crashed(world: World) -> list[bool]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from redis.exceptions import LockNotOwnedError
+from support import EVERY
 
 from kvlab import Held, Lock, NaiveLock, fenced_get, fenced_set
 from kvlab.errors import LockLost, LockNotAcquired
@@ -14,13 +15,6 @@ from kvlab.instruments import ClientCrashed, Story, World, explore, replay, step
 
 LOCK = Lock("orders", 10)
 KEY, HELD = b"lock:orders", b"kv:lock:{orders}:held"
-EVERY = {
-    "crashes": True,
-    "lost_replies": True,
-    "lost_requests": True,
-    "expiries": True,
-    "script_flushes": True,
-}
 
 
 def expiries(world: World, key: bytes = HELD) -> int:

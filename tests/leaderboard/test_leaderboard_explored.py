@@ -6,18 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from support import EVERY
 
 from kvlab import Entry, Leaderboard, NaiveLeaderboard
 from kvlab.instruments import ClientCrashed, World, explore, replay
 
 TIES = ("first", "shared", "dense")
-EVERY = {
-    "crashes": True,
-    "lost_replies": True,
-    "lost_requests": True,
-    "expiries": True,  # of receipts: nothing else of an all-time board has a TTL
-    "script_flushes": True,
-}
 every_rule = pytest.mark.parametrize("ties", TIES)
 
 

@@ -17,6 +17,10 @@ import redis.asyncio
 from kvlab import AsyncKv, Kv, Op
 from kvlab.rest.clients import async_rest_client
 
+EVERY = dict.fromkeys(
+    ("crashes", "lost_replies", "lost_requests", "expiries", "script_flushes"), True
+)
+"""Faults of ``explore``; of an all-time leaderboard only receipts can expire."""
 ENGINES = ("valkey", "redis-6.2", "redis", "fakeredis")
 
 

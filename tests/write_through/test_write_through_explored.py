@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 import pytest
+from support import EVERY
+from support.stepped_cache import TTL, cache, change, db, explored, naive_read, read, renew
 
-from kvlab import CacheAside, NaiveCacheAside, NaiveWriteThrough, Saved, WriteThrough
-from kvlab.instruments import ClientCrashed, Story, World, explore, replay
-from kvlab.instruments.explorer.stepped_row import SteppedRow
+from kvlab import NaiveWriteThrough, Saved, WriteThrough
+from kvlab.instruments import ClientCrashed, World, replay
 
-EVERY = {
-    "crashes": True,
-    "lost_replies": True,
-    "lost_requests": True,
-    "expiries": True,
-    "script_flushes": True,
-}
-TTL = 300
-
-db = SteppedRow()
-cache = CacheAside("users", TTL, jitter=0, early=0)
-# Renews whenever the load took two microseconds, which one round trip does.
-eager = CacheAside("users", 60, jitter=0, early=1e6, random=lambda: math.nextafter(1, 0))
 users = WriteThrough(cache)
 VERSION = b"kv:cache:users:{k}:version"
-
-
-def naive_read(kv: Any) -> Any:
-    return NaiveCacheAside(kv).get("k", db.read)
 
 
 def naive_save(kv: Any) -> Any:
@@ -41,17 +24,8 @@ def naive_remove(kv: Any) -> None:
     NaiveWriteThrough(kv).remove("k", db.delete)
 
 
-def read(kv: Any) -> Any:
-    return kv.run(cache.fetch("k", db.read))
-
-
 def read_versioned(kv: Any) -> Any:
     return kv.run(users.fetch("k", db.read_versioned))
-
-
-def renew(kv: Any) -> Any:
-    """A reader who finds that the entry is due."""
-    return kv.run(eager.fetch("k", db.read))
 
 
 def save(kv: Any) -> Any:
@@ -62,26 +36,9 @@ def remove(kv: Any) -> Any:
     return kv.run(users.remove("k", db.delete))
 
 
-def change(kv: Any) -> None:
-    """A write that goes past ``save``, with the invalidation after it."""
-    db.write()
-    kv.run(cache.invalidate("k"))
-
-
 def save_and_invalidate(kv: Any) -> None:
     save(kv)
     kv.run(cache.invalidate("k"))
-
-
-def filled(kv: Any) -> None:
-    """The row is cached when the run begins."""
-    db.reset()
-    kv.run(cache.fill("k", kv.run(cache.read("k")).lease, db.row))
-
-
-def explored(*clients: Any, **options: Any) -> Story:
-    setup = filled if renew in clients else db.reset
-    return explore(clients, setup=setup, progress=False, **options)
 
 
 def names(given: Any) -> str | None:
