@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import redis
-from support import SteppedClock, twin
+from support import SteppedClock, cancelled_amid, twin
 
 from kvlab import CacheAside, Key, Kv, Lookup, NaiveCacheAside, Op, WriteThrough
 from kvlab.cache_aside.cache import READ
@@ -520,21 +520,7 @@ def test_a_late_fill_does_not_land_under_the_next_lease(stepped: tuple[Kv, Stepp
 
 
 def test_a_cancelled_leader_gives_the_lease_back(kv: Kv) -> None:
-    async def main() -> None:
-        async with twin(kv) as akv:
-            loading = asyncio.Event()
-
-            async def stuck() -> Any:
-                loading.set()
-                await asyncio.Event().wait()
-
-            task = asyncio.create_task(akv.run(steady.fetch("k", stuck)))
-            await loading.wait()
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-
-    asyncio.run(main())
+    cancelled_amid(kv, lambda stuck: steady.fetch("k", stuck))
     assert ttls(kv) == {}
 
 

@@ -105,6 +105,26 @@ def twin(kv: Kv, **settings: Any) -> AsyncKv:
     return AsyncKv(client, prefix=kv.prefix, **settings)
 
 
+def cancelled_amid(kv: Kv, op: Callable[[Callable[[], Any]], Any]) -> None:
+    """Run ``op(load)`` on asyncio, and cancel it amid its load, which does not end."""
+
+    async def main() -> None:
+        loading = asyncio.Event()
+
+        async def load() -> None:
+            loading.set()
+            await asyncio.Event().wait()
+
+        async with twin(kv) as akv:
+            task = asyncio.create_task(akv.run(op(load)))
+            await loading.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(main())
+
+
 def own_road(client: Any) -> Any:
     """The client, whose connections have a send of their own from now on."""
     pool = client.connection_pool

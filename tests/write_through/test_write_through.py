@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from support import SteppedClock, twin
+from support import SteppedClock, cancelled_amid
 
 from kvlab import CacheAside, Fill, Key, Kv, NaiveWriteThrough, Op, Removed, Saved, WriteThrough
 from kvlab.errors import InvalidArgument, NotJson, OutcomeUnknown, ServerUnavailable
@@ -337,22 +337,7 @@ def test_a_server_out_of_memory_forgets_the_old_row() -> None:
 
 def test_a_cancelled_write_forgets_what_is_cached(kv: Kv) -> None:
     kv.run(cache.fetch("k", lambda: "stale"))
-
-    async def main() -> None:
-        async with twin(kv) as akv:
-            writing = asyncio.Event()
-
-            async def stuck() -> Any:
-                writing.set()
-                await asyncio.Event().wait()
-
-            task = asyncio.create_task(akv.run(users.save("k", stuck)))
-            await writing.wait()
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-
-    asyncio.run(main())
+    cancelled_amid(kv, lambda stuck: users.save("k", stuck))
     assert kv.run(cache.fetch("k", lambda: "loaded")) == "loaded"
 
 
