@@ -283,30 +283,33 @@ RESULTS |= {"AdmissionVerdict", "DenialVerdict", "HistoryVerdict", "ScoreVerdict
 NO_ARGUMENTS = {"Recorder", "ALL_FAULTS", "charts", "theory"}
 
 
-def shown(wrong: object) -> str:
-    """The value without an address, which differs from one worker to the other."""
-    return re.sub(" at 0x[0-9a-f]+", "", repr(wrong))[:30]
-
-
 EACH = [
-    pytest.param(case, name, wrong, id=f"{case}({name}={shown(wrong)})")
+    pytest.param(case, name, all_wrong, id=f"{case}({name})")
     for case, (_, _, arguments) in CASES.items()
     for name, all_wrong in arguments.items()
-    for wrong in all_wrong
 ]
 
 
-@pytest.mark.parametrize(("case", "name", "wrong"), EACH)
-def test_it_is_refused_by_name(case: str, name: str, wrong: Any) -> None:
+def refusal(case: str, name: str, wrong: Any) -> str:
     call, right, _ = CASES[case]
-    if case == "Gate" and wrong is None:
-        return  # one of before and after is None
-    if case in ("explore", "replay") and wrong is None and name in ("client_options", "url"):
-        return
     given = right | ({"before": "GET"} if case == "Gate" and name != "after" else {})
-    with pytest.raises(InvalidArgument, match=name) as refused:
+    try:
         call(**given | {name: wrong})
-    assert isinstance(wrong, list | dict | tuple | str) or f"{wrong!r:.20}" in str(refused.value)
+    except InvalidArgument as refused:
+        return str(refused)
+    return "taken"
+
+
+@pytest.mark.parametrize(("case", "name", "all_wrong"), EACH)
+def test_it_is_refused_by_name(case: str, name: str, all_wrong: tuple[Any, ...]) -> None:
+    for wrong in all_wrong:
+        if wrong is None and case == "Gate":
+            continue  # one of before and after is None
+        if wrong is None and case in ("explore", "replay") and name in ("client_options", "url"):
+            continue
+        said = refusal(case, name, wrong)
+        assert re.search(name, said), repr(wrong)
+        assert isinstance(wrong, list | dict | tuple | str) or f"{wrong!r:.20}" in said
 
 
 @pytest.mark.parametrize(
