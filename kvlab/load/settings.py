@@ -93,7 +93,11 @@ class LoadSettings:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """The settings that ``to_dict`` wrote."""
+        """The settings that ``to_dict`` wrote. InvalidArgument for those of another class."""
+        if strange := {field.name for field in fields(cls)} ^ {*data}:
+            raise InvalidArgument(
+                f"the master runs another load test, or another kvlab: {', '.join(sorted(strange))}"
+            )
         return cls(**data)
 
     def to_dict(self) -> dict[str, Any]:

@@ -9,10 +9,13 @@ import gevent
 import pytest
 from support.load_samples import limiter_settings
 
+from kvlab.errors import InvalidArgument
 from kvlab.load.evidence import Evidence
+from kvlab.load.leaderboard.settings import BoardSettings
 from kvlab.load.process import Phases, Process
 from kvlab.load.pulse import Pulse
 from kvlab.load.rate_limiter.decisions import Decisions
+from kvlab.load.rate_limiter.settings import LimiterSettings
 
 
 class Clock:
@@ -229,3 +232,10 @@ def test_a_pulse_tells_how_late_timers_are_and_how_busy_the_core_is() -> None:
     pulse.measure(lates.append)
     assert (pulse.busiest, pulse.latest) == pytest.approx((0.9, 0.015))
     assert lates == pytest.approx([0.0] * 4 + [0.015] * 2)
+
+
+def test_settings_of_another_load_test_are_refused_by_name() -> None:
+    sent = limiter_settings().to_dict()
+    assert LimiterSettings.from_dict(sent) == limiter_settings()
+    with pytest.raises(InvalidArgument, match="another load test, or another kvlab"):
+        BoardSettings.from_dict(sent)

@@ -6,6 +6,8 @@ end. A master without the evidence of every worker gives no verdict.
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,8 +16,10 @@ import gevent
 from locust.env import Environment
 from locust.runners import STATE_MISSING, MasterRunner
 
+from kvlab.errors import InvalidArgument
 from kvlab.load.evidence import Evidence
 from kvlab.load.generator.user import end_process
+from kvlab.load.options import ExitCode
 from kvlab.load.process import WARM_UP, Phases, Process, process_of, share
 from kvlab.load.settings import LoadSettings
 from kvlab.load.verdict import LoadTest
@@ -54,7 +58,11 @@ class Worker:
     def on_test_start(self, **_: Any) -> None:
         """Begin a run with the settings that the master has sent."""
         options: Any = self._environment.parsed_options
-        settings = self._test.settings.from_dict(options.kvlab_settings)
+        try:
+            settings = self._test.settings.from_dict(options.kvlab_settings)
+        except InvalidArgument as problem:
+            print(f"kvlab: {problem}", file=sys.stderr, flush=True)
+            os._exit(ExitCode.USAGE)  # Locust would go on, and its users are others
         evidence = Evidence(self._test.facts(settings), settings.interval)
         process = Process(settings, evidence)
         self._has_ended, self._is_spared = False, True
