@@ -94,10 +94,11 @@ class AnswerTooLarge(OutcomeUnknown, redis.exceptions.ResponseError):
 class ServerRefused(KvlabError, redis.exceptions.ResponseError):
     """The server answered with an error; ``code`` is the server's word (NOAUTH, OOM, WRONGTYPE …).
 
-    The command had no effect, unless a script failed halfway. It is also redis-py's
-    ``ResponseError``, so that existing handlers keep working. With a code of ``CANNOT_SERVE`` it
-    is a :class:`CannotServe`, however it is made. ``retry_after``: the seconds that a store behind
-    HTTP asks to wait, 0.0 when it does not say.
+    The command had no effect, unless a script failed halfway, or this is the refusal of a retry and
+    the first attempt lost its answer. It is also redis-py's ``ResponseError``, so that existing
+    handlers keep working. With a code of ``CANNOT_SERVE`` it is a :class:`CannotServe`, however it
+    is made. ``retry_after``: the seconds that a store behind HTTP asks to wait, 0.0 when the store
+    does not say.
     """
 
     retry_after = 0.0

@@ -188,15 +188,12 @@ class Exchange:
             fate = OutcomeUnknown(f"ran one by one, MULTI was refused: {opened}")
         return [r if isinstance(r, Exception) else fate for r in queued]
 
-    @property
-    def lost(self) -> bool:
-        """Whether some op had no answer."""
-        return any(isinstance(r, ServerUnavailable | OutcomeUnknown) for r in self.results)
-
     def finished(self) -> list[Any]:
         """The results, with the fallbacks of the ops that have one."""
         for i, result in enumerate(self.results):
             if isinstance(result, Outage):
+                if i in self._sent and isinstance(result, CannotServe):  # the retry; the first?
+                    result = OutcomeUnknown(f"sent, but no answer came; then refused: {result}")
                 self.results[i] = fallen_back(self.ops[i], result)
         return self.results
 

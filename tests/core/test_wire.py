@@ -19,6 +19,7 @@ from redis.exceptions import (
     BusyLoadingError,
     ExecAbortError,
     NoScriptError,
+    ReadOnlyError,
     ResponseError,
 )
 
@@ -309,6 +310,10 @@ def test_once_sent_it_stays_unknown_though_the_server_is_gone() -> None:
         play.run(READ)
     refused = Play(([], LOST), ServerRefused("NOAUTH"))
     with pytest.raises(OutcomeUnknown):
+        refused.run(READ)
+    demoted = ReadOnlyError("You can't write against a read only replica", status_code="READONLY")
+    refused = Play(([], LOST), replied(demoted), replied(demoted))
+    with pytest.raises(OutcomeUnknown, match="READONLY"):  # the first may have run
         refused.run(READ)
 
 
