@@ -192,8 +192,8 @@ class Exchange:
         """The results, with the fallbacks of the ops that have one."""
         for i, result in enumerate(self.results):
             if isinstance(result, Outage):
-                if i in self._sent and isinstance(result, CannotServe):  # the retry; the first?
-                    result = OutcomeUnknown(f"sent, but no answer came; then refused: {result}")
+                if i in self._sent and not isinstance(result, OutcomeUnknown):  # of a retry
+                    result = OutcomeUnknown(f"sent, but no answer came; the retry: {result}")
                 self.results[i] = fallen_back(self.ops[i], result)
         return self.results
 

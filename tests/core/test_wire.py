@@ -315,6 +315,11 @@ def test_once_sent_it_stays_unknown_though_the_server_is_gone() -> None:
     refused = Play(([], LOST), replied(demoted), replied(demoted))
     with pytest.raises(OutcomeUnknown, match="READONLY"):  # the first may have run
         refused.run(READ)
+    twice = Op(COUNT, Key("n"), idempotent=True)
+    missing = NoScriptError("No matching script", status_code="NOSCRIPT")
+    cut = Play(([], LOST), ([missing], LOST), deadline=PAUSE * 1.5)
+    results = cut.run(twice, READ, return_exceptions=True)
+    assert [type(r) for r in results] == [OutcomeUnknown] * 2
 
 
 def test_of_a_batch_that_is_cut_the_answered_part_is_known() -> None:
