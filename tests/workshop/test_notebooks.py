@@ -39,10 +39,12 @@ SMALLER: dict[str, dict[str, str]] = {
         "* 2, setup=db.reset, invariant=one_load)\ntable": (
             "* 2, setup=db.reset, invariant=one_load, max_schedules=50)\ntable"
         ),
+        "faults=ALL_FAULTS,": "faults=ALL_FAULTS, max_schedules=100,",
         "read_cold_key(64": "read_cold_key(24",
         "rate=400, duration=10": "rate=400, duration=8",
     },
     "02_write_through": {"pause=0.005, duration=2.25": "pause=0.005, duration=1.2"},
+    "03_rate_limiting": {'"reduce": True}': '"reduce": True, "max_schedules": 60}'},
     "04_sessions": {
         "turns=5, count=500": "turns=3, count=150",
         "users=80, seconds=4.4": "users=30, seconds=4.4",
