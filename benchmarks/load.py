@@ -22,7 +22,7 @@ import sys, time
 import redis
 from kvlab import SlidingWindowLog
 from kvlab.core.wire import encode
-url, seconds = sys.argv[1], float(sys.argv[2])
+url, seconds = sys.stdin.read(), float(sys.argv[1])
 client = redis.Redis.from_url(url)
 op = SlidingWindowLog("load", 10, 1.0).hit("bare")
 _, sha, *rest = encode(op, "bare:")
@@ -37,8 +37,9 @@ print(calls / seconds)
 
 def bare(url: str) -> float:
     """Calls a second of a plain redis-py loop, in a process of its own."""
-    command = [sys.executable, "-c", BARE, url, str(SECONDS)]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    command = [sys.executable, "-c", BARE, str(SECONDS)]
+    done = subprocess.run(command, input=url, capture_output=True, text=True, check=True)
+    return float(done.stdout)
 
 
 def locust(url: str, processes: int = 1) -> float:

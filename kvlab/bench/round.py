@@ -9,7 +9,8 @@ reply. A core that sleeps takes its time to wake, in a virtual machine as long a
 loopback; a core on which anything else runs does not sleep. So the ratio of two clients would
 depend on the machine's other work. A long case, which may have many clients, has all cores.
 
-    python -m kvlab.bench.round SETTINGS    one JSON object a line: what was done, then the turns
+    python -m kvlab.bench.round    reads its settings, one line of JSON; then says, a line for each
+                                   JSON object, what was done and what the turns measured
 """
 
 from __future__ import annotations
@@ -211,16 +212,16 @@ def _turn_of(one: Measured, settings: Settings, turn: int, say: Say) -> None:
 
 
 def main() -> None:
-    """Play the round that the argument describes. The process ends when its input ends.
+    """Play the round that the first line of input describes. The process ends when its input ends.
 
     It ends in order by SIGTERM alone, which its parent sends after Ctrl-C too.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    settings = Settings(**json.loads(sys.stdin.readline()))
     threading.Thread(target=_end_with_parent, daemon=True).start()
     lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a peer prints must not stand among our lines
-    settings = Settings(**json.loads(sys.argv[1]))
 
     def say(facts: Mapping[str, Any]) -> None:
         lines.write(json.dumps(facts) + "\n")

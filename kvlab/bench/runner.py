@@ -125,7 +125,7 @@ def _too_few(rows: Sequence[Row], lost: Mapping[tuple[str, str], str]) -> dict[s
 def _played(plan: Plan, settings: Settings) -> Iterator[dict[str, Any]]:
     """What the process of one round says. The process ends when we end."""
     path = os.pathsep.join(filter(None, [str(plan.root), os.environ.get("PYTHONPATH")]))
-    command = [sys.executable, "-m", "kvlab.bench.round", json.dumps(asdict(settings))]
+    command = [sys.executable, "-m", "kvlab.bench.round"]
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8") as errors,
         subprocess.Popen(
@@ -137,8 +137,12 @@ def _played(plan: Plan, settings: Settings) -> Iterator[dict[str, Any]]:
             env=os.environ | {"PYTHONPATH": path},
         ) as child,
     ):
+        assert child.stdin is not None
         assert child.stdout is not None
         try:
+            # Every user of the machine can read the arguments, and a URL may have a password.
+            child.stdin.write(json.dumps(asdict(settings)) + "\n")
+            child.stdin.flush()
             for line in child.stdout:
                 yield json.loads(line)
         except BaseException:
