@@ -243,6 +243,20 @@ def test_a_broken_url_of_the_environment_is_named(
     assert said.startswith("kvlab: environment variable KVLAB_URL: not a Redis URL")
 
 
+def test_a_server_that_lets_nobody_in_is_named(
+    typed: Callable[[str], tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with engines.start("valkey", options={"requirepass": "sesame"}) as server:
+        url = f"redis://:wrong@127.0.0.1:{server.port}"
+        monkeypatch.setenv("KVLAB_URL", url)
+        for words in ("lab --no-browser", "room --port 0", "rest --port 0", "reset --yes"):
+            status, said = typed(words)
+            assert (status, said.count("\n")) == (1, 1)
+            assert said.startswith("kvlab: WRONGPASS ")
+            assert said.endswith("; correct KVLAB_URL\n")
+        assert typed(f"room --port 0 --server {url}")[1].endswith("; correct --server\n")
+
+
 @pytest.mark.parametrize("answer", ["n\n", ""])
 def test_a_no_is_no_interrupt(
     typed: Callable[[str], tuple[int, str]], monkeypatch: pytest.MonkeyPatch, answer: str

@@ -12,7 +12,7 @@ import typer
 from kvlab import Op, connect
 from kvlab.core.checks import whole
 from kvlab.core.server_url import with_advice
-from kvlab.errors import InvalidArgument, KvlabError, ServerUnavailable
+from kvlab.errors import InvalidArgument, KvlabError, ServerRefused, ServerUnavailable
 
 PASSES_OPTIONS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 """Settings of a command that hands the options that it does not know to another program."""
@@ -34,11 +34,11 @@ def number(low: int, high: int | None = None, *, help: str) -> Any:
 
 
 def check_answers(url: str, option: str, *, allow_remote: bool | None = None) -> None:
-    """Raises KvlabError, with what to do, when the server that an option names is not reached."""
+    """Raises KvlabError, with what to do, when the server that an option names does not serve."""
     try:
         with connect(url, allow_remote=allow_remote) as kv:
             kv.run(Op("PING"))
-    except ServerUnavailable as problem:
+    except (ServerUnavailable, ServerRefused) as problem:
         raise KvlabError(with_advice(problem, option)) from None
 
 

@@ -19,7 +19,7 @@ from redis.exceptions import (
 )
 
 from kvlab.core.checks import boolean, shown, text
-from kvlab.errors import InvalidArgument, RemoteNotAllowed, ServerUnavailable
+from kvlab.errors import InvalidArgument, RemoteNotAllowed, ServerRefused, ServerUnavailable
 from kvlab.rest.address import RestAddress, is_host, is_rest
 
 REST_NAMES = (
@@ -29,6 +29,8 @@ REST_NAMES = (
 )
 """The URL of a store behind HTTPS and its token, as the environment names them."""
 
+_AT_LOGIN = ("NOAUTH", "WRONGPASS", "ERR AUTH", "ERR invalid password", "ERR DB index")
+"""How a refusal of the URL's user, password or database begins."""
 _SCHEMES = {"valkey": "redis", "valkeys": "rediss"}
 _NO_URL = (
     "not a Redis URL, which is cluster:, or begins with redis://, rediss://, valkey://, "
@@ -136,13 +138,15 @@ def name_in_use() -> str | None:
 
 
 def with_advice(problem: Exception, option: str | None = None) -> str:
-    """The words of a problem; for a server that cannot be reached also what to do.
+    """The words of a problem; for a server that cannot be reached, or entered, also what to do.
 
     ``option``: the one of a command that names the server, where it was given.
     """
+    name = name_in_use()
+    if isinstance(problem, ServerRefused) and str(problem).startswith(_AT_LOGIN):
+        return f"{str(problem).rstrip('.')}; correct {option or name or 'the URL'}"
     if not isinstance(problem, ServerUnavailable):
         return str(problem)
-    name = name_in_use()
     if option:
         to_do = f"start that server, or correct {option}"
     else:
