@@ -175,7 +175,8 @@ class RunningServer:
 
     def _wait_until_ready(self, child: Guarded) -> None:
         deadline = time.monotonic() + _START_SECONDS
-        with self.client(retry=Retry(NoBackoff(), 0), socket_timeout=1) as client:
+        quick = {"retry": Retry(NoBackoff(), 0), "socket_timeout": 1, "driver_info": None}
+        with self.client(**quick) as client:
             while time.monotonic() < deadline:
                 if child.has_ended():
                     raise ServerUnavailable(

@@ -64,8 +64,7 @@ def own_connection(
     kwargs |= {"protocol": 2, "socket_timeout": timeout, "socket_connect_timeout": timeout}
     kwargs |= {"encoding": "utf-8", "encoding_errors": "strict", "decode_responses": False}
     if "lib_name" not in kwargs and "lib_version" not in kwargs:
-        # Without it each connection reads the metadata of the package redis: 0.3 ms.
-        kwargs.setdefault("driver_info", DriverInfo())
+        kwargs.setdefault("driver_info", _driver())
     if kwargs.get("db"):  # sent by SELECT; as text for the reason that encode() says
         kwargs["db"] = str(kwargs["db"])
     kind = pool.connection_class
@@ -73,6 +72,12 @@ def own_connection(
         plain = redis.asyncio.Connection if awaited else redis.Connection
         kind = type(kind.__name__, (kind,), {"read_response": plain.read_response})
     return functools.partial(kind, **kwargs, retry=retry)
+
+
+@functools.cache
+def _driver() -> DriverInfo:
+    """As redis-py has it, which reads the metadata of its package for each connection: 2 ms."""
+    return DriverInfo()
 
 
 def _greeted(users: Any, connection: Any) -> None:

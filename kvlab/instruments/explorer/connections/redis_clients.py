@@ -122,7 +122,7 @@ class _KillablePool(_Pool):
 
 def direct(url: str) -> redis.Redis:
     """A client for the explorer's own questions."""
-    return _of(_KillablePool.from_url(url), set())
+    return _of(_KillablePool.from_url(url, driver_info=None), set())
 
 
 def plain(server: ServerSide, **options: Any) -> KvRedis:
