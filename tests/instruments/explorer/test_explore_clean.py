@@ -8,8 +8,11 @@ import functools
 import gc
 import itertools
 import secrets
+import sys
+import sysconfig
 import threading
 import time
+import types
 import uuid
 from collections.abc import Callable
 from contextvars import copy_context
@@ -359,6 +362,25 @@ def test_a_clock_is_held_by_whatever_name(name: str) -> None:
     assert {(still, slept) for _, still, slept in seen} == {(0, 60)}
     assert len({began % 2 for began, *_ in seen}) == 1
     assert now() < seen[0][0] + 30, "the real one again"
+
+
+def test_a_clock_that_an_installed_module_binds_late_is_held(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An exploration before has found no clock in the module."""
+    late: Any = types.ModuleType("late")
+    late.__file__ = f"{sysconfig.get_path('purelib')}/late.py"
+    monkeypatch.setitem(sys.modules, "late", late)
+    explore([two])
+    late.now = time.time
+
+    def client(kv: Any) -> float:
+        began: float = late.now()
+        time.sleep(60)
+        kv.incr("n")
+        return late.now() - began
+
+    assert explore([client], invariant=lambda world: world.results == [60])
 
 
 def test_what_datetime_gives_is_of_the_usual_kind() -> None:
