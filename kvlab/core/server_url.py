@@ -183,7 +183,7 @@ def _host(url: str) -> str | None:
     for pools in ("connection_class", "max_connections"):
         options.pop(pools, None)
     try:
-        kind(**options)
+        kind(**{"driver_info": None} | options)  # else redis-py reads files of its package
     except (TypeError, ValueError, RedisError):
         raise InvalidArgument("not a Redis URL: an option after its ? is unknown") from None
     check_files(given)

@@ -102,7 +102,7 @@ def examine(
 def _tried(
     promise: Promise, function: Callable[..., Any], server: RunningServer, seconds: float
 ) -> Check:
-    with server.client() as client:
+    with server.client(driver_info=None) as client:
         client.flushall()  # a trial that was stopped has left its keys
     try:
         with one_core(server.pid):
