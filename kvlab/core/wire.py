@@ -145,8 +145,7 @@ class Exchange:
             again = []  # a transaction is retried as a whole or not at all
         self.pending += again
         for i in unanswered:
-            # An op that was sent once and is not retried is unknown, not unsent.
-            self.results[i] = OutcomeUnknown(str(error)) if i in self._sent else error
+            self.results[i] = error
 
     def _may_go_again(self, i: int, unsent_again: bool) -> bool:
         if i in self._sent:
@@ -192,7 +191,8 @@ class Exchange:
         """The results, with the fallbacks of the ops that have one."""
         for i, result in enumerate(self.results):
             if isinstance(result, Outage):
-                if i in self._sent and not isinstance(result, OutcomeUnknown):  # of a retry
+                # An op that was sent once, and whose retry was not served, is unknown.
+                if i in self._sent and not isinstance(result, OutcomeUnknown):
                     result = OutcomeUnknown(f"sent, but no answer came; the retry: {result}")
                 self.results[i] = fallen_back(self.ops[i], result)
         return self.results

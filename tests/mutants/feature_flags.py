@@ -89,6 +89,16 @@ MUTANTS = (
     ),
     Mutant(
         PATTERN,
+        removed="the message before the writes: after them",
+        promise="a user who may not publish changes nothing",
+        file=COMMIT,
+        old="redis.call('PUBLISH', KEYS[2], text)\nredis.call('HSET', KEYS[1], unpack(written))",
+        new="redis.call('HSET', KEYS[1], unpack(written))\nredis.call('PUBLISH', KEYS[2], text)",
+        tests=TESTS,
+        words="may_not_publish",
+    ),
+    Mutant(
+        PATTERN,
         removed="the salt of the hash",
         promise="rollouts of different flags are independent",
         file=ROLLOUT,

@@ -64,8 +64,8 @@ MUTANTS = (
         removed="the difference between unknown and not sent",
         promise="an op that may have run is never said to be unsent",
         file=WIRE,
-        old="self.results[i] = OutcomeUnknown(str(error)) if i in self._sent else error",
-        new="self.results[i] = error",
+        old="if i in self._sent and not isinstance(result, OutcomeUnknown):",
+        new="if False:",
         tests=WIRE_TESTS,
     ),
     Mutant(
@@ -97,6 +97,16 @@ MUTANTS = (
         new="if true then",
         tests=TESTS,
         words="counters_live",
+    ),
+    Mutant(
+        PATTERN,
+        removed="the digits of a counter, in place of Lua's number",
+        promise="a counter of 64 bits comes back to the digit",
+        file=COUNT,
+        old="return redis.call('GET', KEYS[1])",
+        new="return tonumber(redis.call('GET', KEYS[1]))",
+        tests=TESTS,
+        words="64_bits_comes",
     ),
     Mutant(
         PATTERN,
