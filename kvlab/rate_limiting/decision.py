@@ -41,6 +41,8 @@ class Decision:
     * ``retry_after``: seconds until this cost fits; 0.0 when allowed, ``math.inf`` for never.
     * ``reset_after``: seconds until all units are left again, if no more are used.
     * ``at``: the server's time in Unix seconds; None when the server did not answer.
+
+    A denial is false: ``if kv.run(limiter.hit(who)):`` lets in whom the limiter lets in.
     """
 
     allowed: bool
@@ -50,6 +52,9 @@ class Decision:
     reset_after: float
     at: float | None
     policy: Policy | None = None
+
+    def __bool__(self) -> bool:
+        return self.allowed
 
     def headers(self) -> dict[str, str]:
         """Response fields: ``RateLimit-Policy`` and ``RateLimit``; ``Retry-After`` if denied.

@@ -104,6 +104,7 @@ def test_a_server_that_is_down(kind: Any, server: RunningServer) -> None:
         assert dead.run(make(outage="open").hit("k")) == opened
         closed = dead.run(make(outage="closed").peek("k"))
         assert closed == Decision(False, 10, 0, 1.0, 1.0, None, policy)
+        assert (bool(opened), bool(closed)) == (True, False), "`if kv.run(limiter.hit(k)):` asks"
         assert opened.headers() == {"RateLimit-Policy": '"api";q=10;w=60'}
         assert closed.headers() == {"RateLimit-Policy": '"api";q=10;w=60', "Retry-After": "1"}
 
