@@ -58,10 +58,7 @@ class Target:
     floor: str = BARE
 
 
-_SOCKET = (
-    "socket, kernel and server alone take the floor; they cost both the same, more on some days "
-    "than on others, and bring the ratio nearer to 1"
-)
+_SOCKET = "socket, kernel and server alone take the floor; they cost both the same"
 _TWICE = (
     "two structures are written where the peer writes one, which is the floor; the script that "
     "keeps them alike takes the rest; tried: steps of 250 and 1,000, trips of 2,000 and 8,000"
@@ -87,7 +84,7 @@ TARGETS: Mapping[tuple[str, str, str], Target] = {
     ("rate_limiting", "FixedWindow.hit", "throttled-py fixed_window"): Target(
         0.85,
         "the peer runs no script, and loses the TTL when it crashes; our script on a bare socket "
-        "takes the floor, which leaves little for building, packing and decoding",
+        "takes the floor, and to build, pack and decode an op that may be retried takes the rest",
     ),
     ("distributed_lock", "hold", "redis-py Lock"): Target(
         0.8,
@@ -154,8 +151,9 @@ def table(kept: Mapping[str, Any], boards: str) -> str:
     where = f"{facts['engine']} {facts['engine_version']}, Python {facts['python']}"
     lines += [
         "",
-        f"{kept['length']}; {where}, {facts['cpus']} CPUs, loopback. Floor: the same commands, "
-        "packed beforehand, on a bare socket, or what the row says, measured by the same peer.",
+        f"{kept['length']}; {where}, {facts['cpus']} CPUs, loopback, {facts['cores']}. Floor: the "
+        "same commands, packed beforehand, on a bare socket, or what the row says, measured by the "
+        "same peer.",
         "",
         *[f"* {figure}" for figure in (*kept["figures"], *largest(boards))],
     ]
