@@ -12,7 +12,7 @@ A process that uses pandas, matplotlib or Locust spends more than a second on im
    (``os.getppid()``).
 
 ``multiprocessing``'s forkserver does not do this: its children keep it alive, so a kernel would not
-see that we have ended, and a preload that fails is not reported.
+see that we have ended.
 
 Not promised: the hash seed of a fork differs from that of its siblings. Needs POSIX.
 """
