@@ -81,8 +81,11 @@ def controls(bench: Bench) -> Iterator[Case]:
 
 
 def undisturbed(times: Sequence[float]) -> float:
-    """The lower quartile: a busy machine only ever adds to the time of a call."""
-    return sorted(times)[len(times) // 4]
+    """The lower quartile: a busy machine only ever adds to the time of a call.
+
+    Six digits: the clock has no more, and a run that is kept has thousands of turns.
+    """
+    return float(f"{sorted(times)[len(times) // 4]:.6g}")
 
 
 class Cores:

@@ -24,8 +24,9 @@ from kvlab.instruments.progress import progress_bar
 ROUNDS, TURNS, PIECES = 6, 32, 14
 SHORT_ROUNDS, SHORT_TURNS, SHORT_PIECES = 4, 8, 14
 _SAID_EVERY = 10.0
-_LEAVING = 10.0
 """Seconds between two lines of progress where no bar can be shown."""
+_LEAVING = 10.0
+"""Seconds in which a round that we end may remove its keys."""
 
 
 @dataclass(frozen=True, slots=True)
