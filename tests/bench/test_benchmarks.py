@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
+import sys
 from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks.rest import BARE
 from kvlab import Key, Kv, Op
 from kvlab.bench import Bench, BenchRun, runner
 from kvlab.bench.case import cleared, opened
@@ -194,3 +197,16 @@ def test_client_and_server_share_one_core_and_a_long_case_has_all(
         "short": 4, "long": 2,
     }  # fmt: skip
     assert run.environment["cores"] == "client and server share one core"
+
+
+def test_the_app_of_a_constant_ends_with_its_owner() -> None:
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", BARE], stdin=pipe, stdout=pipe) as app:
+        assert app.stdin is not None
+        assert app.stdout is not None
+        try:
+            assert app.stdout.readline().strip().isdigit()
+            app.stdin.close()  # as the kernel does when the owner is killed
+            assert app.wait(60) == 0
+        finally:
+            app.kill()
